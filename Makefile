@@ -1,0 +1,77 @@
+# Only Python 3.11 to 3.13 and pip have to be on the machine: every target installs what it needs,
+# in the versions of constraints.txt, into .venv of this folder.
+#
+# pip takes the torch it finds. Without a GPU its CPU build is smaller by gigabytes:
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+WORKERS ?= 2
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -c constraints.txt
+RUN := .venv/.stamp-run
+DEV := .venv/.stamp-dev
+BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-slow lint bench atlas dev clean
+
+help:  ## This list
+	@echo "cogcalib: fine-tune language models so that their confidence can be trusted"
+	@echo
+	@awk -F ':.*## *' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(RUN)  ## Train, probe and score the embedded model: no download, no GPU
+	$(BIN)/cogcalib demo
+
+# Many tiny models side by side: threads inside each only get in each other's way.
+test test-slow: export OMP_NUM_THREADS := 1
+
+test: $(DEV)  ## Run the tests (PYTEST_ARGS=tests/metrics for some of them)
+	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+test-slow: $(DEV)  ## Run the tests that take minutes
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow $(PYTEST_ARGS)
+
+lint: $(DEV)  ## Check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy src
+
+ifeq ($(BENCHMARKS),)
+bench:
+	@echo "Nothing to run: there is no benchmark in benchmarks/ yet." >&2; exit 1
+else
+bench: $(RUN)  ## Run every benchmark, results into benchmarks/results
+	@mkdir -p benchmarks/results
+	@set -e; for name in $(basename $(notdir $(BENCHMARKS))); do \
+		echo "== $$name"; \
+		$(BIN)/python benchmarks/$$name.py --json benchmarks/results/$$name.json; \
+	done
+endif
+
+atlas: $(DEV)  ## Rebuild the embedded world's shipped weights from scratch
+	$(BIN)/python -m cogcalib.atlas.pretrain
+
+dev: $(DEV)  ## Install everything a developer needs, and do nothing else
+
+clean:  ## Remove what can be made again: .venv, caches, builds (never runs/)
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# A stamp is touched last, so that an interrupted install is taken up again, not taken for done.
+# torch goes first and by itself: there pip still takes the CPU build wherever it finds one.
+$(RUN): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info[:2] <= (3, 13) or sys.exit( \
+		"cogcalib needs Python 3.11, 3.12 or 3.13. $(PYTHON) is " + sys.version.split()[0] + \
+		"; name another: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(PIP) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) -e .
+	@touch $@
+
+$(DEV): $(RUN)
+	$(PIP) -e ".[dev]"
+	@touch $@

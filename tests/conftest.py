@@ -1,0 +1,52 @@
+"""What all tests share: no network, one thread, repeatable property tests, the real data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Read by the libraries when they are imported, so these stand before the first import of one.
+os.environ.update(
+    {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TRL_EXPERIMENTAL_SILENCE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "OMP_NUM_THREADS": "1",
+        "WANDB_MODE": "disabled",
+        "MPLBACKEND": "agg",
+    }
+)
+
+import pytest
+import torch
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+torch.set_num_threads(1)
+
+# No deadline: the first example of a test pays for imports and caches. Under CI a failure must
+# come back on the next run, so there the examples are the same each time.
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of the real data sets: $COGCALIB_DATA, else ``../shared/data`` of the project."""
+    named = os.environ.get("COGCALIB_DATA")
+    if named is not None:
+        if not Path(named).is_dir():
+            pytest.fail(f"COGCALIB_DATA must name an existing folder, got {named!r}")
+        return Path(named)
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("needs the real data sets: name their folder in COGCALIB_DATA")
+    return folder

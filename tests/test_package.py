@@ -1,0 +1,103 @@
+"""The package as a whole: its public names, its metadata, its declared and pinned libraries."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import cogcalib
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "cogcalib"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def requirements(*groups: str) -> dict[str, Requirement]:
+    """Name -> requirement, of the runtime and of the extras named."""
+    lines = [*PROJECT["dependencies"]]
+    for group in groups:
+        lines += PROJECT["optional-dependencies"][group]
+    parsed = [Requirement(line) for line in lines]
+    return {canonicalize_name(r.name): r for r in parsed if r.name != "cogcalib"}
+
+
+def pins() -> dict[str, str]:
+    """Name -> version in constraints.txt."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+@pytest.mark.parametrize("name", cogcalib.__all__)
+def test_public_name_is_there(name):
+    assert getattr(cogcalib, name) is getattr(cogcalib, name)
+    assert name in dir(cogcalib)
+
+
+def test_type_checkers_see_the_public_names():
+    tree = ast.parse((SOURCE / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = (n for n in tree.body if isinstance(n, ast.If))
+    seen = {alias.name: n.module for n in block.body for alias in n.names}
+    assert seen == cogcalib._HOME
+    assert set(cogcalib.__all__) == {*seen, "__version__"}
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'CogCalibTrainr'"):
+        _ = cogcalib.CogCalibTrainr
+
+
+def test_version_is_the_same_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    released = re.findall(r"^## \[(\d[^\]]*)\]", changelog, flags=re.MULTILINE)
+    assert citation["version"] == cogcalib.__version__
+    assert released[0] == cogcalib.__version__
+
+
+def test_command_is_callable():
+    module, _, function = PROJECT["scripts"]["cogcalib"].partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_imported_libraries_are_declared():
+    declared = {"": requirements(), "atlas": requirements("atlas")}
+    homes = packages_distributions()
+    for path in SOURCE.rglob("*.py"):
+        room = "atlas" if "atlas" in path.relative_to(SOURCE).parts else ""
+        for top in top_level_imports(path) - sys.stdlib_module_names - {"cogcalib"}:
+            names = {canonicalize_name(name) for name in homes[top]}
+            assert names & set(declared[room]), f"{path.name} imports {top}, declared nowhere"
+
+
+def top_level_imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(requirements("atlas", "dev")))
+def test_requirement_is_pinned_within_its_bounds(name):
+    requirement = requirements("atlas", "dev")[name]
+    assert requirement.specifier.contains(pins()[name]), f"{requirement} against {pins()[name]}"
+
+
+def test_pins_are_exact_and_fit_any_build():
+    assert all(re.fullmatch(r"[0-9][0-9a-z.]*", version) for version in pins().values())
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    names = [line.partition("==")[0].lower() for line in lines if not line.startswith("#")]
+    assert names == sorted(set(names))
