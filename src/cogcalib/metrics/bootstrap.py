@@ -1,0 +1,184 @@
+"""Uncertainty of a metric, and of the difference between two methods, by the bootstrap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cogcalib.metrics._validate import (
+    check_confidence,
+    check_open_fraction,
+    check_same_length,
+    check_whole,
+)
+
+Metric = Callable[..., float]
+Arrays = list[NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """The difference of a metric between two methods scored on the same examples.
+
+    Attributes:
+        difference: metric(a) - metric(b), in the unit of the metric.
+        low: Lower end of its interval.
+        high: Upper end of its interval.
+        p_value: Two-sided p-value of no difference, in (0, 1].
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+def bootstrap_interval(
+    metric: Metric,
+    *arrays: ArrayLike,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of a metric (Efron & Tibshirani 1993, chapter 13).
+
+    Rows are drawn with replacement, the same rows of every array. The interval describes the
+    metric's sampling spread and inherits its bias: that of an ECE, which cannot be negative, lies
+    above 0 even for a perfectly calibrated model, and may then lie above the ECE itself.
+    `consistency_interval` tells such an ECE from a real one.
+
+    Args:
+        metric: Takes the resampled arrays, returns a float.
+        *arrays: The metric's arrays, all with n rows.
+        level: Coverage, fraction in (0, 1).
+        resamples: Number of resamples.
+        seed: Seed of the draws; equal seeds give equal intervals.
+
+    Returns:
+        Lower and upper end, in the unit of the metric. Resamples on which the metric is nan (an
+        AUROC without any wrong prediction) are left out; both ends are nan if it is nan on the
+        arrays themselves, or on every resample.
+
+    Raises:
+        ValueError: If an array is empty or a scalar, lengths differ, or `level` or `resamples`
+            is out of range.
+    """
+    level, resamples = check_open_fraction("level", level), check_whole("resamples", resamples)
+    rows = _rows("arrays", arrays)
+    if np.isnan(metric(*rows)):
+        return float("nan"), float("nan")
+    draws = _draws(len(rows[0]), resamples, seed)
+    return _interval(np.array([metric(*(a[draw] for a in rows)) for draw in draws]), level)
+
+
+def paired_bootstrap(
+    metric: Metric,
+    arrays_a: Sequence[ArrayLike],
+    arrays_b: Sequence[ArrayLike],
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> PairedDifference:
+    """Difference of a metric between two methods, resampling the same examples for both.
+
+    The p-value is twice the smaller share of resamples with a difference on either side of zero,
+    (1 + count) / (1 + resamples) each, at most 1 (Efron & Tibshirani 1993; the added one keeps it
+    above zero, Davison & Hinkley 1997).
+
+    Args:
+        metric: Takes the arrays of one method, returns a float.
+        arrays_a: Arrays of method a, all with n rows; row i belongs to example i.
+        arrays_b: Arrays of method b, aligned with those of a.
+        level: Coverage of the interval, fraction in (0, 1).
+        resamples: Number of resamples.
+        seed: Seed of the draws.
+
+    Returns:
+        Difference, interval and p-value. Resamples on which the difference is nan are left out;
+        everything is nan if it is nan on the arrays themselves, or on every resample.
+
+    Raises:
+        ValueError: As `bootstrap_interval`; also if the methods' lengths differ.
+    """
+    level, resamples = check_open_fraction("level", level), check_whole("resamples", resamples)
+    rows_a, rows_b = _rows("arrays_a", arrays_a), _rows("arrays_b", arrays_b)
+    n = check_same_length(arrays_a=rows_a[0], arrays_b=rows_b[0])
+    difference = float(metric(*rows_a) - metric(*rows_b))
+    if np.isnan(difference):
+        return PairedDifference(difference, difference, difference, difference)
+    differences = np.array(
+        [
+            metric(*(a[draw] for a in rows_a)) - metric(*(b[draw] for b in rows_b))
+            for draw in _draws(n, resamples, seed)
+        ]
+    )
+    low, high = _interval(differences, level)
+    return PairedDifference(difference, low, high, _p_value(differences))
+
+
+def consistency_interval(
+    metric: Metric,
+    confidence: ArrayLike,
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Where a metric falls if the model is perfectly calibrated: its interval of zero error.
+
+    Consistency resampling (Bröcker & Smith, Weather and Forecasting 2007): each resample keeps the
+    confidences and draws every prediction right with exactly that probability. An ECE inside the
+    interval is what chance alone produces at this n; one above it is miscalibration.
+
+    Args:
+        metric: Takes confidence and correct, returns a float.
+        confidence: Confidence of each prediction, fraction, [n].
+        level: Coverage, fraction in (0, 1).
+        resamples: Number of resamples.
+        seed: Seed of the draws.
+
+    Returns:
+        Lower and upper end, in the unit of the metric; resamples on which the metric
+        is nan are left out, and both ends are nan if none is left.
+
+    Raises:
+        ValueError: For a malformed `confidence`, or `level` or `resamples` out of range.
+    """
+    level, resamples = check_open_fraction("level", level), check_whole("resamples", resamples)
+    confidences = check_confidence(confidence)
+    generator = np.random.default_rng(seed)
+    draws = (generator.random(len(confidences)) < confidences for _ in range(resamples))
+    return _interval(np.array([metric(confidences, correct) for correct in draws]), level)
+
+
+def _rows(name: str, arrays: Sequence[ArrayLike]) -> Arrays:
+    rows = [np.asarray(array) for array in arrays]
+    if not rows or any(array.ndim == 0 for array in rows):
+        raise ValueError(f"{name} must hold at least one array and no scalars, got {len(rows)}")
+    check_same_length(**{f"{name}[{i}]": array for i, array in enumerate(rows)})
+    return rows
+
+
+def _draws(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    generator = np.random.default_rng(seed)
+    return (generator.integers(n, size=n) for _ in range(resamples))
+
+
+def _interval(values: NDArray[np.float64], level: float) -> tuple[float, float]:
+    defined = values[~np.isnan(values)]
+    if defined.size == 0:
+        return float("nan"), float("nan")
+    low, high = np.quantile(defined, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return float(low), float(high)
+
+
+def _p_value(differences: NDArray[np.float64]) -> float:
+    defined = differences[~np.isnan(differences)]
+    if defined.size == 0:
+        return float("nan")
+    smaller = min(int((defined <= 0.0).sum()), int((defined >= 0.0).sum()))
+    return min(1.0, 2.0 * (1 + smaller) / (1 + defined.size))

@@ -1,0 +1,51 @@
+"""Scores of single predictions: how close confidence is to the truth, how well it ranks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cogcalib.metrics._validate import check_predictions
+
+
+def brier_score(confidence: ArrayLike, correct: ArrayLike) -> float:
+    """Top-label Brier score: mean squared distance of the confidence from being right or not.
+
+    mean_i (c_i - y_i)^2 (Brier 1950, for the event "the prediction is right"). In [0, 1]; it
+    differs from the multi-class Brier score, which sums over all classes and reaches 2.
+
+    Args:
+        confidence: Confidence of each prediction, fraction, [n].
+        correct: Whether each prediction is right, bool or 0/1, [n].
+
+    Raises:
+        ValueError: For malformed arrays.
+    """
+    confidences, corrects = check_predictions(confidence, correct)
+    return float(np.mean(np.square(confidences - corrects)))
+
+
+def auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
+    """Area under the ROC curve of confidence as a detector of right predictions.
+
+    The Mann-Whitney statistic: the probability that a right prediction carries more confidence
+    than a wrong one, ties counting one half.
+
+    Args:
+        confidence: Confidence of each prediction, fraction, [n].
+        correct: Whether each prediction is right, bool or 0/1, [n].
+
+    Returns:
+        A fraction in [0, 1], 0.5 for an uninformative confidence; nan if all predictions are
+        right or all are wrong, where it is undefined.
+
+    Raises:
+        ValueError: For malformed arrays.
+    """
+    confidences, corrects = check_predictions(confidence, correct)
+    right, wrong = np.sort(confidences[corrects]), np.sort(confidences[~corrects])
+    if right.size == 0 or wrong.size == 0:
+        return float("nan")
+    below = int(np.searchsorted(wrong, right, side="left").sum())
+    below_or_equal = int(np.searchsorted(wrong, right, side="right").sum())
+    return (below + below_or_equal) / (2 * right.size * wrong.size)

@@ -1,0 +1,217 @@
+"""The binned errors against brute force, netcal, and each other."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cogcalib.metrics import (
+    consistency_interval,
+    expected_calibration_error,
+    maximum_calibration_error,
+    reliability_curve,
+)
+
+# Values that sit on bin edges come up often, as do ties.
+fractions = st.one_of(
+    st.floats(0, 1), st.sampled_from([0.0, 0.2, 0.4, 0.6, 0.8, 1.0]), st.sampled_from([1 / 15, 0.5])
+)
+predictions = st.lists(st.tuples(fractions, st.booleans()), min_size=1, max_size=60)
+binnings = st.sampled_from(["width", "mass"])
+COUNTS = [1, 2, 5, 10, 15]
+
+
+def sample(n: int, seed: int = 0, power: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """n predictions that are right with probability confidence**power."""
+    rng = np.random.default_rng(seed)
+    confidence = rng.random(n)
+    return confidence, rng.random(n) < confidence**power
+
+
+def gaps_by_loop(
+    rows: list[tuple[float, bool]], bins: int, binning: str
+) -> list[tuple[int, float]]:
+    """(size, gap) of each occupied bin, one comparison at a time."""
+    ranked = sorted(c for c, _ in rows)
+    if binning == "width":
+        edges = [float(Fraction(k, bins)) for k in range(1, bins)]
+    else:
+        edges = [ranked[-(-k * len(rows) // bins) - 1] for k in range(1, bins)]
+    occupied: dict[int, list[tuple[float, bool]]] = {}
+    for c, y in rows:
+        occupied.setdefault(sum(c > edge for edge in edges), []).append((c, y))
+    return [
+        (len(members), abs(sum(y for _, y in members) - sum(c for c, _ in members)) / len(members))
+        for members in occupied.values()
+    ]
+
+
+@settings(deadline=None)
+@given(predictions, st.sampled_from(COUNTS), binnings)
+def test_ece_and_mce_equal_a_loop_over_bins(rows, bins, binning):
+    confidence, correct = zip(*rows, strict=True)
+    gaps = gaps_by_loop(rows, bins, binning)
+    ece = sum(size * gap for size, gap in gaps) / len(rows)
+    mce = max(gap for _, gap in gaps)
+    kwargs = {"bins": bins, "binning": binning}
+    assert expected_calibration_error(confidence, correct, **kwargs) == pytest.approx(
+        ece, abs=1e-12
+    )
+    assert maximum_calibration_error(confidence, correct, **kwargs) == pytest.approx(mce, abs=1e-12)
+
+
+@settings(deadline=None)
+@given(predictions, st.sampled_from(COUNTS), binnings, st.randoms(use_true_random=False))
+def test_curve_ignores_the_order_of_predictions(rows, bins, binning, random):
+    shuffled = list(rows)
+    random.shuffle(shuffled)
+    one, other = (
+        reliability_curve(*zip(*table, strict=True), bins=bins, binning=binning)
+        for table in (rows, shuffled)
+    )
+    np.testing.assert_array_equal(one.edges, other.edges)
+    np.testing.assert_array_equal(one.count, other.count)
+    np.testing.assert_array_equal(one.accuracy, other.accuracy)
+    np.testing.assert_allclose(one.confidence, other.confidence, atol=1e-12)
+
+
+@settings(deadline=None)
+@given(predictions, st.sampled_from(COUNTS), binnings)
+def test_curve_holds_every_prediction_once_and_inside_its_bin(rows, bins, binning):
+    confidence, correct = map(np.array, zip(*rows, strict=True))
+    curve = reliability_curve(confidence, correct, bins=bins, binning=binning)
+    full = curve.count > 0
+    assert curve.count.sum() == len(rows)
+    assert np.dot(curve.count[full], curve.accuracy[full]) == pytest.approx(correct.sum())
+    assert (curve.confidence[full] >= curve.edges[:-1][full] - 1e-12).all()
+    assert (curve.confidence[full] <= curve.edges[1:][full] + 1e-12).all()
+    assert np.isnan(curve.confidence[~full]).all()
+    assert np.isnan(curve.accuracy[~full]).all()
+
+
+@pytest.mark.parametrize(
+    ("confidence", "correct", "error"),
+    [(1.0, True, 0.0), (1.0, False, 1.0), (0.0, False, 0.0), (0.0, True, 1.0)],
+)
+@pytest.mark.parametrize("binning", ["width", "mass"])
+@pytest.mark.parametrize("n", [1, 7])
+def test_exactly_zero_and_one(confidence, correct, error, binning, n):
+    arrays = [confidence] * n, [correct] * n
+    assert expected_calibration_error(*arrays, binning=binning) == error
+    assert maximum_calibration_error(*arrays, binning=binning) == error
+
+
+@pytest.mark.parametrize("bins", COUNTS)
+def test_width_bins_are_closed_on_the_right(bins):
+    edges = [k / bins for k in range(bins + 1)]
+    curve = reliability_curve(edges, [True] * (bins + 1), bins=bins)
+    # 0 shares the first bin with the edge above it; every other edge closes the bin below it.
+    assert curve.count.tolist() == [2] + [1] * (bins - 1)
+    above = np.nextafter(edges[:-1], 1.0)
+    assert reliability_curve(above, [True] * bins, bins=bins).count.tolist() == [1] * bins
+
+
+def test_mass_bins_hold_equally_many_distinct_confidences():
+    confidence, correct = sample(1000)
+    for bins in (1, 7, 15, 1000):
+        count = reliability_curve(confidence, correct, bins=bins, binning="mass").count
+        assert count.sum() == 1000
+        assert count.max() - count.min() <= 1
+
+
+def test_mass_bins_keep_ties_together():
+    curve = reliability_curve([0.5] * 9 + [0.9], [True] * 10, bins=5, binning="mass")
+    assert sorted(curve.count.tolist()) == [0, 0, 0, 1, 9]
+
+
+def test_cancelling_errors_show_in_separate_bins_only():
+    confidence, correct = [0.1, 0.9], [True, False]
+    assert expected_calibration_error(confidence, correct, bins=1) == 0.0
+    assert expected_calibration_error(confidence, correct, bins=2) == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("bins", [5, 15])
+@pytest.mark.parametrize("power", [0.5, 1.0, 3.0])
+def test_equal_to_netcal(bins, power):
+    """Random confidences: no value on an edge, where netcal closes bins on the left."""
+    netcal = pytest.importorskip("netcal.metrics", reason="needs netcal, a development dependency")
+    confidence, correct = sample(2000, power=power)
+    labels = correct.astype(int)
+    assert expected_calibration_error(confidence, correct, bins=bins) == pytest.approx(
+        netcal.ECE(bins).measure(confidence, labels), abs=1e-12
+    )
+    assert maximum_calibration_error(confidence, correct, bins=bins) == pytest.approx(
+        netcal.MCE(bins).measure(confidence, labels), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("binning", ["width", "mass"])
+def test_perfectly_calibrated_sample_lies_in_its_interval_of_zero(binning):
+    """Chance alone makes an ECE positive; consistency resampling says by how much."""
+
+    def ece(confidence, correct):
+        return expected_calibration_error(confidence, correct, binning=binning)
+
+    inside = 0
+    for seed in range(40):
+        confidence, correct = sample(500, seed)
+        low, high = consistency_interval(ece, confidence, resamples=200, seed=seed)
+        inside += low <= ece(confidence, correct) <= high
+    assert inside >= 33  # at a coverage of 0.95 fewer than 33 of 40 have a chance of 7e-4
+
+    confidence, correct = sample(500, power=2.0)
+    assert ece(confidence, correct) > consistency_interval(ece, confidence, resamples=200)[1]
+
+
+def test_ece_of_a_calibrated_model_falls_with_the_root_of_n():
+    mean = {
+        n: np.mean([expected_calibration_error(*sample(n, seed)) for seed in range(30)])
+        for n in (400, 40_000)
+    }
+    assert mean[400] / mean[40_000] == pytest.approx(10.0, rel=0.2)
+
+
+def test_ece_tends_to_the_true_error_of_a_miscalibrated_model():
+    confidence, correct = sample(1_000_000, power=2.0)
+    # E|c - c^2| over uniform c = 1/2 - 1/3; c^2 < c, so binning hides nothing.
+    assert expected_calibration_error(confidence, correct) == pytest.approx(1 / 6, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "correct", "message"),
+    [
+        ([], [], "confidence must not be empty"),
+        ([0.5], [], "correct must not be empty"),
+        ([0.5, 0.5], [1], "confidence 2, correct 1"),
+        ([[0.5]], [1], r"confidence must be one-dimensional, got shape \(1, 1\)"),
+        ([0.5, 0.5], [[1, 0]], "correct must be one-dimensional"),
+        ([0.5, 1.5, -2.0], [1, 0, 1], r"in \[0, 1\] .*got 1.5 at index 1"),
+        ([0.5, float("nan")], [1, 0], "got nan at index 1"),
+        ([float("inf")], [1], "got inf at index 0"),
+        ([-0.1], [1], "got -0.1 at index 0"),
+        (["high"], [1], "confidence must hold numbers"),
+        ([0.5, 0.5], [1, 2], "correct must be boolean or 0 and 1, got 2 at index 1"),
+        ([0.5, 0.5], [0.0, 0.3], "got 0.3 at index 1"),
+        ([0.5], ["yes"], "correct must hold numbers"),
+    ],
+)
+def test_malformed_arrays_are_named(confidence, correct, message):
+    with pytest.raises(ValueError, match=message):
+        expected_calibration_error(confidence, correct)
+
+
+@pytest.mark.parametrize("bins", [0, -1, 2.5, True])
+def test_bins_must_be_a_positive_whole_number(bins):
+    with pytest.raises(ValueError, match=f"bins must be a whole number of at least 1, got {bins}"):
+        expected_calibration_error([0.5], [True], bins=bins)
+
+
+def test_binning_must_be_known():
+    with pytest.raises(
+        ValueError, match=r"binning must be one of .*'width', 'mass'.*got 'quantile'"
+    ):
+        expected_calibration_error([0.5], [True], binning="quantile")

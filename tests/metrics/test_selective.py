@@ -1,0 +1,93 @@
+"""Selective prediction against every order that ties allow."""
+
+from __future__ import annotations
+
+from itertools import pairwise, permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cogcalib.metrics import accuracy_at_coverage, aurc
+
+fractions = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.5, 1.0]))
+predictions = st.lists(st.tuples(fractions, st.booleans()), min_size=1, max_size=40)
+
+
+def accuracies_over_all_orders(rows: list[tuple[float, bool]]) -> np.ndarray:
+    """Mean accuracy of the first k rows over every order that ranks by confidence, k = 1..n."""
+    orders = [
+        [y for _, y in order]
+        for order in permutations(rows)
+        if all(a[0] >= b[0] for a, b in pairwise(order))
+    ]
+    return (np.cumsum(orders, axis=1) / np.arange(1, len(rows) + 1)).mean(axis=0)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 0.3, 0.7, 1.0]), st.booleans()), min_size=1, max_size=6
+    )
+)
+def test_equal_to_the_mean_over_all_orders_of_ties(rows):
+    expected = accuracies_over_all_orders(rows)
+    confidence, correct = zip(*rows, strict=True)
+    assert aurc(confidence, correct) == pytest.approx(1 - expected.mean(), abs=1e-12)
+    for k, accuracy in enumerate(expected, start=1):
+        value = accuracy_at_coverage(confidence, correct, k / len(rows))
+        assert value == pytest.approx(accuracy, abs=1e-12)
+
+
+@settings(deadline=None)
+@given(predictions, st.randoms(use_true_random=False))
+def test_order_of_predictions_does_not_matter(rows, random):
+    shuffled = list(rows)
+    random.shuffle(shuffled)
+    one, other = tuple(zip(*rows, strict=True)), tuple(zip(*shuffled, strict=True))
+    assert aurc(*one) == pytest.approx(aurc(*other), abs=1e-12)
+    assert accuracy_at_coverage(*one, 0.3) == pytest.approx(accuracy_at_coverage(*other, 0.3))
+
+
+@settings(deadline=None)
+@given(predictions)
+def test_full_coverage_is_plain_accuracy(rows):
+    confidence, correct = zip(*rows, strict=True)
+    value = accuracy_at_coverage(confidence, correct, 1.0)
+    assert value == pytest.approx(np.mean(correct))
+
+
+def test_constant_confidence_gives_the_error_rate():
+    assert aurc([1.0] * 8, [1, 1, 1, 0, 0, 1, 1, 1]) == pytest.approx(0.25)
+
+
+def test_hand_computed():
+    confidence, correct = [0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0]
+    assert aurc(confidence, correct) == pytest.approx((0 + 1 / 2 + 1 / 3 + 2 / 4) / 4)
+    assert accuracy_at_coverage(confidence, correct, 0.75) == pytest.approx(2 / 3)
+    assert accuracy_at_coverage(confidence, correct, 0.5001) == pytest.approx(2 / 3)
+    assert accuracy_at_coverage(confidence, correct, 1e-12) == 1.0
+
+
+def test_all_right_and_all_wrong():
+    assert aurc([0.2, 0.4, 0.4], [1, 1, 1]) == 0.0
+    assert aurc([0.2, 0.4, 0.4], [0, 0, 0]) == 1.0
+
+
+def test_coverage_is_not_pushed_up_by_rounding():
+    """0.07 * 100 is a little above 7 in floating point: still seven predictions, not eight."""
+    confidence = np.linspace(1, 0, 100)
+    correct = np.arange(100) < 7
+    assert accuracy_at_coverage(confidence, correct, 0.07) == 1.0
+
+
+@pytest.mark.parametrize("coverage", [0.0, -0.5, 1.1, float("nan")])
+def test_coverage_must_be_a_share(coverage):
+    with pytest.raises(ValueError, match=r"coverage must lie in \(0, 1\], got"):
+        accuracy_at_coverage([0.5], [True], coverage)
+
+
+def test_rejects_malformed_arrays():
+    with pytest.raises(ValueError, match="confidence must lie in"):
+        aurc([2.0], [True])
