@@ -1,0 +1,138 @@
+"""The command ``cogcalib``. Exit code 0: success, 1: a failure while running, 2: wrong input."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cogcalib import __version__
+
+if TYPE_CHECKING:
+    from cogcalib.config import Config
+
+RUNS = Path("runs")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and run the verb; returns the exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        options.verb(options)
+    except ValueError as error:  # every check of input raises one, with a message for people
+        print(f"cogcalib: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ncogcalib: interrupted; finished stages are kept, --resume goes on", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cogcalib",
+        description="Fine-tune language models so that their confidence can be trusted.",
+    )
+    parser.add_argument("--version", action="version", version=f"cogcalib {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    run = verbs.add_parser("run", help="train, score and report as a configuration says")
+    run.add_argument("config", type=Path, metavar="CONFIG.yaml")
+    run.add_argument("--resume", action="store_true", help="go on with a run begun before")
+    run.set_defaults(verb=_run)
+
+    demo = verbs.add_parser("demo", help="the main job on the embedded model, offline, no GPU")
+    demo.add_argument("--fresh", action="store_true", help="begin anew, discarding an earlier demo")
+    demo.set_defaults(verb=_demo)
+    for verb in (run, demo):
+        verb.add_argument(
+            "-o",
+            dest="overrides",
+            action="append",
+            default=[],
+            metavar="section.key=value",
+            help="change one value of the configuration; may be given several times",
+        )
+        verb.add_argument("--runs", type=Path, default=RUNS, help="folder of run folders (runs)")
+
+    report = verbs.add_parser("report", help="show a finished run's table and rewrite its page")
+    report.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    report.set_defaults(verb=_report)
+
+    tasks = verbs.add_parser("tasks", help="list the tasks and their sizes")
+    tasks.set_defaults(verb=_tasks)
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    from cogcalib.config import load_config
+
+    _execute(load_config(options.config, options.overrides), options.runs, resume=options.resume)
+
+
+def _demo(options: argparse.Namespace) -> None:
+    import shutil
+
+    from cogcalib.config import shipped_config
+    from cogcalib.run_folder import CONFIG
+
+    config = shipped_config("demo", options.overrides)
+    folder = options.runs / config.name
+    if options.fresh and (folder / CONFIG).is_file():
+        shutil.rmtree(folder)
+    _execute(config, options.runs, resume=True)
+
+
+def _execute(config: Config, runs: Path, *, resume: bool) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(f"\n[bold]cogcalib[/bold] {config.name}: {config.model.path}, {config.tasks.train}")
+    # Set before torch is imported; what a user set himself stays.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+    from cogcalib import pipeline
+
+    folder = pipeline.run(config, runs, console, resume=resume)
+    _show(folder.path)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from cogcalib.report import write_html
+
+    write_html(options.run)
+    _show(options.run)
+
+
+def _show(folder: Path) -> None:
+    from rich.console import Console
+
+    from cogcalib.report import load_run, metrics_table
+
+    console = Console()
+    for table in metrics_table(load_run(folder).rows):
+        console.print()
+        console.print(table)
+    console.print(f"\nThe whole report: [bold]{folder / 'report.html'}[/bold]\n")
+
+
+def _tasks(options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from cogcalib.tasks import load_task, task_names
+
+    table = Table("task", "question", "rows", "licence")
+    for name in task_names():
+        task = load_task(name)
+        rows = ", ".join(f"{split} {len(examples)}" for split, examples in task.splits.items())
+        table.add_row(name, task.description, rows, task.licence)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""The configuration of a run: one small model per stage, named like the stage's verb."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from cogcalib.config.methods import Method
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+def _is_count(value: Any, *, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, float) and 0 < value < 1
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys and silent conversions are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class LoraSection(Section):
+    """Low-rank adapters on every linear layer of the body."""
+
+    rank: Positive = 8
+    alpha: Positive = 16
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class ModelSection(Section):
+    """Which model is fine-tuned.
+
+    Attributes:
+        path: ``atlas`` (embedded), a local folder, or a name on the hub.
+        dtype: Of the weights while training and scoring.
+        lora: Adapter settings; null trains every weight.
+    """
+
+    path: str = "atlas"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    lora: LoraSection | None = LoraSection()
+
+
+class TasksSection(Section):
+    """What it is trained, calibrated and tested on.
+
+    Attributes:
+        train: Task with splits train, calibration and test.
+        out_of_domain: Tasks it is only tested on.
+        limit: Split -> number of examples kept, drawn with `seed`.
+        unknown_share: Share of the training examples that the base model does not know; the rest
+            it knows with certainty (probe categories ``unknown`` and ``known``). Null: as they
+            come.
+        seed: Of the drawing.
+    """
+
+    train: str = "atlas/country"
+    out_of_domain: tuple[str, ...] = ()
+    limit: dict[Literal["train", "calibration", "test"], Positive] = {}
+    unknown_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    seed: int = 0
+
+
+class BySupport(Section):
+    """A number for each support of a penalty: the whole vocabulary, or the answer options."""
+
+    vocab: Annotated[float, Field(ge=0)]
+    options: Annotated[float, Field(ge=0)]
+
+
+class AlphaSection(Section):
+    """Strength of each penalty."""
+
+    label_smoothing: BySupport = BySupport(vocab=0.1, options=0.1)
+    margin: BySupport = BySupport(vocab=0.1, options=0.1)
+    entropy: BySupport = BySupport(vocab=0.1, options=0.1)
+
+
+class TrainSection(Section):
+    """How it is fine-tuned; the same for every method but for the penalty.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Examples per step and device, times `gradient_accumulation`.
+        style_steps: Plain cross-entropy before the gate opens: steps, share of all steps, "auto".
+        threshold_every: Between two estimates of the threshold: steps, or share of an epoch.
+        alpha: Strength of each penalty, by support.
+        margin: Of the margin penalty, in logits, by support.
+        save_every: Steps between checkpoints; null keeps none, and an interrupted method starts
+            again.
+    """
+
+    steps: Positive = 150
+    batch_size: Positive = 16
+    gradient_accumulation: Positive = 1
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    max_length: Positive = 512
+    style_steps: int | float | str = 0.2
+    threshold_every: int | float = 0.5
+    alpha: AlphaSection = AlphaSection()
+    margin: BySupport = BySupport(vocab=8.0, options=2.0)
+    save_every: Positive | None = None
+
+    @field_validator("style_steps", mode="before")
+    @classmethod
+    def _style_steps_are_countable(cls, value: Any) -> Any:
+        if value != "auto" and not _is_count(value, least=0) and not _is_share(value):
+            raise ValueError('must be a number of steps, a share between 0 and 1, or "auto"')
+        return value
+
+    @field_validator("threshold_every", mode="before")
+    @classmethod
+    def _threshold_every_is_countable(cls, value: Any) -> Any:
+        whole = isinstance(value, float) and value == 1
+        if not whole and not _is_count(value, least=1) and not _is_share(value):
+            raise ValueError("must be a number of steps, or a share of an epoch up to 1.0")
+        return value
+
+    def alpha_of(self, method: Method) -> float:
+        """The strength this configuration gives to a method's penalty; 0 without one."""
+        if method.penalty is None:
+            return 0.0
+        strength: float = getattr(getattr(self.alpha, method.penalty), method.support)
+        return strength
+
+
+class ScoreSection(Section):
+    """How predictions are made."""
+
+    batch_size: Positive = 64
+
+
+class ReportSection(Section):
+    """How they are summed up.
+
+    Attributes:
+        resamples: Bootstrap resamples behind each interval.
+    """
+
+    resamples: Positive = 1000
+
+
+class Config(Section):
+    """A whole run.
+
+    Attributes:
+        name: Of the folder under ``runs/``.
+        seeds: Every method is trained once for each.
+        methods: See `cogcalib.config.methods`.
+    """
+
+    name: str
+    seeds: tuple[int, ...] = (0,)
+    methods: tuple[str, ...] = ("base", "sft", "sft+ts", "cols")
+    model: ModelSection = ModelSection()
+    tasks: TasksSection = TasksSection()
+    train: TrainSection = TrainSection()
+    score: ScoreSection = ScoreSection()
+    report: ReportSection = ReportSection()
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ValueError("must be letters, digits, '.', '_' or '-', beginning with a letter")
+        return name
+
+    @field_validator("methods")
+    @classmethod
+    def _methods_exist(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        for name in methods:
+            Method.parse(name)
+        if not methods or len(set(methods)) != len(methods):
+            raise ValueError("must name at least one method, and none twice")
+        return methods
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if not seeds or len(set(seeds)) != len(seeds):
+            raise ValueError("must hold at least one seed, and none twice")
+        return seeds
+
+    @model_validator(mode="after")
+    def _combination_is_possible(self) -> Config:
+        if self.train.steps < 2 and any(Method.parse(m).penalty for m in self.methods):
+            raise ValueError("train.steps must be at least 2 for a gated method")
+        if self.tasks.train in self.tasks.out_of_domain:
+            raise ValueError("tasks.out_of_domain must not hold tasks.train")
+        return self

@@ -1,0 +1,121 @@
+"""What a model knows of a data set before any training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from cogcalib.modeling.encoding import encode_batch
+from cogcalib.records import Example, ProbeRecord
+from cogcalib.scoring import score
+from cogcalib.scoring.forward import forward, inference, pad_left, padding_id, upcast
+
+
+def probe(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    *,
+    batch_size: int = 64,
+    progress: Callable[[int], None] | None = None,
+) -> list[ProbeRecord]:
+    """Ask every question, multiple choice in every rotation of its options.
+
+    Over the rotations each option text stands once under each letter, so that a liking for a
+    letter is not taken for knowledge.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+        examples: All multiple choice or all open-ended.
+        batch_size: Examples in one forward pass.
+        progress: Called with the number of renderings asked so far.
+
+    Returns:
+        One record an example, in the order given: ``known`` if right in every rendering,
+        ``unknown`` if in none. Open-ended: one rendering, right if every token of the canonical
+        answer, the end token included, is the arg max under teacher forcing.
+    """
+    if examples and examples[0].options is None:
+        return [
+            ProbeRecord(e.id, "known" if right else "unknown", float(right), p_gold, nll)
+            for e, (right, p_gold, nll) in zip(
+                examples,
+                _teacher_forced(model, tokenizer, examples, batch_size, progress),
+                strict=True,
+            )
+        ]
+    right: dict[str, list[bool]] = {example.id: [] for example in examples}
+    p_gold: dict[str, list[float]] = {example.id: [] for example in examples}
+    done = 0
+    for rotation in range(max((len(e.options or ()) for e in examples), default=0)):
+        rendered = [_rotated(e, rotation) for e in examples if rotation < len(e.options or ())]
+        for p in score(model, tokenizer, rendered, model_name="", run="", batch_size=batch_size):
+            right[p.id].append(p.correct)
+            p_gold[p.id].append(math.exp(-p.nll))
+        done += len(rendered)
+        if progress is not None:
+            progress(done)
+    nlls = [nll for _, _, nll in _teacher_forced(model, tokenizer, examples, batch_size, None)]
+    return [
+        ProbeRecord(
+            example.id,
+            _category(right[example.id]),
+            _mean(right[example.id]),
+            _mean(p_gold[example.id]),
+            nll,
+        )
+        for example, nll in zip(examples, nlls, strict=True)
+    ]
+
+
+def renderings(examples: Sequence[Example]) -> int:
+    """How many questions `probe` asks."""
+    return sum(len(example.options) if example.options else 1 for example in examples)
+
+
+def _rotated(example: Example, by: int) -> Example:
+    count = len(example.options or ())
+    return example.reordered([(position + by) % count for position in range(count)])
+
+
+def _category(right: Sequence[bool]) -> str:
+    if all(right):
+        return "known"
+    return "doubtful" if any(right) else "unknown"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _teacher_forced(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    batch_size: int,
+    progress: Callable[[int], None] | None,
+) -> list[tuple[bool, float, float]]:
+    """Per example: every supervised token the arg max, joint probability, mean NLL."""
+    encodings = encode_batch(examples, tokenizer)
+    rows: list[tuple[bool, float, float]] = []
+    with inference(model):
+        for start in range(0, len(encodings), batch_size):
+            batch = encodings[start : start + batch_size]
+            keep = max(len(row.answer_ids) for row in batch) + 1
+            ids, mask = pad_left(
+                [row.input_ids for row in batch], padding_id(tokenizer), model.device
+            )
+            logits = upcast(forward(model, ids, mask, keep, use_cache=False).logits[:, -keep:])
+            for row, scores in zip(batch, logits, strict=True):
+                answer = torch.tensor(row.answer_ids, device=scores.device)
+                scores = scores[-len(answer) - 1 : -1]
+                log_p = scores.log_softmax(-1).gather(1, answer[:, None]).squeeze(1)
+                right = bool((scores.argmax(-1) == answer).all())
+                rows.append((right, log_p.sum().exp().item(), -log_p.mean().item()))
+            if progress is not None:
+                progress(len(rows))
+    return rows

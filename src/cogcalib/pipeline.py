@@ -1,0 +1,51 @@
+"""The whole flow on one screen: read this first.
+
+    tasks        which questions train, calibrate and test           -> splits/
+    probe        what the base model knows of the training questions -> probe/
+    train        one fine-tuned model per method and seed            -> train/<method>/seed-<s>/
+    score        its predictions, in domain and out of domain        -> score/<method>/seed-<s>/
+    recalibrate  the same after post-hoc calibration                 -> recalibrate/...
+    report       metrics with intervals, record, page                -> metrics.json, report.html
+
+Every stage leaves its artifact in the run's folder and is not run again if it is there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from cogcalib import stages
+from cogcalib.config import Config, Method, dump_config
+from cogcalib.progress import StageProgress
+from cogcalib.run_folder import RunFolder
+
+
+def run(config: Config, root: Path, console: Console, *, resume: bool = False) -> RunFolder:
+    """Run every stage of a configuration in the folder ``root/<name>``.
+
+    Args:
+        config: What to run.
+        root: Where run folders stand.
+        console: Shows progress.
+        resume: Go on with a folder that already holds this configuration.
+
+    Raises:
+        RunFolderError: If the folder holds something else, or this run and `resume` is not set.
+        ValueError: If a task, model or data set cannot be used as configured.
+    """
+    tasks = stages.load_tasks(config)
+    folder = RunFolder(root / config.name, dump_config(config), resume=resume)
+    work = stages.Work(config, folder, StageProgress(console, folder.path / "timings.json"))
+    knowledge = stages.probe_base(work, tasks)
+    splits = stages.choose_splits(work, tasks, knowledge)
+    methods = [Method.parse(name) for name in config.methods]
+
+    for seed in config.seeds:
+        for method in methods:
+            stages.train(work, method, seed, splits, knowledge)
+            stages.score(work, method, seed, splits)
+
+    stages.report(work, splits)
+    return folder

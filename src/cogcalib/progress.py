@@ -1,0 +1,60 @@
+"""Progress of the stages of a run: a bar while one works, a line and its wall time once it is done."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cogcalib.records import write_json
+
+Advance = Callable[[int], None]
+"""Called with the number of units of work done so far."""
+
+
+class StageProgress:
+    """Shows stages on a console and keeps their wall times.
+
+    Args:
+        console: Where to show them.
+        path: JSON file of the wall times, carried on over interruptions.
+
+    Attributes:
+        timings: Stage -> wall seconds.
+    """
+
+    def __init__(self, console: Console, path: Path) -> None:
+        self.console = console
+        self.path = path
+        self.timings: dict[str, float] = (
+            json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        )
+
+    @contextmanager
+    def stage(self, name: str, total: int) -> Iterator[Advance]:
+        """Show one stage of `total` units of work; yields how to tell its progress."""
+        started = time.perf_counter()
+        bar = Progress(
+            TextColumn("  {task.description:<34}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        with bar:
+            task = bar.add_task(name, total=total)
+            yield lambda done: bar.update(task, completed=done)
+        seconds = time.perf_counter() - started
+        self.timings[name] = round(seconds, 2)
+        write_json(self.path, self.timings)
+        self.console.print(f"  [green]✓[/green] {name:<34} [dim]{seconds:6.1f} s[/dim]")
+
+    def skipped(self, name: str) -> None:
+        """Say that a stage was finished before."""
+        self.console.print(f"  [dim]✓ {name:<34} from before[/dim]")

@@ -1,0 +1,71 @@
+"""Fit post-hoc temperatures on a calibration split, one for each confidence definition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from cogcalib.modeling.encoding import surface_ids
+from cogcalib.posthoc import TemperatureScaling
+from cogcalib.records import Example
+from cogcalib.scoring.score import answer_logits
+
+
+def fit_temperatures(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    calibration: Sequence[Example],
+    *,
+    batch_size: int = 64,
+) -> Mapping[str, TemperatureScaling]:
+    """Temperatures that minimise the NLL of the gold answers, by confidence definition.
+
+    Each definition is a softmax over its own support, so each gets its own temperature: over the
+    vocabulary a temperature also moves mass to tokens that are no options.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+        calibration: Examples of split ``calibration``, all multiple choice or all open-ended.
+        batch_size: Examples in one forward pass.
+
+    Returns:
+        Definition -> fitted scaling: ``vocab``, ``options`` and ``surface``, or ``mean`` and
+        ``joint``, which share one.
+
+    Raises:
+        ValueError: If an example is of another split.
+    """
+    strangers = [example.id for example in calibration if example.split != "calibration"]
+    if strangers:
+        raise ValueError(
+            f"temperatures are fitted on the calibration split only; {len(strangers)} of "
+            f"{len(calibration)} examples are of another, the first {strangers[0]!r}"
+        )
+    logits, tokens = answer_logits(model, tokenizer, calibration, batch_size=batch_size)
+    vocabulary = TemperatureScaling().fit(logits, tokens, split="calibration")
+    if calibration[0].options is None:
+        return {"mean": vocabulary, "joint": vocabulary}
+    letters = [[option.letter for option in example.options or ()] for example in calibration]
+    gold = [row.index(example.answer) for row, example in zip(letters, calibration, strict=True)]
+    forms = surface_ids(calibration, tokenizer)
+    first = [[ids[:1] for ids in row] for row in forms]
+    return {
+        "vocab": vocabulary,
+        "options": TemperatureScaling().fit(_option_logits(logits, first), gold),
+        "surface": TemperatureScaling().fit(_option_logits(logits, forms), gold),
+    }
+
+
+def _option_logits(
+    logits: NDArray[np.float32], forms: Sequence[Sequence[Sequence[int]]]
+) -> NDArray[np.float32]:
+    """Logits of the options, [n, most options]; an option that a question lacks has -inf."""
+    width = max(len(row) for row in forms)
+    options = np.full((len(forms), width), -np.inf, dtype=np.float32)
+    for i, row in enumerate(forms):
+        options[i, : len(row)] = [np.logaddexp.reduce(logits[i, list(ids)]) for ids in row]
+    return options

@@ -1,0 +1,260 @@
+"""The stages of a run, one function each. A finished one finds its artifact and does nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cogcalib.config import Config, Method
+from cogcalib.knowledge import probe, renderings
+from cogcalib.modeling import load_model, lora_config
+from cogcalib.progress import StageProgress
+from cogcalib.records import (
+    Example,
+    ProbeRecord,
+    RunRecord,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+)
+from cogcalib.report import write_html
+from cogcalib.run_folder import RunFolder, code_state, data_manifest, hardware, versions
+from cogcalib.scoring import fit_temperatures, summarize
+from cogcalib.scoring import score as score_examples
+from cogcalib.tasks import Task, check_disjoint, compose, draw, load_task
+from cogcalib.training import FitData, fit
+
+Splits = Mapping[str, list[Example]]
+TUNING = ("train", "calibration")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every stage needs: the configuration, the folder, somebody to tell."""
+
+    config: Config
+    folder: RunFolder
+    progress: StageProgress
+
+    def model_name(self, method: Method) -> str:
+        """How predictions name the model they come from."""
+        return f"{self.config.model.path} ({method.name})"
+
+
+def load_tasks(config: Config) -> tuple[Task, list[Task]]:
+    """The task trained on and those only tested on.
+
+    Raises:
+        ValueError: If a task does not exist, cannot be trained on, or shares questions with
+            another's test.
+    """
+    task = load_task(config.tasks.train)
+    missing = [split for split in (*TUNING, "test") if split not in task.splits]
+    if missing:
+        raise ValueError(f"tasks.train: {task.name} has no split {', '.join(missing)}")
+    others = [load_task(name) for name in config.tasks.out_of_domain]
+    for other in others:
+        check_disjoint({f"{task.name} train": task.splits["train"], other.name: other.splits["test"]})
+    return task, others
+
+
+def probe_base(work: Work, tasks: tuple[Task, list[Task]]) -> dict[str, ProbeRecord]:
+    """Example id -> what the base model knows of it, for every question that may be trained on."""
+    limits = work.config.tasks
+    pool = tasks[0].splits["train"]
+    if limits.unknown_share is None:
+        pool = draw(pool, limits.limit.get("train"), limits.seed)
+    path = work.folder.probe()
+    if path.exists():
+        work.progress.skipped("probe")
+    else:
+        model, tokenizer = load_model(work.config.model.path, dtype=work.config.model.dtype)
+        with work.progress.stage("probe: what does the model know?", renderings(pool)) as advance:
+            batch_size = work.config.score.batch_size
+            records = probe(model, tokenizer, pool, batch_size=batch_size, progress=advance)
+        write_jsonl(path, records)
+    return {record.id: record for record in read_jsonl(path, ProbeRecord)}
+
+
+def choose_splits(
+    work: Work, tasks: tuple[Task, list[Task]], knowledge: Mapping[str, ProbeRecord]
+) -> Splits:
+    """Split or out-of-domain task -> its examples; written with a hash of each."""
+    task, others = tasks
+    wanted = work.config.tasks
+    splits = {
+        split: draw(task.splits[split], wanted.limit.get(split), wanted.seed)
+        for split in ("train", "calibration", "test")
+        if split != "train" or wanted.unknown_share is None
+    }
+    if wanted.unknown_share is not None:
+        splits["train"] = compose(
+            task.splits["train"],
+            {id: record.category for id, record in knowledge.items()},
+            size=wanted.limit.get("train", len(task.splits["train"])),
+            unknown_share=wanted.unknown_share,
+            seed=wanted.seed,
+        )
+    splits |= {other.name: other.splits["test"] for other in others}
+    for name, examples in splits.items():
+        write_jsonl(work.folder.splits(name), examples)
+    write_json(work.folder.path / "splits" / "manifest.json", data_manifest(splits))
+    return splits
+
+
+def train(
+    work: Work, method: Method, seed: int, splits: Splits, knowledge: Mapping[str, ProbeRecord]
+) -> None:
+    """Fine-tune the model a method needs, unless it is the base model."""
+    output = work.folder.train(method.trained, seed)
+    label = f"train: {method.trained}, seed {seed}"
+    if method.trained == "base":
+        return
+    if output.exists():
+        work.progress.skipped(label)
+        return
+    config = work.config
+    model, tokenizer = load_model(config.model.path, dtype=config.model.dtype)
+    lora = config.model.lora
+    with work.progress.stage(label, config.train.steps) as advance:
+        fit(
+            model,
+            tokenizer,
+            FitData(
+                train=splits["train"],
+                calibration=splits["calibration"],
+                known={id: record.category == "known" for id, record in knowledge.items()},
+            ),
+            output,
+            _trainer_settings(config, method, seed),
+            peft_config=lora_config(lora.rank, lora.alpha, lora.dropout) if lora else None,
+            progress=advance,
+        )
+
+
+def _trainer_settings(config: Config, method: Method, seed: int) -> dict[str, Any]:
+    stage = config.train
+    settings: dict[str, Any] = {
+        "max_steps": stage.steps,
+        "per_device_train_batch_size": stage.batch_size,
+        "gradient_accumulation_steps": stage.gradient_accumulation,
+        "learning_rate": stage.learning_rate,
+        "warmup_steps": round(stage.warmup_share * stage.steps),
+        "lr_scheduler_type": "cosine",
+        "max_length": stage.max_length,
+        "style_steps": stage.style_steps,
+        "threshold_every": stage.threshold_every,
+        "gate": method.gate,
+        "alpha": stage.alpha_of(method),
+        "logging_steps": max(1, stage.steps // 30),
+        "save_strategy": "steps" if stage.save_every else "no",
+        "save_steps": stage.save_every or stage.steps,
+        "seed": seed,
+        "bf16": config.model.dtype == "bfloat16",
+        "gradient_checkpointing": False,
+        "eval_strategy": "no",
+    }
+    if method.penalty:
+        settings |= {
+            "penalty": method.penalty,
+            "support": method.support,
+            "margin": getattr(stage.margin, method.support),
+        }
+    return settings
+
+
+def score(work: Work, method: Method, seed: int, splits: Splits) -> None:
+    """Predictions of a method on every split but the training one, post-hoc calibrated if asked."""
+    output = work.folder.predictions(method.name, seed)
+    verb = "recalibrate" if method.posthoc else "score"
+    label = f"{verb}: {method.name}, seed {seed}"
+    if output.exists():
+        work.progress.skipped(label)
+        return
+    config = work.config
+    trained = work.folder.train(method.trained, seed)
+    if method.trained == "base":
+        model, tokenizer = load_model(config.model.path, dtype=config.model.dtype)
+    elif config.model.lora:
+        model, tokenizer = load_model(
+            config.model.path, adapter=trained, dtype=config.model.dtype
+        )
+    else:
+        model, tokenizer = load_model(trained, dtype=config.model.dtype)
+    scored = {name: examples for name, examples in splits.items() if name != "train"}
+    total = sum(len(examples) for examples in scored.values())
+    partial = output.with_name(f"{output.name}.partial")
+    with work.progress.stage(label, total) as advance:
+        temperatures = {}
+        if method.posthoc:
+            temperatures = fit_temperatures(
+                model, tokenizer, scored["calibration"], batch_size=config.score.batch_size
+            )
+            for name, scaling in temperatures.items():
+                scaling.save(partial / f"temperature-{name}.json")
+        done = 0
+        for examples in scored.values():
+            predictions = score_examples(
+                model,
+                tokenizer,
+                examples,
+                model_name=work.model_name(method),
+                run=config.name,
+                batch_size=config.score.batch_size,
+                temperature={name: t.temperature_ for name, t in temperatures.items()},
+                progress=lambda n, before=done: advance(before + n),
+            )
+            done += len(examples)
+            work.folder.write_predictions(partial, predictions)
+    partial.rename(output)
+
+
+def report(work: Work, splits: Splits) -> list[dict[str, Any]]:
+    """Sum up every prediction into `metrics.json`, `record.json` and `report.html`."""
+    config, folder = work.config, work.folder
+    rows = []
+    with work.progress.stage("report", len(config.seeds) * len(config.methods)) as advance:
+        for seed in config.seeds:
+            for name in config.methods:
+                share = _share_known(folder.train(Method.parse(name).trained, seed))
+                for predictions in folder.read_predictions(folder.predictions(name, seed)):
+                    rows.append(
+                        summarize(
+                            predictions,
+                            method=name,
+                            seed=seed,
+                            resamples=config.report.resamples,
+                            share_known=share,
+                        )
+                    )
+                advance(len({(row["method"], row["seed"]) for row in rows}))
+        write_json(folder.path / "metrics.json", rows)
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        record = RunRecord(
+            config=config.model_dump(mode="json"),
+            data=data_manifest(dict(splits)),
+            versions=versions(),
+            code=code_state(),
+            seeds=config.seeds,
+            hardware=hardware(device),
+            timings=work.progress.timings,
+            metrics=rows,
+        )
+        write_json(folder.path / "record.json", asdict(record))
+        write_html(folder.path)
+    return rows
+
+
+def _share_known(trained: Path) -> float | None:
+    """Mean share of training examples under the threshold; None where no gate looked at it."""
+    log = trained / "log.jsonl"
+    if not log.exists():
+        return None
+    logged = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    shares = [entry["share_known"] for entry in logged if entry.get("share_known") is not None]
+    return sum(shares) / len(shares) if shares else None

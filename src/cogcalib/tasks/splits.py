@@ -1,0 +1,58 @@
+"""Which examples of a task a run uses."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+from cogcalib.records import Example
+
+
+def draw(examples: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
+    """`limit` examples drawn at random, in their original order; all without a limit.
+
+    Raises:
+        ValueError: If there are fewer than `limit`.
+    """
+    if limit is None:
+        return list(examples)
+    if limit > len(examples):
+        split = examples[0].split if examples else "the split"
+        raise ValueError(f"limit for {split} must be at most {len(examples)}, got {limit}")
+    chosen = sorted(random.Random(seed).sample(range(len(examples)), limit))
+    return [examples[index] for index in chosen]
+
+
+def compose(
+    examples: Sequence[Example],
+    categories: Mapping[str, str],
+    *,
+    size: int,
+    unknown_share: float,
+    seed: int,
+) -> list[Example]:
+    """`size` examples of which a share is unknown to the base model and the rest known for certain.
+
+    Args:
+        examples: The pool.
+        categories: Example id -> probe category; ``doubtful`` examples are left out.
+        size: Number of examples wanted.
+        unknown_share: Fraction of them from category ``unknown``.
+        seed: Of the drawing.
+
+    Raises:
+        ValueError: If a category has too few examples, saying how many.
+    """
+    wanted = {"unknown": round(unknown_share * size)}
+    wanted["known"] = size - wanted["unknown"]
+    chosen: list[Example] = []
+    for category, number in wanted.items():
+        pool = [example for example in examples if categories[example.id] == category]
+        if len(pool) < number:
+            raise ValueError(
+                f"unknown_share {unknown_share:g} of {size} examples needs {number} {category} "
+                f"ones, the train split has {len(pool)}"
+            )
+        chosen += draw(pool, number, seed)
+    order = {example.id: position for position, example in enumerate(examples)}
+    return sorted(chosen, key=lambda example: order[example.id])

@@ -1,0 +1,47 @@
+"""What a task is: questions in disjoint splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cogcalib.records import Example
+
+
+@dataclass(frozen=True)
+class Task:
+    """A named set of questions.
+
+    Attributes:
+        name: Such as ``atlas/country``.
+        description: One line for `cogcalib tasks`.
+        licence: Of the data.
+        splits: Split name -> examples. A task without ``train`` can only be tested on.
+    """
+
+    name: str
+    description: str
+    licence: str
+    splits: Mapping[str, list[Example]]
+
+    def __post_init__(self) -> None:
+        check_disjoint(self.splits)
+
+
+def check_disjoint(splits: Mapping[str, Sequence[Example]]) -> None:
+    """Raise if the same question stands in two splits, whatever its id or option order.
+
+    Raises:
+        ValueError: Naming the splits, how many questions they share and the first of them.
+    """
+    names = list(splits)
+    hashes = {name: {e.content_hash(): e for e in splits[name]} for name in names}
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            shared = hashes[first].keys() & hashes[second].keys()
+            if shared:
+                example = min((hashes[first][h] for h in shared), key=lambda e: e.id)
+                raise ValueError(
+                    f"splits {first!r} and {second!r} share {len(shared)} question(s), "
+                    f"the first of them {example.id!r}: {example.prompt!r}"
+                )

@@ -1,0 +1,112 @@
+"""One fine-tuning run from plain settings: what the pipeline calls where a user has a script."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from cogcalib.modeling.encoding import to_dataset
+from cogcalib.records import Example, write_jsonl
+from cogcalib.training.config import CogCalibConfig
+from cogcalib.training.trainer import CogCalibTrainer
+
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True)
+class FitData:
+    """The examples of a run; `known` holds the base model's labels for the gate ``oracle``."""
+
+    train: Sequence[Example]
+    calibration: Sequence[Example]
+    known: Mapping[str, bool]
+
+
+def fit(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    data: FitData,
+    output: Path,
+    settings: Mapping[str, Any],
+    *,
+    peft_config: PeftConfig | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Path:
+    """Fine-tune `model` and put weights or adapter, thresholds and log into `output`.
+
+    While it works the files stand in ``<output>.partial``; if checkpoints are kept there, an
+    interrupted run goes on from the last.
+
+    Args:
+        model: The base model; it is changed.
+        tokenizer: Its tokenizer.
+        data: Training and calibration examples.
+        output: Folder that must not exist yet.
+        settings: Fields of `CogCalibConfig`.
+        peft_config: Adapter to train instead of every weight.
+        progress: Called with the number of optimiser steps done.
+
+    Raises:
+        FileExistsError: If `output` exists.
+        ValueError: As `CogCalibConfig`, `CogCalibTrainer` and `to_dataset`.
+    """
+    if output.exists():
+        raise FileExistsError(f"{output} exists already")
+    partial = output.with_name(f"{output.name}.partial")
+    arguments = CogCalibConfig(
+        output_dir=str(partial),
+        disable_tqdm=True,
+        report_to="none",
+        **settings,
+    )
+    set_seed(arguments.seed)  # the adapter's weights are drawn before the trainer seeds itself
+    trainer = CogCalibTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=to_dataset(data.train, tokenizer, data.known, arguments.max_length),
+        calibration_dataset=to_dataset(
+            data.calibration, tokenizer, max_length=arguments.max_length
+        ),
+        processing_class=tokenizer,
+        peft_config=peft_config,
+        callbacks=[_Progress(progress)] if progress else None,
+    )
+    trainer.remove_callback("PrinterCallback")
+    checkpoint = get_last_checkpoint(str(partial)) if partial.is_dir() else None
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model(str(partial))
+    write_jsonl(partial / LOG, trainer.state.log_history)
+    for leftover in partial.glob("checkpoint-*"):
+        shutil.rmtree(leftover)
+    return partial.rename(output)
+
+
+class _Progress(TrainerCallback):
+    """Tells the steps done; the pipeline shows them in its own bar."""
+
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        self.tell = tell
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        self.tell(state.global_step)

@@ -1,0 +1,102 @@
+"""The contracts between rooms."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cogcalib.records import (
+    Example,
+    Option,
+    Prediction,
+    Threshold,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+    write_text,
+)
+
+QUESTION = Example(
+    "q1",
+    "t",
+    "test",
+    "Which?",
+    (Option("A", "one"), Option("B", "two"), Option("C", "three"), Option("D", "four")),
+    "B",
+)
+
+
+@given(st.permutations(range(4)))
+def test_reordering_moves_texts_under_fixed_letters(order: list[int]) -> None:
+    moved = QUESTION.reordered(order)
+    assert moved.answer_text == "two"
+    assert [option.letter for option in moved.options or ()] == list("ABCD")
+    assert moved.content_hash() == QUESTION.content_hash()
+    back = [order.index(position) for position in range(4)]
+    assert moved.reordered(back) == QUESTION
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [0, 0, 1, 2], [1, 2, 3, 4]])
+def test_reordering_wants_a_permutation(order: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"permutation of 0\.\.3"):
+        QUESTION.reordered(order)
+
+
+def test_open_ended_questions_have_no_order() -> None:
+    example = Example("q", "t", "test", "Which?", None, "two")
+    assert example.answer_text == "two"
+    with pytest.raises(ValueError, match="open-ended"):
+        example.reordered([0])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "answer", "what"),
+    [
+        (" ", None, "x", "prompt is empty"),
+        ("q", None, " ", "answer is empty"),
+        ("q", (Option("A", "x"),), "A", "at least two distinct letters"),
+        ("q", (Option("A", "x"), Option("A", "y")), "A", "at least two distinct letters"),
+        ("q", (Option("A", "x"), Option("B", "y")), "C", "one of the option letters"),
+    ],
+)
+def test_unsound_examples_are_refused(
+    prompt: str, options: tuple[Option, ...] | None, answer: str, what: str
+) -> None:
+    with pytest.raises(ValueError, match=what):
+        Example("q7", "t", "test", prompt, options, answer)
+
+
+def test_rows_read_back(tmp_path: Path) -> None:
+    prediction = Prediction(
+        "q1", "t", "test", "B", "A", False, 0.25, {"vocab": 0.5}, (-1.0, -2.0), "m", "r"
+    )
+    assert read_jsonl(write_jsonl(tmp_path / "p.jsonl", [prediction]), Prediction) == [prediction]
+    examples = [QUESTION, Example("q2", "t", "test", "Wo?\u2028", None, "Köln", ("Cologne",))]
+    assert read_jsonl(write_jsonl(tmp_path / "e.jsonl", examples), Example) == examples
+    thresholds = [Threshold(math.inf, 0.0, 1.0, 3, 0, step=7)]
+    assert read_jsonl(write_jsonl(tmp_path / "t.jsonl", thresholds), Threshold) == thresholds
+
+
+@pytest.mark.parametrize("line", ["{", '{"id": "x"}', '{"idd": 1}', "[1]"])
+def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, line: str) -> None:
+    path = write_jsonl(tmp_path / "e.jsonl", [QUESTION])
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(ValueError, match=r"e\.jsonl, line 2: no valid Example"):
+        read_jsonl(path, Example)
+
+
+def test_writing_is_all_or_nothing(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "new" / "a.txt", "old")
+    with pytest.raises(TypeError):
+        write_json(path, {"x": object()})
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "\ud800")
+    assert path.read_text() == "old"
+    assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
+    write_json(path, {"x": math.inf})
+    assert json.loads(path.read_text()) == {"x": math.inf}
