@@ -1,0 +1,122 @@
+"""The columns of a metrics table as text, shared by terminal, Markdown and HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cogcalib.report import methods
+from cogcalib.report.summary import MethodSummary, Statistic, TaskSummary
+
+MISSING = "–"  # noqa: RUF001 - a typographic dash is meant
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: a header of two short lines, and the text of a method's cell.
+
+    Attributes:
+        header: What is shown, with its unit.
+        detail: Second line of the header; empty if there is none.
+        cell: Method summary -> text.
+        primary: Whether this is the column the methods are judged by.
+    """
+
+    header: str
+    detail: str
+    cell: Callable[[MethodSummary], str]
+    primary: bool = False
+
+    @property
+    def title(self) -> str:
+        """Header and detail on one line."""
+        return f"{self.header} {self.detail}".strip()
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction as percent with one decimal, without the sign."""
+    return MISSING if fraction is None else f"{100 * fraction:.1f}"
+
+
+def as_percent(statistic: Statistic, *, interval: bool = True) -> str:
+    """``12.3 [10.1–14.5]`` for one seed, ``12.3 ±0.4`` for several, in percent."""  # noqa: RUF002
+    text = percent(statistic.mean)
+    if statistic.deviation is not None:
+        return f"{text} ±{percent(statistic.deviation)}"
+    if interval and statistic.low is not None and statistic.high is not None:
+        # No blank inside the brackets, so that a narrow terminal breaks the line before them.
+        return f"{text} [{percent(statistic.low)}–{percent(statistic.high)}]"  # noqa: RUF001
+    return text
+
+
+def as_number(statistic: Statistic, digits: int) -> str:
+    """The mean with a fixed number of decimals."""
+    return MISSING if statistic.mean is None else f"{statistic.mean:.{digits}f}"
+
+
+def columns(task: TaskSummary) -> list[Column]:
+    """The columns of one task's table, after the method's name."""
+    primary, secondary = task.primary, task.secondary
+    result = [
+        Column("Accuracy %", "", lambda row: as_percent(row.accuracy)),
+        Column("ECE %", primary, lambda row: as_percent(row.ece[primary]), primary=True),
+    ]
+    if secondary is not None:
+        name = secondary
+        result.append(Column("ECE %", name, lambda row: as_percent(row.ece[name], interval=False)))
+    result += [
+        Column("NLL", "", lambda row: as_number(row.nll, 3)),
+        Column("Brier", "", lambda row: as_number(row.brier, 3)),
+        Column("AUROC", "", lambda row: as_number(row.auroc[primary], 2)),
+    ]
+    if any(row.share_known.mean is not None for row in task.methods):
+        result.append(Column("Known %", "", lambda row: _whole_percent(row.share_known)))
+    return result
+
+
+def _whole_percent(statistic: Statistic) -> str:
+    return MISSING if statistic.mean is None else f"{100 * statistic.mean:.0f}"
+
+
+CONFIDENCE = {
+    "vocab": "largest probability over the vocabulary",
+    "options": "softmax over the answer options",
+    "surface": "probability summed over surface forms",
+    "mean": "exp of the mean log-probability of the generated answer",
+    "joint": "exp of the summed log-probability of the generated answer",
+}
+
+
+def title(task: TaskSummary) -> str:
+    """``atlas/country · test · in-domain · n = 1,000``."""
+    domain = "in-domain" if task.in_domain else "out-of-domain"
+    return f"{task.task} · {task.split} · {domain} · n = {task.n:,}"
+
+
+def caption(task: TaskSummary) -> str:
+    """What the columns are and how far to trust them, in one paragraph."""
+    meaning = CONFIDENCE.get(task.primary, f"definition {task.primary!r}")
+    sentences = [
+        f"ECE in percent: 15 equal-width bins, confidence = {meaning}, n = {task.n:,}; "
+        "lowest in bold."
+    ]
+    if any(len(row.seeds) == 1 for row in task.methods):
+        sentences.append(
+            "[low–high]: 95 % bootstrap interval; it shares the upward bias of a binned ECE "  # noqa: RUF001
+            "and may lie above the value."
+        )
+    if task.several_seeds:
+        seeds = max(len(row.seeds) for row in task.methods)
+        sentences.append(f"±: standard deviation over {seeds} seeds.")
+    if any(row.share_known.mean is not None for row in task.methods):
+        sentences.append("Known: share of training examples the gate counted as known.")
+    if task.small_n:
+        sentences.append(
+            f"Small sample (n = {task.n:,} < 500): binned ECE is biased upwards and mostly noise."
+        )
+    return " ".join(sentences)
+
+
+def name(row: MethodSummary) -> str:
+    """The method's printed name."""
+    return methods.label(row.method)
