@@ -1,0 +1,33 @@
+"""Model, tokenizer and LoRA; encoding is the sole owner of prompt, loss mask and answer span."""
+
+from __future__ import annotations
+
+from cogcalib.modeling.encoding import (
+    IGNORED,
+    Encoded,
+    encode,
+    encode_batch,
+    render_completion,
+    render_prompt,
+    surface_ids,
+    to_dataset,
+)
+from cogcalib.modeling.lora import lora_config
+from cogcalib.modeling.model import ATLAS, DTYPES, atlas_cache, load_model, resolve_model
+
+__all__ = [
+    "ATLAS",
+    "DTYPES",
+    "IGNORED",
+    "Encoded",
+    "atlas_cache",
+    "encode",
+    "encode_batch",
+    "load_model",
+    "lora_config",
+    "render_completion",
+    "render_prompt",
+    "resolve_model",
+    "surface_ids",
+    "to_dataset",
+]

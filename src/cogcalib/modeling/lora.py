@@ -1,0 +1,41 @@
+"""LoRA adapters (Hu et al. 2022, arXiv 2106.09685)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from peft import LoraConfig
+
+
+def lora_config(
+    rank: int,
+    alpha: int,
+    dropout: float = 0.0,
+    target_modules: str | Sequence[str] = "all-linear",
+) -> LoraConfig:
+    """A LoRA configuration for a causal language model.
+
+    Args:
+        rank: Rank of the update, at least 1.
+        alpha: Numerator of the update's scale ``alpha / rank``, at least 1.
+        dropout: Dropout before the update, in [0, 1).
+        target_modules: Names of the adapted modules; ``all-linear`` means every linear layer but
+            the output head.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+    if rank < 1:
+        raise ValueError(f"rank must be at least 1, got {rank}")
+    if alpha < 1:
+        raise ValueError(f"alpha must be at least 1, got {alpha}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+    modules = target_modules if isinstance(target_modules, str) else list(target_modules)
+    return LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=modules,
+        task_type="CAUSAL_LM",
+    )

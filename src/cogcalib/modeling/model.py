@@ -1,0 +1,163 @@
+"""Load a causal language model, its tokenizer and, if asked, a LoRA adapter on top.
+
+Only safetensors weights are read and no code from a model's repository is run.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+"""Names a model's number format goes by."""
+
+ATLAS = {"atlas": "llama", "atlas-mistral": "mistral", "atlas-qwen2": "qwen2"}
+"""Name of an embedded model -> its architecture."""
+
+
+def resolve_model(name: str) -> str:
+    """The folder of an embedded Atlas model, or `name` unchanged if it names none.
+
+    The package ships some variants; the others are looked up where
+    ``python -m cogcalib.atlas.pretrain`` puts them, ``$XDG_CACHE_HOME/cogcalib/atlas/ARCH``
+    (``~/.cache`` where the variable is not set).
+
+    Raises:
+        ValueError: If the variant is neither shipped nor built yet.
+    """
+    if name not in ATLAS:
+        return name
+    arch = ATLAS[name]
+    shipped = Path(str(resources.files("cogcalib"))) / "atlas" / "models" / arch
+    built = atlas_cache() / arch
+    for folder in (shipped, built):
+        if (folder / "config.json").is_file():
+            return str(folder)
+    raise ValueError(
+        f"the model {name!r} is neither shipped nor in {built}: "
+        f"`python -m cogcalib.atlas.pretrain --arch {arch}` builds it"
+    )
+
+
+def atlas_cache() -> Path:
+    """Where Atlas variants live that the user built."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "cogcalib" / "atlas"
+
+
+def load_model(
+    path_or_id: str | Path,
+    *,
+    adapter: str | Path | None = None,
+    dtype: str = "float32",
+    device: str | torch.device | None = None,
+) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+    """Load a model in evaluation mode and its tokenizer.
+
+    Args:
+        path_or_id: A local folder, a Hugging Face hub id, or one of `ATLAS`.
+        adapter: Local folder or hub id of a PEFT adapter to put on top.
+        dtype: Number format of the weights in memory, one of `DTYPES`, whatever they are stored in.
+        device: Where to put the model; None takes this process's CUDA device if there is one, else
+            the CPU.
+
+    Returns:
+        The model and its tokenizer, whose padding token is the end token where it had none.
+
+    Raises:
+        ValueError: If the dtype or device is unknown, a folder does not exist or holds no model or
+            adapter in safetensors, or the hub has no such model.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    target = _device(device)
+    source = _checked_source(resolve_model(str(path_or_id)), "model", "config.json")
+    if adapter is not None:
+        adapter = _checked_source(str(adapter), "adapter", "adapter_config.json")
+    local = os.path.isdir(source)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=DTYPES[dtype],
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=local,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, trust_remote_code=False, local_files_only=local
+        )
+    except OSError as error:
+        raise ValueError(
+            f"model {source!r} is no folder with a model, or the hub cannot give it: {error}"
+        ) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    whole = model if adapter is None else _with_adapter(model, adapter)
+    module: torch.nn.Module = whole
+    module.to(target).eval()
+    return whole, tokenizer
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        # Under torchrun and accelerate every process owns the device of its local rank.
+        rank = os.environ.get("LOCAL_RANK", "0")
+        return torch.device(f"cuda:{rank}" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device must be a torch device such as cpu, got {device!r}") from error
+
+
+def _checked_source(source: str, what: str, config: str) -> str:
+    """Check what can be checked of a folder before anything is loaded; hub ids pass."""
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        looks_local = folder.is_absolute() or source.startswith(".") or source.count("/") > 1
+        if folder.exists() or looks_local:
+            problem = "is a file, not a folder" if folder.exists() else "does not exist"
+            raise ValueError(f"{what} folder {source} {problem}")
+        return source
+    if not (folder / config).is_file():
+        hint = ""
+        if (folder / "adapter_config.json").is_file():
+            hint = " (an adapter lies there: name its base model and pass it as adapter)"
+        raise ValueError(f"{what} folder {source} has no {config}{hint}")
+    if not any(folder.glob("*.safetensors")):
+        raise ValueError(
+            f"{what} folder {source} holds no weights in safetensors; pickled weights are refused"
+        )
+    return str(folder)
+
+
+def _with_adapter(model: PreTrainedModel, adapter: str) -> PeftModel:
+    from huggingface_hub import file_exists
+    from peft import PeftModel
+
+    # PEFT falls back on a pickle where the safetensors file is missing, so look first.
+    weights = "adapter_model.safetensors"
+    found = (
+        (Path(adapter) / weights).is_file()
+        if os.path.isdir(adapter)
+        else file_exists(adapter, weights)
+    )
+    if not found:
+        raise ValueError(f"adapter {adapter} has no {weights}; pickled weights are refused")
+    try:
+        return PeftModel.from_pretrained(model, adapter)
+    except RuntimeError as error:
+        raise ValueError(f"adapter {adapter} does not fit the model: {error}") from error
