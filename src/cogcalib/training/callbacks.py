@@ -1,0 +1,128 @@
+"""When the model's knowledge is measured during training, and who is told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate.logging import get_logger
+from datasets import Dataset
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import CallbackHandler
+
+from cogcalib.records import Threshold, write_json
+from cogcalib.training.config import CogCalibConfig
+from cogcalib.training.state import KnowledgeState, Schedule
+
+logger = get_logger(__name__)
+THRESHOLDS_NAME = "thresholds.json"
+
+
+class Learner(Protocol):
+    """What of a trainer the callback reads, and `knowledge`, which it keeps up to date."""
+
+    args: CogCalibConfig
+    knowledge: KnowledgeState
+    calibration_dataset: Dataset | None
+    gate_generator: torch.Generator
+    resumed_from: str | None
+    callback_handler: CallbackHandler
+
+    def estimate_threshold(self) -> Threshold:
+        """The threshold of the model as it stands now."""
+        ...
+
+
+class KnowledgeCallback(TrainerCallback):
+    """Ends the style phase and re-estimates the threshold, always between two optimiser steps.
+
+    Other callbacks are told by an event of their own: those that define
+    ``on_threshold(args, state, control, *, threshold)`` receive every threshold that comes into
+    force, as a `cogcalib.records.Threshold`.
+    """
+
+    def __init__(self, trainer: Learner) -> None:
+        self.trainer = trainer
+        self.schedule: Schedule | None = None
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Resolve shares into steps; restore what a checkpoint knows."""
+        trainer = self.trainer
+        checkpoint = trainer.resumed_from
+        trainer.knowledge = KnowledgeState.load(checkpoint) if checkpoint else KnowledgeState()
+        self.schedule = None
+        if trainer.args.gate != "none":
+            batches = len(kwargs["train_dataloader"])
+            self.schedule = Schedule.resolve(
+                trainer.args.style_steps,
+                trainer.args.threshold_every,
+                max_steps=state.max_steps,
+                epoch_steps=math.ceil(batches / args.gradient_accumulation_steps),
+            )
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Measure when it is due; give the random gate this step's seed."""
+        if self.schedule is None:
+            return
+        trainer, step = self.trainer, state.global_step
+        # Derived from the step, not carried along: a resumed run draws what the first would have.
+        seed = np.random.SeedSequence((args.seed, args.process_index, step)).generate_state(1)
+        trainer.gate_generator.manual_seed(int(seed[0]))
+        knowledge = trainer.knowledge
+        if not self.schedule.is_due(step, knowledge.style_end):
+            return
+        threshold = None if trainer.calibration_dataset is None else trainer.estimate_threshold()
+        if knowledge.style_end is None:
+            if threshold is not None and self.schedule.auto:
+                knowledge.separations.append(threshold.separation)
+            if not self.schedule.style_is_over(step, knowledge.separations):
+                return
+            knowledge.style_end = step
+        if threshold is not None:
+            self._put_in_force(threshold, args, state, control)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Write ``thresholds.json``."""
+        if args.should_save:
+            history = [asdict(threshold) for threshold in self.trainer.knowledge.history]
+            write_json(Path(str(args.output_dir)) / THRESHOLDS_NAME, history)
+
+    def _put_in_force(
+        self,
+        threshold: Threshold,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+    ) -> None:
+        history = self.trainer.knowledge.history
+        if math.isinf(threshold.value) and not any(math.isinf(t.value) for t in history):
+            every, none = threshold.n_unknown == 0, threshold.n_known == 0
+            logger.warning(
+                "The threshold at step %s is %s: %s. It is used as it is; this is said once.",
+                threshold.step,
+                threshold.value,
+                "the model knows every calibration example"
+                if every
+                else "the model knows no calibration example"
+                if none
+                else "the NLL does not separate known from unknown calibration examples",
+            )
+        history.append(threshold)
+        for callback in self.trainer.callback_handler.callbacks:
+            told = getattr(callback, "on_threshold", None)
+            if told is not None:
+                told(args, state, control, threshold=threshold)

@@ -1,0 +1,63 @@
+"""What the trainer refuses, with the reason, before any expensive work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from peft import PeftConfig
+
+from cogcalib.training.config import GATES_WITHOUT_THRESHOLD, CogCalibConfig
+from cogcalib.training.data import data_format
+
+
+def check_data_sets(
+    args: CogCalibConfig, train: object, calibration: object, text_field: str | None
+) -> None:
+    """Raise ValueError unless the data sets are there and written in one format.
+
+    Args:
+        args: The configuration.
+        train: The argument ``train_dataset``.
+        calibration: The argument ``calibration_dataset``, or None.
+        text_field: Name of the column of plain text; None if a formatting function makes one.
+    """
+    train_format = data_format(train, "train_dataset", text_field)
+    if calibration is None:
+        if args.gate not in GATES_WITHOUT_THRESHOLD:
+            raise ValueError(
+                f"gate={args.gate!r} needs a calibration_dataset to estimate its threshold on"
+            )
+        if args.style_steps == "auto" and args.gate != "none":
+            raise ValueError("style_steps='auto' needs a calibration_dataset to measure on")
+        return
+    calibration_format = data_format(calibration, "calibration_dataset", text_field)
+    if calibration_format != train_format:
+        raise ValueError(
+            f"calibration_dataset must have the format of train_dataset, {train_format!r}, "
+            f"got {calibration_format!r}"
+        )
+
+
+def refuse_other_losses(compute_loss_func: Callable[..., Any] | None) -> None:
+    """Raise ValueError if another loss is given."""
+    if compute_loss_func is not None:
+        raise ValueError("compute_loss_func is not supported: it would replace the method's loss")
+
+
+def refuse_prompt_learning(peft_config: PeftConfig | None) -> None:
+    """Raise ValueError for PEFT methods that put virtual tokens before the prompt."""
+    if peft_config is not None and peft_config.is_prompt_learning:
+        raise ValueError(
+            f"peft_config {type(peft_config).__name__} is not supported: its virtual tokens shift "
+            "the positions of the answer; use an adapter such as LoraConfig"
+        )
+
+
+def refuse_split_sequences(parallelism: Any) -> None:
+    """Raise ValueError for context and sequence parallelism (an accelerate ParallelismConfig)."""
+    if parallelism is not None and (parallelism.cp_enabled or parallelism.sp_enabled):
+        raise ValueError(
+            "context and sequence parallelism are not supported: they split an example over "
+            "processes, and the gate needs the NLL of the whole example"
+        )

@@ -1,0 +1,229 @@
+"""The training arguments: TRL's `SFTConfig` and what the method adds to it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import cast
+
+from trl import SFTConfig
+
+from cogcalib.losses import GATES, Gate, MarginReduction, Penalty, PenaltyKind, Support
+from cogcalib.losses.objective import NllReduction
+
+GATES_WITHOUT_THRESHOLD = ("none", "all", "oracle")
+"""Gates that ask for no threshold, hence for no calibration data set."""
+
+
+@dataclass
+class CogCalibConfig(SFTConfig):
+    r"""Configuration of the [`CogCalibTrainer`]: every field of [`~trl.SFTConfig`], and these.
+
+    Parameters:
+        penalty (`str`, defaults to `"label_smoothing"`):
+            The penalty R put on what the model knows: `"label_smoothing"` (CoLS), `"margin"`
+            (CoMbLS) or `"entropy"` (CoECP).
+        alpha (`float`, defaults to `0.1`):
+            Strength of the penalty: the loss of a known example is CE + alpha * R.
+        support (`str`, defaults to `"vocab"`):
+            Tokens whose logits are penalised: the whole vocabulary, or the answer `"options"` at
+            the token where they compete (needs a column `option_ids` or `options`).
+        gate (`str`, defaults to `"nll"`):
+            Which examples are penalised. `"nll"`: those whose NLL is at most the threshold, the
+            method. Controls: `"none"` (exactly TRL's SFT), `"all"`, `"random"` (as many as `"nll"`,
+            drawn), `"inverted"`, `"oracle"` (a column `known`), `"soft"` (a sigmoid).
+        style_steps (`int`, `float` or `"auto"`, defaults to `0.1`):
+            Optimiser steps of plain cross-entropy before any example is penalised, so that the NLL
+            measures knowledge and not unfamiliarity with the format: a number of steps, a share in
+            [0, 1) of all steps, or `"auto"`. `"auto"` measures every `threshold_every` steps how
+            well the NLL separates known from unknown, and ends the phase when two measurements in a
+            row improve on the best by less than 0.01, or after 30 % of all steps.
+        threshold_every (`int` or `float`, defaults to `0.25`):
+            Optimiser steps between two estimates of the threshold: a number of steps, or a share in
+            (0, 1] of an epoch. Mind the type: `1` is every step, `1.0` every epoch.
+        margin (`float`, defaults to `10.0`):
+            Logit gap tolerated by the penalty `"margin"`.
+        margin_reduction (`str`, defaults to `"mean"`):
+            How `"margin"` reduces over the support, `"mean"` or `"sum"`.
+        entropy_floor (`float`, *optional*):
+            Entropy in nats above which the penalty `"entropy"` stops pushing.
+        nll_reduction (`str`, defaults to `"mean"`):
+            How the NLL of an answer reduces over its tokens, `"mean"` or `"sum"`.
+        gate_temperature (`float`, defaults to `0.1`):
+            Width in nats of the gate `"soft"`.
+
+    Raises:
+        ValueError: For a value out of range, or an option of TRL this trainer would not honour.
+    """
+
+    penalty: str = field(
+        default="label_smoothing",
+        metadata={
+            "help": "Penalty put on what the model knows: `'label_smoothing'` (CoLS), `'margin'` "
+            "(CoMbLS) or `'entropy'` (CoECP).",
+            "choices": ["label_smoothing", "margin", "entropy"],
+        },
+    )
+    alpha: float = field(
+        default=0.1,
+        metadata={"help": "Strength of the penalty: the loss of a known example is CE + alpha R."},
+    )
+    support: str = field(
+        default="vocab",
+        metadata={
+            "help": "Tokens whose logits are penalised: the whole vocabulary, or the answer "
+            "options at the token where they compete.",
+            "choices": ["vocab", "options"],
+        },
+    )
+    gate: str = field(
+        default="nll",
+        metadata={
+            "help": "Which examples are penalised: `'nll'` (the method) or one of its controls.",
+            "choices": list(GATES),
+        },
+    )
+    # With None in the union, HfArgumentParser hands the command line's string over as it is.
+    style_steps: float | str | None = field(
+        default=0.1,
+        metadata={
+            "help": "Optimiser steps of plain cross-entropy before any example is penalised: a "
+            "number of steps, a share in [0, 1) of all steps, or `'auto'`."
+        },
+    )
+    threshold_every: float | str | None = field(
+        default=0.25,
+        metadata={
+            "help": "Optimiser steps between two estimates of the threshold: a number of steps, or "
+            "a share in (0, 1] of an epoch. `1` is every step, `1.0` every epoch."
+        },
+    )
+    margin: float = field(
+        default=10.0,
+        metadata={"help": "Logit gap tolerated by the penalty `'margin'`."},
+    )
+    margin_reduction: str = field(
+        default="mean",
+        metadata={
+            "help": "How the penalty `'margin'` reduces over the support.",
+            "choices": ["mean", "sum"],
+        },
+    )
+    entropy_floor: float | None = field(
+        default=None,
+        metadata={
+            "help": "Entropy in nats above which the penalty `'entropy'` stops pushing. If None, "
+            "it never stops."
+        },
+    )
+    nll_reduction: str = field(
+        default="mean",
+        metadata={
+            "help": "How the NLL of an answer reduces over its tokens.",
+            "choices": ["mean", "sum"],
+        },
+    )
+    gate_temperature: float = field(
+        default=0.1,
+        metadata={"help": "Width in nats of the gate `'soft'`."},
+    )
+
+    def __post_init__(self) -> None:
+        self._validate_method()
+        self._refuse_what_would_be_ignored()
+        super().__post_init__()
+
+    def build_penalty(self) -> Penalty:
+        """The penalty these arguments describe."""
+        return Penalty(
+            kind=cast(PenaltyKind, self.penalty),
+            support=cast(Support, self.support),
+            margin=self.margin,
+            margin_reduction=cast(MarginReduction, self.margin_reduction),
+            entropy_floor=self.entropy_floor,
+        )
+
+    @property
+    def gate_name(self) -> Gate:
+        """`gate`, typed."""
+        return cast(Gate, self.gate)
+
+    @property
+    def nll_reduction_name(self) -> NllReduction:
+        """`nll_reduction`, typed."""
+        return cast(NllReduction, self.nll_reduction)
+
+    def _validate_method(self) -> None:
+        self.build_penalty()
+        if self.gate not in GATES:
+            raise ValueError(f"gate must be one of {list(GATES)}, got {self.gate!r}")
+        if self.nll_reduction not in ("mean", "sum"):
+            raise ValueError(f"nll_reduction must be 'mean' or 'sum', got {self.nll_reduction!r}")
+        if not 0 <= self.alpha < math.inf:
+            raise ValueError(f"alpha must be a finite number >= 0, got {self.alpha}")
+        if self.penalty == "label_smoothing" and self.alpha > 1:
+            raise ValueError(
+                f"alpha must be <= 1 with penalty='label_smoothing', which weighs the "
+                f"cross-entropy with 1 - alpha, got {self.alpha}"
+            )
+        if not 0 < self.gate_temperature < math.inf:
+            raise ValueError(
+                f"gate_temperature must be a finite number > 0, got {self.gate_temperature}"
+            )
+        if self.style_steps != "auto":
+            self.style_steps = _steps_or_share("style_steps", self.style_steps, "'auto'")
+            if isinstance(self.style_steps, float) and self.style_steps >= 1:
+                raise ValueError(
+                    f"style_steps as a share of all steps must be < 1, got {self.style_steps}; "
+                    "give a number of steps as an integer"
+                )
+        self.threshold_every = _steps_or_share("threshold_every", self.threshold_every)
+        if self.threshold_every == 0 or (
+            isinstance(self.threshold_every, float) and self.threshold_every > 1
+        ):
+            raise ValueError(
+                "threshold_every must be an integer number of steps >= 1 or a share of an epoch "
+                f"in (0, 1], got {self.threshold_every}"
+            )
+
+    def _refuse_what_would_be_ignored(self) -> None:
+        """Raise for options of TRL and transformers that this trainer would not honour."""
+        reasons = {
+            "packing": "the gate acts on single examples, and packing merges them",
+            "eval_packing": "the gate acts on single examples, and packing merges them",
+            "padding_free": "the gate acts on single examples, and padding-free batches merge them",
+            "use_liger_kernel": "its fused loss computes cross-entropy only",
+            "label_smoothing_factor": "it would smooth what the model does not know as well; use "
+            "penalty='label_smoothing' with gate='all' for uniform smoothing",
+            "torch_compile": "a compiled forward does not see that only supervised positions are "
+            "projected on the vocabulary",
+        }
+        for name, reason in reasons.items():
+            if getattr(self, name):
+                raise ValueError(f"{name}={getattr(self, name)!r} is not supported: {reason}")
+        if self.loss_type == "dft":
+            raise ValueError(
+                "loss_type='dft' is not supported: it rescales the cross-entropy that the method "
+                "balances against its penalty; use loss_type='nll'"
+            )
+        if self.dataset_kwargs and "skip_prepare_dataset" in self.dataset_kwargs:
+            raise ValueError(
+                "dataset_kwargs={'skip_prepare_dataset': ...} is not supported: preparation is "
+                "where examples are checked; data sets with `input_ids` pass through unchanged"
+            )
+
+
+def _steps_or_share(name: str, value: float | str | None, also: str = "") -> int | float:
+    """A number of steps (int) or a share (float); strings come from the command line."""
+    number: float | str | None = value
+    if isinstance(value, str):
+        for kind in (int, float):
+            try:
+                number = kind(value)
+                break
+            except ValueError:
+                continue
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < 1e12:
+        options = f"a number of steps or a share{', or ' + also if also else ''}"
+        raise ValueError(f"{name} must be {options}, got {value!r}")
+    return number

@@ -1,0 +1,205 @@
+"""Data sets as the method needs them: checked before the training, not discovered during it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from cogcalib.training.collator import OPTION_IDS
+from cogcalib.training.forward import IGNORED
+
+OPTIONS = "options"
+
+
+def data_format(dataset: object, name: str, text_field: str | None) -> str:
+    """How a data set's examples are written, after checking what can be seen without reading it.
+
+    Args:
+        dataset: What the user gave.
+        name: The argument's name, for the error.
+        text_field: Name of the column of plain text; None if a formatting function makes one.
+
+    Returns:
+        ``tokenised``, ``prompt-completion``, ``messages`` or ``text``.
+
+    Raises:
+        ValueError: If it is empty, streamed, with images, or lacks the columns of every format.
+    """
+    if not isinstance(dataset, Dataset):
+        raise ValueError(
+            f"{name} must be a datasets.Dataset, got {type(dataset).__name__}: a stream cannot be "
+            "checked for leaks and cut answers before the training"
+        )
+    if len(dataset) == 0:
+        raise ValueError(f"{name} must hold at least one example, got none")
+    columns = set(dataset.column_names)
+    if columns & {"image", "images"}:
+        raise ValueError(f"{name} has images, which are not supported: give text only")
+    if "input_ids" in columns:
+        return "tokenised"
+    if text_field is None:
+        return "text"
+    if {"prompt", "completion"} <= columns:
+        return "prompt-completion"
+    if columns & {"messages", "conversations"}:
+        return "messages"
+    if text_field in columns:
+        return "text"
+    raise ValueError(
+        f"{name} must have columns 'prompt' and 'completion', or 'messages', or '{text_field}', "
+        f"or 'input_ids' and 'labels', got {sorted(columns)}"
+    )
+
+
+def check_completions(dataset: Dataset, name: str) -> None:
+    """Raise ValueError for the first example whose completion is empty."""
+    if "completion" not in dataset.column_names or "input_ids" in dataset.column_names:
+        return
+    for index, completion in enumerate(dataset["completion"]):
+        turns = [completion] if isinstance(completion, str) else [t["content"] for t in completion]
+        if not "".join(turn or "" for turn in turns).strip():
+            raise ValueError(f"{name} data set, example {index}: the completion is empty")
+
+
+def check_rows(dataset: Dataset, name: str, max_length: int | None) -> None:
+    """Raise ValueError for the first tokenised example that cannot be trained on as it is.
+
+    Args:
+        dataset: Tokenised, not truncated.
+        name: ``train``, ``calibration`` or an evaluation set's name.
+        max_length: Tokens to which TRL would cut an example, silently.
+    """
+    options = dataset[OPTION_IDS] if OPTION_IDS in dataset.column_names else None
+    for index, (ids, labels) in enumerate(
+        zip(dataset["input_ids"], dataset["labels"], strict=True)
+    ):
+        where = f"{name} data set, example {index}"
+        if len(ids) != len(labels):
+            raise ValueError(f"{where}: {len(ids)} input_ids but {len(labels)} labels")
+        supervised = [t for t in range(1, len(labels)) if labels[t] != IGNORED]
+        if not supervised:
+            raise ValueError(f"{where}: no token is supervised, all labels are {IGNORED}")
+        if max_length is not None and supervised[-1] >= max_length:
+            raise ValueError(
+                f"{where}: it has {len(ids)} tokens, and max_length={max_length} would cut its "
+                "answer; shorten the example or raise max_length"
+            )
+        gold = labels[supervised[0]]
+        if options is not None and options[index] and gold not in options[index]:
+            raise ValueError(
+                f"{where}: its first supervised token {gold} is none of its {OPTION_IDS} "
+                f"{list(options[index])}"
+            )
+
+
+def check_column(dataset: Dataset, column: str, reason: str) -> None:
+    """Raise ValueError unless every training example has a value in `column`."""
+    if column not in dataset.column_names:
+        wanted = f"{column!r} (or {OPTIONS!r})" if column == OPTION_IDS else f"{column!r}"
+        raise ValueError(f"{reason} needs a column {wanted} in train_dataset")
+    for index, value in enumerate(dataset[column]):
+        if value is None or value == []:
+            raise ValueError(f"{reason}: train data set, example {index} has no {column}")
+
+
+def check_disjoint(train: Dataset, calibration: Dataset) -> None:
+    """Raise ValueError if a calibration example is also trained on."""
+    trained = set(_fingerprints(train))
+    shared = [index for index, key in enumerate(_fingerprints(calibration)) if key in trained]
+    if shared:
+        raise ValueError(
+            f"calibration_dataset must be disjoint from train_dataset, but {len(shared)} of its "
+            f"{len(calibration)} examples are in both, the first is example {shared[0]}"
+        )
+
+
+def check_alike(train: Dataset, calibration: Dataset) -> None:
+    """Raise ValueError if only one of the data sets says which options compete."""
+    if (OPTION_IDS in train.column_names) != (OPTION_IDS in calibration.column_names):
+        raise ValueError(
+            f"train_dataset and calibration_dataset must both have a column {OPTIONS!r} or "
+            f"{OPTION_IDS!r}, or neither: it decides what counts as known"
+        )
+
+
+def resolve_options(
+    dataset: Dataset, tokenised: Dataset, tokenise: Callable[[Dataset], Dataset], name: str
+) -> Dataset:
+    """Turn the column ``options`` (completion strings such as " A", " B") into ``option_ids``.
+
+    Each option is put in the answer's place and tokenised with the whole example, as the answer
+    itself is, so that merges across the boundary and chat templates are the model's own.
+
+    Args:
+        dataset: The examples as text.
+        tokenised: The same examples, tokenised by `tokenise`.
+        tokenise: Turns text into ``input_ids`` and ``labels``.
+        name: Of the data set, for the error.
+
+    Raises:
+        ValueError: Naming the example whose option is not one token at the first supervised
+            position, or that has too few options.
+    """
+    if "input_ids" in dataset.column_names or OPTION_IDS in dataset.column_names:
+        raise ValueError(
+            f"{name} data set: a column {OPTIONS!r} goes with text only; drop it and give "
+            f"{OPTION_IDS!r}"
+        )
+    rows = list(dataset.remove_columns(OPTIONS))
+    pairs = [(i, option) for i, options in enumerate(dataset[OPTIONS]) for option in options or ()]
+    option_ids: list[list[int]] = [[] for _ in rows]
+    if pairs:
+        variants = tokenise(Dataset.from_list([_answered(rows[i], option) for i, option in pairs]))
+        originals = list(tokenised.select_columns(["input_ids", "labels"]))
+        for (index, option), variant in zip(pairs, variants["input_ids"], strict=True):
+            found = _differing_token(originals[index], variant)
+            if found is None:
+                raise ValueError(
+                    f"{name} data set, example {index}: option {option!r} must be one token, the "
+                    "first supervised one, when it stands in the answer's place"
+                )
+            option_ids[index].append(found)
+    for index, ids in enumerate(option_ids):
+        if len(set(ids)) != len(ids) or len(ids) == 1:
+            raise ValueError(
+                f"{name} data set, example {index}: needs two or more options that are different "
+                f"tokens, got {dataset[OPTIONS][index]}"
+            )
+    return tokenised.remove_columns(OPTIONS).add_column(OPTION_IDS, option_ids)
+
+
+def _answered(row: Mapping[str, Any], option: str) -> dict[str, Any]:
+    """The example with another answer."""
+    column = "completion" if "completion" in row else "messages"
+    if column not in row:
+        raise ValueError(
+            f"a column {OPTIONS!r} needs 'prompt' and 'completion', or 'messages', got "
+            f"{sorted(row)}"
+        )
+    answer = row[column]
+    if isinstance(answer, str):
+        return {**row, column: option}
+    return {**row, column: [*answer[:-1], {**answer[-1], "content": option}]}
+
+
+def _differing_token(original: Mapping[str, Sequence[int]], variant: Sequence[int]) -> int | None:
+    """The variant's first supervised token, or None if the two differ anywhere else."""
+    ids, labels = original["input_ids"], original["labels"]
+    first = next((t for t in range(1, len(labels)) if labels[t] != IGNORED), None)
+    if first is None or len(variant) != len(ids):
+        return None
+    alike = list(variant[:first]) == list(ids[:first])
+    alike = alike and list(variant[first + 1 :]) == list(ids[first + 1 :])
+    return variant[first] if alike else None
+
+
+def _fingerprints(dataset: Dataset) -> list[bytes]:
+    pairs = zip(dataset["input_ids"], dataset["labels"], strict=True)
+    return [
+        hashlib.blake2b(np.asarray([ids, labels], dtype=np.int64).tobytes()).digest()
+        for ids, labels in pairs
+    ]

@@ -1,0 +1,48 @@
+"""What is logged of a micro-batch: sums that add up over ranks, and the means made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from cogcalib.losses import LossParts
+from cogcalib.losses.terms import entropy
+from cogcalib.training.forward import SupervisedTokens
+
+
+@torch.no_grad()
+def batch_sums(
+    tokens: SupervisedTokens, parts: LossParts, num_items_in_batch: Tensor | int | None
+) -> dict[str, Tensor]:
+    """Sums over the supervised tokens and the examples of one micro-batch on one rank.
+
+    Args:
+        tokens: The supervised tokens.
+        parts: Their loss.
+        num_items_in_batch: The denominator of the loss, None: the supervised tokens.
+    """
+    count = parts.ce.new_tensor(len(tokens.targets))
+    items = torch.as_tensor(count if num_items_in_batch is None else num_items_in_batch)
+    items = items.to(count).clamp(min=1)
+    logits = tokens.logits
+    return {
+        "n_tokens": count,
+        "entropy": entropy(logits.float()).sum(),
+        "mean_token_accuracy": tokens.right.sum(),
+        "ce": parts.ce * items,
+        "penalty": parts.penalty * items,
+        "n_examples": count.new_tensor(len(parts.weights)),
+        "gate_rate": parts.weights.sum(),
+    }
+
+
+def per_token_and_example(sums: Mapping[str, float]) -> dict[str, float]:
+    """Means of `batch_sums`: entropy, mean_token_accuracy, ce and penalty per supervised token,
+    gate_rate per example. Without a supervised token they are 0, as in TRL."""
+    means = {
+        name: sums[name] / max(sums["n_tokens"], 1)
+        for name in ("entropy", "mean_token_accuracy", "ce", "penalty")
+    }
+    return {**means, "gate_rate": sums["gate_rate"] / max(sums["n_examples"], 1)}

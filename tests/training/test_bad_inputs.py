@@ -1,0 +1,184 @@
+"""Data and combinations that would train something else than meant are refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+from peft import PromptTuningConfig
+from tiny_run import make_data, make_rows, make_trainer
+from trl import SFTConfig
+
+from cogcalib.training import CogCalibTrainer
+
+
+def changed(index: int, **columns: Any) -> Dataset:
+    rows = make_rows(8)
+    rows[index] = {**rows[index], **columns}
+    return Dataset.from_list(rows)
+
+
+def tokenised(**columns: Any) -> Dataset:
+    row = {"input_ids": [11, 12, 6, 1], "labels": [-100, -100, 6, 1], **columns}
+    return Dataset.from_list([row, {**row, "input_ids": [13, 12, 6, 1]}])
+
+
+@pytest.mark.parametrize("gate", ["nll", "random", "inverted", "soft"])
+def test_gates_with_a_threshold_need_calibration_data(tmp_path: Path, gate: str) -> None:
+    with pytest.raises(ValueError, match=f"gate='{gate}' needs a calibration_dataset"):
+        make_trainer(tmp_path, gate=gate, calibration=None)
+
+
+@pytest.mark.parametrize("gate", ["none", "all", "oracle"])
+def test_gates_without_a_threshold_do_not(tmp_path: Path, gate: str) -> None:
+    train = make_data(8).add_column("known", [True, False] * 4)
+    trainer = make_trainer(tmp_path, gate=gate, calibration=None, train=train)
+    trainer.train()
+    assert trainer.threshold_history == []
+
+
+def test_automatic_style_phase_needs_calibration_data(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="style_steps='auto' needs a calibration_dataset"):
+        make_trainer(tmp_path, gate="all", style_steps="auto", calibration=None)
+
+
+def test_support_options_needs_options(tmp_path: Path) -> None:
+    plain = make_data(8).remove_columns("options")
+    calibration = make_data(8, seed=1).remove_columns("options")
+    with pytest.raises(ValueError, match="support='options' needs a column 'option_ids'"):
+        make_trainer(tmp_path, support="options", train=plain, calibration=calibration)
+    with pytest.raises(ValueError, match="train data set, example 3 has no option_ids"):
+        make_trainer(tmp_path, support="options", train=changed(3, options=[]))
+
+
+def test_oracle_needs_known(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="gate='oracle' needs a column 'known'"):
+        make_trainer(tmp_path, gate="oracle")
+    train = make_data(2).add_column("known", [True, None])
+    with pytest.raises(ValueError, match="example 1 has no known"):
+        make_trainer(tmp_path, gate="oracle", train=train)
+
+
+def test_leak_of_calibration_into_train_is_refused(tmp_path: Path) -> None:
+    rows = make_rows(12)
+    leaked = Dataset.from_list(make_rows(5, seed=1) + rows[4:7])
+    with pytest.raises(ValueError, match=r"3 of its 8 examples .* first is example 5"):
+        make_trainer(tmp_path, train=Dataset.from_list(rows), calibration=leaked)
+
+
+@pytest.mark.parametrize("name", ["train", "calibration"])
+def test_cut_answer_is_refused(tmp_path: Path, name: str) -> None:
+    long = changed(2, prompt=" ".join(["w1"] * 30) + " ?")
+    with pytest.raises(ValueError, match=f"{name} data set, example 2: it has 33 tokens"):
+        make_trainer(tmp_path, max_length=20, **{name: long})
+
+
+def test_what_max_length_cuts_without_harm_is_cut(tmp_path: Path) -> None:
+    train = Dataset.from_list(
+        [{"input_ids": [11, 6, 1, 12, 13], "labels": [-100, 6, 1, -100, -100]}]
+    )
+    calibration = Dataset.from_list([{"input_ids": [12, 6, 1], "labels": [-100, 6, 1]}])
+    trainer = make_trainer(tmp_path, max_length=3, train=train, calibration=calibration)
+    assert trainer.train_dataset[0]["input_ids"] == [11, 6, 1]
+
+
+@pytest.mark.parametrize("completion", ["", "  ", [{"role": "assistant", "content": ""}]])
+def test_empty_completion_is_refused(tmp_path: Path, completion: Any) -> None:
+    rows = [{k: row[k] for k in ("prompt", "completion")} for row in make_rows(6)]
+    if not isinstance(completion, str):
+        rows = [
+            {
+                "prompt": [{"role": "user", "content": row["prompt"]}],
+                "completion": [{"role": "assistant", "content": row["completion"]}],
+            }
+            for row in rows
+        ]
+    rows[4]["completion"] = completion
+    with pytest.raises(ValueError, match="train data set, example 4: the completion is empty"):
+        make_trainer(tmp_path, train=Dataset.from_list(rows), gate="all", calibration=None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([" A", " B C"], "example 3: option ' B C' must be one token"),
+        ([" A"], "example 3: needs two or more options"),
+        ([" A", " A"], "example 3: needs two or more options"),
+        ([" AA", " nonsense"], "example 3: its first supervised token . is none of"),
+    ],
+)
+def test_options_that_are_no_single_tokens_in_the_answer_s_place(
+    tmp_path: Path, options: list[str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_trainer(tmp_path, train=changed(3, options=options))
+
+
+def test_options_after_an_answer_that_starts_earlier(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="example 5: option ' A' must be one token"):
+        make_trainer(tmp_path, train=changed(5, completion=" the answer is A"))
+
+
+def test_options_beside_tokenised_examples(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'options' goes with text only"):
+        make_trainer(tmp_path, train=tokenised(options=[" A", " B"]), gate="all", calibration=None)
+
+
+def test_gold_token_outside_given_option_ids(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"example 0: .* 6 is none of its option_ids \[7, 8\]"):
+        make_trainer(tmp_path, train=tokenised(option_ids=[7, 8]), gate="all", calibration=None)
+
+
+def test_options_in_one_data_set_only(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must both have a column 'options'"):
+        make_trainer(tmp_path, calibration=make_data(8, seed=1).remove_columns("options"))
+
+
+def test_nothing_supervised(tmp_path: Path) -> None:
+    for labels in ([-100] * 4, [11, -100, -100, -100]):  # the first token is never predicted
+        with pytest.raises(ValueError, match="example 0: no token is supervised"):
+            make_trainer(tmp_path, train=tokenised(labels=labels), gate="all", calibration=None)
+
+
+def test_labels_of_another_length(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="4 input_ids but 3 labels"):
+        make_trainer(tmp_path, train=tokenised(labels=[-100, 6, 1]), gate="all", calibration=None)
+
+
+def test_calibration_in_another_format(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'prompt-completion', got 'tokenised'"):
+        make_trainer(tmp_path, calibration=tokenised())
+
+
+@pytest.mark.parametrize("name", ["train", "calibration"])
+def test_data_sets_that_cannot_be_checked(tmp_path: Path, name: str) -> None:
+    for dataset, message in (
+        (make_data(8).to_iterable_dataset(), "must be a datasets.Dataset, got IterableDataset"),
+        (make_data(8).select([]), "must hold at least one example"),
+        (make_data(8).add_column("image", ["x"] * 8), "images, which are not supported"),
+        (make_data(8).rename_column("prompt", "question"), "must have columns 'prompt'"),
+    ):
+        with pytest.raises(ValueError, match=f"{name}_dataset .*{message}"):
+            make_trainer(tmp_path, **{name: dataset})
+
+
+def test_style_phase_longer_than_training(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, style_steps=3)
+    with pytest.raises(ValueError, match="style_steps must be less than the 3 steps"):
+        trainer.train()
+
+
+def test_other_losses_and_prompt_learning(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="compute_loss_func is not supported"):
+        make_trainer(tmp_path, sft_arguments={"compute_loss_func": lambda *_, **__: None})
+    prompts = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    with pytest.raises(ValueError, match="PromptTuningConfig is not supported"):
+        make_trainer(tmp_path, sft_arguments={"peft_config": prompts})
+
+
+def test_arguments_of_trl_are_not_taken_for_ours(tmp_path: Path) -> None:
+    args = SFTConfig(str(tmp_path), use_cpu=True, bf16=False)
+    with pytest.raises(TypeError, match="args must be a CogCalibConfig, got SFTConfig"):
+        CogCalibTrainer("model", args, make_data(4))  # type: ignore[arg-type]

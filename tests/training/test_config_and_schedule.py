@@ -1,0 +1,119 @@
+"""Configuration and the steps it turns into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_run import make_args
+from transformers import HfArgumentParser
+
+from cogcalib.losses import Penalty
+from cogcalib.training import CogCalibConfig, KnowledgeState
+from cogcalib.training.state import RATE_WINDOW, Schedule
+
+
+def test_command_line_sets_every_field(tmp_path: Path) -> None:
+    (config,) = HfArgumentParser(CogCalibConfig).parse_args_into_dataclasses(
+        f"--output_dir {tmp_path} --use_cpu --bf16 false --penalty entropy --alpha 0.2 "
+        "--support options --gate soft --style_steps auto --threshold_every 7 --margin 2.5 "
+        "--margin_reduction sum --entropy_floor 1.5 --nll_reduction sum "
+        "--gate_temperature 0.3".split()
+    )
+    assert config.build_penalty() == Penalty("entropy", "options", 2.5, "sum", 1.5)
+    assert (config.style_steps, config.threshold_every) == ("auto", 7)
+    assert (config.gate, config.nll_reduction, config.gate_temperature) == ("soft", "sum", 0.3)
+
+
+def test_help_can_be_rendered() -> None:
+    text = HfArgumentParser(CogCalibConfig).format_help()
+    assert "--threshold_every" in text
+
+
+@pytest.mark.parametrize(("given", "kept"), [("100", 100), ("0.2", 0.2), (3, 3), (0.0, 0.0)])
+def test_steps_or_share_keep_their_type(tmp_path: Path, given: Any, kept: Any) -> None:
+    style_steps = make_args(tmp_path, style_steps=given).style_steps
+    assert style_steps == kept
+    assert type(style_steps) is type(kept)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"penalty": "focal"}, "penalty must be one of"),
+        ({"support": "letters"}, "support must be one of"),
+        ({"gate": "sometimes"}, "gate must be one of"),
+        ({"nll_reduction": "max"}, "nll_reduction"),
+        ({"alpha": -0.1}, "alpha"),
+        ({"alpha": float("nan")}, "alpha"),
+        ({"alpha": 1.5}, "alpha must be <= 1"),
+        ({"margin": -1.0}, "margin"),
+        ({"entropy_floor": -1.0}, "entropy_floor"),
+        ({"gate_temperature": 0.0}, "gate_temperature"),
+        ({"style_steps": "soon"}, "style_steps .* 'auto', got 'soon'"),
+        ({"style_steps": None}, "style_steps"),
+        ({"style_steps": True}, "style_steps"),
+        ({"style_steps": -1}, "style_steps"),
+        ({"style_steps": 2.5}, "style_steps as a share"),
+        ({"threshold_every": 0}, "threshold_every"),
+        ({"threshold_every": 1.5}, "threshold_every"),
+        ({"threshold_every": "auto"}, "threshold_every"),
+        ({"packing": True}, "packing=True is not supported: the gate"),
+        ({"eval_packing": True}, "eval_packing"),
+        ({"padding_free": True}, "padding_free"),
+        ({"use_liger_kernel": True}, "use_liger_kernel"),
+        ({"label_smoothing_factor": 0.1}, "label_smoothing_factor"),
+        ({"torch_compile": True}, "torch_compile"),
+        ({"loss_type": "dft"}, "dft"),
+        ({"dataset_kwargs": {"skip_prepare_dataset": True}}, "skip_prepare_dataset"),
+    ],
+)
+def test_invalid_configuration_is_refused(
+    tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_args(tmp_path, **settings)
+
+
+def test_shares_become_steps() -> None:
+    schedule = Schedule.resolve(0.1, 0.25, max_steps=300, epoch_steps=100)
+    assert schedule == Schedule(style_steps=30, auto=False, every=25)
+    due = [step for step in range(101) if schedule.is_due(step, 30 if step > 30 else None)]
+    assert due == [30, 55, 80]
+
+
+def test_one_whole_epoch_is_not_one_step() -> None:
+    assert Schedule.resolve(0, 1.0, max_steps=300, epoch_steps=100).every == 100
+    assert Schedule.resolve(0, 1, max_steps=300, epoch_steps=100).every == 1
+
+
+def test_a_share_always_leaves_a_step_to_gate() -> None:
+    assert Schedule.resolve(0.9, 1, max_steps=1, epoch_steps=1).style_steps == 0
+
+
+def test_style_phase_as_long_as_the_training_is_refused() -> None:
+    with pytest.raises(ValueError, match="style_steps must be less than the 10 steps"):
+        Schedule.resolve(10, 1, max_steps=10, epoch_steps=10)
+
+
+def test_auto_measures_every_so_often_and_ends_when_two_in_a_row_do_not_improve() -> None:
+    schedule = Schedule.resolve("auto", 10, max_steps=1000, epoch_steps=100)
+    assert schedule == Schedule(style_steps=300, auto=True, every=10)
+    assert [s for s in range(41) if schedule.is_due(s, None)] == [0, 10, 20, 30, 40]
+    assert not schedule.style_is_over(10, [0.5, 0.4])
+    assert not schedule.style_is_over(20, [0.3, 0.5, 0.6])
+    assert schedule.style_is_over(20, [0.5, 0.4, 0.505])
+    assert not schedule.style_is_over(20, [0.5, 0.4, 0.52])
+    assert schedule.style_is_over(300, [0.1, 0.2])
+
+
+def test_rate_is_a_running_mean() -> None:
+    state = KnowledgeState()
+    for share in (1.0, 0.0, 0.5):
+        state.update_rate(share)
+    assert state.rate == pytest.approx(0.5)
+    for _ in range(10 * RATE_WINDOW):
+        state.update_rate(0.2)
+    assert state.rate == pytest.approx(0.2, abs=1e-3)
+    assert state.rate_count == RATE_WINDOW

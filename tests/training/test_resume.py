@@ -1,0 +1,103 @@
+"""An interrupted run that goes on ends where the uninterrupted one does, to the bit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_run import assert_same_weights, make_model, make_trainer
+from transformers import TrainerCallback
+
+from cogcalib.training import KnowledgeState
+from cogcalib.training.state import STATE_NAME
+
+
+class StopAt(TrainerCallback):
+    """Stops training after a step, as a kill right after the checkpoint would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_training_stop = state.global_step >= self.step
+
+
+def run(output: Path, *, stop: int | None = None, resume: bool = False, **settings: Any) -> Any:
+    trainer = make_trainer(
+        output,
+        model=make_model(attention_dropout=0.2),
+        max_steps=10,
+        style_steps=2,
+        threshold_every=2,
+        save_strategy="steps",
+        save_steps=1,
+        gradient_accumulation_steps=2,
+        per_device_train_batch_size=2,
+        sft_arguments={"callbacks": [StopAt(stop)] if stop else []},
+        **settings,
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("gate", "stop"), [("nll", 1), ("nll", 4), ("nll", 5), ("random", 5), ("soft", 9)]
+)
+def test_resumed_run_equals_the_uninterrupted_one(tmp_path: Path, gate: str, stop: int) -> None:
+    whole = run(tmp_path / "whole", gate=gate)
+    run(tmp_path / "parts", gate=gate, stop=stop)
+    resumed = run(tmp_path / "parts", gate=gate, resume=True)
+    assert resumed.threshold_history == whole.threshold_history
+    assert [t.step for t in whole.threshold_history] == [2, 4, 6, 8]
+    assert resumed.knowledge == whole.knowledge
+    assert_same_weights(resumed, whole)
+    written = [(tmp_path / name / "thresholds.json").read_text() for name in ("whole", "parts")]
+    assert written[0] == written[1]
+
+
+def test_resuming_in_an_automatic_style_phase(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"style_steps": "auto", "threshold_every": 1, "max_steps": 20}
+    shared: dict[str, Any] = {"save_strategy": "steps", "save_steps": 1, **settings}
+    whole = make_trainer(tmp_path / "whole", **shared)
+    whole.train()
+    stopped = make_trainer(tmp_path / "parts", sft_arguments={"callbacks": [StopAt(1)]}, **shared)
+    stopped.train()
+    assert stopped.in_style_phase
+    resumed = make_trainer(tmp_path / "parts", **shared)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.knowledge == whole.knowledge
+    assert_same_weights(resumed, whole)
+
+
+def test_training_again_starts_afresh(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.train()
+    trainer.train()
+    assert [t.step for t in trainer.threshold_history] == [0, 1, 2]
+
+
+def test_state_survives_the_disk(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.train()
+    trainer.knowledge.save(tmp_path)
+    assert KnowledgeState.load(tmp_path) == trainer.knowledge
+
+
+def test_checkpoint_of_another_trainer_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, stop=2)
+    (tmp_path / "checkpoint-2" / STATE_NAME).unlink()
+    with pytest.raises(ValueError, match=STATE_NAME):
+        run(tmp_path, resume=True)
+
+
+def test_checkpoint_is_complete_only_with_its_state(tmp_path: Path) -> None:
+    run(tmp_path, stop=3)
+    for step in (1, 2, 3):
+        folder = tmp_path / f"checkpoint-{step}"
+        state = json.loads((folder / STATE_NAME).read_text())
+        assert state["style_end"] == (None if step < 3 else 2)
+        assert (folder / STATE_NAME).stat().st_mtime_ns <= (
+            folder / "trainer_state.json"
+        ).stat().st_mtime_ns

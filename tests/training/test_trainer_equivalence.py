@@ -1,0 +1,137 @@
+"""What training must be equal to, and when."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_run import (
+    assert_same_weights,
+    largest_difference,
+    make_args,
+    make_data,
+    make_model,
+    make_tokenizer,
+    make_trainer,
+)
+from transformers.trainer_pt_utils import LabelSmoother
+from trl import SFTConfig, SFTTrainer
+
+TRL_METRICS = ("loss", "grad_norm", "entropy", "mean_token_accuracy", "num_tokens")
+
+
+def train_with_trl(output: Path, model: Any = None, **settings: Any) -> SFTTrainer:
+    ours = make_args(output, **settings)
+    names = SFTConfig.__dataclass_fields__
+    arguments = {name: value for name, value in vars(ours).items() if name in names}
+    trainer = SFTTrainer(
+        model or make_model(),
+        SFTConfig(**{name: arguments[name] for name in names if names[name].init}),
+        train_dataset=make_data(32).remove_columns("options"),
+        processing_class=make_tokenizer(),
+    )
+    trainer.train()
+    return trainer
+
+
+def trained(output: Path, **settings: Any) -> Any:
+    trainer = make_trainer(output, **settings)
+    trainer.train()
+    return trainer
+
+
+def test_gate_none_is_trl_to_the_bit(tmp_path: Path) -> None:
+    ours, theirs = trained(tmp_path, gate="none"), train_with_trl(tmp_path)
+    assert_same_weights(ours, theirs)
+    assert largest_difference(ours, make_trainer(tmp_path)) > 1e-3  # it did train
+
+
+@pytest.mark.parametrize("penalty", ["label_smoothing", "margin", "entropy"])
+def test_alpha_zero_is_trl_in_loss_gradient_and_metrics(tmp_path: Path, penalty: str) -> None:
+    settings = {"optim": "sgd", "gradient_accumulation_steps": 2, "learning_rate": 0.1}
+    settings["per_device_train_batch_size"] = 4
+    ours = trained(tmp_path, alpha=0.0, penalty=penalty, **settings)
+    theirs = train_with_trl(tmp_path, **settings)
+    assert_same_weights(ours, theirs, tolerance=1e-6)
+    for ours_row, their_row in zip(
+        ours.state.log_history[:-1], theirs.state.log_history[:-1], strict=True
+    ):
+        for name in TRL_METRICS:
+            assert ours_row[name] == pytest.approx(their_row[name], rel=1e-5), name
+
+
+def test_no_example_known_is_plain_fine_tuning(tmp_path: Path) -> None:
+    none_known = trained(tmp_path, gate="nll", cut=-math.inf)
+    assert_same_weights(none_known, trained(tmp_path, gate="all", alpha=0.0))
+    assert_same_weights(none_known, train_with_trl(tmp_path), tolerance=1e-4)
+
+
+@pytest.mark.parametrize("support", ["vocab", "options"])
+def test_all_known_is_uniform_regularisation(tmp_path: Path, support: str) -> None:
+    all_known = trained(tmp_path, gate="nll", cut=math.inf, support=support)
+    uniform = trained(tmp_path, gate="all", support=support)
+    assert_same_weights(all_known, uniform)
+    assert largest_difference(uniform, trained(tmp_path, gate="none")) > 1e-3
+
+
+def test_uniform_label_smoothing_is_that_of_transformers(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, model=make_model().double(), gate="all", alpha=0.2)
+    trainer.knowledge.style_end = 0
+    batch = trainer._prepare_inputs(trainer.data_collator(list(trainer.train_dataset.take(6))))
+    labels = batch["labels"]
+    trainer.model.train()
+    ours = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=12)
+    ours.backward()
+    gradient = trainer.model.lm_head.weight.grad.clone()
+    trainer.model.zero_grad()
+
+    outputs = trainer.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    smoother = LabelSmoother(epsilon=0.2)
+    theirs = smoother(outputs, labels, shift_labels=True, num_items_in_batch=12)
+    theirs.backward()
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(gradient, trainer.model.lm_head.weight.grad, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("gate", ["nll", "inverted", "soft", "all"])
+def test_gradient_accumulation_changes_nothing(tmp_path: Path, gate: str) -> None:
+    cut = 4.0  # between the NLLs of the untrained model, so that the gate opens for some
+    settings = {"gate": gate, "cut": cut, "optim": "sgd", "learning_rate": 0.05, "max_steps": 4}
+    at_once = trained(tmp_path, per_device_train_batch_size=8, **settings)
+    in_parts = trained(
+        tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=4, **settings
+    )
+    assert_same_weights(at_once, in_parts, tolerance=2e-6)
+    if gate == "nll":
+        assert 0 < at_once.state.log_history[0]["gate_rate"] < 1
+
+
+def test_oracle_with_labels_of_the_nll_gate_equals_it_on_the_first_step(tmp_path: Path) -> None:
+    cut = 4.0
+    by_nll = make_trainer(tmp_path, gate="nll", cut=cut, max_steps=1)
+    known = []
+    for row in by_nll.train_dataset:
+        batch = by_nll._prepare_inputs(by_nll.data_collator([row]))
+        batch.pop("option_ids")
+        tokens = by_nll._forward(by_nll.model, batch)
+        nll = torch.nn.functional.cross_entropy(tokens.logits, tokens.targets)
+        known.append(bool(nll <= cut))
+    assert len(set(known)) == 2
+    train = make_data(32).add_column("known", known)
+    by_label = make_trainer(tmp_path, gate="oracle", train=train, max_steps=1)
+    by_nll.train()
+    by_label.train()
+    assert_same_weights(by_nll, by_label)
+
+
+def test_style_phase_is_plain_cross_entropy_then_the_gate_opens(tmp_path: Path) -> None:
+    style = trained(tmp_path, gate="all", style_steps=2, max_steps=3)
+    rates = [row["gate_rate"] for row in style.state.log_history[:-1]]
+    assert rates == [0, 0, 1]
+    plain = trained(tmp_path, gate="all", style_steps=2, max_steps=3, alpha=0.0)
+    losses = [[row["loss"] for row in t.state.log_history[:-1]] for t in (style, plain)]
+    assert losses[0][:2] == losses[1][:2]
+    assert losses[0][2] > losses[1][2]

@@ -1,0 +1,67 @@
+"""Two processes compute what one does."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_run import make_trainer, weights
+
+SETTINGS: dict[str, Any] = {
+    "optim": "sgd",
+    "learning_rate": 0.05,
+    "max_steps": 3,
+    "support": "options",
+    "per_device_eval_batch_size": 5,  # 24 examples: 5 batches for 2 ranks, the last is short
+}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def train_on_rank(rank: int, port: int, output: Path) -> None:
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE="2",
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+    )
+    torch.set_num_threads(1)
+    trainer = make_trainer(output, per_device_train_batch_size=4, **SETTINGS)
+    trainer.train()
+    result = {
+        "history": trainer.threshold_history,
+        "weights": weights(trainer),
+        "log": trainer.state.log_history,
+        "rate": trainer.knowledge.rate,
+    }
+    torch.save(result, output / f"rank-{rank}.pt")
+
+
+def test_thresholds_weights_and_log_equal_those_of_one_process(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(train_on_rank, (free_port(), tmp_path), nprocs=2)
+    first, second = (torch.load(tmp_path / f"rank-{r}.pt", weights_only=False) for r in (0, 1))
+    alone = make_trainer(tmp_path / "alone", per_device_train_batch_size=8, **SETTINGS)
+    alone.train()
+
+    assert first["history"] == second["history"]
+    assert first["rate"] == second["rate"] == pytest.approx(alone.knowledge.rate)
+    assert first["history"][0] == alone.threshold_history[0]  # before any step: to the bit
+    for ours, one in zip(first["history"], alone.threshold_history, strict=True):
+        assert ours.value == pytest.approx(one.value, rel=1e-4)
+        assert replace(ours, value=0.0) == replace(one, value=0.0)
+    for name, value in weights(alone).items():
+        assert torch.equal(first["weights"][name], second["weights"][name])
+        torch.testing.assert_close(first["weights"][name], value, rtol=1e-5, atol=1e-6)
+    for row, alone_row in zip(first["log"][:-1], alone.state.log_history[:-1], strict=True):
+        for name in ("loss", "ce", "penalty", "share_known", "entropy", "num_tokens", "threshold"):
+            assert row[name] == pytest.approx(alone_row[name], rel=1e-4), name
