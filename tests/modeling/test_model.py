@@ -100,21 +100,24 @@ def test_pickled_weights_are_refused(stored, adapter, tmp_path):
     torch.save(model.state_dict(), tmp_path / "model" / "pytorch_model.bin")
     with pytest.raises(ValueError, match="no weights in safetensors; pickled weights are refused"):
         load_model(tmp_path / "model")
+    (tmp_path / "model" / "other.safetensors").touch()
+    with pytest.raises(ValueError, match="no folder with a model"):
+        load_model(tmp_path / "model")
     shutil.copytree(adapter, tmp_path / "adapter", ignore=shutil.ignore_patterns("*.safetensors"))
     torch.save({}, tmp_path / "adapter" / "adapter_model.bin")
     with pytest.raises(ValueError, match="pickled weights are refused"):
         load_model(stored, adapter=tmp_path / "adapter")
     (tmp_path / "adapter" / "other.safetensors").touch()
-    with pytest.raises(ValueError, match="has no adapter_model.safetensors"):
+    with pytest.raises(ValueError, match=r"has no adapter_model\.safetensors"):
         load_model(stored, adapter=tmp_path / "adapter")
 
 
 def test_bad_arguments_are_refused(stored, tmp_path):
-    with pytest.raises(ValueError, match="dtype must be one of float32, .*got 'fp8'"):
+    with pytest.raises(ValueError, match=r"dtype must be one of float32, .*got 'fp8'"):
         load_model(stored, dtype="fp8")
-    with pytest.raises(ValueError, match="device must be .* got 'gpu'"):
+    with pytest.raises(ValueError, match=r"device must be .* got 'gpu'"):
         load_model(stored, device="gpu")
-    with pytest.raises(ValueError, match="model folder .* does not exist"):
+    with pytest.raises(ValueError, match=r"model folder .* does not exist"):
         load_model(tmp_path / "nothing")
     with pytest.raises(ValueError, match=r"model folder \./nothing does not exist"):
         load_model("./nothing")
@@ -122,7 +125,7 @@ def test_bad_arguments_are_refused(stored, tmp_path):
         load_model(tmp_path)
     with pytest.raises(ValueError, match="is a file, not a folder"):
         load_model(stored / "config.json")
-    with pytest.raises(ValueError, match="adapter folder .* does not exist"):
+    with pytest.raises(ValueError, match=r"adapter folder .* does not exist"):
         load_model(stored, adapter=tmp_path / "nothing")
     with pytest.raises(ValueError, match=r"adapter folder .* has no adapter_config\.json"):
         load_model(stored, adapter=stored)

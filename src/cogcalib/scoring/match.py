@@ -1,0 +1,35 @@
+"""Whether a generated answer is right: normalised exact match, as in SQuAD.
+
+Rajpurkar et al. 2016 (arXiv 1606.05250), evaluation script v1.1; here after Unicode NFKC and with
+Unicode's punctuation beside ASCII's.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+from collections.abc import Iterable
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+
+
+def normalize_answer(text: str) -> str:
+    """Lower case, without punctuation and articles, whitespace squeezed.
+
+    A text of nothing but articles and punctuation ("A", "The") keeps them: otherwise an empty
+    answer would match it.
+    """
+    lowered = unicodedata.normalize("NFKC", text).lower()
+    bare = "".join(character for character in lowered if not _is_punctuation(character))
+    return " ".join(_ARTICLES.sub(" ", bare).split()) or " ".join(lowered.split())
+
+
+def exact_match(prediction: str, accepted: Iterable[str]) -> bool:
+    """Whether `prediction` equals one of the `accepted` answers after `normalize_answer`."""
+    normalized = normalize_answer(prediction)
+    return any(normalized == normalize_answer(answer) for answer in accepted)
+
+
+def _is_punctuation(character: str) -> bool:
+    return character in string.punctuation or unicodedata.category(character).startswith("P")

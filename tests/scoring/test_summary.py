@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cogcalib.metrics import expected_calibration_error
+from cogcalib.records import Prediction
+from cogcalib.scoring import primary_definition, summarize
+
+CASE = [  # right, nll, vocab, options
+    (True, 0.1, 0.9, 0.95),
+    (True, 0.2, 0.9, 0.95),
+    (False, 2.0, 0.7, 0.75),
+    (False, 1.7, 0.4, 0.50),
+]
+KEYS = [
+    "method",
+    "task",
+    "split",
+    "seed",
+    "n",
+    "accuracy",
+    "nll",
+    "brier",
+    "ece",
+    "ece_mass",
+    "auroc",
+    "intervals",
+    "confidence",
+    "small_n",
+    "share_known",
+]
+
+
+def prediction(id, right, nll, confidence):
+    return Prediction(
+        id,
+        "atlas/country",
+        "test",
+        "A",
+        "A" if right else "B",
+        right,
+        nll,
+        confidence,
+        None,
+        "m",
+        "r",
+    )
+
+
+@pytest.fixture
+def predictions():
+    return [
+        prediction(str(i), right, nll, {"vocab": vocab, "options": options})
+        for i, (right, nll, vocab, options) in enumerate(CASE)
+    ]
+
+
+def test_row_of_a_handmade_case(predictions):
+    row = summarize(predictions, method="cols", seed=3, share_known=0.25, resamples=50)
+    assert list(row) == KEYS
+    assert {key: row[key] for key in ("method", "task", "split", "seed", "n", "share_known")} == {
+        "method": "cols",
+        "task": "atlas/country",
+        "split": "test",
+        "seed": 3,
+        "n": 4,
+        "share_known": 0.25,
+    }
+    assert row["small_n"] is True
+    assert row["accuracy"] == 0.5
+    assert row["nll"] == pytest.approx(1.0)
+    assert row["brier"] == pytest.approx((0.01 + 0.01 + 0.49 + 0.16) / 4)
+    # Bins of width 1/15: the two at .9 share one, with accuracy 1; the others are alone and wrong.
+    assert row["ece"]["vocab"]["value"] == pytest.approx((2 * 0.1 + 0.7 + 0.4) / 4)
+    assert row["ece"]["options"]["value"] == pytest.approx((2 * 0.05 + 0.75 + 0.5) / 4)
+    assert row["auroc"] == {"vocab": 1.0, "options": 1.0}
+    assert row["confidence"] == {
+        "vocab": pytest.approx(0.725),
+        "options": pytest.approx(0.7875),
+    }
+
+
+def test_intervals_hold_their_value(predictions):
+    row = summarize(predictions, method="sft", seed=0, resamples=200)
+    for name, (low, high) in row["intervals"].items():
+        assert low < row[name] < high
+    for kind in ("ece", "ece_mass"):
+        for bounds in row[kind].values():
+            assert set(bounds) == {"value", "low", "high"}
+            assert 0 <= bounds["low"] < bounds["high"] <= 1
+
+
+def test_equal_mass_error_is_that_of_the_metric():
+    draws = np.random.default_rng(0)
+    confidence, correct = draws.uniform(size=600), draws.uniform(size=600) < 0.4
+    rows = [
+        prediction(str(i), bool(right), 1.0, {"mean": float(value), "joint": float(value) ** 2})
+        for i, (value, right) in enumerate(zip(confidence, correct, strict=True))
+    ]
+    row = summarize(rows, method="sft", seed=0, resamples=5)
+    assert row["small_n"] is False
+    for name, values in (("mean", confidence), ("joint", confidence**2)):
+        for key, binning in (("ece", "width"), ("ece_mass", "mass")):
+            expected = expected_calibration_error(values, correct, binning=binning)
+            assert row[key][name]["value"] == pytest.approx(expected)
+    assert row["brier"] == pytest.approx(np.mean((confidence - correct) ** 2))
+
+
+def test_row_is_strict_json_and_repeatable(predictions):
+    rows = [replace(row, correct=True) for row in predictions]
+    row = summarize(rows, method="sft", seed=0, resamples=20)
+    assert row["auroc"] == {"vocab": None, "options": None}
+    assert json.loads(json.dumps(row, allow_nan=False)) == row
+    assert summarize(rows, method="sft", seed=0, resamples=20) == row
+    assert row["share_known"] is None
+
+
+def test_primary_definition(predictions):
+    assert primary_definition(predictions) == "vocab"
+    for names, primary in [
+        (("joint", "mean"), "mean"),
+        (("surface", "options"), "options"),
+        (("joint",), "joint"),
+    ]:
+        row = replace(predictions[0], confidence=dict.fromkeys(names, 0.5))
+        assert primary_definition([row]) == primary
+    with pytest.raises(ValueError, match=r"among vocab, mean, .*, got \['mine'\]"):
+        primary_definition([replace(predictions[0], confidence={"mine": 0.5})])
+    with pytest.raises(ValueError, match="predictions must carry a confidence"):
+        primary_definition([])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "atlas/capital"}, "one task, got atlas/capital, atlas/country"),
+        ({"split": "train"}, "one split, got test, train"),
+        ({"model": "n"}, "one model, got m, n"),
+        ({"id": "0"}, "distinct ids"),
+        ({"confidence": {"vocab": 0.5}}, "share their confidence definitions"),
+    ],
+)
+def test_mixed_predictions_are_refused(predictions, change, message):
+    mixed = [*predictions[:3], replace(predictions[3], **change)]
+    with pytest.raises(ValueError, match=message):
+        summarize(mixed, method="sft", seed=0)
+
+
+def test_no_predictions_are_refused():
+    with pytest.raises(ValueError, match="predictions is empty"):
+        summarize([], method="sft", seed=0)
