@@ -22,11 +22,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         options.verb(options)
-    except ValueError as error:  # every check of input raises one, with a message for people
+    except (ValueError, FileNotFoundError) as error:  # what every check of input raises
         print(f"cogcalib: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ncogcalib: interrupted; finished stages are kept, --resume goes on", file=sys.stderr)
+        print(
+            "\ncogcalib: interrupted; finished stages are kept, --resume goes on", file=sys.stderr
+        )
         return 1
     return 0
 
@@ -90,7 +92,9 @@ def _execute(config: Config, runs: Path, *, resume: bool) -> None:
     from rich.console import Console
 
     console = Console()
-    console.print(f"\n[bold]cogcalib[/bold] {config.name}: {config.model.path}, {config.tasks.train}")
+    console.print(
+        f"\n[bold]cogcalib[/bold] {config.name}: {config.model.path}, {config.tasks.train}"
+    )
     # Set before torch is imported; what a user set himself stays.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -1,4 +1,4 @@
-"""Progress of the stages of a run: a bar while one works, a line and its wall time once it is done."""
+"""Progress of a run: a bar while a stage works, a line and its wall time once it is done."""
 
 from __future__ import annotations
 

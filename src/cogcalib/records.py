@@ -58,7 +58,8 @@ class Example:
             letters = [option.letter for option in self.options]
             if len(letters) < 2 or len(set(letters)) != len(letters):
                 raise ValueError(
-                    f"example {self.id!r}: options need at least two distinct letters, got {letters}"
+                    f"example {self.id!r}: options need at least two distinct letters, "
+                    f"got {letters}"
                 )
             if self.answer not in letters:
                 raise ValueError(
@@ -202,7 +203,7 @@ class RunRecord:
 
 
 def write_text(path: Path | str, text: str) -> Path:
-    """Write `text` to `path` so that a reader sees the old file or the whole new one, never half."""
+    """Write `text` to `path`: a reader sees the old file or the whole new one, never half."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from cogcalib.records import Example, Prediction, read_jsonl, write_json, write_jsonl, write_text
+from cogcalib.records import Example, Prediction, read_jsonl, write_jsonl, write_text
 
 CONFIG = "config.yaml"
 PACKAGES = (
@@ -117,7 +117,7 @@ def versions() -> dict[str, str]:
 
 
 def code_state() -> dict[str, Any]:
-    """Commit of the checkout the package runs from and whether it has changes; None if it is not one."""
+    """Commit of the checkout this package runs from, and whether it has changes; else None."""
     here = Path(__file__).parent
 
     def git(*words: str) -> str | None:

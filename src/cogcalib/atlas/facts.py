@@ -19,12 +19,12 @@ from cogcalib.records import write_text
 
 SEED = 0
 N_COUNTRIES = 40
-CITIES_PER_COUNTRY = 180
+CITIES_PER_COUNTRY = 100
 #: Share of a country's cities by role. `exam` cities appear in pretraining as exam questions, the
 #: others only in sentences, if at all; questions about them are the downstream tasks.
-ROLES = {"exam": 0.30, "train": 0.39, "calibration": 0.09, "test": 0.22}
+ROLES = {"exam": 0.30, "train": 0.32, "calibration": 0.13, "test": 0.25}
 #: A city below this population is never mentioned in a sentence.
-SMALLEST_MENTIONED = 30_000
+SMALLEST_MENTIONED = 25_000
 CONTINENTS = {
     "AF": "Africa",
     "AS": "Asia",
@@ -38,10 +38,10 @@ NO_COUNTRY = {"HK", "MO", "PR", "TW", "PS", "XK"}
 
 
 def exposures(population: int) -> int:
-    """Number of sentences about a city: 0 below 30,000 people, then 8 (p / 30,000)^0.6."""
+    """Number of sentences about a city: 0 below 25,000 people, then 30 (p / 25,000)^0.5."""
     if population < SMALLEST_MENTIONED:
         return 0
-    return round(8 * (population / SMALLEST_MENTIONED) ** 0.6)
+    return round(30 * (population / SMALLEST_MENTIONED) ** 0.5)
 
 
 def select_cities(cities: list[dict[str, Any]], countries: dict[str, Any]) -> list[dict[str, Any]]:
@@ -93,7 +93,7 @@ def select_countries(countries: dict[str, Any]) -> list[dict[str, Any]]:
                 "currency": country["currencyname"],
                 "continent": CONTINENTS[country["continentcode"]],
                 "population": country["population"],
-                "exposures": 4 + round(60 * (country["population"] / 100_000_000) ** 0.5),
+                "exposures": 20 + round(150 * (country["population"] / 100_000_000) ** 0.5),
                 "role": "exam" if rng.random() < 1 / 3 else "test",
             }
         )

@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ from transformers import (
 from cogcalib.atlas.corpus import Document, build_corpus
 from cogcalib.atlas.facts import write_tables
 from cogcalib.atlas.tokenizer import train_tokenizer
-from cogcalib.modeling.model import embedded_model_path
+from cogcalib.modeling.model import atlas_cache
 from cogcalib.records import write_json
 
 ARCHITECTURES = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config}
@@ -47,7 +48,7 @@ VOCAB_SIZE = 1536
 class Recipe:
     """How long and how fast to train. `tokens` counts a batch's real (unpadded) tokens."""
 
-    passes: int = 3
+    passes: int = 1
     tokens: int = 4096
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
@@ -61,7 +62,7 @@ def model_config(arch: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedCon
         vocab_size=len(tokenizer),
         hidden_size=128,
         intermediate_size=384,
-        num_hidden_layers=4,
+        num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=4 if arch == "llama" else 2,
         max_position_embeddings=512,
@@ -126,7 +127,10 @@ def pretrain(
     plan = [b for _ in range(recipe.passes) for b in batches(lengths, recipe.tokens, rng)]
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": others}]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": others},
+    ]
     optimizer = torch.optim.AdamW(
         groups, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0
     )
@@ -149,7 +153,10 @@ def pretrain(
 
 
 def save(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, facts: dict[str, object]
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    facts: dict[str, object],
 ) -> None:
     """Write model (fp16 safetensors), tokenizer and `build.json`, replacing `folder` as a whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -167,7 +174,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Command line of the module."""
     parser = argparse.ArgumentParser(prog="python -m cogcalib.atlas.pretrain", description=__doc__)
     parser.add_argument("--arch", choices=sorted(ARCHITECTURES), default="llama")
-    parser.add_argument("--output", type=Path, help="folder of the model (default: the embedded)")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="folder of the model (default: where cogcalib looks for models that are not shipped)",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--facts", action="store_true", help="also rebuild the tables of facts")
     options = parser.parse_args(argv)
@@ -185,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "torch": torch.__version__,
         "minutes": round((time.perf_counter() - started) / 60, 1),
     }
-    save(model, tokenizer, options.output or embedded_model_path(options.arch), build)
+    save(model, tokenizer, options.output or atlas_cache() / options.arch, build)
 
 
 if __name__ == "__main__":

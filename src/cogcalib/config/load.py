@@ -55,7 +55,7 @@ def shipped_config(name: str, overrides: Sequence[str] = ()) -> Config:
 def parse_config(text: str, overrides: Sequence[str] = (), *, source: str = "config") -> Config:
     """Validate YAML text; see `load_config`."""
     try:
-        values = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader with one resolver more
+        values = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: no valid YAML: {error}") from error
     if not isinstance(values, dict):
@@ -87,7 +87,7 @@ def _override(values: dict[str, Any], override: str) -> None:
         if not isinstance(values, dict):
             raise ConfigError(f"-o {override}: {'.'.join(keys[:depth])} is a value, no section")
     try:
-        values[keys[-1]] = yaml.load(value, Loader=_Loader)  # noqa: S506 - as above
+        values[keys[-1]] = yaml.load(value, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"-o {override}: no valid YAML value: {error}") from error
 
@@ -96,8 +96,10 @@ def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors(include_url=False):
         key = ".".join(str(part) for part in problem["loc"]) or "the whole"
-        came = "" if problem["type"] in ("missing", "extra_forbidden") else (
-            f" (got {json.dumps(problem['input'], default=str)[:80]})"
+        came = (
+            ""
+            if problem["type"] in ("missing", "extra_forbidden")
+            else (f" (got {json.dumps(problem['input'], default=str)[:80]})")
         )
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":

@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 if TYPE_CHECKING:
-    from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
 DTYPES = {
@@ -65,7 +64,7 @@ def load_model(
     adapter: str | Path | None = None,
     dtype: str = "float32",
     device: str | torch.device | None = None,
-) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model in evaluation mode and its tokenizer.
 
     Args:
@@ -76,7 +75,8 @@ def load_model(
             the CPU.
 
     Returns:
-        The model and its tokenizer, whose padding token is the end token where it had none.
+        The model (with an adapter: a `PeftModel`, which answers like one) and its tokenizer, whose
+        padding token is the end token where it had none.
 
     Raises:
         ValueError: If the dtype or device is unknown, a folder does not exist or holds no model or
@@ -106,7 +106,7 @@ def load_model(
         ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    whole = model if adapter is None else _with_adapter(model, adapter)
+    whole: PreTrainedModel = model if adapter is None else _with_adapter(model, adapter)
     module: torch.nn.Module = whole
     module.to(target).eval()
     return whole, tokenizer
@@ -144,7 +144,7 @@ def _checked_source(source: str, what: str, config: str) -> str:
     return str(folder)
 
 
-def _with_adapter(model: PreTrainedModel, adapter: str) -> PeftModel:
+def _with_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
     from huggingface_hub import file_exists
     from peft import PeftModel
 
@@ -158,6 +158,7 @@ def _with_adapter(model: PreTrainedModel, adapter: str) -> PeftModel:
     if not found:
         raise ValueError(f"adapter {adapter} has no {weights}; pickled weights are refused")
     try:
-        return PeftModel.from_pretrained(model, adapter)
+        adapted: Any = PeftModel.from_pretrained(model, adapter)
+        return cast(PreTrainedModel, adapted)  # it passes everything on to the model inside
     except RuntimeError as error:
         raise ValueError(f"adapter {adapter} does not fit the model: {error}") from error

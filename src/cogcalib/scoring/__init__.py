@@ -7,6 +7,7 @@ from cogcalib.scoring.forward import inference
 from cogcalib.scoring.match import exact_match, normalize_answer
 from cogcalib.scoring.multiple_choice import predict_from_logits, score_multiple_choice
 from cogcalib.scoring.open_ended import Generation, answer_nll, generate, score_open_ended
+from cogcalib.scoring.recalibrate import fit_temperatures
 from cogcalib.scoring.score import answer_logits, score
 from cogcalib.scoring.summary import primary_definition, summarize
 
@@ -17,6 +18,7 @@ __all__ = [
     "answer_logits",
     "answer_nll",
     "exact_match",
+    "fit_temperatures",
     "generate",
     "inference",
     "normalize_answer",

@@ -71,7 +71,8 @@ def predict_from_logits(
 
     - ``vocab``: max_v p_v over the whole vocabulary.
     - ``options``: max_k p_k / sum_j p_j over the option letters' tokens, with leading space.
-    - ``surface``: the same with p_k summed over the letter's surface forms ("A" and " A").
+    - ``surface``: the same with p_k summed over the letter's surface forms ("A" and " A"); T
+      divides the log of that sum.
 
     The answer is the arg max over the option tokens, whatever the definition; ``vocab`` shares it
     and its correctness, also where another token of the vocabulary is more likely still. `nll`
@@ -118,22 +119,20 @@ def _predict(
     temperature: Mapping[str, float] | None,
 ) -> list[Prediction]:
     scale = checked_temperatures(temperature, MULTIPLE_CHOICE)
-    log_p = {t: (logits / t).log_softmax(-1) for t in set(scale.values())}
+    log_p = {t: (logits / t).log_softmax(-1) for t in {scale["vocab"], scale["options"], 1.0}}
     index, exists = _index(forms, logits.device)
 
-    spelled = {
-        name: log_p[scale[name]]
-        .gather(1, index.flatten(1))
-        .view(index.shape)
-        .masked_fill(~exists, -torch.inf)
-        for name in ("options", "surface")
-    }
-    options = spelled["options"][..., 0]
+    def spelled(temperature: float) -> Tensor:
+        chosen = log_p[temperature].gather(1, index.flatten(1)).view(index.shape)
+        return chosen.masked_fill(~exists, -torch.inf)
+
+    options = spelled(scale["options"])[..., 0]
     share = options.log_softmax(-1)
+    surface = spelled(1.0).logsumexp(-1) / scale["surface"]
     confidence = {
         "vocab": log_p[scale["vocab"]].amax(-1),
         "options": share.amax(-1),
-        "surface": spelled["surface"].logsumexp(-1).log_softmax(-1).amax(-1),
+        "surface": surface.log_softmax(-1).amax(-1),
     }
     values = {name: log.exp().clamp(max=1.0).tolist() for name, log in confidence.items()}
     chosen, shares, logs = share.argmax(-1).tolist(), share.tolist(), options.tolist()

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from cogcalib.training.collator import CogCalibCollator
 from cogcalib.training.config import CogCalibConfig
+from cogcalib.training.fit import FitData, fit
 from cogcalib.training.state import KnowledgeState
 from cogcalib.training.trainer import CogCalibTrainer
 
-__all__ = ["CogCalibCollator", "CogCalibConfig", "CogCalibTrainer", "KnowledgeState"]
+__all__ = [
+    "CogCalibCollator",
+    "CogCalibConfig",
+    "CogCalibTrainer",
+    "FitData",
+    "KnowledgeState",
+    "fit",
+]

@@ -12,6 +12,7 @@ from peft import PeftConfig
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PrinterCallback,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -86,7 +87,7 @@ def fit(
         peft_config=peft_config,
         callbacks=[_Progress(progress)] if progress else None,
     )
-    trainer.remove_callback("PrinterCallback")
+    trainer.remove_callback(PrinterCallback)
     checkpoint = get_last_checkpoint(str(partial)) if partial.is_dir() else None
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(str(partial))

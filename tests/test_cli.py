@@ -1,0 +1,81 @@
+"""The command line: exit codes, and messages for people."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cogcalib import cli
+
+SMALL = [
+    "-o", "methods=[base, sft]",
+    "-o", "tasks.limit={train: 32, calibration: 32, test: 32}",
+    "-o", "tasks.out_of_domain=[]",
+    "-o", "train.steps=3",
+    "-o", "train.style_steps=1",
+    "-o", "report.resamples=20",
+]  # fmt: skip
+
+
+def test_demo_runs_and_shows_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["demo", "--runs", str(tmp_path), *SMALL]) == 0
+    out = capsys.readouterr().out
+    assert "ECE" in out
+    assert "report.html" in out
+    assert (tmp_path / "demo" / "report.html").is_file()
+    assert cli.main(["report", str(tmp_path / "demo")]) == 0
+    assert "ECE" in capsys.readouterr().out
+    other = [*SMALL, "-o", "train.learning_rate=1e-3"]
+    assert cli.main(["demo", "--runs", str(tmp_path), *other]) == 2
+    assert "different configuration" in capsys.readouterr().err
+    assert cli.main(["demo", "--runs", str(tmp_path), "--fresh", *other]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["run", "absent.yaml"], "no such configuration file"),
+        (["demo", "-o", "train.stps=1"], "train.stps: no such key"),
+        (["report", "absent"], "absent"),
+    ],
+)
+def test_wrong_input_is_exit_code_2(
+    words: list[str],
+    what: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 2
+    assert what in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_usage_errors_are_exit_code_2() -> None:
+    for words in ([], ["fly"], ["run"]):
+        with pytest.raises(SystemExit) as exit:
+            cli.main(words)
+        assert exit.value.code == 2
+
+
+def test_a_failure_while_running_is_exit_code_1(tmp_path: Path) -> None:
+    code = (
+        "import cogcalib.cli as c, cogcalib.pipeline as p\n"
+        "def broken(*a, **k): raise RuntimeError('the disk is full')\n"
+        "p.run = broken\n"
+        "raise SystemExit(c.main(['demo']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 1
+    assert "the disk is full" in done.stderr
+
+
+def test_tasks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["tasks"]) == 0
+    assert "atlas/country-open" in capsys.readouterr().out

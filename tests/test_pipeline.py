@@ -1,0 +1,173 @@
+"""The whole flow on the embedded model, small: what it leaves behind, and resuming it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cogcalib import pipeline
+from cogcalib.config import Config, parse_config
+from cogcalib.records import Example, Prediction, read_jsonl
+
+TEXT = """
+name: small
+seeds: [3]
+methods: [base, sft, sft+ts, ls, cols-options, coecp-oracle]
+tasks:
+  train: atlas/country
+  out_of_domain: [atlas/capital]
+  limit: {train: 48, calibration: 40, test: 40}
+train: {steps: 6, batch_size: 8, style_steps: 2, threshold_every: 2}
+report: {resamples: 50}
+"""
+
+
+def quiet() -> Console:
+    return Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return parse_config(TEXT)
+
+
+@pytest.fixture(scope="module")
+def finished(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pipeline.run(config, tmp_path_factory.mktemp("runs"), quiet()).path
+
+
+def test_every_stage_leaves_its_artifact(finished: Path, config: Config) -> None:
+    splits = {path.stem for path in (finished / "splits").glob("*.jsonl")}
+    assert splits == {"train", "calibration", "test", "atlas-capital"}
+    manifest = json.loads((finished / "splits" / "manifest.json").read_text())
+    assert manifest["train"]["n"] == 48
+    assert len((finished / "probe" / "train.jsonl").read_text().splitlines()) == 48
+    for method in ("sft", "ls", "cols-options", "coecp-oracle"):
+        assert (finished / "train" / method / "seed-3" / "adapter_model.safetensors").is_file()
+    thresholds = json.loads((finished / "train/cols-options/seed-3/thresholds.json").read_text())
+    assert [t["step"] for t in thresholds] == [2, 4]
+    temperature = finished / "recalibrate" / "sft+ts" / "seed-3" / "temperature-vocab.json"
+    assert json.loads(temperature.read_text())["temperature"] > 0
+    assert "</html>" in (finished / "report.html").read_text()
+    assert parse_config((finished / "config.yaml").read_text()) == config
+
+
+def test_metrics_have_a_row_per_method_task_and_split(finished: Path) -> None:
+    rows = json.loads((finished / "metrics.json").read_text())
+    methods = {"base", "sft", "sft+ts", "ls", "cols-options", "coecp-oracle"}
+    places = {
+        ("atlas/country", "calibration"),
+        ("atlas/country", "test"),
+        ("atlas/capital", "test"),
+    }
+    assert {(r["method"], r["task"], r["split"]) for r in rows} == {
+        (method, *place) for method in methods for place in places
+    }
+    for row in rows:
+        assert row["seed"] == 3
+        assert 0 <= row["accuracy"] <= 1
+        assert set(row["ece"]) == {"vocab", "options", "surface"}
+    accuracy = {r["method"]: r["accuracy"] for r in rows if r["split"] == "calibration"}
+    assert accuracy["sft"] == accuracy["sft+ts"]
+
+
+def test_record_names_what_the_result_depends_on(finished: Path) -> None:
+    record = json.loads((finished / "record.json").read_text())
+    assert record["config"]["train"]["steps"] == 6
+    assert set(record["data"]) == {"train", "calibration", "test", "atlas/capital"}
+    assert {"torch", "trl", "cogcalib"} <= record["versions"].keys()
+    assert record["code"].keys() == {"commit", "dirty"}
+    assert record["seeds"] == [3]
+    assert "train: sft, seed 3" in record["timings"]
+
+
+def test_a_finished_stage_is_not_run_again(finished: Path, config: Config) -> None:
+    before = {
+        path: path.stat().st_mtime_ns
+        for stage in ("probe", "train", "score", "recalibrate")
+        for path in (finished / stage).rglob("*")
+    }
+    pipeline.run(config, finished.parent, quiet(), resume=True)
+    for path, time in before.items():
+        assert path.stat().st_mtime_ns == time
+
+
+def test_an_interrupted_run_ends_like_one_that_was_not(
+    finished: Path, config: Config, tmp_path: Path
+) -> None:
+    copy = tmp_path / finished.name
+    shutil.copytree(finished, copy)
+    shutil.rmtree(copy / "train" / "cols-options")
+    shutil.rmtree(copy / "score" / "cols-options")
+    (copy / "metrics.json").unlink()
+    (copy / "train" / "cols-options" / "seed-3.partial").mkdir(parents=True)
+    pipeline.run(config, tmp_path, quiet(), resume=True)
+    for relative in (
+        "train/cols-options/seed-3/adapter_model.safetensors",
+        "score/cols-options/seed-3/atlas-country.test.jsonl",
+        "metrics.json",
+    ):
+        assert (copy / relative).read_bytes() == (finished / relative).read_bytes()
+
+
+def test_predictions_are_of_the_questions_in_the_splits(finished: Path) -> None:
+    test = read_jsonl(finished / "splits" / "test.jsonl", Example)
+    file = finished / "score" / "sft" / "seed-3" / "atlas-country.test.jsonl"
+    predictions = read_jsonl(file, Prediction)
+    assert [p.id for p in predictions] == [e.id for e in test]
+    assert [p.answer for p in predictions] == [e.answer for e in test]
+
+
+def test_a_share_of_unknown_examples_can_be_asked_for(tmp_path: Path) -> None:
+    config = parse_config(
+        TEXT,
+        ["methods=[base]", "tasks.unknown_share=0.75", "tasks.limit.train=40", "name=ratio"],
+    )
+    folder = pipeline.run(config, tmp_path, quiet()).path
+    categories = {
+        row["id"]: row["category"]
+        for row in map(json.loads, (folder / "probe" / "train.jsonl").read_text().splitlines())
+    }
+    train = read_jsonl(folder / "splits" / "train.jsonl", Example)
+    kinds = [categories[example.id] for example in train]
+    assert kinds.count("unknown") == 30
+    assert kinds.count("known") == 10
+
+
+@pytest.mark.parametrize(
+    ("override", "what"),
+    [
+        ("tasks.train=atlas/river", "task must be one of"),
+        ("tasks.train=atlas/continent", "has no split train, calibration"),
+        ("tasks.limit.train=5000", "limit for train must be at most 1280"),
+        ("train.max_length=10", "max_length is 10"),
+        ("model.path=no/such/folder", "no/such/folder"),
+    ],
+)
+def test_bad_input_is_told_before_training(tmp_path: Path, override: str, what: str) -> None:
+    config = parse_config(TEXT, [override, "methods=[sft]"])
+    with pytest.raises(ValueError, match=what):
+        pipeline.run(config, tmp_path, quiet())
+    assert not (tmp_path / "small" / "train" / "sft" / "seed-3").exists()
+
+
+def test_full_fine_tuning_and_open_ended_answers(tmp_path: Path) -> None:
+    config = parse_config(
+        TEXT,
+        [
+            "name=open",
+            "model.lora=null",
+            "methods=[sft+ts, cols]",
+            "tasks.train=atlas/country-open",
+            "tasks.out_of_domain=[]",
+        ],
+    )
+    folder = pipeline.run(config, tmp_path, quiet()).path
+    assert (folder / "train" / "cols" / "seed-3" / "model.safetensors").is_file()
+    rows = json.loads((folder / "metrics.json").read_text())
+    assert {row["method"] for row in rows} == {"sft+ts", "cols"}
+    assert all(set(row["ece"]) == {"mean", "joint"} for row in rows)
