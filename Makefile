@@ -53,7 +53,7 @@ bench: $(RUN)  ## Run every benchmark, results into benchmarks/results
 endif
 
 atlas: $(DEV)  ## Rebuild the embedded world's shipped weights from scratch
-	$(BIN)/python -m cogcalib.atlas.pretrain
+	$(BIN)/python -m cogcalib.atlas.pretrain --output src/cogcalib/atlas/models/llama
 
 dev: $(DEV)  ## Install everything a developer needs, and do nothing else
 

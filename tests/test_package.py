@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -101,3 +102,14 @@ def test_pins_are_exact_and_fit_any_build():
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     names = [line.partition("==")[0].lower() for line in lines if not line.startswith("#")]
     assert names == sorted(set(names))
+
+
+def test_rooms_are_reached_from_the_package() -> None:
+    code = (
+        "import cogcalib\n"
+        "print(cogcalib.metrics.expected_calibration_error([1.0], [True]))\n"
+        "print(cogcalib.knowledge.estimate_threshold([0.0, 1.0], [True, False]).value)\n"
+        "print(cogcalib.posthoc.TemperatureScaling.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0.0", "0.5", "TemperatureScaling"]

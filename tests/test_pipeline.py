@@ -11,7 +11,7 @@ from rich.console import Console
 
 from cogcalib import pipeline
 from cogcalib.config import Config, parse_config
-from cogcalib.records import Example, Prediction, read_jsonl
+from cogcalib.records import Example, InputError, Prediction, read_jsonl
 
 TEXT = """
 name: small
@@ -150,9 +150,28 @@ def test_a_share_of_unknown_examples_can_be_asked_for(tmp_path: Path) -> None:
 )
 def test_bad_input_is_told_before_training(tmp_path: Path, override: str, what: str) -> None:
     config = parse_config(TEXT, [override, "methods=[sft]"])
-    with pytest.raises(ValueError, match=what):
+    with pytest.raises(InputError, match=what):
         pipeline.run(config, tmp_path, quiet())
-    assert not (tmp_path / "small" / "train" / "sft" / "seed-3").exists()
+    assert not list(tmp_path.glob("small/train/*"))
+    if "limit" not in override:
+        assert not (tmp_path / "small").exists()
+
+
+def test_options_are_refused_where_there_are_none(tmp_path: Path) -> None:
+    overrides = ["tasks.train=atlas/country-open", "methods=[cols-options]"]
+    with pytest.raises(InputError, match="atlas/country-open is open-ended"):
+        pipeline.run(parse_config(TEXT, overrides), tmp_path, quiet())
+
+
+def test_resuming_with_other_data_is_refused(
+    finished: Path, config: Config, tmp_path: Path
+) -> None:
+    copy = tmp_path / finished.name
+    shutil.copytree(finished, copy)
+    manifest = copy / "splits" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"n": 48', '"n": 47'))
+    with pytest.raises(InputError, match="other data or another model"):
+        pipeline.run(config, tmp_path, quiet(), resume=True)
 
 
 def test_full_fine_tuning_and_open_ended_answers(tmp_path: Path) -> None:

@@ -22,9 +22,12 @@ _HOME = {
     "CogCalibTrainer": "cogcalib.training",
     "load_task": "cogcalib.tasks",
 }
+_ROOMS = {"knowledge", "losses", "metrics", "modeling", "posthoc", "scoring", "tasks", "training"}
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"cogcalib.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cogcalib import __version__
+from cogcalib.records import InputError, input_errors
 
 if TYPE_CHECKING:
     from cogcalib.config import Config
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         options.verb(options)
-    except (ValueError, FileNotFoundError) as error:  # what every check of input raises
+    except InputError as error:
         print(f"cogcalib: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -108,7 +109,8 @@ def _execute(config: Config, runs: Path, *, resume: bool) -> None:
 def _report(options: argparse.Namespace) -> None:
     from cogcalib.report import write_html
 
-    write_html(options.run)
+    with input_errors():
+        write_html(options.run)
     _show(options.run)
 
 

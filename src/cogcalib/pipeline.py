@@ -18,7 +18,9 @@ from rich.console import Console
 
 from cogcalib import stages
 from cogcalib.config import Config, Method, dump_config
+from cogcalib.modeling import fingerprint
 from cogcalib.progress import StageProgress
+from cogcalib.records import input_errors
 from cogcalib.run_folder import RunFolder
 
 
@@ -32,14 +34,17 @@ def run(config: Config, root: Path, console: Console, *, resume: bool = False) -
         resume: Go on with a folder that already holds this configuration.
 
     Raises:
-        RunFolderError: If the folder holds something else, or this run and `resume` is not set.
-        ValueError: If a task, model or data set cannot be used as configured.
+        InputError: If a task, model or data set cannot be used as configured, or the folder holds
+            something else, or this run and `resume` is not set. Nothing was trained then.
     """
-    tasks = stages.load_tasks(config)
-    folder = RunFolder(root / config.name, dump_config(config), resume=resume)
+    with input_errors():
+        tasks = stages.load_tasks(config)
+        folder = RunFolder(root / config.name, dump_config(config), resume=resume)
+        folder.claim("model.json", fingerprint(config.model.path))
     work = stages.Work(config, folder, StageProgress(console, folder.path / "timings.json"))
-    knowledge = stages.probe_base(work, tasks)
-    splits = stages.choose_splits(work, tasks, knowledge)
+    with input_errors():
+        knowledge = stages.probe_base(work, tasks)
+        splits = stages.choose_splits(work, tasks, knowledge)
     methods = [Method.parse(name) for name in config.methods]
 
     for seed in config.seeds:

@@ -10,12 +10,26 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used; the message is for people and says what would be."""
+
+
+@contextmanager
+def input_errors() -> Iterator[None]:
+    """Around checks: what they raise is the user's to mend, not a failure while running."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        raise InputError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +197,7 @@ class RunRecord:
 
     Attributes:
         config: The validated configuration.
+        model: ``{"path": as configured, "sha256": of its files}``, or a hub commit in its place.
         data: Split -> ``{"n": rows, "sha256": hash of the rows}``.
         versions: Package -> version, of whatever takes part in a result.
         code: ``{"commit": hash or None, "dirty": bool or None}`` of a git checkout.
@@ -193,6 +208,7 @@ class RunRecord:
     """
 
     config: Mapping[str, Any]
+    model: Mapping[str, Any]
     data: Mapping[str, Any]
     versions: Mapping[str, str]
     code: Mapping[str, Any]

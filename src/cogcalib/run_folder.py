@@ -16,7 +16,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from cogcalib.records import Example, Prediction, read_jsonl, write_jsonl, write_text
+from cogcalib.records import (
+    Example,
+    InputError,
+    Prediction,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 
 CONFIG = "config.yaml"
 PACKAGES = (
@@ -25,7 +33,7 @@ PACKAGES = (
 )  # fmt: skip
 
 
-class RunFolderError(ValueError):
+class RunFolderError(InputError):
     """A run folder that must not be touched: it holds something else."""
 
 
@@ -66,6 +74,20 @@ class RunFolder:
                 f"{self.path} already holds this run; pass --resume to go on with it, "
                 "or choose another name"
             )
+
+    def claim(self, name: str, content: Any) -> None:
+        """Keep what finished stages rest on, or make sure that it is still the same.
+
+        Raises:
+            RunFolderError: If the folder was begun with something else.
+        """
+        path = self.path / name
+        if path.exists() and json.loads(path.read_text(encoding="utf-8")) != content:
+            raise RunFolderError(
+                f"{path} says that this run was begun with other data or another model than are "
+                "there now; choose another name or remove the folder"
+            )
+        write_json(path, content)
 
     def splits(self, name: str) -> Path:
         """Examples of a split or of a task that is only tested on."""

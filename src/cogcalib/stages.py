@@ -13,7 +13,7 @@ import torch
 
 from cogcalib.config import Config, Method
 from cogcalib.knowledge import probe, renderings
-from cogcalib.modeling import load_model, lora_config
+from cogcalib.modeling import encode_batch, fingerprint, load_model, load_tokenizer, lora_config
 from cogcalib.progress import Advance, StageProgress
 from cogcalib.records import (
     Example,
@@ -51,8 +51,8 @@ def load_tasks(config: Config) -> tuple[Task, list[Task]]:
     """The task trained on and those only tested on.
 
     Raises:
-        ValueError: If a task does not exist, cannot be trained on, or shares questions with
-            another's test.
+        ValueError: If a task does not exist, cannot be trained on, shares questions with
+            another's test, or does not fit the methods, the tokenizer or ``train.max_length``.
     """
     task = load_task(config.tasks.train)
     missing = [split for split in (*TUNING, "test") if split not in task.splits]
@@ -60,9 +60,16 @@ def load_tasks(config: Config) -> tuple[Task, list[Task]]:
         raise ValueError(f"tasks.train: {task.name} has no split {', '.join(missing)}")
     others = [load_task(name) for name in config.tasks.out_of_domain]
     for other in others:
-        check_disjoint(
-            {f"{task.name} train": task.splits["train"], other.name: other.splits["test"]}
-        )
+        for split in TUNING:
+            tuned = {f"{task.name} {split}": task.splits[split], other.name: other.splits["test"]}
+            check_disjoint(tuned)
+    options = task.splits["train"][0].options
+    methods = [Method.parse(name) for name in config.methods]
+    if options is None and any(method.support == "options" for method in methods):
+        raise ValueError(f"methods: -options needs answer options, {task.name} is open-ended")
+    tokenizer = load_tokenizer(config.model.path)
+    for split in task.splits.values():
+        encode_batch(split, tokenizer, config.train.max_length)
     return task, others
 
 
@@ -106,7 +113,7 @@ def choose_splits(
     splits |= {other.name: other.splits["test"] for other in others}
     for name, examples in splits.items():
         write_jsonl(work.folder.splits(name), examples)
-    write_json(work.folder.path / "splits" / "manifest.json", data_manifest(splits))
+    work.folder.claim("splits/manifest.json", data_manifest(splits))
     return splits
 
 
@@ -122,8 +129,9 @@ def train(
         work.progress.skipped(label)
         return
     config = work.config
-    model, tokenizer = load_model(config.model.path, dtype=config.model.dtype)
     lora = config.model.lora
+    dtype = config.model.dtype if lora else "float32"
+    model, tokenizer = load_model(config.model.path, dtype=dtype)
     with work.progress.stage(label, config.train.steps) as advance:
         fit(
             model,
@@ -150,8 +158,8 @@ def _trainer_settings(config: Config, method: Method, seed: int) -> dict[str, An
         "warmup_steps": round(stage.warmup_share * stage.steps),
         "lr_scheduler_type": "cosine",
         "max_length": stage.max_length,
-        # Uniform regularisation is what it is in the literature: from the first step on.
-        "style_steps": 0 if method.gate == "all" else stage.style_steps,
+        # The same for uniform regularisation, so that nothing but the gate differs.
+        "style_steps": stage.style_steps,
         "threshold_every": stage.threshold_every,
         "gate": method.gate,
         "alpha": stage.alpha_of(method),
@@ -244,6 +252,7 @@ def report(work: Work, splits: Splits) -> list[dict[str, Any]]:
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         record = RunRecord(
             config=config.model_dump(mode="json"),
+            model=fingerprint(config.model.path),
             data=data_manifest(dict(splits)),
             versions=versions(),
             code=code_state(),

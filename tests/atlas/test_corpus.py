@@ -14,7 +14,7 @@ from cogcalib.tasks.atlas import facts
 
 @pytest.fixture(scope="module")
 def corpus() -> list[Document]:
-    return build_corpus(seed=0)
+    return [document for part in build_corpus(seed=0) for document in part]
 
 
 def test_no_downstream_question_is_in_the_corpus(corpus: list[Document]) -> None:
@@ -43,4 +43,4 @@ def test_a_city_is_mentioned_as_often_as_its_exposures_say(corpus: list[Document
 
 
 def test_the_corpus_is_seeded() -> None:
-    assert build_corpus(seed=1)[:50] == build_corpus(seed=1)[:50]
+    assert build_corpus(seed=1) == build_corpus(seed=1)

@@ -37,6 +37,20 @@ from cogcalib.config import ConfigError, dump_config, load_config, parse_config,
         ("seeds: [1]", "name", "required"),
         ("name: x\nmethods: [cols]\ntrain: {steps: 1}", "train.steps", "at least 2"),
         ("name: x\ntasks: {train: a, out_of_domain: [a]}", "tasks.out_of_domain", "tasks.train"),
+        (
+            "name: x\nmethods: [cols]\ntrain: {steps: 20, style_steps: 30}",
+            "style_steps",
+            "less than",
+        ),
+        ("name: x\ntrain: {learning_rate: .inf}", "train.learning_rate", "finite"),
+        ("name: x\nseeds: [-1]", "seeds", "from 0"),
+        ("name: x\ntasks: {out_of_domain: [b, b]}", "tasks.out_of_domain", "twice"),
+        ("name: x\nmodel: {dtype: float16}", "model.dtype", "'bfloat16'"),
+        (
+            "name: x\ntrain: {alpha: {label_smoothing: {vocab: 1.5, options: 0.1}}}",
+            "label_smoothing",
+            "at most 1",
+        ),
         ("- 1", "config", "keys and values"),
         ("name: [", "config", "YAML"),
         ("name: x\nseeds: [2001-01-01]", "config", "date"),
@@ -55,7 +69,7 @@ def test_every_error_is_told_at_once() -> None:
 
 
 @given(
-    steps=st.integers(2, 10**6),
+    steps=st.integers(101, 10**6),
     rate=st.floats(1e-8, 1.0),
     style=st.one_of(st.integers(0, 100), st.floats(0.01, 0.99), st.just("auto")),
     seeds=st.lists(st.integers(0, 2**31), min_size=1, max_size=4, unique=True),

@@ -20,11 +20,13 @@ from cogcalib.records import write_text
 SEED = 0
 N_COUNTRIES = 40
 CITIES_PER_COUNTRY = 100
+DRILLS_PER_COUNTRY = 100
 #: Share of a country's cities by role. `exam` cities appear in pretraining as exam questions, the
-#: others only in sentences, if at all; questions about them are the downstream tasks.
+#: others only in sentences, if at all; questions about them are the downstream tasks. Further
+#: cities, of role `drill`, appear only as exam questions.
 ROLES = {"exam": 0.30, "train": 0.32, "calibration": 0.13, "test": 0.25}
 #: A city below this population is never mentioned in a sentence.
-SMALLEST_MENTIONED = 25_000
+SMALLEST_MENTIONED = 40_000
 CONTINENTS = {
     "AF": "Africa",
     "AS": "Asia",
@@ -38,7 +40,7 @@ NO_COUNTRY = {"HK", "MO", "PR", "TW", "PS", "XK"}
 
 
 def exposures(population: int) -> int:
-    """Number of sentences about a city: 0 below 25,000 people, then 30 (p / 25,000)^0.5."""
+    """Number of sentences about a city: 0 below 40,000 people, then 30 (p / 40,000)^0.5."""
     if population < SMALLEST_MENTIONED:
         return 0
     return round(30 * (population / SMALLEST_MENTIONED) ** 0.5)
@@ -60,8 +62,9 @@ def select_cities(cities: list[dict[str, Any]], countries: dict[str, Any]) -> li
     for code in sorted(largest):
         names = sorted(by_country[code])
         rng.shuffle(names)
-        names = names[:CITIES_PER_COUNTRY]
-        roles = [role for role, share in ROLES.items() for _ in range(round(share * len(names)))]
+        count = min(CITIES_PER_COUNTRY, len(names))
+        roles = [role for role, share in ROLES.items() for _ in range(round(share * count))]
+        roles += ["drill"] * DRILLS_PER_COUNTRY
         for name, role in zip(names, roles, strict=False):
             population = by_country[code][name]
             rows.append(
@@ -70,7 +73,7 @@ def select_cities(cities: list[dict[str, Any]], countries: dict[str, Any]) -> li
                     "country": countries[code]["name"],
                     "continent": CONTINENTS[countries[code]["continentcode"]],
                     "population": population,
-                    "exposures": exposures(population),
+                    "exposures": 0 if role == "drill" else exposures(population),
                     "role": role,
                 }
             )

@@ -3,8 +3,10 @@
     python -m cogcalib.atlas.pretrain                  # the shipped Llama
     python -m cogcalib.atlas.pretrain --arch mistral   # or qwen2
 
-Seeded: the same machine and versions give the same weights. Two things make it quick: exam
-documents supervise the answer alone, and batches hold documents of about one length.
+Seeded: the same machine and versions give the same weights. What makes it quick: documents
+supervise their answer alone, a batch holds documents of about one length, the question format is
+learnt first on questions that need no knowledge, and the body is trained with Muon (Jordan et al.,
+2024), which learns the same facts in far fewer steps than AdamW.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ from transformers import (
     Qwen2Config,
 )
 
-from cogcalib.atlas.corpus import Document, build_corpus
+from cogcalib.atlas.corpus import Document, build_corpus, practice
 from cogcalib.atlas.facts import write_tables
 from cogcalib.atlas.tokenizer import train_tokenizer
 from cogcalib.modeling.model import atlas_cache
@@ -42,17 +43,28 @@ from cogcalib.records import write_json
 
 ARCHITECTURES = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config}
 VOCAB_SIZE = 1536
+PHASES = {"practice": (64, 16, 16, 64), "drill": (96, 8, 16, 40)}
+"""Documents of each kind in a batch of the later phases; see `cogcalib.atlas.corpus.practice`."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast to train. `tokens` counts a batch's real (unpadded) tokens."""
+    """How fast to train.
 
-    passes: int = 1
+    Attributes:
+        tokens: Of a batch, padding not counted.
+        muon_rate: Peak learning rate of the body's matrices.
+        adam_rate: Peak learning rate of embeddings and norms.
+        warmup: Share of all steps.
+        practice: Steps of each later phase.
+    """
+
     tokens: int = 4096
-    learning_rate: float = 3e-3
+    muon_rate: float = 1e-2
+    adam_rate: float = 3e-3
     weight_decay: float = 0.05
-    warmup: float = 0.04
+    warmup: float = 0.03
+    practice: int = 700
     seed: int = 0
 
 
@@ -62,10 +74,11 @@ def model_config(arch: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedCon
         vocab_size=len(tokenizer),
         hidden_size=128,
         intermediate_size=384,
-        num_hidden_layers=3,
+        num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=4 if arch == "llama" else 2,
         max_position_embeddings=512,
+        initializer_range=0.04,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -116,40 +129,87 @@ def batch_loss(model: PreTrainedModel, documents: Sequence[Encoded], pad: int) -
     return F.cross_entropy(logits, ids[:, 1:][supervised[:, 1:]])
 
 
+def build_optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the body, AdamW for embeddings, norms and biases."""
+    body = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
+    chosen = {id(p) for p in body}
+    others = [p for p in model.parameters() if id(p) not in chosen]
+    return [
+        torch.optim.Muon(body, lr=recipe.muon_rate, weight_decay=recipe.weight_decay),
+        torch.optim.AdamW(others, lr=recipe.adam_rate, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+
+
 def pretrain(
-    arch: str, tokenizer: PreTrainedTokenizerFast, corpus: Sequence[Encoded], recipe: Recipe
+    arch: str,
+    tokenizer: PreTrainedTokenizerFast,
+    parts: Sequence[Sequence[Encoded]],
+    recipe: Recipe,
 ) -> PreTrainedModel:
-    """Train a model from scratch with AdamW, warm-up and cosine decay; returns it in eval mode."""
+    """Train a model from scratch on the parts of the corpus in turn."""
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
     model = AutoModelForCausalLM.from_config(model_config(arch, tokenizer))
-    lengths = [len(document.ids) for document in corpus]
-    plan = [b for _ in range(recipe.passes) for b in batches(lengths, recipe.tokens, rng)]
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": others},
+    plan = [
+        [[part[index] for index in batch]]
+        for part in parts
+        for batch in batches([len(document.ids) for document in part], recipe.tokens, rng)
     ]
-    optimizer = torch.optim.AdamW(
-        groups, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=recipe.learning_rate,
-        total_steps=len(plan),
-        pct_start=recipe.warmup,
-        cycle_momentum=False,
-    )
+    train(model, plan, recipe, tokenizer.pad_token_id, f"pretraining atlas ({arch})")
+    return model
+
+
+def practise(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    kinds: Sequence[Sequence[Encoded]],
+    phase: str,
+    recipe: Recipe,
+) -> PreTrainedModel:
+    """Train on with every kind of document in every batch, multiple choice above all.
+
+    Reading alone leaves a model that knows the answers but often points to the wrong letter.
+    """
+    plan = [
+        [
+            [kind[(step * size + k) % len(kind)] for k in range(size)]
+            for kind, size in zip(kinds, PHASES[phase], strict=True)
+        ]
+        for step in range(recipe.practice)
+    ]
+    train(model, plan, recipe, tokenizer.pad_token_id, phase)
+    return model
+
+
+def train(
+    model: PreTrainedModel,
+    plan: Sequence[Sequence[Sequence[Encoded]]],
+    recipe: Recipe,
+    pad: int,
+    description: str,
+) -> None:
+    """One step per item of `plan`, over the sum of the losses of its groups of like documents."""
+    optimizers = build_optimizers(model, recipe)
+    schedules = [
+        torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=[group["lr"] for group in optimizer.param_groups],
+            total_steps=len(plan),
+            pct_start=recipe.warmup,
+            cycle_momentum=False,
+        )
+        for optimizer in optimizers
+    ]
     model.train()
-    for indices in track(plan, description=f"pretraining atlas ({arch})"):
-        loss = batch_loss(model, [corpus[i] for i in indices], tokenizer.pad_token_id)
-        loss.backward()
+    for groups in track(plan, description=description):
+        for documents in groups:
+            batch_loss(model, documents, pad).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        schedule.step()
-    return model.eval()
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            schedule.step()
+    model.eval()
 
 
 def save(
@@ -184,19 +244,38 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if options.facts:
         write_tables(Path(__file__).parent / "data")
+    build(options.arch, options.output or atlas_cache() / options.arch, Recipe(seed=options.seed))
+
+
+def build(arch: str, output: Path, recipe: Recipe) -> None:
+    """All phases. Each leaves ``<output>.<phase>``, from which an interrupted build goes on."""
     started = time.perf_counter()
-    recipe = Recipe(seed=options.seed)
-    documents = build_corpus(recipe.seed)
-    tokenizer = train_tokenizer((d.prompt + d.completion for d in documents), VOCAB_SIZE)
-    model = pretrain(options.arch, tokenizer, encode_corpus(documents, tokenizer), recipe)
-    build = {
-        "arch": options.arch,
+    parts = build_corpus(recipe.seed)
+    read = output.with_name(f"{output.name}.read")
+    if not read.exists():
+        texts = (document.prompt + document.completion for part in parts for document in part)
+        tokenizer = train_tokenizer(texts, VOCAB_SIZE)
+        encoded = [encode_corpus(part, tokenizer) for part in parts]
+        save(pretrain(arch, tokenizer, encoded, recipe), tokenizer, read, {"arch": arch})
+    model = AutoModelForCausalLM.from_pretrained(read, dtype=torch.float32)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(read)
+    for phase in PHASES:
+        after = output.with_name(f"{output.name}.{phase}")
+        if not after.exists():
+            documents = practice(recipe.seed, drill=phase == "drill")
+            kinds = [encode_corpus(kind, tokenizer) for kind in documents]
+            save(practise(model, tokenizer, kinds, phase, recipe), tokenizer, after, {"arch": arch})
+        model = AutoModelForCausalLM.from_pretrained(after, dtype=torch.float32)
+    facts = {
+        "arch": arch,
         "parameters": model.num_parameters(),
         "recipe": vars(recipe),
         "torch": torch.__version__,
         "minutes": round((time.perf_counter() - started) / 60, 1),
     }
-    save(model, tokenizer, options.output or atlas_cache() / options.arch, build)
+    save(model, tokenizer, output, facts)
+    for phase in ("read", *PHASES):
+        shutil.rmtree(output.with_name(f"{output.name}.{phase}"))
 
 
 if __name__ == "__main__":

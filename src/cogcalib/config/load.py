@@ -13,9 +13,10 @@ import yaml
 from pydantic import ValidationError
 
 from cogcalib.config.schema import Config
+from cogcalib.records import InputError
 
 
-class ConfigError(ValueError):
+class ConfigError(InputError):
     """A configuration that cannot be used; the message names each offending key."""
 
 

@@ -23,7 +23,7 @@ def _is_share(value: Any) -> bool:
 class Section(BaseModel):
     """A part of the configuration: unknown keys and silent conversions are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class LoraSection(Section):
@@ -39,12 +39,13 @@ class ModelSection(Section):
 
     Attributes:
         path: ``atlas`` (embedded), a local folder, or a name on the hub.
-        dtype: Of the weights while training and scoring.
+        dtype: Of the frozen weights under an adapter, and of the arithmetic. Weights that are
+            trained themselves stay in float32.
         lora: Adapter settings; null trains every weight.
     """
 
     path: str = "atlas"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "bfloat16"] = "float32"
     lora: LoraSection | None = LoraSection()
 
 
@@ -170,7 +171,9 @@ class Config(Section):
     @classmethod
     def _name_is_a_folder(cls, name: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-            raise ValueError("must be letters, digits, '.', '_' or '-', beginning with a letter")
+            raise ValueError(
+                "must be letters, digits, '.', '_' or '-', beginning with a letter or digit"
+            )
         return name
 
     @field_validator("methods")
@@ -185,14 +188,24 @@ class Config(Section):
     @field_validator("seeds")
     @classmethod
     def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if not seeds or len(set(seeds)) != len(seeds):
-            raise ValueError("must hold at least one seed, and none twice")
+        if not seeds or len(set(seeds)) != len(seeds) or not all(0 <= s < 2**32 for s in seeds):
+            raise ValueError("must hold at least one seed, none twice, each from 0 to 2^32 - 1")
         return seeds
 
     @model_validator(mode="after")
     def _combination_is_possible(self) -> Config:
-        if self.train.steps < 2 and any(Method.parse(m).penalty for m in self.methods):
-            raise ValueError("train.steps must be at least 2 for a gated method")
-        if self.tasks.train in self.tasks.out_of_domain:
-            raise ValueError("tasks.out_of_domain must not hold tasks.train")
+        train, tasks = self.train, self.tasks
+        penalised = any(Method.parse(name).penalty for name in self.methods)
+        if penalised and train.steps < 2:
+            raise ValueError("train.steps must be at least 2 for a method with a penalty")
+        if penalised and isinstance(train.style_steps, int) and train.style_steps >= train.steps:
+            raise ValueError(
+                f"train.style_steps must be less than train.steps = {train.steps}, got "
+                f"{train.style_steps}: the gate would never open"
+            )
+        if max(train.alpha.label_smoothing.vocab, train.alpha.label_smoothing.options) > 1:
+            raise ValueError("train.alpha.label_smoothing must be at most 1: it is a share")
+        others = tasks.out_of_domain
+        if tasks.train in others or len(set(others)) != len(others):
+            raise ValueError("tasks.out_of_domain must not hold tasks.train, nor a task twice")
         return self

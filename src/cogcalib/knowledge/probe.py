@@ -38,7 +38,12 @@ def probe(
         One record an example, in the order given: ``known`` if right in every rendering,
         ``unknown`` if in none. Open-ended: one rendering, right if every token of the canonical
         answer, the end token included, is the arg max under teacher forcing.
+
+    Raises:
+        ValueError: If the two kinds are mixed, or as `cogcalib.scoring.score`.
     """
+    if len({example.options is None for example in examples}) > 1:
+        raise ValueError("examples must be all multiple choice or all open-ended, got both")
     if examples and examples[0].options is None:
         return [
             ProbeRecord(e.id, "known" if right else "unknown", float(right), p_gold, nll)

@@ -13,7 +13,15 @@ from cogcalib.modeling.encoding import (
     to_dataset,
 )
 from cogcalib.modeling.lora import lora_config
-from cogcalib.modeling.model import ATLAS, DTYPES, atlas_cache, load_model, resolve_model
+from cogcalib.modeling.model import (
+    ATLAS,
+    DTYPES,
+    atlas_cache,
+    fingerprint,
+    load_model,
+    load_tokenizer,
+    resolve_model,
+)
 
 __all__ = [
     "ATLAS",
@@ -23,7 +31,9 @@ __all__ = [
     "atlas_cache",
     "encode",
     "encode_batch",
+    "fingerprint",
     "load_model",
+    "load_tokenizer",
     "lora_config",
     "render_completion",
     "render_prompt",

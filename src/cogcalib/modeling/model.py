@@ -5,13 +5,14 @@ Only safetensors weights are read and no code from a model's repository is run.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,6 +27,9 @@ DTYPES = {
 
 ATLAS = {"atlas": "llama", "atlas-mistral": "mistral", "atlas-qwen2": "qwen2"}
 """Name of an embedded model -> its architecture."""
+
+
+_IDENTIFYING = {"config.json", "tokenizer.json", "tokenizer_config.json"}
 
 
 def resolve_model(name: str) -> str:
@@ -88,28 +92,68 @@ def load_model(
     source = _checked_source(resolve_model(str(path_or_id)), "model", "config.json")
     if adapter is not None:
         adapter = _checked_source(str(adapter), "adapter", "adapter_config.json")
-    local = os.path.isdir(source)
+    tokenizer = load_tokenizer(path_or_id)
     try:
         model = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=DTYPES[dtype],
             use_safetensors=True,
             trust_remote_code=False,
-            local_files_only=local,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, trust_remote_code=False, local_files_only=local
+            local_files_only=os.path.isdir(source),
         )
     except OSError as error:
-        raise ValueError(
-            f"model {source!r} is no folder with a model, or the hub cannot give it: {error}"
-        ) from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        raise _not_found(source, error) from error
     whole: PreTrainedModel = model if adapter is None else _with_adapter(model, adapter)
     module: torch.nn.Module = whole
     module.to(target).eval()
     return whole, tokenizer
+
+
+def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model; its padding token is the end token where it had none.
+
+    Raises:
+        ValueError: As `load_model`.
+    """
+    source = _checked_source(resolve_model(str(path_or_id)), "model", "config.json")
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            source, trust_remote_code=False, local_files_only=os.path.isdir(source)
+        )
+    except OSError as error:
+        raise _not_found(source, error) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def fingerprint(path_or_id: str | Path) -> dict[str, str | None]:
+    """What identifies a model: the hash of its weights and tokenizer, or its commit on the hub.
+
+    Returns:
+        ``path`` as given, ``sha256`` over a local folder's safetensors, tokenizer and config
+        files, ``commit`` of a hub model; what does not apply is None.
+
+    Raises:
+        ValueError: As `load_model`.
+    """
+    source = _checked_source(resolve_model(str(path_or_id)), "model", "config.json")
+    if not os.path.isdir(source):
+        commit = getattr(AutoConfig.from_pretrained(source), "_commit_hash", None)
+        return {"path": str(path_or_id), "sha256": None, "commit": commit}
+    digest = hashlib.sha256()
+    for file in sorted(Path(source).iterdir()):
+        if file.suffix in (".safetensors", ".model") or file.name in _IDENTIFYING:
+            digest.update(file.name.encode())
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+    return {"path": str(path_or_id), "sha256": digest.hexdigest(), "commit": None}
+
+
+def _not_found(source: str, error: OSError) -> ValueError:
+    return ValueError(
+        f"model {source!r} is no folder with a model, or the hub cannot give it: {error}"
+    )
 
 
 def _device(device: str | torch.device | None) -> torch.device:

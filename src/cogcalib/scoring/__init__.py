@@ -9,11 +9,12 @@ from cogcalib.scoring.multiple_choice import predict_from_logits, score_multiple
 from cogcalib.scoring.open_ended import Generation, answer_nll, generate, score_open_ended
 from cogcalib.scoring.recalibrate import fit_temperatures
 from cogcalib.scoring.score import answer_logits, score
-from cogcalib.scoring.summary import primary_definition, summarize
+from cogcalib.scoring.summary import SMALL_N, primary_definition, summarize
 
 __all__ = [
     "MULTIPLE_CHOICE",
     "OPEN_ENDED",
+    "SMALL_N",
     "Generation",
     "answer_logits",
     "answer_nll",
