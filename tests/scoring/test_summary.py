@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cogcalib.metrics import expected_calibration_error
+from cogcalib.metrics import auroc, bootstrap_interval, expected_calibration_error
 from cogcalib.records import Prediction
 from cogcalib.scoring import primary_definition, summarize
 
@@ -86,7 +86,8 @@ def test_row_of_a_handmade_case(predictions):
 
 def test_intervals_hold_their_value(predictions):
     row = summarize(predictions, method="sft", seed=0, resamples=200)
-    for name, (low, high) in row["intervals"].items():
+    for name in ("accuracy", "nll", "brier"):
+        low, high = row["intervals"][name]
         assert low < row[name] < high
     for kind in ("ece", "ece_mass"):
         for bounds in row[kind].values():
@@ -101,8 +102,13 @@ def test_equal_mass_error_is_that_of_the_metric():
         prediction(str(i), bool(right), 1.0, {"mean": float(value), "joint": float(value) ** 2})
         for i, (value, right) in enumerate(zip(confidence, correct, strict=True))
     ]
-    row = summarize(rows, method="sft", seed=0, resamples=5)
+    row = summarize(rows, method="sft", seed=0, resamples=50)
     assert row["small_n"] is False
+    # Squaring keeps the order, so both definitions share one AUROC and one interval.
+    low, high = row["intervals"]["auroc"]["mean"]
+    assert low < row["auroc"]["mean"] < high
+    assert (low, high) == bootstrap_interval(auroc, confidence, correct, resamples=50)
+    assert row["intervals"]["auroc"]["joint"] == [low, high]
     for name, values in (("mean", confidence), ("joint", confidence**2)):
         for key, binning in (("ece", "width"), ("ece_mass", "mass")):
             expected = expected_calibration_error(values, correct, binning=binning)
@@ -114,6 +120,7 @@ def test_row_is_strict_json_and_repeatable(predictions):
     rows = [replace(row, correct=True) for row in predictions]
     row = summarize(rows, method="sft", seed=0, resamples=20)
     assert row["auroc"] == {"vocab": None, "options": None}
+    assert row["intervals"]["auroc"] == {"vocab": None, "options": None}
     assert json.loads(json.dumps(row, allow_nan=False)) == row
     assert summarize(rows, method="sft", seed=0, resamples=20) == row
     assert row["share_known"] is None

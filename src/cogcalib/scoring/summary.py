@@ -46,7 +46,8 @@ def summarize(
         A row of ``metrics.json``; every value a fraction but `nll` (nats), `n` and `seed`.
 
         - ``accuracy``, ``nll``, ``brier`` (of the primary confidence, see `primary_definition`),
-          with 95 % bootstrap ``intervals`` (name -> [low, high]).
+          with 95 % bootstrap ``intervals`` (name -> [low, high]; ``auroc``: definition ->
+          [low, high], None where undefined).
         - ``ece`` (15 equal-width bins) and ``ece_mass`` (15 equal-mass bins): definition ->
           ``value``, ``low``, ``high``.
         - ``auroc`` (None where all are right or all wrong), ``confidence`` (mean): definition ->
@@ -82,6 +83,9 @@ def summarize(
             "accuracy": list(interval(_mean, correct)),
             "nll": list(interval(_mean, nll)),
             "brier": list(interval(brier_score, primary, correct)),
+            "auroc": {
+                name: _bounds(interval(auroc, row, correct)) for name, row in confidence.items()
+            },
         },
         "confidence": {name: _mean(row) for name, row in confidence.items()},
         "small_n": len(predictions) < SMALL_N,
@@ -127,6 +131,10 @@ def _mean(values: NDArray[Any]) -> float:
 
 def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
+
+
+def _bounds(interval: tuple[float, float]) -> list[float] | None:
+    return None if any(map(math.isnan, interval)) else list(interval)
 
 
 def _check(predictions: Sequence[Prediction]) -> None:
