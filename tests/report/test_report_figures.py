@@ -17,7 +17,7 @@ from cogcalib.report.canvas import to_svg
 from cogcalib.report.figures import ece_chart, probe_chart, threshold_history, training_curves
 from cogcalib.report.methods import colour
 from cogcalib.report.reliability import confidence_histogram, reliability_diagram
-from cogcalib.report.summary import summarise
+from cogcalib.report.summary import group_rows
 
 CONFIDENCE = np.random.default_rng(0).beta(4, 1, 400)
 CORRECT = np.random.default_rng(1).random(400) < CONFIDENCE**2
@@ -96,7 +96,7 @@ def test_training_curves_show_what_was_logged() -> None:
 
 def test_ece_chart_shows_every_method(run: Run, single: Run) -> None:
     for each in (run, single):
-        task = summarise(each.rows)[0]
+        task = group_rows(each.rows)[0]
         left, right = ece_chart(task).axes
         for axes, values in (
             (left, [task.ece(row.method).mean for row in task.methods]),

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -55,6 +56,15 @@ def test_page_holds_every_section(text: str) -> None:
     assert f"{1500:064x}" in text
     # Two charts of ECE, eight methods twice, threshold, curves, probe.
     assert Page(text).tags["svg"] == 2 + 16 + 3
+
+
+def test_tables_show_every_definition_side_by_side(run: Run) -> None:
+    rows = [dict(row) | {"ece": row["ece"] | {"surface": {"value": 0.0777}}} for row in run.rows]
+    page = render_html(replace(run, rows=tuple(rows)))
+    for definition in ("vocab", "options", "surface"):
+        assert page.count(f"ECE % {definition}") == 2
+    assert "7.8" in page
+    assert "-log of the gold letter" in page
 
 
 def test_page_needs_nothing_from_outside(text: str) -> None:

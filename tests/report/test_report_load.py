@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cogcalib.report import Run, load_run
 from cogcalib.report.mistakes import confident_mistakes
-from cogcalib.report.summary import summarise
+from cogcalib.report.summary import group_rows
 
 
 @pytest.fixture
@@ -80,8 +81,25 @@ def test_malformed_file_is_named(copy: Path, file: str, text: str, message: str)
         load_run(copy)
 
 
+def test_mistakes_are_compared_with_the_variant_chosen_on_calibration(run: Run) -> None:
+    rows = [
+        dict(row) | {"ece": {"vocab": {"value": 0.0}, "options": {"value": 0.0}}}
+        if (row["method"], row["split"]) == ("coecp", "calibration")
+        else row
+        for row in run.rows
+    ]
+    changed = replace(run, rows=tuple(rows))
+    labels, mistakes = confident_mistakes(changed, group_rows(changed.rows)[0])
+    assert labels == ("SFT", "CoECP")
+    assert len(mistakes) == 8
+    untuned = replace(run, rows=tuple(row for row in rows if row["split"] == "test"))
+    task = group_rows(untuned.rows, in_domain=untuned.trained_on)[0]
+    assert task.task == "atlas/country"
+    assert confident_mistakes(untuned, task) == (("", ""), [])
+
+
 def test_confident_mistakes_are_sorted_and_spelled_out(run: Run) -> None:
-    labels, mistakes = confident_mistakes(run, summarise(run.rows)[0])
+    labels, mistakes = confident_mistakes(run, group_rows(run.rows)[0])
     assert labels == ("SFT", "CoLS")
     assert len(mistakes) == 8
     sure = [each.confidence for each in mistakes]

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cogcalib.report import Run, markdown_table, metrics_table
+from cogcalib.report.columns import columns
 from cogcalib.report.methods import describe, label, sort_key
-from cogcalib.report.summary import summarise
+from cogcalib.report.summary import group_rows
 
 
 def row(method: str, seed: int = 0, **changes: Any) -> dict[str, Any]:
@@ -37,8 +38,8 @@ def row(method: str, seed: int = 0, **changes: Any) -> dict[str, Any]:
 
 
 def cells(table: Table) -> list[list[str]]:
-    columns = [[str(cell) for cell in column.cells] for column in table.columns]
-    return [list(line) for line in zip(*columns, strict=True)]
+    cells = [[str(cell) for cell in column.cells] for column in table.columns]
+    return [list(line) for line in zip(*cells, strict=True)]
 
 
 def printed(tables: list[Table], width: int) -> list[str]:
@@ -94,10 +95,39 @@ def test_in_domain_is_the_task_with_a_calibration_split() -> None:
         row("sft", split="calibration"),
         row("sft"),
     ]
-    assert [(task.task, task.in_domain) for task in summarise(rows)] == [
+    assert [(task.task, task.in_domain) for task in group_rows(rows)] == [
         ("atlas/country", True),
         ("atlas/capital", False),
     ]
+
+
+def test_named_in_domain_task_comes_first() -> None:
+    rows = [row("sft", task="atlas/capital"), row("sft")]
+    tables = metrics_table(rows, in_domain="atlas/country")
+    assert [str(table.title).split(" ")[0] for table in tables] == [
+        "atlas/country", "atlas/capital",
+    ]  # fmt: skip
+    assert markdown_table(rows, in_domain="atlas/country").startswith("**atlas/country")
+
+
+def test_wide_tables_show_every_definition_and_the_interval_of_auroc() -> None:
+    ece = {name: {"value": 0.1} for name in ("surface", "options", "vocab")}
+    intervals = {"auroc": {"vocab": [0.751, 0.8], "options": None}}
+    (task,) = group_rows([row("sft", ece=ece, intervals=intervals)])
+    wide = columns(task, wide=True)
+    assert [each.title for each in wide][1:4] == ["ECE % vocab", "ECE % options", "ECE % surface"]
+    assert wide[-2].cell(task["sft"]) == "0.78 [0.75–0.80]"  # noqa: RUF001
+    assert "ECE % surface" not in [each.title for each in columns(task)]
+    assert columns(task)[-2].cell(task["sft"]) == "0.78"
+
+
+def test_caption_says_what_the_nll_is() -> None:
+    (table,) = metrics_table([row("sft")])
+    assert "-log of the gold letter's share among the options." in str(table.caption)
+    (table,) = metrics_table([row("sft"), row("sft+ts")])
+    assert "(+ TS: under the temperature of options)" in str(table.caption)
+    (table,) = metrics_table([row("sft", ece={"mean": {"value": 0.2}}, auroc={})])
+    assert "mean of -log p over the answer tokens." in str(table.caption)
 
 
 def test_small_samples_are_flagged() -> None:
@@ -128,7 +158,7 @@ def test_tables_fit_the_terminal_and_break_no_number(width: int, run: Run, singl
         lines = printed(metrics_table(each.rows), width)
         assert max(len(line.rstrip()) for line in lines) <= width
         text = "\n".join(lines)
-        for task in summarise(each.rows):
+        for task in group_rows(each.rows):
             for summary in task.methods:
                 assert f"{100 * (summary.ece['vocab'].mean or 0):.1f}" in text
         assert all(line.count("[") == line.count("]") for line in lines), "a broken interval"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cogcalib.report import methods
 from cogcalib.report.summary import MethodSummary, Statistic, TaskSummary
+from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED
 
 MISSING = "–"  # noqa: RUF001 - a typographic dash is meant
 
@@ -49,29 +50,42 @@ def as_percent(statistic: Statistic, *, interval: bool = True) -> str:
     return text
 
 
-def as_number(statistic: Statistic, digits: int) -> str:
-    """The mean with a fixed number of decimals."""
-    return MISSING if statistic.mean is None else f"{statistic.mean:.{digits}f}"
+def as_number(statistic: Statistic, digits: int, *, interval: bool = False) -> str:
+    """The mean with a fixed number of decimals, and its interval if asked for and known."""
+    if statistic.mean is None:
+        return MISSING
+    text = f"{statistic.mean:.{digits}f}"
+    if interval and statistic.low is not None and statistic.high is not None:
+        return f"{text} [{statistic.low:.{digits}f}–{statistic.high:.{digits}f}]"  # noqa: RUF001
+    return text
 
 
-def columns(task: TaskSummary) -> list[Column]:
-    """The columns of one task's table, after the method's name."""
-    primary, secondary = task.primary, task.secondary
+def columns(task: TaskSummary, *, wide: bool = False) -> list[Column]:
+    """The columns of one task's table, after the method's name.
+
+    Args:
+        task: The task.
+        wide: Show every confidence definition, and intervals of the AUROC. Otherwise the first two
+            definitions, so that the table fits a terminal.
+    """
+    primary = task.primary
     result = [
         Column("Accuracy %", "", lambda row: as_percent(row.accuracy)),
         Column("ECE %", primary, lambda row: as_percent(row.ece[primary]), primary=True),
     ]
-    if secondary is not None:
-        name = secondary
-        result.append(Column("ECE %", name, lambda row: as_percent(row.ece[name], interval=False)))
+    result += [_other_ece(each) for each in task.definitions[1 : None if wide else 2]]
     result += [
         Column("NLL", "", lambda row: as_number(row.nll, 3)),
         Column("Brier", "", lambda row: as_number(row.brier, 3)),
-        Column("AUROC", "", lambda row: as_number(row.auroc[primary], 2)),
+        Column("AUROC", "", lambda row: as_number(row.auroc[primary], 2, interval=wide)),
     ]
     if any(row.share_known.mean is not None for row in task.methods):
         result.append(Column("Known %", "", lambda row: _whole_percent(row.share_known)))
     return result
+
+
+def _other_ece(definition: str) -> Column:
+    return Column("ECE %", definition, lambda row: as_percent(row.ece[definition], interval=False))
 
 
 def _whole_percent(statistic: Statistic) -> str:
@@ -100,6 +114,7 @@ def caption(task: TaskSummary) -> str:
         f"ECE in percent: 15 equal-width bins, confidence = {meaning}, n = {task.n:,}; "
         "lowest in bold."
     ]
+    sentences += _nll(task)
     if any(len(row.seeds) == 1 for row in task.methods):
         sentences.append(
             "[low–high]: 95 % bootstrap interval; it shares the upward bias of a binned ECE "  # noqa: RUF001
@@ -115,6 +130,18 @@ def caption(task: TaskSummary) -> str:
             f"Small sample (n = {task.n:,} < 500): binned ECE is biased upwards and mostly noise."
         )
     return " ".join(sentences)
+
+
+def _nll(task: TaskSummary) -> list[str]:
+    """What the NLL column is the likelihood of; nothing for definitions from elsewhere."""
+    scaled = any(row.method.endswith("+ts") for row in task.methods)
+    if task.primary in MULTIPLE_CHOICE:
+        suffix = " (+ TS: under the temperature of options)" if scaled else ""
+        return [f"NLL in nats: -log of the gold letter's share among the options{suffix}."]
+    if task.primary in OPEN_ENDED:
+        suffix = " (+ TS: under its temperature)" if scaled else ""
+        return [f"NLL in nats: mean of -log p over the answer tokens{suffix}."]
+    return []
 
 
 def name(row: MethodSummary) -> str:

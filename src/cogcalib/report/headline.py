@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 from cogcalib.report import methods
+from cogcalib.report.choice import RULE, Choice, choose
 from cogcalib.report.columns import percent
+from cogcalib.report.load import Run
+from cogcalib.report.paired import paired_differences
 from cogcalib.report.summary import Statistic, TaskSummary
 
 SAME_ACCURACY = 0.01
 """Accuracies closer than one percentage point are reported side by side, not as rise or fall."""
 
+UNIFORM = ("ls", "mbls", "ecp")
+"""The penalties on every example, which the gate should improve on; also with -options."""
 
-def headline(task: TaskSummary) -> list[str]:
+
+def headline(run: Run, task: TaskSummary) -> list[str]:
     """The finding on one task: first the comparison, then what qualifies it.
 
-    The CogCalib method with the lowest primary ECE is compared with plain fine-tuning. Without
-    either, the method with the lowest ECE is named.
+    The CogCalib variant that `choose` picks on the calibration split is compared with plain
+    fine-tuning on the test split. Where none can be chosen, that is said, with the lowest ECE.
+
+    Args:
+        run: The loaded run: its calibration rows choose, its predictions tell how sure the finding
+            is.
+        task: The in-domain test figures.
     """
-    measured = [name for name in methods.COGCALIB if name in task and task.ece(name).values]
-    if not measured or "sft" not in task or not task.ece("sft").values:
-        return [_lowest(task)]
-    best = min(measured, key=lambda name: task.ece(name).mean or 0.0)
-    sentences = [_comparison(task, best), _certainty(task, best, "sft")]
+    choice = choose(run.rows, task)
+    if choice.method is None or "sft" not in task or not task.ece("sft").values:
+        reason = choice.reason or "SFT has no ECE on this split"
+        return [_lowest(task), f"No CogCalib variant is singled out: {reason}."]
+    best = choice.method
+    sentences = [_comparison(task, best), _chosen(choice), _certainty(run, task, best)]
     if "sft+ts" in task and task.ece("sft+ts").values:
         sentences.append(_temperature(task, best))
-    if len(measured) > 1:
-        names = ", ".join(methods.label(name) for name in measured)
-        sentences.append(
-            f"{methods.label(best)} is the best of {names} on this very split, "
-            "so its figure is slightly flattered."
-        )
+    if uniform := _uniform(task, best):
+        sentences.append(uniform)
     if task.small_n:
         sentences.append(f"Only {task.n:,} questions: too few to rely on a binned ECE.")
     return sentences
@@ -75,18 +83,55 @@ def _accuracy(task: TaskSummary, best: str) -> str:
     return f"while accuracy {direction} from {_pct(old)} to {_pct(new)}"
 
 
-def _certainty(task: TaskSummary, one: str, other: str) -> str:
-    """Whether the ECEs are apart: by intervals with one seed, seed by seed with several."""
-    a, b = task[one], task[other]
-    first, second = task.ece(one), task.ece(other)
-    if len(a.seeds) > 1 and a.seeds == b.seeds and len(first.values) == len(second.values):
-        lower = sum(x < y for x, y in zip(first.values, second.values, strict=True))
-        return f"Its ECE is lower than that of SFT in {lower} of {len(a.seeds)} seeds."
-    if first.low is None or first.high is None or second.low is None or second.high is None:
-        return "One of the two has no interval, so how sure this is remains open."
-    if first.low <= second.high and second.low <= first.high:
-        return "The 95 % intervals overlap, so this run alone does not settle the difference."
-    return "The 95 % intervals do not overlap."
+def _chosen(choice: Choice) -> str:
+    name = methods.label(choice.method or "")
+    if len(choice.candidates) == 1:
+        return f"{name} is the only CogCalib variant of this run."
+    count = len(choice.candidates)
+    return f"{name} was chosen without the test split, out of {count}: {RULE}; means over seeds."
+
+
+def _certainty(run: Run, task: TaskSummary, best: str) -> str:
+    """Whether the ECEs are apart, by a paired bootstrap of the same questions, seed by seed."""
+    differences = paired_differences(run, task, best, "sft")
+    if not differences:
+        return (
+            "These are figures only: without both methods' predictions on the same questions, "
+            "nothing is said about significance."
+        )
+    readings = [
+        f"{_points(each.difference)} [{_points(each.low)} to {_points(each.high)}]"
+        + (f" (seed {seed})" if len(differences) > 1 else "")
+        for seed, each in differences.items()
+    ]
+    apart = sum(each.low > 0 or each.high < 0 for each in differences.values())
+    if len(differences) == 1:
+        verdict = "excludes 0" if apart else "includes 0, so this run does not settle it"
+    else:
+        verdict = f"excludes 0 in {apart} of {len(differences)} seeds"
+    return (
+        f"ECE of {methods.label(best)} minus that of SFT on the same questions, in points: "
+        f"{', '.join(readings)}; the 95 % paired bootstrap interval {verdict}."
+    )
+
+
+def _points(fraction: float) -> str:
+    """A signed fraction in percentage points."""
+    # Adding zero turns a rounded -0.0 into 0.0.
+    return f"{round(100 * fraction, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _uniform(task: TaskSummary, best: str) -> str:
+    """The penalties without a gate, beside the chosen variant; empty if none was run."""
+    shown = []
+    for name in (row.method for row in task.methods):
+        if name.removesuffix("-options") in UNIFORM and task.ece(name).values:
+            lower = _shown(task.ece(name)) < _shown(task.ece(best))
+            shown.append(
+                f"{methods.label(name)} {_pct(task.ece(name))} at accuracy "
+                f"{_pct(task[name].accuracy)}{f' (below {methods.label(best)})' * lower}"
+            )
+    return f"Penalties on every example, without a gate: {', '.join(shown)}." if shown else ""
 
 
 def _temperature(task: TaskSummary, best: str) -> str:

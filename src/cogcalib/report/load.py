@@ -50,6 +50,13 @@ class Run:
         config: Mapping[str, Any] = self.record.get("config") or {}
         return config
 
+    @property
+    def trained_on(self) -> str | None:
+        """The in-domain task, from the configuration; None if the record does not name it."""
+        tasks = self.config.get("tasks")
+        task = tasks.get("train") if isinstance(tasks, Mapping) else None
+        return task if isinstance(task, str) else None
+
     def predictions_path(self, method: str, seed: int, task: str, split: str = "test") -> Path:
         """Where the predictions of one method, seed, task and split lie."""
         stage = "recalibrate" if "+" in method else "score"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cogcalib.records import Example, Prediction
 from cogcalib.report import methods
+from cogcalib.report.choice import choose
 from cogcalib.report.load import Run
 from cogcalib.report.summary import TaskSummary
 
@@ -35,7 +36,7 @@ class Mistake:
 def confident_mistakes(
     run: Run, task: TaskSummary, *, most: int = 8
 ) -> tuple[tuple[str, str], list[Mistake]]:
-    """The most confident mistakes of SFT beside the CogCalib method with the lowest ECE.
+    """The most confident mistakes of SFT beside the CogCalib variant that `choose` picks.
 
     Args:
         run: The loaded run.
@@ -44,12 +45,11 @@ def confident_mistakes(
 
     Returns:
         The labels of the two methods, and the mistakes, surest first; empty if the run has no
-        predictions of both.
+        predictions of both, or no variant could be chosen.
     """
-    measured = [name for name in methods.COGCALIB if name in task and task.ece(name).values]
-    if "sft" not in task or not measured:
+    best = choose(run.rows, task).method
+    if "sft" not in task or best is None:
         return ("", ""), []
-    best = min(measured, key=lambda name: task.ece(name).mean or 0.0)
     seed = task["sft"].seeds[0]
     files = [run.predictions_path(name, seed or 0, task.task) for name in ("sft", best)]
     labels = methods.label("sft"), methods.label(best)

@@ -25,7 +25,7 @@ from cogcalib.report.headline import headline
 from cogcalib.report.load import Run
 from cogcalib.report.mistakes import Mistake, confident_mistakes
 from cogcalib.report.reliability import confidence_histogram, reliability_diagram
-from cogcalib.report.summary import TaskSummary, summarise
+from cogcalib.report.summary import TaskSummary, group_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +76,14 @@ def page_content(run: Run) -> Page:
     Raises:
         ValueError: If nothing was scored on a test split, or a predictions file is malformed.
     """
-    tasks = summarise(run.rows)
+    tasks = group_rows(run.rows, in_domain=run.trained_on)
     main = tasks[0]
     reliability, histograms, note = _per_method(run, main)
     compared, mistakes = confident_mistakes(run, main)
     names = sorted({row.method for task in tasks for row in task.methods}, key=methods.sort_key)
     return Page(
         name=run.name,
-        findings=headline(main),
+        findings=headline(run, main),
         facts=_facts(run, main),
         tables=[_metrics(task) for task in tasks],
         ece_charts=[(title(task), _ece_chart(task)) for task in tasks],
@@ -119,7 +119,7 @@ def _facts(run: Run, main: TaskSummary) -> list[tuple[str, str]]:
 
 
 def _metrics(task: TaskSummary) -> Grid:
-    shown = columns(task)
+    shown = columns(task, wide=True)
     return Grid(
         headers=["Method", *(column.title for column in shown)],
         rows=[

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cogcalib.report import methods
+from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED, SMALL_N
 
 REQUIRED = ("method", "task", "split", "seed", "n", "accuracy", "nll", "brier", "ece")
-SMALL_N = 500
-MULTIPLE_CHOICE = ("vocab", "options")
-OPEN_ENDED = ("mean", "joint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +63,16 @@ class TaskSummary:
     Attributes:
         task, split: What was measured.
         in_domain: Whether the methods were trained on this task.
-        primary: Confidence definition of the primary ECE.
-        secondary: The other definition shown, or None if the rows have only one.
+        definitions: Confidence definitions that all rows share, the primary one first.
         n: Number of examples.
-        small_n: Whether n is below 500, where a binned ECE is mostly noise.
+        small_n: Whether n is below `SMALL_N`, where a binned ECE is mostly noise.
         methods: One summary per method.
     """
 
     task: str
     split: str
     in_domain: bool
-    primary: str
-    secondary: str | None
+    definitions: tuple[str, ...]
     n: int
     small_n: bool
     methods: tuple[MethodSummary, ...]
@@ -88,6 +84,11 @@ class TaskSummary:
     def __contains__(self, method: str) -> bool:
         """Whether the method was measured on this task."""
         return any(summary.method == method for summary in self.methods)
+
+    @property
+    def primary(self) -> str:
+        """Confidence definition of the primary ECE."""
+        return self.definitions[0]
 
     def ece(self, method: str) -> Statistic:
         """The primary ECE of one method."""
@@ -109,15 +110,18 @@ class TaskSummary:
         return frozenset(name for name, value in shown.items() if value == min(shown.values()))
 
 
-def summarise(rows: Sequence[Mapping[str, Any]], *, split: str = "test") -> tuple[TaskSummary, ...]:
+def group_rows(
+    rows: Sequence[Mapping[str, Any]], *, split: str = "test", in_domain: str | None = None
+) -> tuple[TaskSummary, ...]:
     """Summaries per task, the in-domain task first, the others in the order of the rows.
 
-    In-domain is the task that has a calibration split: methods are tuned there. Without one it is
-    the task of the first row.
+    Unless named, the in-domain task is the one that has a calibration split: methods are tuned
+    there. Without one it is the task of the first row.
 
     Args:
         rows: Rows of ``metrics.json``; fractions.
         split: The split to keep.
+        in_domain: The task the methods were trained on, if the caller knows it.
 
     Raises:
         ValueError: If there is no row of the split, a row misses a key, two rows have the same
@@ -129,10 +133,10 @@ def summarise(rows: Sequence[Mapping[str, Any]], *, split: str = "test") -> tupl
         found = sorted({str(row["split"]) for row in rows})
         raise ValueError(f"split must be one of those in the rows, {found}, got {split!r}")
     tuned = [str(row["task"]) for row in rows if row["split"] == "calibration"]
-    home = tuned[0] if tuned else str(rows[0]["task"])
+    home = in_domain or (tuned[0] if tuned else str(rows[0]["task"]))
     tasks = sorted(dict.fromkeys(str(row["task"]) for row in kept), key=lambda task: task != home)
     return tuple(
-        _summarise_task(
+        _group_task(
             task, split, [row for row in kept if row["task"] == task], in_domain=task == home
         )
         for task in tasks
@@ -151,7 +155,7 @@ def check_rows(rows: Sequence[Mapping[str, Any]]) -> None:
         seen.add(identity)
 
 
-def _summarise_task(
+def _group_task(
     task: str, split: str, rows: Sequence[Mapping[str, Any]], *, in_domain: bool
 ) -> TaskSummary:
     shared = set.intersection(*(set(row["ece"]) for row in rows))
@@ -165,19 +169,18 @@ def _summarise_task(
         task=task,
         split=split,
         in_domain=in_domain,
-        primary=ranked[0],
-        secondary=ranked[1] if len(ranked) > 1 else None,
+        definitions=tuple(ranked),
         n=n,
         small_n=n < SMALL_N,
         methods=tuple(
-            _summarise_method(name, [row for row in rows if row["method"] == name], ranked[:2])
+            _group_method(name, [row for row in rows if row["method"] == name], ranked)
             for name in names
         ),
     )
 
 
-def _summarise_method(
-    method: str, rows: Sequence[Mapping[str, Any]], definitions: Iterable[str]
+def _group_method(
+    method: str, rows: Sequence[Mapping[str, Any]], definitions: Sequence[str]
 ) -> MethodSummary:
     rows = sorted(rows, key=lambda row: -1 if row["seed"] is None else row["seed"])
     intervals = rows[0].get("intervals") or {}
@@ -200,7 +203,10 @@ def _summarise_method(
         share_known=plain("share_known"),
         ece={name: ece(name) for name in definitions},
         auroc={
-            name: _statistic([(row.get("auroc") or {}).get(name) for row in rows], None)
+            name: _statistic(
+                [(row.get("auroc") or {}).get(name) for row in rows],
+                (intervals.get("auroc") or {}).get(name),
+            )
             for name in definitions
         },
     )

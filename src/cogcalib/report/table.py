@@ -10,32 +10,36 @@ from rich.table import Table
 from rich.text import Text
 
 from cogcalib.report.columns import caption, columns, name, title
-from cogcalib.report.summary import TaskSummary, summarise
+from cogcalib.report.summary import TaskSummary, group_rows
 
 
-def metrics_table(rows: Sequence[Mapping[str, Any]], *, split: str = "test") -> list[Table]:
+def metrics_table(
+    rows: Sequence[Mapping[str, Any]], *, split: str = "test", in_domain: str | None = None
+) -> list[Table]:
     """One table per task, the in-domain task first, methods in canonical order.
 
-    In-domain is the task with a calibration split (see `summarise`). A table fits 100 columns;
-    below that the intervals move to a second line.
+    A table fits 100 columns; below that the intervals move to a second line.
 
     Args:
         rows: Rows of ``metrics.json`` (fractions; shown in percent).
         split: The split to show.
+        in_domain: The task trained on; if not named, the one with a calibration split.
 
     Raises:
         ValueError: If there is no row of the split, or the rows are malformed.
     """
-    return [_rich_table(task) for task in summarise(rows, split=split)]
+    return [_rich_table(task) for task in group_rows(rows, split=split, in_domain=in_domain)]
 
 
-def markdown_table(rows: Sequence[Mapping[str, Any]], *, split: str = "test") -> str:
+def markdown_table(
+    rows: Sequence[Mapping[str, Any]], *, split: str = "test", in_domain: str | None = None
+) -> str:
     """The same tables as GitHub Markdown, title above and caption below each.
 
     Raises:
         ValueError: As `metrics_table`.
     """
-    return "\n".join(_markdown(task) for task in summarise(rows, split=split))
+    return "\n".join(_markdown(task) for task in group_rows(rows, split=split, in_domain=in_domain))
 
 
 def _rich_table(task: TaskSummary) -> Table:
