@@ -12,6 +12,8 @@ from tiny_run import make_data, make_rows, make_trainer
 from trl import SFTConfig
 
 from cogcalib.training import CogCalibTrainer
+from cogcalib.training.data import check_disjoint
+from cogcalib.training.text import check_text
 
 
 def changed(index: int, **columns: Any) -> Dataset:
@@ -61,11 +63,33 @@ def test_oracle_needs_known(tmp_path: Path) -> None:
         make_trainer(tmp_path, gate="oracle", train=train)
 
 
-def test_leak_of_calibration_into_train_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("gate", ["nll", "none"])
+@pytest.mark.parametrize("other_answer", [False, True])
+def test_leak_of_calibration_into_train_is_refused(
+    tmp_path: Path, gate: str, other_answer: bool
+) -> None:
     rows = make_rows(12)
-    leaked = Dataset.from_list(make_rows(5, seed=1) + rows[4:7])
+    leaked = rows[4:7]
+    if other_answer:  # the question alone is a leak
+        leaked = [
+            {**row, "completion": " B" if row["completion"] == " A" else " A"} for row in leaked
+        ]
+    calibration = Dataset.from_list(make_rows(5, seed=1) + leaked)
     with pytest.raises(ValueError, match=r"3 of its 8 examples .* first is example 5"):
-        make_trainer(tmp_path, train=Dataset.from_list(rows), calibration=leaked)
+        make_trainer(tmp_path, train=Dataset.from_list(rows), calibration=calibration, gate=gate)
+
+
+def test_examples_without_a_prompt_share_none() -> None:
+    def supervised(*tokens: int, start: int = 1) -> Dataset:
+        labels = [-100] * start + list(tokens[start:])
+        return Dataset.from_list([{"input_ids": list(tokens), "labels": labels}])
+
+    check_disjoint(supervised(2, 11, 12, start=0), supervised(2, 11, 13, start=0))
+    check_disjoint(supervised(2, 11, 12), supervised(2, 11, 13), special_ids=[2])
+    with pytest.raises(ValueError, match="1 of its 1 examples or their prompts"):
+        check_disjoint(supervised(2, 11, 12), supervised(2, 11, 13))
+    with pytest.raises(ValueError, match="1 of its 1 examples"):
+        check_disjoint(supervised(2, 11, 12, start=0), supervised(2, 11, 12, start=0))
 
 
 @pytest.mark.parametrize("name", ["train", "calibration"])
@@ -98,6 +122,78 @@ def test_empty_completion_is_refused(tmp_path: Path, completion: Any) -> None:
     rows[4]["completion"] = completion
     with pytest.raises(ValueError, match="train data set, example 4: the completion is empty"):
         make_trainer(tmp_path, train=Dataset.from_list(rows), gate="all", calibration=None)
+
+
+USER = {"role": "user", "content": "w1 ?"}
+BOT = {"role": "assistant", "content": "A"}
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "message"),
+    [
+        ({"prompt": "w1", "completion": " A"}, {"completion": None}, "the completion is None"),
+        ({"prompt": "w1", "completion": " A"}, {"prompt": None}, "the prompt is None"),
+        ({"prompt": [USER], "completion": [BOT]}, {"prompt": []}, "the prompt holds no message"),
+        (
+            {"prompt": [USER], "completion": [BOT]},
+            {"prompt": [{"role": "user"}]},
+            "the prompt has no content in message 0",
+        ),
+        (
+            {"messages": [USER, BOT]},
+            {"messages": [USER, {"role": "assistant"}]},
+            "the messages has no content in message 1",
+        ),
+        (
+            {"messages": [USER, BOT]},
+            {"messages": [USER, {**BOT, "content": " "}, USER, BOT]},
+            "the messages is empty in message 1",
+        ),
+        (
+            {"conversations": [{"from": "user", "value": "w1"}, {"from": "gpt", "value": "A"}]},
+            {"conversations": [{"from": "user", "value": "w1"}, {"from": "gpt", "value": ""}]},
+            "the conversations is empty in message 1",
+        ),
+        ({"text": "w1 w2"}, {"text": None}, "the text is None"),
+    ],
+)
+@pytest.mark.parametrize("name", ["train", "calibration", "eval"])
+def test_missing_text_is_refused(
+    tmp_path: Path, name: str, good: dict[str, Any], bad: dict[str, Any], message: str
+) -> None:
+    flawed = Dataset.from_list([good, {**good, **bad}])
+    with pytest.raises(ValueError, match=f"{name} data set, example 1: {message}"):
+        check_text(flawed, name, "text")
+    check_text(Dataset.from_list([good, good]), name, "text")
+
+
+def test_missing_text_is_refused_by_the_trainer(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="calibration data set, example 3: the prompt is None"):
+        make_trainer(tmp_path, calibration=changed(3, prompt=None))
+
+
+def test_a_turn_that_calls_a_tool_needs_no_content() -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"name": "look_up"}]}
+    check_text(Dataset.from_list([{"messages": [USER, call]}]), "train", "text")
+
+
+@pytest.mark.parametrize("gate", ["none", "all"])
+def test_tokens_without_a_word_on_what_is_supervised(tmp_path: Path, gate: str) -> None:
+    bare = tokenised().remove_columns("labels")
+    with pytest.raises(ValueError, match="train data set has 'input_ids' but none of 'labels'"):
+        make_trainer(tmp_path, train=bare, gate=gate, calibration=None)
+    held_out = {"eval_dataset": bare}
+    with pytest.raises(ValueError, match="eval data set has 'input_ids' but none of 'labels'"):
+        make_trainer(tmp_path, gate=gate, sft_arguments=held_out)
+
+
+def test_completion_mask_is_not_overlooked(tmp_path: Path) -> None:
+    masked = tokenised(completion_mask=[0, 0, 1, 1]).remove_columns("labels")
+    settings: dict[str, Any] = {"train": masked, "gate": "all", "calibration": None}
+    with pytest.raises(ValueError, match="'completion_mask', which TRL overlooks"):
+        make_trainer(tmp_path, **settings)
+    trainer = make_trainer(tmp_path, completion_only_loss=True, **settings)
+    assert trainer.train_dataset[0]["labels"] == [-100, -100, 6, 1]
 
 
 @pytest.mark.parametrize(
@@ -165,8 +261,12 @@ def test_data_sets_that_cannot_be_checked(tmp_path: Path, name: str) -> None:
 
 
 def test_style_phase_longer_than_training(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path, style_steps=3)
-    with pytest.raises(ValueError, match="style_steps must be less than the 3 steps"):
+    message = "style_steps must be less than the {} steps"
+    with pytest.raises(ValueError, match=message.format(3)):
+        make_trainer(tmp_path, style_steps=3)
+    # Counted in epochs, the steps are known no sooner than the batches are.
+    trainer = make_trainer(tmp_path, style_steps=4, max_steps=-1, num_train_epochs=1)
+    with pytest.raises(ValueError, match=message.format(4)):
         trainer.train()
 
 

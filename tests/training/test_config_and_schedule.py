@@ -33,7 +33,7 @@ def test_help_can_be_rendered() -> None:
 
 @pytest.mark.parametrize(("given", "kept"), [("100", 100), ("0.2", 0.2), (3, 3), (0.0, 0.0)])
 def test_steps_or_share_keep_their_type(tmp_path: Path, given: Any, kept: Any) -> None:
-    style_steps = make_args(tmp_path, style_steps=given).style_steps
+    style_steps = make_args(tmp_path, style_steps=given, max_steps=-1).style_steps
     assert style_steps == kept
     assert type(style_steps) is type(kept)
 
@@ -56,6 +56,7 @@ def test_steps_or_share_keep_their_type(tmp_path: Path, given: Any, kept: Any) -
         ({"style_steps": True}, "style_steps"),
         ({"style_steps": -1}, "style_steps"),
         ({"style_steps": 2.5}, "style_steps as a share"),
+        ({"style_steps": 3}, r"less than the 3 steps of the training \(max_steps\), got 3"),
         ({"threshold_every": 0}, "threshold_every"),
         ({"threshold_every": 1.5}, "threshold_every"),
         ({"threshold_every": "auto"}, "threshold_every"),
@@ -66,6 +67,7 @@ def test_steps_or_share_keep_their_type(tmp_path: Path, given: Any, kept: Any) -
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor"),
         ({"torch_compile": True}, "torch_compile"),
         ({"loss_type": "dft"}, "dft"),
+        ({"truncation_mode": "keep_end"}, "truncation_mode='keep_end' is not supported: it would"),
         ({"dataset_kwargs": {"skip_prepare_dataset": True}}, "skip_prepare_dataset"),
     ],
 )
@@ -74,6 +76,10 @@ def test_invalid_configuration_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         make_args(tmp_path, **settings)
+
+
+def test_a_gate_that_never_opens_has_no_style_phase_to_check(tmp_path: Path) -> None:
+    assert make_args(tmp_path, gate="none", style_steps=3).style_steps == 3
 
 
 def test_shares_become_steps() -> None:

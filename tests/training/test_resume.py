@@ -11,6 +11,7 @@ from tiny_run import assert_same_weights, make_model, make_trainer
 from transformers import TrainerCallback
 
 from cogcalib.training import KnowledgeState
+from cogcalib.training.checkpoints import begin_checkpoint, last_complete_checkpoint
 from cogcalib.training.state import STATE_NAME
 
 
@@ -24,7 +25,9 @@ class StopAt(TrainerCallback):
         control.should_training_stop = state.global_step >= self.step
 
 
-def run(output: Path, *, stop: int | None = None, resume: bool = False, **settings: Any) -> Any:
+def run(
+    output: Path, *, stop: int | None = None, resume: bool | str = False, **settings: Any
+) -> Any:
     trainer = make_trainer(
         output,
         model=make_model(attention_dropout=0.2),
@@ -86,10 +89,45 @@ def test_state_survives_the_disk(tmp_path: Path) -> None:
 
 
 def test_checkpoint_of_another_trainer_is_refused(tmp_path: Path) -> None:
-    run(tmp_path, stop=2)
-    (tmp_path / "checkpoint-2" / STATE_NAME).unlink()
+    run(tmp_path, stop=1)
+    (tmp_path / "checkpoint-1" / STATE_NAME).unlink()
     with pytest.raises(ValueError, match=STATE_NAME):
+        run(tmp_path, resume=str(tmp_path / "checkpoint-1"))
+    with pytest.raises(ValueError, match=r"=True, but .* has no complete one"):
         run(tmp_path, resume=True)
+    run(tmp_path, gate="none", resume=True)  # plain fine-tuning has nothing to restore
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "no knowledge"])
+def test_checkpoint_cut_short_is_passed_over(tmp_path: Path, damage: str) -> None:
+    whole = run(tmp_path / "whole")
+    parts = tmp_path / "parts"
+    run(parts, stop=5)
+    newest = parts / "checkpoint-5"
+    if damage == "missing":
+        (newest / "trainer_state.json").unlink()
+    elif damage == "cut":
+        (newest / "trainer_state.json").write_text('{"epoch": 1')
+    else:
+        (newest / STATE_NAME).unlink()
+    assert last_complete_checkpoint(parts, "nll") == str(parts / "checkpoint-4")
+    plain = "checkpoint-5" if damage == "no knowledge" else "checkpoint-4"
+    assert last_complete_checkpoint(parts, "none") == str(parts / plain)
+    resumed = run(parts, resume=True)
+    assert resumed.threshold_history == whole.threshold_history
+    assert_same_weights(resumed, whole)
+
+
+def test_no_checkpoint_at_all(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-best").mkdir()
+    assert last_complete_checkpoint(tmp_path, "nll") is None
+    assert last_complete_checkpoint(tmp_path / "nowhere", "nll") is None
+
+
+def test_overwriting_a_checkpoint_makes_it_incomplete_first(tmp_path: Path) -> None:
+    run(tmp_path, stop=2)
+    begin_checkpoint(tmp_path / "checkpoint-2")
+    assert last_complete_checkpoint(tmp_path, "nll") == str(tmp_path / "checkpoint-1")
 
 
 def test_checkpoint_is_complete_only_with_its_state(tmp_path: Path) -> None:

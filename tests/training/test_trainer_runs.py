@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -211,21 +210,6 @@ def test_log_says_what_the_gate_did_and_is_valid_json(tmp_path: Path) -> None:
     assert gated["loss"] == pytest.approx(gated["ce"] + 0.3 * gated["penalty"])
     assert gated["separation"] == trainer.threshold_history[0].separation
     json.dumps(trainer.state.log_history, allow_nan=False)
-
-
-@pytest.mark.parametrize("cut", [math.inf, -math.inf])
-def test_infinite_threshold_is_warned_of_once_and_kept_out_of_the_log(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, cut: float
-) -> None:
-    trainer = make_trainer(tmp_path, cut=cut)
-    with caplog.at_level(logging.WARNING, logger="cogcalib"):
-        trainer.train()
-    warned = [record for record in caplog.records if "threshold at step" in record.message]
-    assert len(warned) == 1
-    assert str(cut) in warned[0].message
-    json.dumps(trainer.state.log_history, allow_nan=False)
-    written = json.loads((tmp_path / "thresholds.json").read_text())
-    assert [row["value"] for row in written] == [cut] * 3
 
 
 def test_callbacks_are_told_of_each_threshold(tmp_path: Path) -> None:

@@ -59,9 +59,11 @@ class KnowledgeCallback(TrainerCallback):
         """Resolve shares into steps; restore what a checkpoint knows."""
         trainer = self.trainer
         checkpoint = trainer.resumed_from
-        trainer.knowledge = KnowledgeState.load(checkpoint) if checkpoint else KnowledgeState()
+        trainer.knowledge = KnowledgeState()
         self.schedule = None
         if trainer.args.gate != "none":
+            if checkpoint:
+                trainer.knowledge = KnowledgeState.load(checkpoint)
             batches = len(kwargs["train_dataloader"])
             self.schedule = Schedule.resolve(
                 trainer.args.style_steps,
@@ -109,20 +111,34 @@ class KnowledgeCallback(TrainerCallback):
         control: TrainerControl,
     ) -> None:
         history = self.trainer.knowledge.history
-        if math.isinf(threshold.value) and not any(math.isinf(t.value) for t in history):
-            every, none = threshold.n_unknown == 0, threshold.n_known == 0
-            logger.warning(
-                "The threshold at step %s is %s: %s. It is used as it is; this is said once.",
-                threshold.step,
-                threshold.value,
-                "the model knows every calibration example"
-                if every
-                else "the model knows no calibration example"
-                if none
-                else "the NLL does not separate known from unknown calibration examples",
-            )
+        _warn_of_infinity(history[-1].value if history else None, threshold)
         history.append(threshold)
         for callback in self.trainer.callback_handler.callbacks:
             told = getattr(callback, "on_threshold", None)
             if told is not None:
                 told(args, state, control, threshold=threshold)
+
+
+def _warn_of_infinity(before: float | None, threshold: Threshold) -> None:
+    """Say when the threshold becomes infinite, changes its sign there, or is finite again."""
+    value = threshold.value
+    if math.isinf(value) and value != before:
+        if threshold.n_unknown == 0:
+            reason = "the model knows every calibration example"
+        elif threshold.n_known == 0:
+            reason = "the model knows no calibration example"
+        else:
+            reason = "the NLL does not separate known from unknown calibration examples"
+        logger.warning(
+            "The threshold at step %s is %s: %s. It is used as it is until it changes.",
+            threshold.step,
+            value,
+            reason,
+        )
+    elif before is not None and math.isinf(before) and math.isfinite(value):
+        logger.warning(
+            "The threshold at step %s is %.4g: finite again after %s.",
+            threshold.step,
+            value,
+            before,
+        )

@@ -177,6 +177,7 @@ class CogCalibConfig(SFTConfig):
                     f"style_steps as a share of all steps must be < 1, got {self.style_steps}; "
                     "give a number of steps as an integer"
                 )
+            self._check_style_phase_ends()
         self.threshold_every = _steps_or_share("threshold_every", self.threshold_every)
         if self.threshold_every == 0 or (
             isinstance(self.threshold_every, float) and self.threshold_every > 1
@@ -184,6 +185,14 @@ class CogCalibConfig(SFTConfig):
             raise ValueError(
                 "threshold_every must be an integer number of steps >= 1 or a share of an epoch "
                 f"in (0, 1], got {self.threshold_every}"
+            )
+
+    def _check_style_phase_ends(self) -> None:
+        steps = self.style_steps
+        if self.gate != "none" and isinstance(steps, int) and 0 < self.max_steps <= steps:
+            raise ValueError(
+                f"style_steps must be less than the {self.max_steps} steps of the training "
+                f"(max_steps), got {steps}: the gate would never open"
             )
 
     def _refuse_what_would_be_ignored(self) -> None:
@@ -205,6 +214,12 @@ class CogCalibConfig(SFTConfig):
             raise ValueError(
                 "loss_type='dft' is not supported: it rescales the cross-entropy that the method "
                 "balances against its penalty; use loss_type='nll'"
+            )
+        if self.truncation_mode == "keep_end":
+            raise ValueError(
+                "truncation_mode='keep_end' is not supported: it would cut the beginning of long "
+                "prompts, and the NLL would measure the knowledge of another question; use "
+                "'keep_start', with which an answer that would be cut is refused"
             )
         if self.dataset_kwargs and "skip_prepare_dataset" in self.dataset_kwargs:
             raise ValueError(

@@ -55,14 +55,28 @@ def data_format(dataset: object, name: str, text_field: str | None) -> str:
     )
 
 
-def check_completions(dataset: Dataset, name: str) -> None:
-    """Raise ValueError for the first example whose completion is empty."""
-    if "completion" not in dataset.column_names or "input_ids" in dataset.column_names:
+def check_masks(dataset: Dataset, name: str, completion_only_loss: bool | None) -> None:
+    """Raise ValueError for tokenised examples whose prompts would be supervised in silence.
+
+    Args:
+        dataset: The examples, tokenised or not.
+        name: As in `check_rows`.
+        completion_only_loss: TRL's option; without it TRL overlooks a ``completion_mask``.
+    """
+    columns = set(dataset.column_names)
+    if "input_ids" not in columns or columns & {"labels", "assistant_masks"}:
         return
-    for index, completion in enumerate(dataset["completion"]):
-        turns = [completion] if isinstance(completion, str) else [t["content"] for t in completion]
-        if not "".join(turn or "" for turn in turns).strip():
-            raise ValueError(f"{name} data set, example {index}: the completion is empty")
+    if "completion_mask" not in columns:
+        raise ValueError(
+            f"{name} data set has 'input_ids' but none of 'labels', 'completion_mask' and "
+            f"'assistant_masks': the prompts would be trained on as well; give 'labels' "
+            f"({IGNORED} where nothing is to be learnt)"
+        )
+    if completion_only_loss is None:
+        raise ValueError(
+            f"{name} data set has 'completion_mask', which TRL overlooks beside 'input_ids' unless "
+            "completion_only_loss=True is set; set it, or give 'labels'"
+        )
 
 
 def check_rows(dataset: Dataset, name: str, max_length: int | None) -> None:
@@ -106,14 +120,27 @@ def check_column(dataset: Dataset, column: str, reason: str) -> None:
             raise ValueError(f"{reason}: train data set, example {index} has no {column}")
 
 
-def check_disjoint(train: Dataset, calibration: Dataset) -> None:
-    """Raise ValueError if a calibration example is also trained on."""
-    trained = set(_fingerprints(train))
-    shared = [index for index, key in enumerate(_fingerprints(calibration)) if key in trained]
+def check_disjoint(train: Dataset, calibration: Dataset, special_ids: Sequence[int] = ()) -> None:
+    """Raise ValueError if a calibration example, or its prompt with any answer, is trained on.
+
+    Args:
+        train: Prepared examples.
+        calibration: Prepared examples.
+        special_ids: Tokens that do not make a prompt by themselves, such as the start token.
+    """
+    trained, asked = _fingerprints(train, special_ids)
+    examples, prompts = set(trained), set(asked)
+    keys = zip(*_fingerprints(calibration, special_ids), strict=True)
+    shared = [
+        index
+        for index, (example, prompt) in enumerate(keys)
+        if example in examples or (prompt is not None and prompt in prompts)
+    ]
     if shared:
         raise ValueError(
             f"calibration_dataset must be disjoint from train_dataset, but {len(shared)} of its "
-            f"{len(calibration)} examples are in both, the first is example {shared[0]}"
+            f"{len(calibration)} examples or their prompts are in both, the first is example "
+            f"{shared[0]}"
         )
 
 
@@ -197,9 +224,20 @@ def _differing_token(original: Mapping[str, Sequence[int]], variant: Sequence[in
     return variant[first] if alike else None
 
 
-def _fingerprints(dataset: Dataset) -> list[bytes]:
-    pairs = zip(dataset["input_ids"], dataset["labels"], strict=True)
-    return [
-        hashlib.blake2b(np.asarray([ids, labels], dtype=np.int64).tobytes()).digest()
-        for ids, labels in pairs
-    ]
+def _fingerprints(
+    dataset: Dataset, special_ids: Sequence[int]
+) -> tuple[list[bytes], list[bytes | None]]:
+    """Of every example, and of every prompt: the tokens before the first supervised one."""
+    examples: list[bytes] = []
+    prompts: list[bytes | None] = []
+    special = set(special_ids)
+    for ids, labels in zip(dataset["input_ids"], dataset["labels"], strict=True):
+        start = next((t for t, label in enumerate(labels) if label != IGNORED), len(labels))
+        prompt = ids[:start]
+        examples.append(_digest([ids, labels]))
+        prompts.append(_digest(prompt) if set(prompt) - special else None)
+    return examples, prompts
+
+
+def _digest(tokens: Sequence[Any]) -> bytes:
+    return hashlib.blake2b(np.asarray(tokens, dtype=np.int64).tobytes()).digest()

@@ -19,10 +19,11 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from cogcalib.modeling.encoding import to_dataset
 from cogcalib.records import Example, write_jsonl
+from cogcalib.training.checkpoints import last_complete_checkpoint
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.trainer import CogCalibTrainer
 
@@ -51,7 +52,7 @@ def fit(
     """Fine-tune `model` and put weights or adapter, thresholds and log into `output`.
 
     While it works the files stand in ``<output>.partial``; if checkpoints are kept there, an
-    interrupted run goes on from the last.
+    interrupted run goes on from the last that is complete.
 
     Args:
         model: The base model; it is changed.
@@ -88,13 +89,14 @@ def fit(
         callbacks=[_Progress(progress)] if progress else None,
     )
     trainer.remove_callback(PrinterCallback)
-    checkpoint = get_last_checkpoint(str(partial)) if partial.is_dir() else None
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(partial, arguments.gate))
     trainer.save_model(str(partial))
     write_jsonl(partial / LOG, trainer.state.log_history)
-    for leftover in partial.glob("checkpoint-*"):
+    partial.rename(output)
+    # Only now: killed before, the run could still go on from them.
+    for leftover in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         shutil.rmtree(leftover)
-    return partial.rename(output)
+    return output
 
 
 class _Progress(TrainerCallback):

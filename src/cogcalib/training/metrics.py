@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from cogcalib.losses import LossParts
 from cogcalib.losses.terms import entropy
+from cogcalib.records import Threshold
 from cogcalib.training.forward import SupervisedTokens
 
 
@@ -46,3 +48,14 @@ def per_token_and_example(sums: Mapping[str, float]) -> dict[str, float]:
         for name in ("entropy", "mean_token_accuracy", "ce", "penalty")
     }
     return {**means, "gate_rate": sums["gate_rate"] / max(sums["n_examples"], 1)}
+
+
+def of_threshold(threshold: Threshold) -> dict[str, float]:
+    """What is logged of the threshold in force.
+
+    An infinite one is left out, since JSON and most trackers have no infinity;
+    ``calibration_known``, the fraction of the calibration split labelled known, tells it then.
+    """
+    n = threshold.n_known + threshold.n_unknown
+    known = {"separation": threshold.separation, "calibration_known": threshold.n_known / n}
+    return {**known, "threshold": threshold.value} if math.isfinite(threshold.value) else known

@@ -18,7 +18,7 @@ from datasets import Dataset
 from peft import PeftConfig
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 from trl import SFTConfig, SFTTrainer
 
 from cogcalib.losses import (
@@ -31,12 +31,14 @@ from cogcalib.losses import (
 from cogcalib.records import Threshold
 from cogcalib.training import checks, data
 from cogcalib.training.callbacks import KnowledgeCallback
+from cogcalib.training.checkpoints import begin_checkpoint, last_complete_checkpoint
 from cogcalib.training.collator import EXTRA_COLUMNS, KNOWN, OPTION_IDS, CogCalibCollator
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.forward import SupervisedTokens, supervised_tokens
 from cogcalib.training.knowledge import calibration_threshold
-from cogcalib.training.metrics import batch_sums, per_token_and_example
+from cogcalib.training.metrics import batch_sums, of_threshold, per_token_and_example
 from cogcalib.training.state import KnowledgeState
+from cogcalib.training.text import check_text
 
 
 class CogCalibTrainer(SFTTrainer):
@@ -123,8 +125,7 @@ class CogCalibTrainer(SFTTrainer):
         self.knowledge = KnowledgeState()
         self.resumed_from: str | None = None
         self.calibration_dataset: Dataset | None = None
-        if args.gate != "none":
-            self._prepare_method(calibration_dataset)
+        self._prepare_method(calibration_dataset)
         self.add_callback(KnowledgeCallback(self))
 
     # ---- The method ----
@@ -243,9 +244,8 @@ class CogCalibTrainer(SFTTrainer):
             metrics[name].append(value)
         threshold = self.knowledge.threshold
         if threshold is not None:
-            metrics["separation"].append(threshold.separation)
-            if math.isfinite(threshold.value):  # JSON and most trackers have no infinity
-                metrics["threshold"].append(threshold.value)
+            for name, value in of_threshold(threshold).items():
+                metrics[name].append(value)
         if self.aux_loss_enabled and tokens.aux_loss is not None:
             aux_loss = self.accelerator.gather(tokens.aux_loss.detach())
             metrics["aux_loss"].append(aux_loss.mean().item())
@@ -265,9 +265,16 @@ class CogCalibTrainer(SFTTrainer):
         trial: Any = None,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
-        """Train, or go on from a checkpoint with the thresholds it had; see `Trainer.train`."""
+        """Train, or go on from a checkpoint with the thresholds it had; see `Trainer.train`.
+
+        Raises:
+            ValueError: If `resume_from_checkpoint` is True and no complete checkpoint is there.
+        """
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = get_last_checkpoint(self.args.output_dir) or True
+            output = str(self.args.output_dir)
+            resume_from_checkpoint = last_complete_checkpoint(output, self.args.gate)
+            if resume_from_checkpoint is None:
+                raise ValueError(f"resume_from_checkpoint=True, but {output} has no complete one")
         self.resumed_from = (
             str(resume_from_checkpoint) if isinstance(resume_from_checkpoint, str | Path) else None
         )
@@ -275,8 +282,9 @@ class CogCalibTrainer(SFTTrainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self.args.should_save:  # first, so that no checkpoint is complete without it
-            folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            self.knowledge.save(Path(self._get_output_dir(trial=trial)) / folder)
+            name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            folder = begin_checkpoint(Path(self._get_output_dir(trial=trial)) / name)
+            self.knowledge.save(folder)
         super()._save_checkpoint(model, trial)
 
     # ---- Data ----
@@ -291,7 +299,9 @@ class CogCalibTrainer(SFTTrainer):
         dataset_name: str,
     ) -> Dataset:
         """TRL's preparation, with options resolved and nothing cut or dropped in silence."""
-        data.check_completions(dataset, dataset_name)
+        if formatting_func is None:
+            check_text(dataset, dataset_name, args.dataset_text_field)
+        data.check_masks(dataset, dataset_name, args.completion_only_loss)
         uncut = copy.copy(args)
         uncut.max_length, uncut.shuffle_dataset = None, False
         prepare = super()._prepare_dataset
@@ -309,7 +319,8 @@ class CogCalibTrainer(SFTTrainer):
 
     def _prepare_method(self, calibration_dataset: Dataset | None) -> None:
         """Prepare the calibration split and check what gate and support need."""
-        if self.args.support == "options":
+        gated = self.args.gate != "none"
+        if gated and self.args.support == "options":
             data.check_column(self.train_dataset, OPTION_IDS, "support='options'")
         if self.args.gate == "oracle":
             data.check_column(self.train_dataset, KNOWN, "gate='oracle'")
@@ -323,8 +334,12 @@ class CogCalibTrainer(SFTTrainer):
             self._formatting_func,
             "calibration",
         )
-        data.check_alike(self.train_dataset, self.calibration_dataset)
-        data.check_disjoint(self.train_dataset, self.calibration_dataset)
+        if gated:
+            data.check_alike(self.train_dataset, self.calibration_dataset)
+        # Without a gate as well: a temperature fitted on leaked examples would be worth nothing.
+        data.check_disjoint(
+            self.train_dataset, self.calibration_dataset, self._tokenizer.all_special_ids
+        )
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()

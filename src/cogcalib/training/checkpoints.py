@@ -1,0 +1,50 @@
+"""Which checkpoint an interrupted run can go on from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from cogcalib.training.state import STATE_NAME
+
+
+def last_complete_checkpoint(directory: Path | str, gate: str) -> str | None:
+    """The newest checkpoint in `directory` that was written to its end, or None.
+
+    transformers writes ``trainer_state.json`` last, so a folder without a readable one is what a
+    kill during saving left behind.
+
+    Args:
+        directory: The run's output folder; it need not exist.
+        gate: Every gate but ``none`` also needs what the run knew of its thresholds.
+    """
+    prefix = f"{PREFIX_CHECKPOINT_DIR}-"
+    steps = [
+        int(number)
+        for folder in Path(directory).glob(f"{prefix}*")
+        if (number := folder.name.removeprefix(prefix)).isdecimal()
+    ]
+    for step in sorted(steps, reverse=True):
+        folder = Path(directory) / f"{prefix}{step}"
+        knows = gate == "none" or (folder / STATE_NAME).is_file()
+        if knows and _is_json(folder / TRAINER_STATE_NAME):
+            return str(folder)
+    return None
+
+
+def begin_checkpoint(folder: Path) -> Path:
+    """Make `folder`; an older one of that name counts as incomplete while it is overwritten."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TRAINER_STATE_NAME).unlink(missing_ok=True)
+    return folder
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
