@@ -3,8 +3,9 @@ worse it is calibrated after fine-tuning.
 
     python experiments/ratio.py [--seeds 0 1 2] [--size 240]
 
-Plain SFT on mixtures of questions that the base model knows with certainty and questions it plainly
-does not know (right under every rotation of the options, under none), at equal training size.
+Plain SFT at equal training size on mixtures of questions that the base model knows with certainty
+(right under every rotation of the options) and questions it plainly does not know (under at most
+one, which is what always choosing the same letter gives).
 """
 
 from __future__ import annotations

@@ -99,6 +99,9 @@ def _execute(config: Config, runs: Path, *, resume: bool) -> None:
     # Set before torch is imported; what a user set himself stays.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # The stages show progress themselves; bars of loading and mapping would run through theirs.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
     from cogcalib import pipeline
 
@@ -119,8 +122,8 @@ def _show(folder: Path) -> None:
 
     from cogcalib.report import load_run, metrics_table
 
-    console = Console()
-    for table in metrics_table(load_run(folder).rows):
+    console, run = Console(), load_run(folder)
+    for table in metrics_table(run.rows, in_domain=run.trained_on):
         console.print()
         console.print(table)
     console.print(f"\nThe whole report: [bold]{folder / 'report.html'}[/bold]\n")

@@ -178,7 +178,8 @@ class ProbeRecord:
     Attributes:
         id: As in the `Example`.
         category: ``known`` (right under every re-rendered option order, or by teacher forcing if
-            open-ended), ``unknown`` (never right), ``doubtful`` (sometimes).
+            open-ended), ``unknown`` (right once or never: no more often than by always choosing the
+            same letter; open-ended: not right), ``doubtful`` (between).
         share_right: Share of the renderings answered rightly.
         p_gold: Mean probability of the gold answer over the renderings.
         nll: Mean NLL of the supervised tokens of the original rendering, nats.

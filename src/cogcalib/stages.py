@@ -68,8 +68,8 @@ def load_tasks(config: Config) -> tuple[Task, list[Task]]:
     if options is None and any(method.support == "options" for method in methods):
         raise ValueError(f"methods: -options needs answer options, {task.name} is open-ended")
     tokenizer = load_tokenizer(config.model.path)
-    for split in task.splits.values():
-        encode_batch(split, tokenizer, config.train.max_length)
+    for examples in task.splits.values():
+        encode_batch(examples, tokenizer, config.train.max_length)
     return task, others
 
 

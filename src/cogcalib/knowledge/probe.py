@@ -36,7 +36,8 @@ def probe(
 
     Returns:
         One record an example, in the order given: ``known`` if right in every rendering,
-        ``unknown`` if in none. Open-ended: one rendering, right if every token of the canonical
+        ``unknown`` if no more often than by always choosing the same letter, which is once.
+        Open-ended: one rendering, right if every token of the canonical
         answer, the end token included, is the arg max under teacher forcing.
 
     Raises:
@@ -90,7 +91,7 @@ def _rotated(example: Example, by: int) -> Example:
 def _category(right: Sequence[bool]) -> str:
     if all(right):
         return "known"
-    return "doubtful" if any(right) else "unknown"
+    return "unknown" if sum(right) <= 1 else "doubtful"
 
 
 def _mean(values: Sequence[float]) -> float:
