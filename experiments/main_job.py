@@ -2,11 +2,12 @@
 
     python experiments/main_job.py [--seeds 0 1 2] [--root runs] [--jobs 2]
 
-Every method is trained at every strength of a grid. Among the gated variants one is chosen on the
-calibration split alone, by a rule written down here before any test number was looked at: of those
-whose calibration accuracy is at most one point below SFT's, the lowest calibration ECE (vocab).
-Uniform smoothing goes through the same choice. Only the chosen are then run on the test splits with
-temperature scaling and out of domain; the table shows those.
+With the first seed every method is trained at every strength of a grid. Among the gated variants
+one is chosen on the calibration split alone, by a rule written down here before any test number was
+looked at: of those whose calibration accuracy is at most one point below SFT's, the lowest
+calibration ECE (vocab).
+Uniform smoothing goes through the same choice. The chosen are then trained with every seed, scored
+on the test splits with and without temperature scaling, and out of domain; the table shows those.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from statistics import mean, stdev
 from typing import Any
 
 GRID = {  # level -> penalty -> (vocab, options)
-    1: {"label_smoothing": (0.05, 0.05), "margin": (0.1, 0.05), "entropy": (0.05, 0.05)},
-    2: {"label_smoothing": (0.1, 0.1), "margin": (0.3, 0.1), "entropy": (0.1, 0.1)},
-    3: {"label_smoothing": (0.2, 0.2), "margin": (1.0, 0.2), "entropy": (0.2, 0.2)},
-    4: {"label_smoothing": (0.4, 0.3), "margin": (3.0, 0.4), "entropy": (0.4, 0.4)},
+    1: {"label_smoothing": (0.05, 0.05), "margin": (0.1, 0.1), "entropy": (0.1, 0.1)},
+    2: {"label_smoothing": (0.1, 0.1), "margin": (0.2, 0.2), "entropy": (0.2, 0.2)},
+    3: {"label_smoothing": (0.2, 0.2), "margin": (0.3, 0.4), "entropy": (0.4, 0.4)},
+    4: {"label_smoothing": (0.3, 0.3), "margin": (0.5, 0.8), "entropy": (0.8, 0.8)},
 }
 GATED = ("cols", "combls", "coecp")
 UNIFORM = ("ls",)
@@ -121,10 +122,10 @@ def main() -> None:
     variants = [stem + support for stem in GATED + UNIFORM for support in ("", "-options")]
     plain = ["base", "sft", "sft+ts"]
     cells = [("main", plain, 0, seed) for seed in seeds]
-    cells += [(f"sweep-{level}", variants, level, seed) for seed in seeds for level in GRID]
+    cells += [(f"sweep-{level}", variants, level, seeds[0]) for level in GRID]
     run_all(cells, root, options.jobs)
     sweeps = {"main": "", **{f"sweep-{level}": f" @{level}" for level in GRID}}
-    table = collect(sweeps, seeds, root)
+    table = collect(sweeps, seeds[:1], root)
     print(show(table, sorted({name for name, _, _ in table}), "calibration"))
 
     names, finals = list(plain), {"main": ""}

@@ -28,7 +28,7 @@ def test_demo_runs_and_shows_a_table(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (tmp_path / "demo" / "report.html").is_file()
     assert cli.main(["report", str(tmp_path / "demo")]) == 0
     assert "ECE" in capsys.readouterr().out
-    other = [*SMALL, "-o", "train.learning_rate=1e-3"]
+    other = [*SMALL, "-o", "train.learning_rate=3e-3"]
     assert cli.main(["demo", "--runs", str(tmp_path), *other]) == 2
     assert "different configuration" in capsys.readouterr().err
     assert cli.main(["demo", "--runs", str(tmp_path), "--fresh", *other]) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,6 +103,8 @@ def _execute(config: Config, runs: Path, *, resume: bool) -> None:
     # The stages show progress themselves; bars of loading and mapping would run through theirs.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    # Names that TRL and transformers still use for each other's sake; nothing a user can mend.
+    warnings.filterwarnings("ignore", ".*(deprecated|activation_checkpointing)", FutureWarning)
 
     from cogcalib import pipeline
 

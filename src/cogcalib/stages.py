@@ -170,6 +170,7 @@ def _trainer_settings(config: Config, method: Method, seed: int) -> dict[str, An
         "bf16": config.model.dtype == "bfloat16",
         "gradient_checkpointing": False,
         "eval_strategy": "no",
+        "dataloader_pin_memory": torch.cuda.is_available(),
     }
     if method.penalty:
         settings |= {
