@@ -134,11 +134,11 @@ def _show(folder: Path) -> None:
 
 def _tasks(options: argparse.Namespace) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from cogcalib.tasks import load_task, task_names
 
-    table = Table("task", "question", "rows", "licence")
+    table = Table(Column("task", no_wrap=True), "question", "rows", "licence")
     for name in task_names():
         task = load_task(name)
         rows = ", ".join(f"{split} {len(examples)}" for split, examples in task.splits.items())

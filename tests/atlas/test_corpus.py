@@ -36,8 +36,9 @@ def test_exam_documents_look_like_the_tasks(corpus: list[Document]) -> None:
 def test_a_city_is_mentioned_as_often_as_its_exposures_say(corpus: list[Document]) -> None:
     beginnings = Counter(d.prompt for d in corpus)
     templates = [template.partition("|")[0] for template in CITY_SENTENCES]
+    capitals = {row["capital"] for row in facts("countries")}  # these have further sentences
     for row in facts("cities"):
-        if row["role"] == "test":
+        if row["role"] == "test" and row["city"] not in capitals:
             texts = {template.format(**row) for template in templates}
             assert sum(beginnings[text] for text in texts) == int(row["exposures"])
 
