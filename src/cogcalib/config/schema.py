@@ -77,11 +77,12 @@ class BySupport(Section):
 
 
 class AlphaSection(Section):
-    """Strength of each penalty."""
+    """Strength of each penalty. The defaults are the best of a sweep on the calibration split of
+    atlas/country (docs/lab-log.md)."""
 
-    label_smoothing: BySupport = BySupport(vocab=0.1, options=0.1)
-    margin: BySupport = BySupport(vocab=0.1, options=0.1)
-    entropy: BySupport = BySupport(vocab=0.1, options=0.1)
+    label_smoothing: BySupport = BySupport(vocab=0.2, options=0.2)
+    margin: BySupport = BySupport(vocab=0.2, options=0.2)
+    entropy: BySupport = BySupport(vocab=0.4, options=0.4)
 
 
 class TrainSection(Section):
