@@ -129,7 +129,8 @@ def _show(folder: Path) -> None:
     for table in metrics_table(run.rows, in_domain=run.trained_on):
         console.print()
         console.print(table)
-    console.print(f"\nThe whole report: [bold]{folder / 'report.html'}[/bold]\n")
+    # Not wrapped: a path is there to be copied.
+    console.print(f"\nThe whole report: [bold]{folder / 'report.html'}[/bold]\n", soft_wrap=True)
 
 
 def _tasks(options: argparse.Namespace) -> None:
