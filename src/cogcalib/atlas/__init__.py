@@ -1,0 +1,1 @@
+"""The embedded world: facts, corpus, tiny pretrained model."""
