@@ -83,7 +83,7 @@ def test_malformed_file_is_named(copy: Path, file: str, text: str, message: str)
 
 def test_mistakes_are_compared_with_the_variant_chosen_on_calibration(run: Run) -> None:
     rows = [
-        dict(row) | {"ece": {"vocab": {"value": 0.0}, "options": {"value": 0.0}}}
+        dict(row) | {"accuracy": 1.0, "ece": {"vocab": {"value": 0.0}, "options": {"value": 0.0}}}
         if (row["method"], row["split"]) == ("coecp", "calibration")
         else row
         for row in run.rows
@@ -100,7 +100,7 @@ def test_mistakes_are_compared_with_the_variant_chosen_on_calibration(run: Run) 
 
 def test_confident_mistakes_are_sorted_and_spelled_out(run: Run) -> None:
     labels, mistakes = confident_mistakes(run, group_rows(run.rows)[0])
-    assert labels == ("SFT", "CoLS")
+    assert labels == ("SFT", "CoMbLS")
     assert len(mistakes) == 8
     sure = [each.confidence for each in mistakes]
     assert sure == sorted(sure, reverse=True)

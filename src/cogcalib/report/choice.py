@@ -9,14 +9,14 @@ from typing import Any
 from cogcalib.report import methods
 from cogcalib.report.summary import TaskSummary, group_rows
 
-ACCURACY_LOSS = 0.01
-"""A variant may be this much less accurate than SFT on the calibration split, a fraction."""
+ENOUGH = 0.5
+"""A variant is good enough if its calibration ECE is at most this share of SFT's."""
 
-RULE = (
-    "lowest calibration ECE among the CogCalib variants whose calibration accuracy is at most one "
-    "point below that of SFT"
-)
-"""How the variant is chosen, in words."""
+RULE = "the most accurate on the calibration split of the variants that at least halve SFT's ECE"
+"""How the variant is chosen, in words. Accuracy decides: trust is not to be paid for with it."""
+
+FALLBACK = "none halves SFT's ECE on the calibration split, so the one with the lowest ECE there"
+"""What is done where no variant is good enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,13 @@ class Choice:
     Attributes:
         method: The chosen variant; None if there was nothing to choose from.
         candidates: The variants compared, in canonical order.
+        rule: How it was chosen, a noun phrase; empty if none was.
         reason: Why none was chosen, a clause; empty if one was.
     """
 
     method: str | None
     candidates: tuple[str, ...] = ()
+    rule: str = ""
     reason: str = ""
 
 
@@ -68,14 +70,11 @@ def choose(rows: Sequence[Mapping[str, Any]], task: TaskSummary) -> Choice:
     }
     if not errors:
         return Choice(None, reason="no CogCalib variant has an ECE on both splits")
-    # Shares of whole questions: the tolerance only absorbs rounding of the difference.
-    least = tuned["sft"].accuracy.mean - ACCURACY_LOSS - 1e-9
-    accurate = [name for name in errors if (tuned[name].accuracy.mean or 0.0) >= least]
-    if not accurate:
-        return Choice(
-            None,
-            tuple(errors),
-            "every CogCalib variant is more than one point less accurate than SFT on the "
-            "calibration split",
-        )
-    return Choice(min(accurate, key=errors.__getitem__), tuple(errors))
+    reference = tuned["sft"].ece[task.primary].mean if task.primary in tuned["sft"].ece else None
+    if reference is None:
+        return Choice(None, tuple(errors), reason="SFT has no ECE on the calibration split")
+    enough = [name for name in errors if errors[name] <= ENOUGH * reference]
+    if not enough:
+        return Choice(min(errors, key=errors.__getitem__), tuple(errors), FALLBACK)
+    best = max(enough, key=lambda name: (tuned[name].accuracy.mean or 0.0, -errors[name]))
+    return Choice(best, tuple(errors), RULE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cogcalib.report import methods
-from cogcalib.report.choice import RULE, Choice, choose
+from cogcalib.report.choice import Choice, choose
 from cogcalib.report.columns import percent
 from cogcalib.report.load import Run
 from cogcalib.report.paired import paired_differences
@@ -88,7 +88,9 @@ def _chosen(choice: Choice) -> str:
     if len(choice.candidates) == 1:
         return f"{name} is the only CogCalib variant of this run."
     count = len(choice.candidates)
-    return f"{name} was chosen without the test split, out of {count}: {RULE}; means over seeds."
+    return (
+        f"{name} was chosen out of {count} without the test split: {choice.rule}; means over seeds."
+    )
 
 
 def _certainty(run: Run, task: TaskSummary, best: str) -> str:
