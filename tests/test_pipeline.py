@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -80,7 +81,8 @@ def test_record_names_what_the_result_depends_on(finished: Path) -> None:
     assert record["config"]["train"]["steps"] == 6
     assert set(record["data"]) == {"train", "calibration", "test", "atlas/capital"}
     assert {"torch", "trl", "cogcalib"} <= record["versions"].keys()
-    assert record["code"].keys() == {"commit", "dirty"}
+    assert record["code"].keys() == {"commit", "dirty", "begun_with"}
+    assert record["code"]["begun_with"].keys() == {"commit", "dirty"}
     assert record["seeds"] == [3]
     assert "train: sft, seed 3" in record["timings"]
 
@@ -172,6 +174,31 @@ def test_resuming_with_other_data_is_refused(
     manifest.write_text(manifest.read_text().replace('"n": 48', '"n": 47'))
     with pytest.raises(InputError, match="other data or another model"):
         pipeline.run(config, tmp_path, quiet(), resume=True)
+
+
+def test_going_on_with_other_code_is_said_and_recorded(finished: Path, config: Config) -> None:
+    begun = finished / "code.json"
+    before = begun.read_text()
+    begun.write_text('{"commit": "another", "dirty": false}')
+    console = Console(record=True, file=io.StringIO())
+    pipeline.run(config, finished.parent, console, resume=True)
+    assert "begun with other code" in console.export_text()
+    record = json.loads((finished / "record.json").read_text())
+    assert record["code"]["begun_with"]["commit"] == "another"
+    begun.write_text(before)
+
+
+def test_what_a_trainer_would_refuse_is_told_before_the_first_stage(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_bf16(*_: object, **settings: object) -> None:
+        if settings["gate"] == "oracle":
+            raise ValueError("bf16 is not supported by this device")
+
+    monkeypatch.setattr("cogcalib.stages.CogCalibConfig", no_bf16)
+    with pytest.raises(InputError, match="bf16"):
+        pipeline.run(config, tmp_path, quiet())
+    assert not list(tmp_path.iterdir())
 
 
 def test_full_fine_tuning_and_open_ended_answers(tmp_path: Path) -> None:

@@ -85,6 +85,8 @@ def _demo(options: argparse.Namespace) -> None:
 
     config = shipped_config("demo", options.overrides)
     folder = options.runs / config.name
+    if options.fresh and config.name != "demo":
+        raise InputError(f"--fresh discards the demo's own folder only; remove {folder} yourself")
     if options.fresh and (folder / CONFIG).is_file():
         shutil.rmtree(folder)
     _execute(config, options.runs, resume=True)
@@ -125,7 +127,8 @@ def _show(folder: Path) -> None:
 
     from cogcalib.report import load_run, metrics_table
 
-    console, run = Console(), load_run(folder)
+    # Into a file or a pipe the table goes whole, however narrow rich takes that to be.
+    console, run = Console(width=None if sys.stdout.isatty() else 120), load_run(folder)
     for table in metrics_table(run.rows, in_domain=run.trained_on):
         console.print()
         console.print(table)

@@ -21,7 +21,7 @@ from cogcalib.config import Config, Method, dump_config
 from cogcalib.modeling import fingerprint
 from cogcalib.progress import StageProgress
 from cogcalib.records import input_errors
-from cogcalib.run_folder import RunFolder
+from cogcalib.run_folder import RunFolder, code_state
 
 
 def run(config: Config, root: Path, console: Console, *, resume: bool = False) -> RunFolder:
@@ -38,9 +38,12 @@ def run(config: Config, root: Path, console: Console, *, resume: bool = False) -
             something else, or this run and `resume` is not set. Nothing was trained then.
     """
     with input_errors():
+        stages.check_methods(config)
         tasks = stages.load_tasks(config)
         folder = RunFolder(root / config.name, dump_config(config), resume=resume)
         folder.claim("model.json", fingerprint(config.model.path))
+        if folder.begun_with(code_state()) != code_state():
+            console.print("  [yellow]begun with other code: finished stages are kept[/]")
     work = stages.Work(config, folder, StageProgress(console, folder.path / "timings.json"))
     with input_errors():
         knowledge = stages.probe_base(work, tasks)

@@ -31,6 +31,7 @@ class StageProgress:
     def __init__(self, console: Console, path: Path) -> None:
         self.console = console
         self.path = path
+        self.named: set[str] = set()
         self.timings: dict[str, float] = (
             json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         )
@@ -46,15 +47,20 @@ class StageProgress:
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
+            disable=not self.console.is_terminal,  # a log file gets the finished lines alone
         )
         with bar:
             task = bar.add_task(name, total=total)
             yield lambda done: bar.update(task, completed=done)
         seconds = time.perf_counter() - started
+        self.named.add(name)
         self.timings[name] = round(seconds, 2)
         write_json(self.path, self.timings)
         self.console.print(f"  [green]✓[/green] {name:<34} [dim]{seconds:6.1f} s[/dim]")
 
     def skipped(self, name: str) -> None:
-        """Say that a stage was finished before."""
+        """Say, once, that a stage was finished before."""
+        if name in self.named:
+            return
+        self.named.add(name)
         self.console.print(f"  [dim]✓ {name:<34} from before[/dim]")

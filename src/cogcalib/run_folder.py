@@ -89,6 +89,14 @@ class RunFolder:
             )
         write_json(path, content)
 
+    def begun_with(self, code: dict[str, Any]) -> dict[str, Any]:
+        """The code that began this run; that is `code` if nothing was noted before."""
+        path = self.path / "code.json"
+        if not path.exists():
+            write_json(path, code)
+        begun: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return begun
+
     def splits(self, name: str) -> Path:
         """Examples of a split or of a task that is only tested on."""
         return self.path / "splits" / f"{name.replace('/', '-')}.jsonl"

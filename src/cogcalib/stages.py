@@ -28,7 +28,7 @@ from cogcalib.run_folder import RunFolder, code_state, data_manifest, hardware, 
 from cogcalib.scoring import fit_temperatures, summarize
 from cogcalib.scoring import score as score_examples
 from cogcalib.tasks import Task, check_disjoint, compose, draw, load_task
-from cogcalib.training import FitData, fit
+from cogcalib.training import CogCalibConfig, FitData, fit
 
 Splits = Mapping[str, list[Example]]
 TUNING = ("train", "calibration")
@@ -71,6 +71,18 @@ def load_tasks(config: Config) -> tuple[Task, list[Task]]:
     for examples in task.splits.values():
         encode_batch(examples, tokenizer, config.train.max_length)
     return task, others
+
+
+def check_methods(config: Config) -> None:
+    """Build every method's training arguments once, before any is needed.
+
+    Raises:
+        ValueError: As `CogCalibConfig`.
+    """
+    for name in config.methods:
+        method = Method.parse(name)
+        if method.trained != "base":
+            CogCalibConfig(config.name, **_trainer_settings(config, method, config.seeds[0]))
 
 
 def probe_base(work: Work, tasks: tuple[Task, list[Task]]) -> dict[str, ProbeRecord]:
@@ -256,7 +268,7 @@ def report(work: Work, splits: Splits) -> list[dict[str, Any]]:
             model=fingerprint(config.model.path),
             data=data_manifest(dict(splits)),
             versions=versions(),
-            code=code_state(),
+            code={**code_state(), "begun_with": folder.begun_with(code_state())},
             seeds=config.seeds,
             hardware=hardware(device),
             timings=work.progress.timings,
