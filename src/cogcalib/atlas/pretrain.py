@@ -3,8 +3,8 @@
     python -m cogcalib.atlas.pretrain                  # the shipped Llama
     python -m cogcalib.atlas.pretrain --arch mistral   # or qwen2
 
-Seeded: the same machine and versions give the same weights. What makes it quick: documents
-supervise their answer alone, a batch holds documents of about one length, the question format is
+Seeded, and on one thread, so that sums are taken in one order: the same kind of processor and the
+versions in `build.json` give the same weights. What makes it quick: documents supervise their answer alone, a batch holds documents of about one length, the question format is
 learnt first on questions that need no knowledge, and the body is trained with Muon (Jordan et al.,
 2024), which learns the same facts in far fewer steps than AdamW.
 """
@@ -14,11 +14,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import platform
 import shutil
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +44,7 @@ from cogcalib.modeling.model import atlas_cache
 from cogcalib.records import write_json
 
 ARCHITECTURES = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config}
+FACTS = Path(__file__).parent / "data"
 VOCAB_SIZE = 1536
 PHASES = {"practice": (64, 16, 16, 64), "drill": (96, 8, 16, 40)}
 """Documents of each kind in a batch of the later phases; see `cogcalib.atlas.corpus.practice`."""
@@ -224,10 +227,14 @@ def save(
         new = Path(temporary) / "model"
         model.half().save_pretrained(new)
         tokenizer.save_pretrained(new)
-        digest = hashlib.sha256((new / "model.safetensors").read_bytes()).hexdigest()
-        write_json(new / "build.json", {**facts, "sha256": digest})
+        weights = {"sha256": _digest(new / "model.safetensors")}
+        write_json(new / "build.json", {**facts, **weights})
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(new, folder)
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -243,7 +250,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--facts", action="store_true", help="also rebuild the tables of facts")
     options = parser.parse_args(argv)
     if options.facts:
-        write_tables(Path(__file__).parent / "data")
+        write_tables(FACTS)
+    torch.set_num_threads(1)
     build(options.arch, options.output or atlas_cache() / options.arch, Recipe(seed=options.seed))
 
 
@@ -270,7 +278,9 @@ def build(arch: str, output: Path, recipe: Recipe) -> None:
         "arch": arch,
         "parameters": model.num_parameters(),
         "recipe": vars(recipe),
-        "torch": torch.__version__,
+        "facts": {path.name: _digest(path) for path in sorted(FACTS.glob("*.csv"))},
+        "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
+        "processor": platform.processor() or platform.machine(),
         "minutes": round((time.perf_counter() - started) / 60, 1),
     }
     save(model, tokenizer, output, facts)
