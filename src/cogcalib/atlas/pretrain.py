@@ -4,9 +4,10 @@
     python -m cogcalib.atlas.pretrain --arch mistral   # or qwen2
 
 Seeded, and on one thread, so that sums are taken in one order: the same kind of processor and the
-versions in `build.json` give the same weights. What makes it quick: documents supervise their answer alone, a batch holds documents of about one length, the question format is
-learnt first on questions that need no knowledge, and the body is trained with Muon (Jordan et al.,
-2024), which learns the same facts in far fewer steps than AdamW.
+versions in `build.json` give the same weights. What makes it quick: documents supervise their
+answer alone, a batch holds documents of about one length, the question format is learnt first on
+questions that need no knowledge, and the body is trained with Muon (Jordan et al., 2024), which
+learns the same facts in far fewer steps than AdamW.
 """
 
 from __future__ import annotations
