@@ -5,7 +5,8 @@ worse it is calibrated after fine-tuning.
 
 Plain SFT at equal training size on mixtures of questions that the base model knows with certainty
 (right under every rotation of the options) and questions it plainly does not know (under at most
-one, which is what always choosing the same letter gives).
+one, which is what always choosing the same letter gives). How long and how fast it trains matters:
+`-o train.learning_rate=5e-4 -o train.steps=150 --prefix mild` is another regime.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def main() -> None:
     parser.add_argument("-o", dest="overrides", action="append", default=[])
     parser.add_argument("--prefix", default="ratio")
     options = parser.parse_args()
-    print("| unknown:known | accuracy % | confidence % | ECE vocab % |\n|---|---|---|---|")
+    print("| unknown:known | accuracy % | confidence % | confidence - accuracy | ECE vocab % |")
+    print("|---|---|---|---|---|")
     for ratio, share in SHARES.items():
         name = f"{options.prefix}-{round(100 * share)}"
         settings = [
@@ -49,6 +51,7 @@ def main() -> None:
         columns = (
             [row["accuracy"] for row in test],
             [row["confidence"]["vocab"] for row in test],
+            [row["confidence"]["vocab"] - row["accuracy"] for row in test],
             [row["ece"]["vocab"]["value"] for row in test],
         )
         cells = [f"{100 * mean(c):.1f} ± {100 * stdev(c):.1f}" for c in columns]
