@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from cogcalib.losses.computation import GateSlice
+from cogcalib.losses.fused import FusedParts, fused_cogcalib_loss, fused_statistics
 from cogcalib.losses.gate import GATES, Gate, gate_weights
+from cogcalib.losses.head import LinearHead
 from cogcalib.losses.objective import LossParts, NllReduction, cogcalib_loss, example_nll
 from cogcalib.losses.terms import (
     NO_OPTION,
@@ -13,20 +16,27 @@ from cogcalib.losses.terms import (
     cross_entropy,
     token_penalty,
 )
+from cogcalib.losses.tiles import TokenStatistics
 
 __all__ = [
     "GATES",
     "NO_OPTION",
+    "FusedParts",
     "Gate",
+    "GateSlice",
+    "LinearHead",
     "LossParts",
     "MarginReduction",
     "NllReduction",
     "Penalty",
     "PenaltyKind",
     "Support",
+    "TokenStatistics",
     "cogcalib_loss",
     "cross_entropy",
     "example_nll",
+    "fused_cogcalib_loss",
+    "fused_statistics",
     "gate_weights",
     "token_penalty",
 ]

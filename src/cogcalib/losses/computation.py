@@ -1,0 +1,193 @@
+"""One batch through the tiles: cross-entropy, gate, penalty, and the sums of the gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cogcalib.losses.head import HeadGradients, Projection
+from cogcalib.losses.objective import NllReduction, example_nll
+from cogcalib.losses.terms import NO_OPTION, Penalty, token_penalty
+from cogcalib.losses.tiles import Tiles, tile_rows
+
+GateSlice = Callable[[Tensor, slice], Tensor]
+"""Maps the NLLs of consecutive examples, ``[b]``, and their place in the batch to weights."""
+
+_TILE_BYTES = {"cpu": 64 * 2**20, "cuda": 512 * 2**20}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The supervised tokens of B examples, as `fused_cogcalib_loss` gets them."""
+
+    targets: Tensor
+    option_ids: Tensor | None
+    example: Tensor
+    n_examples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What is done with them, as `fused_cogcalib_loss` gets it."""
+
+    penalty: Penalty
+    alpha: float
+    gate: GateSlice
+    nll_reduction: NllReduction
+    denominator: Tensor
+    tile_bytes: int | None
+    differentiate: bool
+
+
+class Computation:
+    """One batch: its tiles, the gate, the sums. Everything in here is without graph."""
+
+    def __init__(
+        self, projection: Projection, needed: tuple[bool, ...], batch: Batch, method: Method
+    ) -> None:
+        self._projection, self._batch, self._method = projection, batch, method
+        self._rows = rows_of(projection, method.tile_bytes)
+        self._tiles = Tiles(projection, batch.targets, batch.option_ids, self._rows)
+        self._found = self._tiles.statistics
+        self._nll = self._found.ce.new_zeros(batch.n_examples)
+        self._weights = torch.zeros_like(self._nll)
+        self.gradients = HeadGradients(projection, needed) if any(needed) else None
+
+    def outputs(self) -> tuple[Tensor, ...]:
+        """The fields of `FusedParts`."""
+        penalty = self._method.penalty
+        linear = penalty.kind == "label_smoothing" and self._projection.softcap is None
+        if penalty.support == "options":
+            self._any_tiles()
+            self._penalise_options()
+        elif linear:
+            self._any_tiles()
+            self._penalise_linearly()
+        else:
+            self._aligned_tiles()
+        ce = self._found.ce.sum() / self._method.denominator
+        weighted = self._weights[self._batch.example] * self._tiles.penalty
+        reduced = weighted.sum() / self._method.denominator
+        loss = ce + self._method.alpha * reduced
+        found = self._found
+        return loss, ce, reduced, self._nll, self._weights, found.ce, found.entropy, found.right
+
+    def _any_tiles(self) -> None:
+        """Cross-entropy, whatever rows share a tile; then the gate."""
+        tokens = slice(0, len(self._batch.targets))
+        for span in spans(tokens, self._rows):
+            self._finish(self._tiles.load(span), span, None)
+        self._open_gate(slice(0, self._batch.n_examples), tokens)
+
+    def _aligned_tiles(self) -> None:
+        """Tiles of whole examples, so that the gate is known before a tile becomes the gradient."""
+        counts = torch.bincount(self._batch.example, minlength=self._batch.n_examples)
+        for examples, tokens in aligned_runs(counts.tolist(), self._rows):
+            parts, tile = list(spans(tokens, self._rows)), None
+            for span in parts:
+                tile = self._tiles.load(span)
+            weights = self._open_gate(examples, tokens)
+            for span in parts:
+                if tile is None or len(parts) > 1:
+                    tile = self._tiles.load(span)
+                of_tokens = weights[self._batch.example[span] - examples.start]
+                self._finish(tile, span, of_tokens if bool(weights.any()) else None)
+
+    def _finish(self, tile: Tensor, span: slice, weights: Tensor | None) -> None:
+        if self.gradients is None and weights is None:
+            self._tiles.finish(tile, span)
+            return
+        w = None if weights is None else self._method.alpha * weights
+        self._tiles.differentiate(tile, span, self._method.penalty, w)
+        if self.gradients is not None:
+            self.gradients.add_tile(span, tile)
+
+    def _open_gate(self, examples: slice, tokens: slice) -> Tensor:
+        n = examples.stop - examples.start
+        example = self._batch.example[tokens] - examples.start
+        ce = self._found.ce[tokens]
+        nll = example_nll(ce, example, n, self._method.nll_reduction)
+        self._nll[examples] = nll
+        weights = self._method.gate(nll, examples).to(nll)
+        self._weights[examples] = weights
+        return weights
+
+    def _penalise_linearly(self) -> None:
+        """Label smoothing without softcap: ``R = z_y - mean(z)``, linear in the hidden state."""
+        if not bool(self._weights.any()):
+            return
+        targets = self._batch.targets
+        self._tiles.penalty.copy_(self._found.target_logit - self._projection.mean_logits())
+        if self.gradients is not None:
+            w = self._method.alpha * self._weights[self._batch.example]
+            every = torch.arange(len(targets), device=targets.device)
+            self.gradients.add_entries(every, targets[:, None], w[:, None])
+            self.gradients.add_uniform(-w)
+
+    def _penalise_options(self) -> None:
+        """The reference's penalty over the K logits of the options and the target's."""
+        ids, scores = self._batch.option_ids, self._found.option_scores
+        if ids is None or scores is None:
+            return
+        competing = (ids != NO_OPTION).any(1).nonzero().squeeze(1)
+        ids, gold = ids[competing], self._batch.targets[competing, None]
+        absent = ids == NO_OPTION
+        logits = torch.cat(
+            [scores[competing].masked_fill(absent, 0), self._found.target_logit[competing, None]], 1
+        )
+        # A vocabulary of its own: columns 0 ... K-1 are the options, column K is the target.
+        width = ids.shape[1]
+        places = torch.arange(width, device=ids.device).expand_as(ids)
+        places = places.masked_fill(absent, NO_OPTION)
+        with torch.enable_grad():
+            logits.requires_grad_()
+            target = torch.full_like(gold.squeeze(1), width)
+            values = token_penalty(self._method.penalty, logits, target, places)
+            (slopes,) = torch.autograd.grad(values.sum(), logits)
+        logits = logits.detach()
+        self._tiles.penalty[competing] = values.detach()
+        if self.gradients is not None:
+            w = self._method.alpha * self._weights[self._batch.example[competing]]
+            slopes = slopes * w[:, None]
+            cap = self._projection.cap_slope(logits)
+            slopes = slopes if cap is None else slopes * cap
+            columns = torch.cat([ids.clamp(min=0), gold], 1)
+            self.gradients.add_entries(competing, columns, slopes)
+
+
+def aligned_runs(counts: list[int], rows: int) -> Iterator[tuple[slice, slice]]:
+    """Cut a batch into runs of consecutive examples with at most `rows` tokens together.
+
+    An example with more tokens is a run by itself.
+
+    Args:
+        counts: Tokens of each example.
+        rows: The most tokens of a run.
+
+    Yields:
+        The examples of a run, and its tokens.
+    """
+    first = token = size = 0
+    for index, count in enumerate(counts):
+        if index > first and size + count > rows:
+            yield slice(first, index), slice(token, token + size)
+            first, token, size = index, token + size, 0
+        size += count
+    if counts:
+        yield slice(first, len(counts)), slice(token, token + size)
+
+
+def spans(tokens: slice, rows: int) -> Iterator[slice]:
+    """Cut `tokens` into slices of at most `rows`."""
+    for start in range(tokens.start, tokens.stop, rows):
+        yield slice(start, min(start + rows, tokens.stop))
+
+
+def rows_of(projection: Projection, tile_bytes: int | None) -> int:
+    """Tokens per tile, from a budget or the device's default."""
+    device = projection.hidden.device.type
+    budget = _TILE_BYTES.get(device, _TILE_BYTES["cpu"]) if tile_bytes is None else tile_bytes
+    return tile_rows(budget, projection.vocabulary, projection.dtype)

@@ -1,0 +1,248 @@
+"""The objective without the logits: hidden states and head in; loss, statistics, gradients out.
+
+The gradients are computed in the forward pass, tile by tile: logits, statistics, gate, and then the
+tile turned in place into the gradient, three matrix products per token. The gate needs the NLL of a
+whole example before the penalty's gradient is weighted:
+
+- Where the penalty's gradient fills the vocabulary (margin, entropy, and label smoothing under a
+  softcap), a tile holds whole examples. An example with more tokens than a tile is passed over once
+  more, for its NLL.
+- Where it does not, tiles are any rows and the penalty's gradient is added at the end: a penalty
+  over options touches K logits; label smoothing is linear in the hidden state,
+  ``R = z_y - h . mean(W) - mean(b)``, so it costs O(N H).
+
+`cogcalib.losses.terms` and `cogcalib.losses.objective` are the reference it is tested against. On
+CUDA the same tiles run eagerly through cuBLAS; that path has not been measured yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from cogcalib.losses.computation import Batch, Computation, GateSlice, Method, rows_of, spans
+from cogcalib.losses.head import LinearHead, Projection
+from cogcalib.losses.objective import NllReduction
+from cogcalib.losses.terms import Penalty
+from cogcalib.losses.tiles import Tiles, TokenStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class FusedParts:
+    """`cogcalib.losses.LossParts`, and what the logits say at each token.
+
+    Attributes:
+        loss: Scalar with graph, ``ce + alpha * penalty``.
+        ce: Reduced cross-entropy, detached scalar.
+        penalty: Reduced penalty after the gate and before alpha, detached scalar.
+        nll: NLL of each example in nats, detached, ``[B]``.
+        weights: Gate weight of each example, ``[B]``.
+        token_ce: Cross-entropy of each token in nats, detached, ``[N]``.
+        entropy: Entropy over the vocabulary at each token in nats, detached, ``[N]``.
+        right: Whether the target is the arg max, ``[N]`` bool.
+    """
+
+    loss: Tensor
+    ce: Tensor
+    penalty: Tensor
+    nll: Tensor
+    weights: Tensor
+    token_ce: Tensor
+    entropy: Tensor
+    right: Tensor
+
+
+def fused_cogcalib_loss(
+    hidden: Tensor,
+    head: LinearHead,
+    targets: Tensor,
+    example: Tensor,
+    n_examples: int,
+    *,
+    penalty: Penalty,
+    alpha: float,
+    gate: GateSlice,
+    option_ids: Tensor | None = None,
+    num_items_in_batch: Tensor | int | None = None,
+    nll_reduction: NllReduction = "mean",
+    tile_bytes: int | None = None,
+) -> FusedParts:
+    """``L = sum_tokens (CE + alpha g_i R) / num_items_in_batch``, never holding all the logits.
+
+    The same as `cogcalib_loss` over `cross_entropy` and `token_penalty` of the head's logits, in
+    value and gradient. Source: Wang et al., ACL 2025, arXiv 2505.20903.
+
+    Gradients come from the forward pass: the loss can be differentiated once, and not twice.
+
+    Args:
+        hidden: Last hidden state at the supervised tokens, ``[N, H]``.
+        head: How it becomes logits.
+        targets: Token ids, ``[N]``.
+        example: Index of the example each token belongs to, ascending, ``[N]``.
+        n_examples: B.
+        penalty: Which R.
+        alpha: Strength of the penalty, >= 0.
+        gate: Maps the detached NLLs of a run of examples, ``[b]``, and the slice of their indices
+            in the batch to their weights in [0, 1], ``[b]``. The runs are consecutive and cover the
+            batch once.
+        option_ids: ``[N, K]``, as in `token_penalty`; needed for ``support="options"``.
+        num_items_in_batch: Supervised tokens of the whole optimiser step; None: those given here.
+        nll_reduction: How an example's NLL reduces over its tokens.
+        tile_bytes: Memory for a tile of logits; None: 64 MiB, on CUDA 512 MiB.
+
+    Returns:
+        The parts. Without any supervised token the loss is a finite 0 with a graph.
+
+    Raises:
+        ValueError: If shapes do not fit, `example` is not ascending or out of range, a target is
+            not in the vocabulary, or options are needed and missing.
+    """
+    if penalty.support == "options" and option_ids is None:
+        raise ValueError("penalty.support='options' needs option_ids, got None")
+    _check(hidden, head, targets, option_ids, tile_bytes)
+    _check_examples(example, n_examples, targets)
+    batch = Batch(
+        targets, option_ids if penalty.support == "options" else None, example, n_examples
+    )
+    items = len(targets) if num_items_in_batch is None else num_items_in_batch
+    method = Method(
+        penalty=penalty,
+        alpha=alpha,
+        gate=gate,
+        nll_reduction=nll_reduction,
+        denominator=torch.as_tensor(items, device=hidden.device).clamp(min=1),
+        tile_bytes=tile_bytes,
+        differentiate=torch.is_grad_enabled(),
+    )
+    return FusedParts(*_FusedLoss.apply(hidden, *head.parameters, head, batch, method))
+
+
+@torch.no_grad()
+def fused_statistics(
+    hidden: Tensor,
+    head: LinearHead,
+    targets: Tensor,
+    option_ids: Tensor | None = None,
+    *,
+    tile_bytes: int | None = None,
+) -> TokenStatistics:
+    """What the head's logits say at N tokens, without gradient and never holding all of them.
+
+    Args:
+        hidden: ``[N, H]``.
+        head: How it becomes logits.
+        targets: Token ids, ``[N]``.
+        option_ids: ``[N, K]`` token ids whose logits are wanted, filled up with -1; or None.
+        tile_bytes: As in `fused_cogcalib_loss`.
+
+    Raises:
+        ValueError: If shapes do not fit or a target is not in the vocabulary.
+    """
+    _check(hidden, head, targets, option_ids, tile_bytes)
+    projection = Projection(hidden, head)
+    with torch.autocast(hidden.device.type, enabled=False):
+        rows = rows_of(projection, tile_bytes)
+        tiles = Tiles(projection, targets, option_ids, rows)
+        for span in spans(slice(0, len(targets)), rows):
+            tiles.finish(tiles.load(span), span)
+    return tiles.statistics
+
+
+class _FusedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        low_rank_input: Tensor | None,
+        low_rank_weight: Tensor | None,
+        head: LinearHead,
+        batch: Batch,
+        method: Method,
+    ) -> tuple[Tensor, ...]:
+        needed = tuple(needs and method.differentiate for needs in ctx.needs_input_grad[:5])
+        projection = Projection(hidden, head)
+        with torch.autocast(hidden.device.type, enabled=False):
+            work = Computation(projection, needed, batch, method)
+            outputs = work.outputs()
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*outputs[1:])
+        if work.gradients is not None:
+            # Kept on the node, not as saved tensors: they are nobody's activations, and backward
+            # scales them where they lie.
+            ctx.gradients = work.gradients.sums
+            ctx.scale, ctx.denominator = head.scale, method.denominator
+            ctx.dtypes = [
+                None if tensor is None else tensor.dtype
+                for tensor in (hidden, weight, bias, low_rank_input, low_rank_weight)
+            ]
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor | None, *_: Tensor | None) -> tuple[Any, ...]:
+        if grad_loss is None:
+            return (None,) * 8
+        if ctx.gradients is None:
+            raise RuntimeError(
+                "the fused loss hands out its gradients once; call the loss again to go backward "
+                "a second time"
+            )
+        factor = grad_loss * ctx.scale / ctx.denominator
+        gradients = [
+            None if gradient is None else gradient.mul_(factor).to(dtype)
+            for gradient, dtype in zip(ctx.gradients, ctx.dtypes, strict=True)
+        ]
+        ctx.gradients = None
+        return (*gradients, None, None, None)
+
+
+def _check(
+    hidden: Tensor,
+    head: LinearHead,
+    targets: Tensor,
+    option_ids: Tensor | None,
+    tile_bytes: int | None,
+) -> None:
+    if hidden.ndim != 2 or hidden.shape[1] != head.weight.shape[1]:
+        raise ValueError(
+            f"hidden must be [N, H] with H={head.weight.shape[1]} as in head.weight, "
+            f"got shape {tuple(hidden.shape)}"
+        )
+    n, vocabulary = len(hidden), len(head.weight)
+    if targets.shape != (n,):
+        raise ValueError(f"targets must be [N] with N={n}, got shape {tuple(targets.shape)}")
+    if head.low_rank_input is not None and len(head.low_rank_input) != n:
+        raise ValueError(
+            f"head.low_rank_input must have N={n} rows, got {len(head.low_rank_input)}"
+        )
+    if n and not bool(((targets >= 0) & (targets < vocabulary)).all()):
+        raise ValueError(
+            f"targets must be token ids in [0, {vocabulary}), "
+            f"got {int(targets.min())} to {int(targets.max())}"
+        )
+    if option_ids is not None and (option_ids.ndim != 2 or len(option_ids) != n):
+        raise ValueError(
+            f"option_ids must be [N, K] with N={n}, got shape {tuple(option_ids.shape)}"
+        )
+    if tile_bytes is not None and tile_bytes < 1:
+        raise ValueError(f"tile_bytes must be None or a number of bytes >= 1, got {tile_bytes}")
+
+
+def _check_examples(example: Tensor, n_examples: int, targets: Tensor) -> None:
+    if example.shape != targets.shape:
+        raise ValueError(
+            f"example must be [N] with N={len(targets)}, got shape {tuple(example.shape)}"
+        )
+    if len(example) == 0:
+        return
+    if bool((example[1:] < example[:-1]).any()):
+        raise ValueError("example must be ascending: the tokens of an example stand together")
+    first, last = int(example[0]), int(example[-1])
+    if first < 0 or last >= n_examples:
+        raise ValueError(f"example must lie in [0, {n_examples}), got {first} to {last}")
