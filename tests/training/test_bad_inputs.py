@@ -51,7 +51,7 @@ def test_support_options_needs_options(tmp_path: Path) -> None:
     calibration = make_data(8, seed=1).remove_columns("options")
     with pytest.raises(ValueError, match="support='options' needs a column 'option_ids'"):
         make_trainer(tmp_path, support="options", train=plain, calibration=calibration)
-    with pytest.raises(ValueError, match="train data set, example 3 has no option_ids"):
+    with pytest.raises(ValueError, match="train data set, example 3 has no options"):
         make_trainer(tmp_path, support="options", train=changed(3, options=[]))
 
 
@@ -202,7 +202,7 @@ def test_completion_mask_is_not_overlooked(tmp_path: Path) -> None:
         ([" A", " B C"], "example 3: option ' B C' must be one token"),
         ([" A"], "example 3: needs two or more options"),
         ([" A", " A"], "example 3: needs two or more options"),
-        ([" AA", " nonsense"], "example 3: its first supervised token . is none of"),
+        ([" AA", " nonsense"], "example 3: its answer's first token . is none of"),
     ],
 )
 def test_options_that_are_no_single_tokens_in_the_answer_s_place(

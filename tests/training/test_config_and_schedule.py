@@ -19,11 +19,12 @@ def test_command_line_sets_every_field(tmp_path: Path) -> None:
         f"--output_dir {tmp_path} --use_cpu --bf16 false --penalty entropy --alpha 0.2 "
         "--support options --gate soft --style_steps auto --threshold_every 7 --margin 2.5 "
         "--margin_reduction sum --entropy_floor 1.5 --nll_reduction sum "
-        "--gate_temperature 0.3".split()
+        "--gate_temperature 0.3 --unit turn".split()
     )
     assert config.build_penalty() == Penalty("entropy", "options", 2.5, "sum", 1.5)
     assert (config.style_steps, config.threshold_every) == ("auto", 7)
     assert (config.gate, config.nll_reduction, config.gate_temperature) == ("soft", "sum", 0.3)
+    assert config.unit == "turn"
 
 
 def test_help_can_be_rendered() -> None:
@@ -60,9 +61,10 @@ def test_steps_or_share_keep_their_type(tmp_path: Path, given: Any, kept: Any) -
         ({"threshold_every": 0}, "threshold_every"),
         ({"threshold_every": 1.5}, "threshold_every"),
         ({"threshold_every": "auto"}, "threshold_every"),
-        ({"packing": True}, "packing=True is not supported: the gate"),
-        ({"eval_packing": True}, "eval_packing"),
-        ({"padding_free": True}, "padding_free"),
+        ({"unit": "token"}, r"unit must be one of \['example', 'turn'\], got 'token'"),
+        ({"packing": True, "packing_strategy": "wrapped"}, "packing_strategy='wrapped' is not"),
+        ({"packing": True, "max_length": None}, "packing=True needs max_length"),
+        ({"eval_packing": True}, "eval_packing=True needs packing=True"),
         ({"use_liger_kernel": True}, "use_liger_kernel"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor"),
         ({"torch_compile": True}, "torch_compile"),

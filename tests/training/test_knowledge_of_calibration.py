@@ -11,19 +11,19 @@ from tiny_run import assert_same_weights, largest_difference, make_data, make_mo
 
 from cogcalib.knowledge.threshold import estimate_threshold
 from cogcalib.training.forward import SupervisedTokens
-from cogcalib.training.knowledge import known_examples
+from cogcalib.training.knowledge import known_units
+from cogcalib.training.segments import Units
 
 
 def tokens(scores: list[list[float]], targets: list[int], example: list[int]) -> SupervisedTokens:
-    return SupervisedTokens(
-        torch.tensor(scores), torch.tensor(targets), torch.tensor(example), max(example) + 1, None
-    )
+    units = Units(torch.tensor(example), torch.arange(max(example) + 1))
+    return SupervisedTokens(torch.tensor(scores), torch.tensor(targets), units, None)
 
 
 def test_open_ended_needs_every_token_end_included() -> None:
     scores = [[9.0, 0, 0], [0, 9.0, 0], [9.0, 0, 0], [9.0, 0, 0]]
     batch = tokens(scores, [0, 1, 0, 1], [0, 0, 1, 1])
-    assert known_examples(batch).tolist() == [True, False]
+    assert known_units(batch).tolist() == [True, False]
 
 
 def test_multiple_choice_looks_at_the_options_only() -> None:
@@ -31,16 +31,16 @@ def test_multiple_choice_looks_at_the_options_only() -> None:
     scores = [[1.0, 2.0, 0, 9.0], [0, 0, 0, 9.0], [1.0, 2.0, 0, 9.0], [2.0, 5.0, 1.0, 9.0]]
     batch = tokens(scores, [1, 2, 0, 0], [0, 0, 1, 2])
     options = torch.tensor([[0, 1], [0, 1], [2, 0]])
-    assert known_examples(batch, options).tolist() == [True, False, True]
+    assert known_units(batch, options).tolist() == [True, False, True]
 
 
 def test_rows_without_options_among_rows_with() -> None:
     scores = [[1.0, 2.0, 9.0], [0, 0, 9.0], [0, 0, 9.0]]
     batch = tokens(scores, [1, 2, 0], [0, 1, 2])
     options = torch.tensor([[0, 1], [-1, -1], [-1, -1]])
-    assert known_examples(batch, options).tolist() == [True, True, False]
+    assert known_units(batch, options).tolist() == [True, True, False]
     no_options = torch.zeros(3, 0, dtype=torch.long)
-    assert known_examples(batch, no_options).tolist() == [False, True, False]
+    assert known_units(batch, no_options).tolist() == [False, True, False]
 
 
 def test_teacher_forcing_agrees_with_greedy_generation(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_teacher_forcing_agrees_with_greedy_generation(tmp_path: Path) -> None:
     verdicts = []
     for row in trainer.train_dataset:
         batch = trainer.data_collator([row])
-        known = known_examples(trainer._forward(trainer.model, batch)).item()
+        known = known_units(trainer._forward(trainer.model, batch)).item()
         prompt = batch["input_ids"][:, :-2]
         generated = trainer.model.generate(
             prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=2, do_sample=False

@@ -155,8 +155,8 @@ def test_supervised_logits_are_the_model_s_own(tmp_path: Path, config: Any) -> N
     mask = labels[:, 1:] != -100
     torch.testing.assert_close(tokens.logits, full[:, :-1][mask])
     assert torch.equal(tokens.targets, labels[:, 1:][mask])
-    assert tokens.example.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
-    assert tokens.first.tolist() == [True, False] * 5
+    assert tokens.units.index.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert tokens.units.first.tolist() == [True, False] * 5
 
 
 def test_mixture_of_experts_balances_its_load_as_in_trl(tmp_path: Path) -> None:

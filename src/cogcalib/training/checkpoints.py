@@ -35,6 +35,22 @@ def last_complete_checkpoint(directory: Path | str, gate: str) -> str | None:
     return None
 
 
+def checkpoint_to_resume(
+    wanted: str | Path | bool | None, directory: Path | str, gate: str
+) -> str | None:
+    """The checkpoint that ``resume_from_checkpoint=wanted`` means, or None to begin anew.
+
+    Raises:
+        ValueError: If `wanted` is True and `directory` has no complete checkpoint.
+    """
+    if wanted is not True:
+        return str(wanted) if wanted else None
+    last = last_complete_checkpoint(directory, gate)
+    if last is None:
+        raise ValueError(f"resume_from_checkpoint=True, but {directory} has no complete one")
+    return last
+
+
 def begin_checkpoint(folder: Path) -> Path:
     """Make `folder`; an older one of that name counts as incomplete while it is overwritten."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,14 +7,15 @@ from typing import Any
 
 from peft import PeftConfig
 
+from cogcalib.training.collator import KNOWN, OPTION_IDS
 from cogcalib.training.config import GATES_WITHOUT_THRESHOLD, CogCalibConfig
-from cogcalib.training.data import data_format
+from cogcalib.training.data import OPTIONS, check_alike, check_column, data_format
 
 
 def check_data_sets(
-    args: CogCalibConfig, train: object, calibration: object, text_field: str | None
+    args: CogCalibConfig, train: Any, calibration: Any, text_field: str | None
 ) -> None:
-    """Raise ValueError unless the data sets are there and written in one format.
+    """Raise ValueError unless the data sets are there, alike, and say what gate and support need.
 
     Args:
         args: The configuration.
@@ -23,6 +24,16 @@ def check_data_sets(
         text_field: Name of the column of plain text; None if a formatting function makes one.
     """
     train_format = data_format(train, "train_dataset", text_field)
+    if args.unit == "turn" and train_format != "tokenised" and not args.assistant_only_loss:
+        raise ValueError(
+            "unit='turn' needs assistant_only_loss=True, or tokenised examples with 'labels': a "
+            f"turn is told from the next by tokens that are not learnt, got {train_format!r} "
+            "without it"
+        )
+    if args.gate != "none" and args.support == "options":
+        check_column(train, (OPTION_IDS, OPTIONS), "support='options'")
+    if args.gate == "oracle":
+        check_column(train, (KNOWN,), "gate='oracle'")
     if calibration is None:
         if args.gate not in GATES_WITHOUT_THRESHOLD:
             raise ValueError(
@@ -37,6 +48,8 @@ def check_data_sets(
             f"calibration_dataset must have the format of train_dataset, {train_format!r}, "
             f"got {calibration_format!r}"
         )
+    if args.gate != "none":
+        check_alike(train, calibration)
 
 
 def refuse_other_losses(compute_loss_func: Callable[..., Any] | None) -> None:

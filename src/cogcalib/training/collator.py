@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,23 +17,41 @@ EXTRA_COLUMNS = (OPTION_IDS, KNOWN)
 
 @dataclass
 class CogCalibCollator:
-    """Adds ``option_ids [B, K]`` (filled up with -1) and ``known [B]`` to the inner batch.
+    """Adds ``option_ids [E, K]`` (filled up with -1) and ``known [E]`` to the inner batch.
+
+    E is the number of examples, in their order in the batch: one per row, or several in a packed
+    row, whose extra columns are lists with an entry for each.
 
     Attributes:
-        inner: The collator that makes ``input_ids``, ``labels`` and ``attention_mask``.
+        inner: The collator that makes ``input_ids``, ``labels`` and what tells examples apart:
+            ``attention_mask`` or, if `merges`, ``position_ids``.
+        merges: Whether `inner` puts all examples one behind the other into one row.
     """
 
     inner: Callable[[list[dict[str, Any]]], dict[str, Any]]
+    merges: bool = False
 
-    def __call__(self, rows: list[Mapping[str, Any]]) -> dict[str, Any]:
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         batch = self.inner(
             [{k: v for k, v in row.items() if k not in EXTRA_COLUMNS} for row in rows]
         )
+        if not self.merges and len(batch["labels"]) != len(rows):
+            raise ValueError(
+                f"data_collator made {len(batch['labels'])} rows of {len(rows)} examples: the gate "
+                "could not tell them apart; set padding_free=True instead"
+            )
         if OPTION_IDS in rows[0]:
-            options = [row[OPTION_IDS] or [] for row in rows]
+            options = [list(ids or ()) for ids in _of_examples(rows, OPTION_IDS)]
             width = max(map(len, options))
-            padded = [ids + [NO_OPTION] * (width - len(ids)) for ids in map(list, options)]
-            batch[OPTION_IDS] = torch.tensor(padded, dtype=torch.long).reshape(len(rows), width)
+            padded = [ids + [NO_OPTION] * (width - len(ids)) for ids in options]
+            batch[OPTION_IDS] = torch.tensor(padded, dtype=torch.long).reshape(len(padded), width)
         if KNOWN in rows[0]:
-            batch[KNOWN] = torch.tensor([bool(row[KNOWN]) for row in rows])
+            batch[KNOWN] = torch.tensor([bool(known) for known in _of_examples(rows, KNOWN)])
         return batch
+
+
+def _of_examples(rows: Sequence[Mapping[str, Any]], column: str) -> list[Any]:
+    """The column's value for each example; a packed row has a list of them."""
+    if "seq_lengths" not in rows[0]:
+        return [row[column] for row in rows]
+    return [value for row in rows for value in row[column]]

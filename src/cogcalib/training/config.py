@@ -10,6 +10,7 @@ from trl import SFTConfig
 
 from cogcalib.losses import GATES, Gate, MarginReduction, Penalty, PenaltyKind, Support
 from cogcalib.losses.objective import NllReduction
+from cogcalib.training.segments import UNITS, Unit
 
 GATES_WITHOUT_THRESHOLD = ("none", "all", "oracle")
 """Gates that ask for no threshold, hence for no calibration data set."""
@@ -51,6 +52,17 @@ class CogCalibConfig(SFTConfig):
             How the NLL of an answer reduces over its tokens, `"mean"` or `"sum"`.
         gate_temperature (`float`, defaults to `0.1`):
             Width in nats of the gate `"soft"`.
+        unit (`str`, defaults to `"example"`):
+            What has one NLL, is known or not, and is penalised or not. `"example"`: all supervised
+            tokens of an example together, those of a whole conversation included. `"turn"`: each
+            turn of the assistant by itself (needs `assistant_only_loss=True`, or tokenised examples
+            with labels); a turn is a run of supervised tokens without a gap. Options belong to the
+            last turn, a label `known` to all turns of its example.
+
+    `padding_free=True` and `packing=True` (strategies `"bfd"` and `"bfd_split"`) change neither the
+    loss nor its gradient: examples keep their own NLL, options and labels. On the first batch the
+    model is tried for whether examples in one row see each other, and refused if so. What is longer
+    than `max_length` is cut as without packing, where no answer is cut by it, never split.
 
     Raises:
         ValueError: For a value out of range, or an option of TRL this trainer would not honour.
@@ -127,10 +139,19 @@ class CogCalibConfig(SFTConfig):
         default=0.1,
         metadata={"help": "Width in nats of the gate `'soft'`."},
     )
+    unit: str = field(
+        default="example",
+        metadata={
+            "help": "What has one NLL and is penalised or not: all supervised tokens of an "
+            "`'example'`, or each `'turn'` of the assistant by itself.",
+            "choices": list(UNITS),
+        },
+    )
 
     def __post_init__(self) -> None:
         self._validate_method()
         self._refuse_what_would_be_ignored()
+        self._refuse_packing_that_cuts()
         super().__post_init__()
 
     def build_penalty(self) -> Penalty:
@@ -153,12 +174,19 @@ class CogCalibConfig(SFTConfig):
         """`nll_reduction`, typed."""
         return cast(NllReduction, self.nll_reduction)
 
+    @property
+    def unit_name(self) -> Unit:
+        """`unit`, typed."""
+        return cast(Unit, self.unit)
+
     def _validate_method(self) -> None:
         self.build_penalty()
         if self.gate not in GATES:
             raise ValueError(f"gate must be one of {list(GATES)}, got {self.gate!r}")
         if self.nll_reduction not in ("mean", "sum"):
             raise ValueError(f"nll_reduction must be 'mean' or 'sum', got {self.nll_reduction!r}")
+        if self.unit not in UNITS:
+            raise ValueError(f"unit must be one of {list(UNITS)}, got {self.unit!r}")
         if not 0 <= self.alpha < math.inf:
             raise ValueError(f"alpha must be a finite number >= 0, got {self.alpha}")
         if self.penalty == "label_smoothing" and self.alpha > 1:
@@ -198,9 +226,6 @@ class CogCalibConfig(SFTConfig):
     def _refuse_what_would_be_ignored(self) -> None:
         """Raise for options of TRL and transformers that this trainer would not honour."""
         reasons = {
-            "packing": "the gate acts on single examples, and packing merges them",
-            "eval_packing": "the gate acts on single examples, and packing merges them",
-            "padding_free": "the gate acts on single examples, and padding-free batches merge them",
             "use_liger_kernel": "its fused loss computes cross-entropy only",
             "label_smoothing_factor": "it would smooth what the model does not know as well; use "
             "penalty='label_smoothing' with gate='all' for uniform smoothing",
@@ -226,6 +251,24 @@ class CogCalibConfig(SFTConfig):
                 "dataset_kwargs={'skip_prepare_dataset': ...} is not supported: preparation is "
                 "where examples are checked; data sets with `input_ids` pass through unchanged"
             )
+
+    def _refuse_packing_that_cuts(self) -> None:
+        """Raise for packing that would tear examples apart or let them see each other."""
+        if self.eval_packing and not self.packing:
+            raise ValueError(
+                "eval_packing=True needs packing=True: otherwise the attention mask would let the "
+                "examples packed for the evaluation see each other"
+            )
+        if not self.packing:
+            return
+        if self.packing_strategy == "wrapped":
+            raise ValueError(
+                "packing_strategy='wrapped' is not supported: it cuts examples where a row is full "
+                "and lets them see each other, and the gate needs the NLL of a whole answer; use "
+                "'bfd'"
+            )
+        if self.max_length is None:
+            raise ValueError("packing=True needs max_length, the tokens of a row, got None")
 
 
 def _steps_or_share(name: str, value: float | str | None, also: str = "") -> int | float:

@@ -10,7 +10,8 @@ import numpy as np
 from datasets import Dataset
 
 from cogcalib.training.collator import OPTION_IDS
-from cogcalib.training.forward import IGNORED
+from cogcalib.training.packing import examples
+from cogcalib.training.segments import IGNORED, Unit, unit_starts
 
 OPTIONS = "options"
 
@@ -79,13 +80,14 @@ def check_masks(dataset: Dataset, name: str, completion_only_loss: bool | None) 
         )
 
 
-def check_rows(dataset: Dataset, name: str, max_length: int | None) -> None:
+def check_rows(dataset: Dataset, name: str, max_length: int | None, unit: Unit) -> None:
     """Raise ValueError for the first tokenised example that cannot be trained on as it is.
 
     Args:
         dataset: Tokenised, not truncated.
         name: ``train``, ``calibration`` or an evaluation set's name.
         max_length: Tokens to which TRL would cut an example, silently.
+        unit: What is judged as one; the options belong to an example's last unit.
     """
     options = dataset[OPTION_IDS] if OPTION_IDS in dataset.column_names else None
     for index, (ids, labels) in enumerate(
@@ -102,18 +104,19 @@ def check_rows(dataset: Dataset, name: str, max_length: int | None) -> None:
                 f"{where}: it has {len(ids)} tokens, and max_length={max_length} would cut its "
                 "answer; shorten the example or raise max_length"
             )
-        gold = labels[supervised[0]]
+        gold = labels[unit_starts(labels, unit)[-1]]
         if options is not None and options[index] and gold not in options[index]:
             raise ValueError(
-                f"{where}: its first supervised token {gold} is none of its {OPTION_IDS} "
+                f"{where}: its answer's first token {gold} is none of its {OPTION_IDS} "
                 f"{list(options[index])}"
             )
 
 
-def check_column(dataset: Dataset, column: str, reason: str) -> None:
-    """Raise ValueError unless every training example has a value in `column`."""
-    if column not in dataset.column_names:
-        wanted = f"{column!r} (or {OPTIONS!r})" if column == OPTION_IDS else f"{column!r}"
+def check_column(dataset: Dataset, columns: Sequence[str], reason: str) -> None:
+    """Raise ValueError unless every training example has a value in one of the columns."""
+    column = next((name for name in columns if name in dataset.column_names), None)
+    if column is None:
+        wanted = " or ".join(map(repr, columns))
         raise ValueError(f"{reason} needs a column {wanted} in train_dataset")
     for index, value in enumerate(dataset[column]):
         if value is None or value == []:
@@ -124,17 +127,17 @@ def check_disjoint(train: Dataset, calibration: Dataset, special_ids: Sequence[i
     """Raise ValueError if a calibration example, or its prompt with any answer, is trained on.
 
     Args:
-        train: Prepared examples.
+        train: Prepared examples, packed or not.
         calibration: Prepared examples.
         special_ids: Tokens that do not make a prompt by themselves, such as the start token.
     """
     trained, asked = _fingerprints(train, special_ids)
-    examples, prompts = set(trained), set(asked)
+    whole, prompts = set(trained), set(asked)
     keys = zip(*_fingerprints(calibration, special_ids), strict=True)
     shared = [
         index
         for index, (example, prompt) in enumerate(keys)
-        if example in examples or (prompt is not None and prompt in prompts)
+        if example in whole or (prompt is not None and prompt in prompts)
     ]
     if shared:
         raise ValueError(
@@ -146,7 +149,8 @@ def check_disjoint(train: Dataset, calibration: Dataset, special_ids: Sequence[i
 
 def check_alike(train: Dataset, calibration: Dataset) -> None:
     """Raise ValueError if only one of the data sets says which options compete."""
-    if (OPTION_IDS in train.column_names) != (OPTION_IDS in calibration.column_names):
+    with_options = [bool({OPTION_IDS, OPTIONS} & set(d.column_names)) for d in (train, calibration)]
+    if len(set(with_options)) == 2:
         raise ValueError(
             f"train_dataset and calibration_dataset must both have a column {OPTIONS!r} or "
             f"{OPTION_IDS!r}, or neither: it decides what counts as known"
@@ -154,7 +158,11 @@ def check_alike(train: Dataset, calibration: Dataset) -> None:
 
 
 def resolve_options(
-    dataset: Dataset, tokenised: Dataset, tokenise: Callable[[Dataset], Dataset], name: str
+    dataset: Dataset,
+    tokenised: Dataset,
+    tokenise: Callable[[Dataset], Dataset],
+    name: str,
+    unit: Unit,
 ) -> Dataset:
     """Turn the column ``options`` (completion strings such as " A", " B") into ``option_ids``.
 
@@ -166,10 +174,11 @@ def resolve_options(
         tokenised: The same examples, tokenised by `tokenise`.
         tokenise: Turns text into ``input_ids`` and ``labels``.
         name: Of the data set, for the error.
+        unit: What is judged as one; the options belong to an example's last unit.
 
     Raises:
-        ValueError: Naming the example whose option is not one token at the first supervised
-            position, or that has too few options.
+        ValueError: Naming the example whose option is not one token, the first supervised
+            one of its last unit, or that has too few options.
     """
     if "input_ids" in dataset.column_names or OPTION_IDS in dataset.column_names:
         raise ValueError(
@@ -183,11 +192,11 @@ def resolve_options(
         variants = tokenise(Dataset.from_list([_answered(rows[i], option) for i, option in pairs]))
         originals = list(tokenised.select_columns(["input_ids", "labels"]))
         for (index, option), variant in zip(pairs, variants["input_ids"], strict=True):
-            found = _differing_token(originals[index], variant)
+            found = _differing_token(originals[index], variant, unit)
             if found is None:
                 raise ValueError(
                     f"{name} data set, example {index}: option {option!r} must be one token, the "
-                    "first supervised one, when it stands in the answer's place"
+                    f"first supervised one of the {unit}, when it stands in the answer's place"
                 )
             option_ids[index].append(found)
     for index, ids in enumerate(option_ids):
@@ -213,12 +222,14 @@ def _answered(row: Mapping[str, Any], option: str) -> dict[str, Any]:
     return {**row, column: [*answer[:-1], {**answer[-1], "content": option}]}
 
 
-def _differing_token(original: Mapping[str, Sequence[int]], variant: Sequence[int]) -> int | None:
-    """The variant's first supervised token, or None if the two differ anywhere else."""
-    ids, labels = original["input_ids"], original["labels"]
-    first = next((t for t in range(1, len(labels)) if labels[t] != IGNORED), None)
-    if first is None or len(variant) != len(ids):
+def _differing_token(
+    original: Mapping[str, Sequence[int]], variant: Sequence[int], unit: Unit
+) -> int | None:
+    """The first token of the variant's answer, or None if the two differ anywhere else."""
+    ids, starts = original["input_ids"], unit_starts(original["labels"], unit)
+    if not starts or len(variant) != len(ids):
         return None
+    first = starts[-1]
     alike = list(variant[:first]) == list(ids[:first])
     alike = alike and list(variant[first + 1 :]) == list(ids[first + 1 :])
     return variant[first] if alike else None
@@ -228,15 +239,15 @@ def _fingerprints(
     dataset: Dataset, special_ids: Sequence[int]
 ) -> tuple[list[bytes], list[bytes | None]]:
     """Of every example, and of every prompt: the tokens before the first supervised one."""
-    examples: list[bytes] = []
+    whole: list[bytes] = []
     prompts: list[bytes | None] = []
     special = set(special_ids)
-    for ids, labels in zip(dataset["input_ids"], dataset["labels"], strict=True):
+    for ids, labels in examples(dataset):
         start = next((t for t, label in enumerate(labels) if label != IGNORED), len(labels))
         prompt = ids[:start]
-        examples.append(_digest([ids, labels]))
+        whole.append(_digest([ids, labels]))
         prompts.append(_digest(prompt) if set(prompt) - special else None)
-    return examples, prompts
+    return whole, prompts
 
 
 def _digest(tokens: Sequence[Any]) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,48 +10,36 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cogcalib.losses import NO_OPTION
-
-IGNORED = -100
+from cogcalib.training.segments import Unit, Units, find_units
 
 
 @dataclass(frozen=True, slots=True)
 class SupervisedTokens:
-    """What the model says at the N supervised tokens of a batch of B examples.
+    """What the model says at the N supervised tokens of a batch.
 
     Attributes:
         logits: Next-token logits, ``[N, V]``.
         targets: Token ids, ``[N]``.
-        example: Index of the example each token belongs to, ascending, ``[N]``.
-        n_examples: B.
+        units: What each token is part of: an example or a turn.
         aux_loss: Load-balancing loss of a mixture of experts, or None.
     """
 
     logits: Tensor
     targets: Tensor
-    example: Tensor
-    n_examples: int
+    units: Units
     aux_loss: Tensor | None
-
-    @property
-    def first(self) -> Tensor:
-        """Whether a token is the first supervised one of its example, ``[N]`` bool."""
-        before = torch.full_like(self.example[:1], -1)
-        return self.example != torch.cat([before, self.example[:-1]])
 
     @property
     def right(self) -> Tensor:
         """Whether a token is the most likely one, ``[N]`` bool."""
         return self.logits.argmax(1) == self.targets
 
-    def options_at_first(self, option_ids: Tensor) -> Tensor:
-        """The options ``[B, K]`` at the token where they compete, -1 elsewhere: ``[N, K]``."""
-        options = option_ids.to(self.example.device)[self.example]
-        return options.masked_fill(~self.first[:, None], NO_OPTION)
+
+Forward = Callable[[nn.Module, Mapping[str, Any]], SupervisedTokens]
 
 
 def supervised_tokens(
-    model: nn.Module, head: nn.Module, inputs: Mapping[str, Any]
+    model: nn.Module, head: nn.Module, inputs: Mapping[str, Any], unit: Unit = "example"
 ) -> SupervisedTokens:
     """Run the model and keep the logits that predict a supervised token.
 
@@ -62,11 +50,15 @@ def supervised_tokens(
     Args:
         model: The model, wrapped for distributed training or not.
         head: Its output embeddings.
-        inputs: A batch with ``labels``; position *t* predicts the label of position *t + 1*.
+        inputs: A batch with ``labels``; position *t* predicts the label of position *t + 1*. An
+            example per row and an ``attention_mask``, or ``position_ids`` that start anew with
+            each of the examples in one row, and no mask.
+        unit: What is judged as one.
     """
     labels = inputs["labels"]
-    supervised = torch.zeros_like(labels, dtype=torch.bool)
-    supervised[:, :-1] = labels[:, 1:] != IGNORED
+    merged = "attention_mask" not in inputs
+    predicted, units = find_units(labels, inputs.get("position_ids") if merged else None, unit)
+    supervised = predicted.roll(-1, dims=1)  # the first label of a row is never predicted
     arguments = {name: value for name, value in inputs.items() if name != "labels"}
     with _only_at(head, supervised):
         outputs = model(**arguments, use_cache=False)
@@ -77,9 +69,8 @@ def supervised_tokens(
         logits = logits.squeeze(0)
     return SupervisedTokens(
         logits=logits,
-        targets=labels[:, 1:][supervised[:, :-1]].to(logits.device),
-        example=supervised.nonzero()[:, 0].to(logits.device),
-        n_examples=len(labels),
+        targets=labels[predicted].to(logits.device),
+        units=units.to(logits.device),
         aux_loss=getattr(outputs, "aux_loss", None),
     )
 
@@ -97,3 +88,17 @@ def _only_at(head: nn.Module, positions: Tensor) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def undisturbed(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Eval mode without gradients; flags and random numbers are as before afterwards."""
+    in_training = [module for module in model.modules() if module.training]
+    devices = [device] if device.type == "cuda" else []
+    with torch.no_grad(), torch.random.fork_rng(devices):
+        model.eval()
+        try:
+            yield
+        finally:
+            for module in in_training:
+                module.training = True

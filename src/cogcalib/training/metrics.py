@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from cogcalib.losses import LossParts
@@ -18,7 +19,7 @@ from cogcalib.training.forward import SupervisedTokens
 def batch_sums(
     tokens: SupervisedTokens, parts: LossParts, num_items_in_batch: Tensor | int | None
 ) -> dict[str, Tensor]:
-    """Sums over the supervised tokens and the examples of one micro-batch on one rank.
+    """Sums over the supervised tokens and the units of one micro-batch on one rank.
 
     Args:
         tokens: The supervised tokens.
@@ -35,19 +36,34 @@ def batch_sums(
         "mean_token_accuracy": tokens.right.sum(),
         "ce": parts.ce * items,
         "penalty": parts.penalty * items,
-        "n_examples": count.new_tensor(len(parts.weights)),
+        "n_units": count.new_tensor(len(parts.weights)),
         "gate_rate": parts.weights.sum(),
     }
 
 
-def per_token_and_example(sums: Mapping[str, float]) -> dict[str, float]:
+def per_token_and_unit(sums: Mapping[str, float]) -> dict[str, float]:
     """Means of `batch_sums`: entropy, mean_token_accuracy, ce and penalty per supervised token,
-    gate_rate per example. Without a supervised token they are 0, as in TRL."""
+    gate_rate per unit. Without a supervised token they are 0, as in TRL."""
     means = {
         name: sums[name] / max(sums["n_tokens"], 1)
         for name in ("entropy", "mean_token_accuracy", "ce", "penalty")
     }
-    return {**means, "gate_rate": sums["gate_rate"] / max(sums["n_examples"], 1)}
+    return {**means, "gate_rate": sums["gate_rate"] / max(sums["n_units"], 1)}
+
+
+def sum_over_ranks(accelerator: Accelerator, *values: Tensor) -> Tensor:
+    """Each scalar summed over all ranks, in double precision where the device has it."""
+    dtype = torch.float32 if accelerator.device.type == "mps" else torch.float64
+    local = torch.stack([value.detach().to(accelerator.device, dtype) for value in values])
+    return accelerator.reduce(local, reduction="sum")
+
+
+def input_tokens(inputs: Mapping[str, Tensor]) -> Tensor:
+    """How many tokens a batch holds, as TRL counts them: filling is counted in one row only."""
+    if "attention_mask" in inputs:
+        return inputs["attention_mask"].sum()
+    positions = inputs["position_ids"]
+    return torch.tensor(positions.shape[1], device=positions.device)
 
 
 def of_threshold(threshold: Threshold) -> dict[str, float]:

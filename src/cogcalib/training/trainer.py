@@ -6,12 +6,12 @@ Reading order: `CogCalibTrainer.compute_loss` is the method; `forward` gives it 
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -19,29 +19,29 @@ from peft import PeftConfig
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
-from trl import SFTConfig, SFTTrainer
 
-from cogcalib.losses import (
-    LossParts,
-    cogcalib_loss,
-    cross_entropy,
-    gate_weights,
-    token_penalty,
-)
+from cogcalib.losses import LossParts, cogcalib_loss, cross_entropy, gate_weights, token_penalty
 from cogcalib.records import Threshold
-from cogcalib.training import checks, data
+from cogcalib.training import checks
 from cogcalib.training.callbacks import KnowledgeCallback
-from cogcalib.training.checkpoints import begin_checkpoint, last_complete_checkpoint
-from cogcalib.training.collator import EXTRA_COLUMNS, KNOWN, OPTION_IDS, CogCalibCollator
+from cogcalib.training.checkpoints import begin_checkpoint, checkpoint_to_resume
+from cogcalib.training.collator import KNOWN, OPTION_IDS
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.forward import SupervisedTokens, supervised_tokens
+from cogcalib.training.isolation import TOLERANCE, TOLERANCE_HALF, check_isolation
 from cogcalib.training.knowledge import calibration_threshold
-from cogcalib.training.metrics import batch_sums, of_threshold, per_token_and_example
+from cogcalib.training.metrics import (
+    batch_sums,
+    input_tokens,
+    of_threshold,
+    per_token_and_unit,
+    sum_over_ranks,
+)
+from cogcalib.training.preparation import PreparedTrainer
 from cogcalib.training.state import KnowledgeState
-from cogcalib.training.text import check_text
 
 
-class CogCalibTrainer(SFTTrainer):
+class CogCalibTrainer(PreparedTrainer):
     """Fine-tunes a causal language model without making it overconfident of what it knew before.
 
     Every example's answer has an NLL in the forward pass that training does anyway. Where it is at
@@ -84,9 +84,7 @@ class CogCalibTrainer(SFTTrainer):
         "id": "2505.20903",
     }
 
-    args: CogCalibConfig
     model: PreTrainedModel
-    _signature_columns: Any
 
     def __init__(
         self,
@@ -119,13 +117,14 @@ class CogCalibTrainer(SFTTrainer):
             **sft_arguments,
         )
         checks.refuse_split_sequences(self.accelerator.parallelism_config)
-        self.data_collator = CogCalibCollator(self.data_collator)
+        self._wrap_collator()
+        self._isolation_checked = not self.padding_free
         self.penalty = args.build_penalty()
         self.gate_generator = torch.Generator()
         self.knowledge = KnowledgeState()
         self.resumed_from: str | None = None
-        self.calibration_dataset: Dataset | None = None
-        self._prepare_method(calibration_dataset)
+        if calibration_dataset is not None:
+            self._prepare_calibration(calibration_dataset)
         self.add_callback(KnowledgeCallback(self))
 
     # ---- The method ----
@@ -139,18 +138,20 @@ class CogCalibTrainer(SFTTrainer):
     ) -> Any:
         """The loss of one micro-batch: cross-entropy, and the penalty where the gate is open."""
         option_ids, known = inputs.pop(OPTION_IDS, None), inputs.pop(KNOWN, None)
+        self._check_isolation(model)
         if self.args.gate == "none" or not self.model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
         tokens = self._forward(model, inputs)
-        competing = None if option_ids is None else tokens.options_at_first(option_ids)
+        units = tokens.units
+        competing = None if option_ids is None else units.options_at_first(option_ids)
         parts = cogcalib_loss(
             cross_entropy(tokens.logits, tokens.targets),
             token_penalty(self.penalty, tokens.logits, tokens.targets, competing),
-            tokens.example,
-            tokens.n_examples,
+            units.index,
+            len(units),
             alpha=self.args.alpha,
-            gate=partial(self._gate, known=known),
+            gate=partial(self._gate, known=None if known is None else units.of_examples(known)),
             num_items_in_batch=num_items_in_batch,
             nll_reduction=self.args.nll_reduction_name,
         )
@@ -160,7 +161,23 @@ class CogCalibTrainer(SFTTrainer):
     def _forward(self, model: nn.Module, inputs: Mapping[str, Any]) -> SupervisedTokens:
         if self.aux_loss_enabled:
             inputs = {**inputs, "output_router_logits": True}
-        return supervised_tokens(model, self.model.get_output_embeddings(), inputs)
+        head = self.model.get_output_embeddings()
+        return supervised_tokens(model, head, inputs, self.args.unit_name)
+
+    def _check_isolation(self, model: nn.Module) -> None:
+        """Raise ValueError, before the first batch, if examples in one row see each other."""
+        if self._isolation_checked:
+            return
+        exact = self.model.dtype.itemsize > 2 and not (self.args.bf16 or self.args.fp16)
+        check_isolation(
+            model,
+            self._forward,
+            lambda rows: self._prepare_inputs(self.data_collator(rows)),
+            chain.from_iterable(cast(Dataset, self.train_dataset)["input_ids"]),
+            device=self.accelerator.device,
+            tolerance=TOLERANCE if exact else TOLERANCE_HALF,
+        )
+        self._isolation_checked = True
 
     def _gate(self, nll: Tensor, known: Tensor | None) -> Tensor:
         if self.in_style_phase:
@@ -168,10 +185,12 @@ class CogCalibTrainer(SFTTrainer):
         threshold = math.nan  # the gates that do without are the only ones without a threshold
         if self.knowledge.threshold is not None:
             threshold = self.knowledge.threshold.value
-            share = self._over_ranks((nll <= threshold).sum(), nll.new_tensor(len(nll)))
-            share_known = float(share[0] / share[1])
-            self.knowledge.update_rate(share_known)
-            self._metrics["train"]["share_known"].append(share_known)
+            known_here, here = (nll <= threshold).sum(), nll.new_tensor(len(nll))
+            share = sum_over_ranks(self.accelerator, known_here, here)
+            if share[1]:
+                share_known = float(share[0] / share[1])
+                self.knowledge.update_rate(share_known)
+                self._metrics["train"]["share_known"].append(share_known)
         return gate_weights(
             nll,
             threshold,
@@ -216,10 +235,11 @@ class CogCalibTrainer(SFTTrainer):
             self.model_wrapped,
             self.calibration_dataset,
             forward=self._forward,
-            collate=self.data_collator,
+            collate=self.padded_collator,
             prepare=self._prepare_inputs,
             accelerator=self.accelerator,
             batch_size=self.args.per_device_eval_batch_size,
+            unit=self.args.unit_name,
             nll_reduction=self.args.nll_reduction_name,
             step=self.state.global_step,
         )
@@ -235,12 +255,13 @@ class CogCalibTrainer(SFTTrainer):
     ) -> None:
         """Put TRL's metrics and the method's where `log` averages them over its window."""
         sums = batch_sums(tokens, parts, num_items)
-        sums["num_tokens"] = inputs["attention_mask"].sum()
-        totals = dict(zip(sums, self._over_ranks(*sums.values()).tolist(), strict=True))
+        sums["num_tokens"] = input_tokens(inputs)
+        over_ranks = sum_over_ranks(self.accelerator, *sums.values()).tolist()
+        totals = dict(zip(sums, over_ranks, strict=True))
         self._total_train_tokens += int(totals.pop("num_tokens")) // self._tp_size
         metrics = self._metrics["train"]
         metrics["num_tokens"] = [self._total_train_tokens]
-        for name, value in per_token_and_example(totals).items():
+        for name, value in per_token_and_unit(totals).items():
             metrics[name].append(value)
         threshold = self.knowledge.threshold
         if threshold is not None:
@@ -249,13 +270,6 @@ class CogCalibTrainer(SFTTrainer):
         if self.aux_loss_enabled and tokens.aux_loss is not None:
             aux_loss = self.accelerator.gather(tokens.aux_loss.detach())
             metrics["aux_loss"].append(aux_loss.mean().item())
-
-    def _over_ranks(self, *values: Tensor) -> Tensor:
-        """Each scalar summed over all ranks, in double precision where the device has it."""
-        device = self.accelerator.device
-        dtype = torch.float32 if device.type == "mps" else torch.float64
-        local = torch.stack([value.detach().to(device, dtype) for value in values])
-        return self.accelerator.reduce(local, reduction="sum")
 
     # ---- Checkpoints ----
 
@@ -270,15 +284,10 @@ class CogCalibTrainer(SFTTrainer):
         Raises:
             ValueError: If `resume_from_checkpoint` is True and no complete checkpoint is there.
         """
-        if resume_from_checkpoint is True:
-            output = str(self.args.output_dir)
-            resume_from_checkpoint = last_complete_checkpoint(output, self.args.gate)
-            if resume_from_checkpoint is None:
-                raise ValueError(f"resume_from_checkpoint=True, but {output} has no complete one")
-        self.resumed_from = (
-            str(resume_from_checkpoint) if isinstance(resume_from_checkpoint, str | Path) else None
+        self.resumed_from = checkpoint_to_resume(
+            resume_from_checkpoint, str(self.args.output_dir), self.args.gate
         )
-        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        return super().train(self.resumed_from, trial, ignore_keys_for_eval)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self.args.should_save:  # first, so that no checkpoint is complete without it
@@ -286,62 +295,3 @@ class CogCalibTrainer(SFTTrainer):
             folder = begin_checkpoint(Path(self._get_output_dir(trial=trial)) / name)
             self.knowledge.save(folder)
         super()._save_checkpoint(model, trial)
-
-    # ---- Data ----
-
-    def _prepare_dataset(
-        self,
-        dataset: Dataset,
-        processing_class: Any,
-        args: SFTConfig,
-        packing: bool,
-        formatting_func: Callable[[dict[str, Any]], str] | None,
-        dataset_name: str,
-    ) -> Dataset:
-        """TRL's preparation, with options resolved and nothing cut or dropped in silence."""
-        if formatting_func is None:
-            check_text(dataset, dataset_name, args.dataset_text_field)
-        data.check_masks(dataset, dataset_name, args.completion_only_loss)
-        uncut = copy.copy(args)
-        uncut.max_length, uncut.shuffle_dataset = None, False
-        prepare = super()._prepare_dataset
-
-        def tokenise(examples: Dataset) -> Dataset:
-            return prepare(
-                examples, processing_class, uncut, packing, formatting_func, dataset_name
-            )
-
-        tokenised = tokenise(dataset)
-        if data.OPTIONS in dataset.column_names:
-            tokenised = data.resolve_options(dataset, tokenised, tokenise, dataset_name)
-        data.check_rows(tokenised, dataset_name, args.max_length)
-        return prepare(tokenised, processing_class, args, packing, None, dataset_name)
-
-    def _prepare_method(self, calibration_dataset: Dataset | None) -> None:
-        """Prepare the calibration split and check what gate and support need."""
-        gated = self.args.gate != "none"
-        if gated and self.args.support == "options":
-            data.check_column(self.train_dataset, OPTION_IDS, "support='options'")
-        if self.args.gate == "oracle":
-            data.check_column(self.train_dataset, KNOWN, "gate='oracle'")
-        if calibration_dataset is None:
-            return
-        self.calibration_dataset = self._prepare_dataset(
-            calibration_dataset,
-            self.processing_class,
-            self.args,
-            False,
-            self._formatting_func,
-            "calibration",
-        )
-        if gated:
-            data.check_alike(self.train_dataset, self.calibration_dataset)
-        # Without a gate as well: a temperature fitted on leaked examples would be worth nothing.
-        data.check_disjoint(
-            self.train_dataset, self.calibration_dataset, self._tokenizer.all_special_ids
-        )
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        columns = self._signature_columns or []
-        self._signature_columns = [*columns, *(c for c in EXTRA_COLUMNS if c not in columns)]

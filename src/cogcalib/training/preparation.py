@@ -1,0 +1,103 @@
+"""Data preparation: TRL's, with options resolved and nothing cut, dropped or lost in silence."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from cogcalib.training import data
+from cogcalib.training.collator import EXTRA_COLUMNS, CogCalibCollator
+from cogcalib.training.config import CogCalibConfig
+from cogcalib.training.packing import LENGTHS, pack
+from cogcalib.training.text import check_text
+
+
+class PreparedTrainer(SFTTrainer):
+    """A `trl.SFTTrainer` whose examples are whole, checked, and keep their optional columns.
+
+    Attributes:
+        calibration_dataset: Prepared examples to measure the model's knowledge on, never packed.
+        padded_collator: What makes their batches, the same however the training's are made.
+    """
+
+    args: CogCalibConfig
+    calibration_dataset: Dataset | None = None
+    padded_collator: CogCalibCollator
+    _signature_columns: Any
+
+    def _prepare_dataset(
+        self,
+        dataset: Dataset,
+        processing_class: Any,
+        args: SFTConfig,
+        packing: bool,
+        formatting_func: Callable[[dict[str, Any]], str] | None,
+        dataset_name: str,
+    ) -> Dataset:
+        if LENGTHS in dataset.column_names:
+            return self._packed_already(dataset, dataset_name)
+        if formatting_func is None:
+            check_text(dataset, dataset_name, args.dataset_text_field)
+        data.check_masks(dataset, dataset_name, args.completion_only_loss)
+        uncut = copy.copy(args)
+        uncut.max_length, uncut.shuffle_dataset = None, False
+        prepare = super()._prepare_dataset
+
+        def tokenise(examples: Dataset) -> Dataset:
+            return prepare(examples, processing_class, uncut, False, formatting_func, dataset_name)
+
+        unit = cast(CogCalibConfig, args).unit_name
+        tokenised = tokenise(dataset)
+        if data.OPTIONS in dataset.column_names:
+            tokenised = data.resolve_options(dataset, tokenised, tokenise, dataset_name, unit)
+        data.check_rows(tokenised, dataset_name, args.max_length, unit)
+        # Cut and shuffled by TRL, in this order, before and, as there, once more after the packing.
+        prepared = prepare(tokenised, processing_class, args, False, None, dataset_name)
+        if not packing:
+            return prepared
+        description = {"num_proc": args.dataset_num_proc, "desc": f"Packing {dataset_name} dataset"}
+        length = cast(int, args.max_length)  # the configuration refuses packing without
+        packed = pack(prepared, length, args.packing_strategy, description)
+        return packed.shuffle(seed=args.seed) if args.shuffle_dataset else packed
+
+    def _packed_already(self, dataset: Dataset, name: str) -> Dataset:
+        """Packed rows as they are, for the evaluation only, which prepares some data sets twice."""
+        if name in ("train", "calibration") or not self.padding_free:
+            raise ValueError(
+                f"{name} data set is packed already, it has a column {LENGTHS!r}: nobody could "
+                "check its examples; give single examples and set packing=True"
+            )
+        return dataset
+
+    def _prepare_calibration(self, calibration_dataset: Dataset) -> None:
+        """Prepare the calibration split, and make sure that it is not trained on."""
+        self.calibration_dataset = self._prepare_dataset(
+            calibration_dataset,
+            self.processing_class,
+            self.args,
+            False,
+            self._formatting_func,
+            "calibration",
+        )
+        # Without a gate as well: a temperature fitted on leaked examples would be worth nothing.
+        data.check_disjoint(
+            self.train_dataset, self.calibration_dataset, self._tokenizer.all_special_ids
+        )
+
+    def _wrap_collator(self) -> None:
+        """Let batches carry the optional columns."""
+        inner: Any = self.data_collator
+        self.data_collator = CogCalibCollator(inner, merges=self.padding_free)
+        # Without padding the collator is always TRL's: it takes no other.
+        padded = replace(inner, padding_free=False) if self.padding_free else inner
+        self.padded_collator = CogCalibCollator(padded)
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        columns = self._signature_columns or []
+        self._signature_columns = [*columns, *(c for c in EXTRA_COLUMNS if c not in columns)]

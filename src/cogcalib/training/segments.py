@@ -1,0 +1,116 @@
+"""Units: the supervised tokens that are judged as one answer, a whole example's or one turn's.
+
+A batch holds its examples either one per row or, padding-free and packed, one behind the other in
+a single row, where ``position_ids`` start anew with each. Which token belongs to which unit is
+decided here, and only here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from cogcalib.losses import NO_OPTION
+
+IGNORED = -100
+"""Label of a token that is not to be learnt."""
+
+Unit = Literal["example", "turn"]
+UNITS: tuple[Unit, ...] = get_args(Unit)
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """The U units of the N supervised tokens of a batch.
+
+    Attributes:
+        index: Unit each token belongs to, ascending from 0, ``[N]``.
+        example: Example each unit is part of, ascending, ``[U]``.
+    """
+
+    index: Tensor
+    example: Tensor
+
+    def __len__(self) -> int:
+        return len(self.example)
+
+    @property
+    def first(self) -> Tensor:
+        """Whether a token is the first one of its unit, ``[N]`` bool."""
+        return _changes(self.index)
+
+    def of_examples(self, values: Tensor) -> Tensor:
+        """What is said of the examples, ``[E, ...]``, said of their units, ``[U, ...]``."""
+        return values.to(self.example.device)[self.example]
+
+    def options(self, option_ids: Tensor) -> Tensor:
+        """The examples' options ``[E, K]`` as their last units', -1 elsewhere: ``[U, K]``.
+
+        The answer that competes with others is the last one of its example.
+        """
+        last = _changes(self.example.flip(0)).flip(0)
+        return self.of_examples(option_ids).masked_fill(~last[:, None], NO_OPTION)
+
+    def options_at_first(self, option_ids: Tensor) -> Tensor:
+        """The options at the token where they compete, -1 elsewhere: ``[N, K]``."""
+        return self.options(option_ids)[self.index].masked_fill(~self.first[:, None], NO_OPTION)
+
+    def to(self, device: torch.device) -> Units:
+        """The same on `device`."""
+        return Units(self.index.to(device), self.example.to(device))
+
+
+def find_units(
+    labels: Tensor, position_ids: Tensor | None = None, unit: Unit = "example"
+) -> tuple[Tensor, Units]:
+    """Which labels are predicted, and the unit each of them belongs to.
+
+    Args:
+        labels: ``[R, T]``; position *t - 1* predicts the label of position *t*, so that the first
+            label of an example is not predicted, whatever it is.
+        position_ids: ``[R, T]``, 0 wherever an example starts, every one of which has a supervised
+            token; None: each row is an example.
+        unit: ``example``: all its predicted labels; ``turn``: each run of them without a gap.
+
+    Returns:
+        The predicted labels, ``[R, T]`` bool, and their units, in the order of the batch.
+    """
+    starts = torch.zeros_like(labels, dtype=torch.bool)
+    starts[:, 0] = True
+    if position_ids is not None:
+        starts |= position_ids == 0
+    predicted = (labels != IGNORED) & ~starts
+    example = (starts.flatten().cumsum(0) - 1)[predicted.flatten()]
+    if position_ids is not None:  # what fills the row up to a multiple is no example
+        example = _ranks(example)
+    if unit == "turn":
+        # The first label of an example is never predicted, so that no run crosses a boundary.
+        opens = predicted & ~predicted.roll(1, dims=1)
+        index = opens.flatten().cumsum(0)[predicted.flatten()] - 1
+    else:
+        index = _ranks(example)
+    return predicted, Units(index, example[_changes(index)])
+
+
+def unit_starts(labels: Sequence[int], unit: Unit) -> list[int]:
+    """Where the units of one example start: `find_units` for data sets, without tensors."""
+    runs = [
+        t
+        for t in range(1, len(labels))
+        if labels[t] != IGNORED and (t == 1 or labels[t - 1] == IGNORED)
+    ]
+    return runs if unit == "turn" else runs[:1]
+
+
+def _changes(values: Tensor) -> Tensor:
+    """Whether a value differs from the one before it; the first does."""
+    return torch.cat([torch.ones_like(values[:1], dtype=torch.bool), values[1:] != values[:-1]])
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """Ascending values counted from 0 without gaps."""
+    return _changes(values).cumsum(0) - 1
