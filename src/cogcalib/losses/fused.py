@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from cogcalib.losses.computation import Batch, Computation, GateSlice, Method, rows_of, spans
 from cogcalib.losses.head import LinearHead, Projection
@@ -184,10 +183,16 @@ class _FusedLoss(torch.autograd.Function):
         return outputs
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor | None, *_: Tensor | None) -> tuple[Any, ...]:
         if grad_loss is None:
             return (None,) * 8
+        # `once_differentiable` stops only who goes on through `grad_loss`. Through the head the
+        # second derivative would silently be zero.
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "the fused loss has no second derivative: backward with create_graph=True needs "
+                "cogcalib_loss over the logits"
+            )
         if ctx.gradients is None:
             raise RuntimeError(
                 "the fused loss hands out its gradients once; call the loss again to go backward "
