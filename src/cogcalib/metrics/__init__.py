@@ -8,31 +8,59 @@ from __future__ import annotations
 from cogcalib.metrics.bootstrap import (
     PairedDifference,
     bootstrap_interval,
+    bootstrap_intervals,
     consistency_interval,
     paired_bootstrap,
+    paired_bootstraps,
 )
 from cogcalib.metrics.calibration import (
     ReliabilityCurve,
+    ece_label,
     expected_calibration_error,
     maximum_calibration_error,
     reliability_curve,
 )
-from cogcalib.metrics.scores import auroc, brier_score
-from cogcalib.metrics.selective import accuracy_at_coverage, aurc
+from cogcalib.metrics.evaluation import (
+    SMALL_N,
+    Estimate,
+    Evaluation,
+    compare,
+    evaluate,
+    standard_metrics,
+)
+from cogcalib.metrics.scores import auroc, brier_score, negative_log_likelihood
+from cogcalib.metrics.selective import (
+    accuracy_at_coverage,
+    aurc,
+    coverage_at_accuracy,
+    selective_accuracy,
+)
 from cogcalib.metrics.smooth import smooth_calibration_error
 
 __all__ = [
+    "SMALL_N",
+    "Estimate",
+    "Evaluation",
     "PairedDifference",
     "ReliabilityCurve",
     "accuracy_at_coverage",
     "aurc",
     "auroc",
     "bootstrap_interval",
+    "bootstrap_intervals",
     "brier_score",
+    "compare",
     "consistency_interval",
+    "coverage_at_accuracy",
+    "ece_label",
+    "evaluate",
     "expected_calibration_error",
     "maximum_calibration_error",
+    "negative_log_likelihood",
     "paired_bootstrap",
+    "paired_bootstraps",
     "reliability_curve",
+    "selective_accuracy",
     "smooth_calibration_error",
+    "standard_metrics",
 ]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatVector = NDArray[np.float64]
 BoolVector = NDArray[np.bool_]
+
+CHUNK = 1 << 15
+"""Predictions taken at a time: what is computed from them stays in the processor's cache."""
 
 
 def check_predictions(confidence: ArrayLike, correct: ArrayLike) -> tuple[FloatVector, BoolVector]:
@@ -22,30 +27,40 @@ def check_predictions(confidence: ArrayLike, correct: ArrayLike) -> tuple[FloatV
     return confidences, corrects
 
 
+def prediction_chunks(
+    confidence: ArrayLike, correct: ArrayLike
+) -> Iterator[tuple[FloatVector, BoolVector]]:
+    """What `check_predictions` returns, `CHUNK` rows at a time: neither array is copied whole.
+
+    Raises:
+        ValueError: As `check_predictions`, when the chunk with the malformed row is reached.
+    """
+    confidences, corrects = _vector("confidence", confidence), _vector("correct", correct)
+    check_same_length(confidence=confidences, correct=corrects)
+    for start in range(0, len(confidences), CHUNK):
+        rows = slice(start, start + CHUNK)
+        yield _fractions(confidences[rows], start), _truths(corrects[rows], start)
+
+
 def check_confidence(confidence: ArrayLike) -> FloatVector:
     """`confidence` as float64 [n]; raises ValueError unless every value is a number in [0, 1]."""
-    values = _vector("confidence", confidence).astype(np.float64, copy=False)
-    # The comparisons are false for nan, which min and max propagate: two passes check everything.
-    if not (values.min() >= 0.0 and values.max() <= 1.0):
-        index = int(np.argmin((values >= 0.0) & (values <= 1.0)))
-        raise ValueError(
-            f"confidence must lie in [0, 1] (a fraction), got {values[index]} at index {index}"
-        )
-    return values
+    return _fractions(_vector("confidence", confidence))
 
 
 def check_correct(correct: ArrayLike) -> BoolVector:
     """`correct` as bool [n]; raises ValueError unless it is boolean or holds only 0 and 1."""
-    values = _vector("correct", correct)
-    if values.dtype.kind == "b":
-        return values.astype(np.bool_, copy=False)
-    allowed = (values == 0) | (values == 1)
-    if not allowed.all():
-        index = int(np.argmin(allowed))
+    return _truths(_vector("correct", correct))
+
+
+def check_logprob(name: str, values: ArrayLike) -> FloatVector:
+    """`values` as float64 [n]; raises ValueError unless every value is a number of at most 0."""
+    logprobs = _vector(name, values).astype(np.float64, copy=False)
+    if not logprobs.max() <= 0.0:
+        index = int(np.argmin(logprobs <= 0.0))
         raise ValueError(
-            f"correct must be boolean or 0 and 1, got {values[index]} at index {index}"
+            f"{name} must be at most 0 (a log-probability), got {logprobs[index]} at index {index}"
         )
-    return values.astype(np.bool_)
+    return logprobs
 
 
 def check_same_length(**arrays: NDArray[np.generic]) -> int:
@@ -77,6 +92,30 @@ def check_open_fraction(name: str, value: float, *, one_allowed: bool = False) -
         allowed = "(0, 1]" if one_allowed else "(0, 1)"
         raise ValueError(f"{name} must lie in {allowed}, got {value!r}")
     return float(value)
+
+
+def _fractions(values: NDArray[np.generic], start: int = 0) -> FloatVector:
+    fractions = values.astype(np.float64, copy=False)
+    # The comparisons are false for nan, which min and max propagate: two passes check everything.
+    if not (fractions.min() >= 0.0 and fractions.max() <= 1.0):
+        index = int(np.argmin((fractions >= 0.0) & (fractions <= 1.0)))
+        raise ValueError(
+            f"confidence must lie in [0, 1] (a fraction), "
+            f"got {fractions[index]} at index {start + index}"
+        )
+    return fractions
+
+
+def _truths(values: NDArray[np.generic], start: int = 0) -> BoolVector:
+    if values.dtype.kind == "b":
+        return values.astype(np.bool_, copy=False)
+    allowed = (values == 0) | (values == 1)
+    if not allowed.all():
+        index = int(np.argmin(allowed))
+        raise ValueError(
+            f"correct must be boolean or 0 and 1, got {values[index]} at index {start + index}"
+        )
+    return values.astype(np.bool_)
 
 
 def _vector(name: str, values: ArrayLike) -> NDArray[np.generic]:

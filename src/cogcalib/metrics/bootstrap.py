@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,12 +66,44 @@ def bootstrap_interval(
         ValueError: If an array is empty or a scalar, lengths differ, or `level` or `resamples`
             is out of range.
     """
+    one = {"metric": metric}
+    return bootstrap_intervals(one, *arrays, level=level, resamples=resamples, seed=seed)["metric"]
+
+
+def bootstrap_intervals(
+    metrics: Mapping[str, Metric],
+    *arrays: ArrayLike,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """`bootstrap_interval` of several metrics of the same arrays, each resample drawn once.
+
+    Args:
+        metrics: Name -> metric; each takes all the arrays.
+        *arrays: As in `bootstrap_interval`, and so are the other arguments.
+
+    Returns:
+        Name -> lower and upper end, equal to what `bootstrap_interval` gives for that metric alone.
+
+    Raises:
+        ValueError: As `bootstrap_interval`.
+    """
     level, resamples = check_open_fraction("level", level), check_whole("resamples", resamples)
     rows = _rows("arrays", arrays)
-    if np.isnan(metric(*rows)):
-        return float("nan"), float("nan")
-    draws = _draws(len(rows[0]), resamples, seed)
-    return _interval(np.array([metric(*(a[draw] for a in rows)) for draw in draws]), level)
+    values = {
+        name: np.full(resamples, np.nan)
+        for name, metric in metrics.items()
+        if not np.isnan(metric(*rows))
+    }
+    for number, draw in enumerate(_draws(len(rows[0]), resamples, seed)):
+        drawn = [array[draw] for array in rows]
+        for name, row in values.items():
+            row[number] = metrics[name](*drawn)
+    undefined = (float("nan"), float("nan"))
+    return {
+        name: _interval(values[name], level) if name in values else undefined for name in metrics
+    }
 
 
 def paired_bootstrap(
@@ -104,20 +136,52 @@ def paired_bootstrap(
     Raises:
         ValueError: As `bootstrap_interval`; also if the methods' lengths differ.
     """
+    one = {"metric": metric}
+    return paired_bootstraps(one, arrays_a, arrays_b, level=level, resamples=resamples, seed=seed)[
+        "metric"
+    ]
+
+
+def paired_bootstraps(
+    metrics: Mapping[str, Metric],
+    arrays_a: Sequence[ArrayLike],
+    arrays_b: Sequence[ArrayLike],
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, PairedDifference]:
+    """`paired_bootstrap` of several metrics of the same two methods, each resample drawn once.
+
+    Args:
+        metrics: Name -> metric; each takes all the arrays of one method.
+        arrays_a: As in `paired_bootstrap`, and so are the other arguments.
+        arrays_b: Arrays of method b.
+
+    Returns:
+        Name -> what `paired_bootstrap` gives for that metric alone.
+
+    Raises:
+        ValueError: As `paired_bootstrap`.
+    """
     level, resamples = check_open_fraction("level", level), check_whole("resamples", resamples)
     rows_a, rows_b = _rows("arrays_a", arrays_a), _rows("arrays_b", arrays_b)
     n = check_same_length(arrays_a=rows_a[0], arrays_b=rows_b[0])
-    difference = float(metric(*rows_a) - metric(*rows_b))
-    if np.isnan(difference):
-        return PairedDifference(difference, difference, difference, difference)
-    differences = np.array(
-        [
-            metric(*(a[draw] for a in rows_a)) - metric(*(b[draw] for b in rows_b))
-            for draw in _draws(n, resamples, seed)
-        ]
-    )
-    low, high = _interval(differences, level)
-    return PairedDifference(difference, low, high, _p_value(differences))
+    observed = {name: float(metric(*rows_a) - metric(*rows_b)) for name, metric in metrics.items()}
+    values = {
+        name: np.full(resamples, np.nan) for name, each in observed.items() if not np.isnan(each)
+    }
+    for number, draw in enumerate(_draws(n, resamples, seed)):
+        drawn_a, drawn_b = [a[draw] for a in rows_a], [b[draw] for b in rows_b]
+        for name, row in values.items():
+            row[number] = metrics[name](*drawn_a) - metrics[name](*drawn_b)
+    nan = float("nan")
+    return {
+        name: PairedDifference(each, *_interval(values[name], level), _p_value(values[name]))
+        if name in values
+        else PairedDifference(nan, nan, nan, nan)
+        for name, each in observed.items()
+    }
 
 
 def consistency_interval(
@@ -172,7 +236,12 @@ def _interval(values: NDArray[np.float64], level: float) -> tuple[float, float]:
     defined = values[~np.isnan(values)]
     if defined.size == 0:
         return float("nan"), float("nan")
-    low, high = np.quantile(defined, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    low, high = np.quantile(
+        defined,
+        [(1.0 - level) / 2.0, (1.0 + level) / 2.0],
+        # Between two infinities (of an NLL) there is nothing to interpolate.
+        method="linear" if np.isfinite(defined).all() else "nearest",
+    )
     return float(low), float(high)
 
 

@@ -6,14 +6,30 @@ Confidences and errors are fractions. Bins are closed on the right, (a, b]; the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cogcalib.metrics._validate import FloatVector, check_predictions, check_whole
+from cogcalib.metrics._validate import (
+    CHUNK,
+    BoolVector,
+    FloatVector,
+    check_confidence,
+    check_whole,
+    prediction_chunks,
+)
 
 BINNINGS = ("width", "mass")
+
+# Neighbouring predictions count into separate sets of bins, added up at the end. Confidences of
+# language models crowd into the last bin; into a single sum, each addition waits for the one
+# before.
+LANES = 8
+LANE = np.arange(CHUNK) % LANES
+
+IndexVector = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,16 +72,15 @@ def reliability_curve(
     Raises:
         ValueError: For malformed arrays, `bins` below 1, or another `binning`.
     """
-    bins = check_whole("bins", bins)
-    if binning not in BINNINGS:
-        raise ValueError(f"binning must be one of {BINNINGS}, got {binning!r}")
-    confidences, corrects = check_predictions(confidence, correct)
-    edges = _equal_mass_edges(confidences, bins) if binning == "mass" else _equal_width_edges(bins)
-
-    index = np.searchsorted(edges[1:-1], confidences, side="left")
-    split = np.bincount(2 * index + corrects, minlength=2 * bins).reshape(bins, 2)
-    count, n_right = split.sum(axis=1), split[:, 1]
-    total = np.bincount(index, weights=confidences, minlength=bins)
+    edges = _edges(confidence, bins, binning)
+    bins = len(edges) - 1
+    count, n_right, total = np.zeros(bins, np.int64), np.zeros(bins, np.int64), np.zeros(bins)
+    for cells, confidences, corrects in _binned(confidence, correct, edges, binning):
+        split = np.bincount(2 * cells + corrects, minlength=2 * LANES * bins)
+        wrong, right = split.reshape(LANES, bins, 2).sum(axis=0).T
+        count += wrong + right
+        n_right += right
+        total += _sum_by_bin(cells, confidences, bins)
     nans = np.full(bins, np.nan)
     return ReliabilityCurve(
         edges=edges,
@@ -80,7 +95,8 @@ def expected_calibration_error(
 ) -> float:
     """Expected calibration error: mean gap between confidence and accuracy, weighted by bin size.
 
-    ECE = sum_b (n_b / n) |acc_b - conf_b| (Naeini et al., AAAI 2015; Guo et al., ICML 2017).
+    ECE = sum_b (n_b / n) |acc_b - conf_b| (Naeini et al., AAAI 2015; Guo et al., ICML 2017),
+    computed as 1/n sum_b |sum over i in b of (correct_i - confidence_i)|, which is the same.
 
     For finite n it is biased upwards: a perfectly calibrated model has an ECE of the order of
     sqrt(bins / n), not 0.
@@ -97,8 +113,12 @@ def expected_calibration_error(
     Raises:
         ValueError: For malformed arrays, `bins` below 1, or another `binning`.
     """
-    curve = reliability_curve(confidence, correct, bins=bins, binning=binning)
-    return float(np.dot(curve.count, curve.gap) / curve.count.sum())
+    edges = _edges(confidence, bins, binning)
+    residual, n = np.zeros(len(edges) - 1), 0
+    for cells, confidences, corrects in _binned(confidence, correct, edges, binning):
+        residual += _sum_by_bin(cells, corrects - confidences, len(residual))
+        n += len(confidences)
+    return float(np.abs(residual).sum() / n)
 
 
 def maximum_calibration_error(
@@ -112,13 +132,73 @@ def maximum_calibration_error(
     return float(reliability_curve(confidence, correct, bins=bins, binning=binning).gap.max())
 
 
-def _equal_width_edges(bins: int) -> FloatVector:
-    # A division, not linspace: k / bins is the float nearest to the edge, so that a literal such
-    # as 0.6 with 15 bins equals its edge. linspace accumulates k * (1 / bins), which may not.
-    return np.arange(bins + 1) / bins
+def ece_label(definition: str, n: int, *, bins: int = 15, binning: str = "width") -> str:
+    """What must stand beside a printed ECE, MCE or reliability curve for the figure to mean much.
+
+    Args:
+        definition: Which confidence it was computed from, such as ``options``.
+        n: Number of predictions.
+        bins: Number of bins.
+        binning: ``"width"`` or ``"mass"``, as in `reliability_curve`.
+
+    Returns:
+        Such as ``15 equal-width bins, confidence: options, n = 1,172``.
+
+    Raises:
+        ValueError: For `bins` or `n` below 1, or another `binning`.
+    """
+    bins, n = check_whole("bins", bins), check_whole("n", n)
+    _check_binning(binning)
+    noun = "bin" if bins == 1 else "bins"
+    return f"{bins} equal-{binning} {noun}, confidence: {definition}, n = {n:,}"
 
 
-def _equal_mass_edges(confidences: FloatVector, bins: int) -> FloatVector:
+def _check_binning(binning: str) -> None:
+    if binning not in BINNINGS:
+        raise ValueError(f"binning must be one of {BINNINGS}, got {binning!r}")
+
+
+def _edges(confidence: ArrayLike, bins: int, binning: str) -> FloatVector:
+    bins = check_whole("bins", bins)
+    _check_binning(binning)
+    if binning == "width":
+        # A division, not linspace: k / bins is the float nearest to the edge, so that a literal
+        # such as 0.6 with 15 bins equals its edge. linspace multiplies k * (1 / bins), which may
+        # not.
+        return np.arange(bins + 1) / bins
+    confidences = check_confidence(confidence)
     ranks = -(-np.arange(1, bins) * len(confidences) // bins) - 1
     inner = np.partition(confidences, np.unique(ranks))[ranks] if bins > 1 else np.empty(0)
     return np.concatenate([[0.0], inner, [1.0]])
+
+
+def _binned(
+    confidence: ArrayLike, correct: ArrayLike, edges: FloatVector, binning: str
+) -> Iterator[tuple[IndexVector, FloatVector, BoolVector]]:
+    """Cells, confidences and correctness, a chunk at a time; cell = lane * bins + bin."""
+    bins = len(edges) - 1
+    for confidences, corrects in prediction_chunks(confidence, correct):
+        if binning == "width":
+            cells = _equal_width_index(confidences, bins)
+        else:
+            cells = np.searchsorted(edges[1:-1], confidences, side="left")
+        cells += LANE[: len(cells)] * bins
+        yield cells, confidences, corrects
+
+
+def _equal_width_index(confidences: FloatVector, bins: int) -> IndexVector:
+    """The k with k / bins < confidence <= (k + 1) / bins, 0 for a confidence of 0, [n].
+
+    No search: a confidence in bin k times `bins`, rounded down, is k or, at the upper edge or so
+    close below it that the product rounds up, k + 1. One comparison with the edge itself tells
+    which, so that the bins are exact whatever the rounding.
+    """
+    floor = np.trunc(confidences * bins)
+    index = floor.astype(np.intp)
+    index -= confidences <= floor / bins
+    return np.maximum(index, 0, out=index)
+
+
+def _sum_by_bin(cells: IndexVector, values: FloatVector, bins: int) -> FloatVector:
+    sums = np.bincount(cells, weights=values, minlength=LANES * bins)
+    return np.asarray(sums.reshape(LANES, bins).sum(axis=0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cogcalib.metrics._validate import check_predictions
+from cogcalib.metrics._validate import check_logprob, check_predictions
 
 
 def brier_score(confidence: ArrayLike, correct: ArrayLike) -> float:
@@ -23,6 +23,26 @@ def brier_score(confidence: ArrayLike, correct: ArrayLike) -> float:
     """
     confidences, corrects = check_predictions(confidence, correct)
     return float(np.mean(np.square(confidences - corrects)))
+
+
+def negative_log_likelihood(gold_logprob: ArrayLike) -> float:
+    """Mean negative log-likelihood of the right answers, nats.
+
+    -mean_i log p_i(right answer): the log score (Good 1952), over whatever set of answers the
+    log-probabilities are normalised. Unlike the Brier score it has no upper bound.
+
+    Args:
+        gold_logprob: Log-probability of the right answer of each example, nats, [n]; -inf where
+            it was held impossible.
+
+    Returns:
+        A number of at least 0; infinity if one right answer was held impossible.
+
+    Raises:
+        ValueError: Unless `gold_logprob` is one-dimensional, not empty, and nowhere above 0 or nan.
+    """
+    # Taken from 0, lest certainty come out as -0.0.
+    return float(0.0 - np.mean(check_logprob("gold_logprob", gold_logprob)))
 
 
 def auroc(confidence: ArrayLike, correct: ArrayLike) -> float:

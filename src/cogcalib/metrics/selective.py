@@ -1,7 +1,9 @@
 """Selective prediction: what is gained by answering only where the model is confident.
 
-Predictions of equal confidence come in no order of their own. Both metrics are the expectation
-over a random order of such ties, and so do not depend on the order of the rows.
+Predictions of equal confidence come in no order of their own. `aurc` and `accuracy_at_coverage`
+are the expectation over a random order of such ties; a threshold, as in `selective_accuracy` and
+`coverage_at_accuracy`, takes all of a tie or nothing. So no metric depends on the order of the
+rows.
 """
 
 from __future__ import annotations
@@ -9,9 +11,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from cogcalib.metrics._validate import FloatVector, check_open_fraction, check_predictions
+from cogcalib.metrics._validate import (
+    BoolVector,
+    FloatVector,
+    check_open_fraction,
+    check_predictions,
+)
+
+Counts = NDArray[np.int64]
 
 
 def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
@@ -54,13 +63,69 @@ def accuracy_at_coverage(confidence: ArrayLike, correct: ArrayLike, coverage: fl
     return float(accuracy[answered - 1])
 
 
+def selective_accuracy(confidence: ArrayLike, correct: ArrayLike, threshold: float) -> float:
+    """Accuracy of the predictions with a confidence of at least `threshold`.
+
+    One minus the selective risk of the selection function "confidence >= threshold" (El-Yaniv &
+    Wiener, JMLR 2010; Geifman & El-Yaniv, NeurIPS 2017).
+
+    Args:
+        confidence: Confidence of each prediction, fraction, [n].
+        correct: Whether each prediction is right, bool or 0/1, [n].
+        threshold: Least confidence at which to answer, fraction in [0, 1].
+
+    Returns:
+        A fraction in [0, 1]; nan if no prediction is that confident.
+
+    Raises:
+        ValueError: For malformed arrays or a `threshold` outside [0, 1].
+    """
+    if not 0.0 <= threshold <= 1.0:
+        raise ValueError(f"threshold must lie in [0, 1], got {threshold!r}")
+    confidences, corrects = check_predictions(confidence, correct)
+    answered = corrects[confidences >= threshold]
+    return float(answered.mean()) if answered.size else float("nan")
+
+
+def coverage_at_accuracy(confidence: ArrayLike, correct: ArrayLike, accuracy: float) -> float:
+    """Largest share of predictions a threshold on confidence can answer at a wanted accuracy.
+
+    max over t of the share with confidence >= t, among the t at which `selective_accuracy` is at
+    least `accuracy`. The threshold is chosen on the predictions it is judged on, so that a share
+    resting on few predictions is optimistic; its bootstrap interval shows how far it can be
+    trusted.
+
+    Args:
+        confidence: Confidence of each prediction, fraction, [n].
+        correct: Whether each prediction is right, bool or 0/1, [n].
+        accuracy: Least accuracy wanted of the answers, fraction in (0, 1].
+
+    Returns:
+        A fraction in [0, 1]; 0 if no threshold reaches the accuracy.
+
+    Raises:
+        ValueError: For malformed arrays or an `accuracy` outside (0, 1].
+    """
+    accuracy = check_open_fraction("accuracy", accuracy, one_allowed=True)
+    right, starts, sizes = _ties(*check_predictions(confidence, correct))
+    answered = starts + sizes
+    # Whole numbers divided once, so that 9 of 10 is the same float as the 0.9 asked for.
+    reached = np.flatnonzero(np.cumsum(right) / answered >= accuracy)
+    return float(answered[reached[-1]] / answered[-1]) if reached.size else 0.0
+
+
 def _accuracy_by_coverage(confidence: ArrayLike, correct: ArrayLike) -> FloatVector:
     """Expected accuracy of the k most confident predictions for k = 1..n, [n]."""
-    confidences, corrects = check_predictions(confidence, correct)
-    order = np.argsort(-confidences)
-    ranked, right = confidences[order], corrects[order]
-    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-    sizes = np.diff(np.r_[starts, len(ranked)])
+    right, _, sizes = _ties(*check_predictions(confidence, correct))
     # In a random order every place within a tie is right with the tie's share of right ones.
-    share_right = np.add.reduceat(right, starts, dtype=np.float64) / sizes
-    return np.cumsum(np.repeat(share_right, sizes)) / np.arange(1, len(ranked) + 1)
+    expected = np.cumsum(np.repeat(right / sizes, sizes))
+    return expected / np.arange(1, len(expected) + 1)
+
+
+def _ties(confidences: FloatVector, corrects: BoolVector) -> tuple[Counts, Counts, Counts]:
+    """Right predictions, start and size of each group of equal confidence, highest first, [g]."""
+    order = np.argsort(-confidences)
+    ranked = confidences[order]
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+    right = np.add.reduceat(corrects[order], starts, dtype=np.int64)
+    return right, starts, np.diff(np.r_[starts, len(ranked)])
