@@ -24,6 +24,7 @@ LAYERS = {
     "losses": 0,
     "metrics": 0,
     "posthoc": 0,
+    "lm_eval": 1,
     "config": 1,
     "tasks": 1,
     "modeling": 1,
