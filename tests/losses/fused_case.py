@@ -127,8 +127,14 @@ def reference(
 
 
 def fused(
-    case: Case, penalty: Penalty, gate: Callable[[Tensor], Tensor], **more: Any
+    case: Case,
+    penalty: Penalty,
+    gate: Callable[..., Tensor],
+    *,
+    by_slice: bool = False,
+    **more: Any,
 ) -> FusedParts:
+    """The fused loss; `by_slice`: the gate wants to know which examples it is asked about."""
     return fused_cogcalib_loss(
         case.hidden,
         case.head,
@@ -136,7 +142,7 @@ def fused(
         case.example,
         case.n_examples,
         penalty=penalty,
-        gate=lambda nll, _: gate(nll),
+        gate=gate if by_slice else lambda nll, _: gate(nll),
         option_ids=case.option_ids,
         **more,
     )

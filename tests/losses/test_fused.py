@@ -28,11 +28,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cogcalib.losses import (
-    Penalty,
-    fused_cogcalib_loss,
-    gate_weights,
-)
+from cogcalib.losses import Penalty, cross_entropy, gate_weights
 
 
 @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS.keys())
@@ -90,32 +86,58 @@ def test_alpha_zero_and_shut_gate_are_cross_entropy_to_the_bit(penalty: Penalty)
 
 @pytest.mark.parametrize("penalty", PENALTIES, ids=str)
 @pytest.mark.parametrize("budget", [ROW, 4 * ROW, None])
-def test_gate_sees_consecutive_examples_once(penalty: Penalty, budget: int | None) -> None:
+def test_gate_sees_consecutive_examples_and_its_last_answer_counts(
+    penalty: Penalty, budget: int | None
+) -> None:
     case = make_case(counts=(0, 2, 5, 1, 0, 3, 0))
-    seen: list[slice] = []
-    given_nll: list[Tensor] = []
+    seen: dict[tuple[int, int], Tensor] = {}
 
     def gate(nll: Tensor, examples: slice) -> Tensor:
         assert len(nll) == examples.stop - examples.start
-        seen.append(examples)
-        given_nll.append(nll)
+        seen[examples.start, examples.stop] = nll
         return torch.full_like(nll, float(examples.start == 0))
 
-    parts = fused_cogcalib_loss(
-        case.hidden,
-        case.head,
-        case.targets,
-        case.example,
-        case.n_examples,
-        penalty=penalty,
-        alpha=0.1,
-        gate=gate,
-        option_ids=case.option_ids,
-        tile_bytes=budget,
+    parts = fused(case, penalty, gate, alpha=0.1, tile_bytes=budget, by_slice=True)
+    covered = [index for start, stop in seen for index in range(start, stop)]
+    assert covered == list(range(7))
+    assert torch.equal(torch.cat(list(seen.values())), parts.nll)
+    first = next(stop for _, stop in seen)
+    assert parts.weights.tolist() == [1.0] * first + [0.0] * (7 - first)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("penalty", PENALTIES, ids=str)
+def test_gate_that_changes_its_mind_within_an_example(
+    penalty: Penalty, inverted: bool, reduction: str
+) -> None:
+    case = make_case(counts=(1, 12, 2))
+    ce = cross_entropy(reference_logits(case.hidden, case.head), case.targets)[1:13].detach()
+    order = ce.sort().indices + 1  # from surely known to unknown
+    rows = torch.cat([torch.tensor([0]), order, torch.tensor([13, 14])])
+    head = replace(case.head, low_rank_input=case.tensors["low_rank_input"].detach()[rows])
+    case = replace(
+        case,
+        hidden=case.hidden.detach()[rows].requires_grad_(),
+        head=replace(head, low_rank_input=head.low_rank_input.requires_grad_()),  # type: ignore[union-attr]
+        targets=case.targets[rows],
+        option_ids=case.option_ids[rows],
     )
-    assert [index for part in seen for index in range(part.start, part.stop)] == list(range(7))
-    assert torch.equal(torch.cat(given_nll), parts.nll)
-    assert parts.weights[: seen[0].stop].eq(1).all()
+    scale = 12 if reduction == "sum" else 1
+    threshold = float((ce.sort().values[:8].mean() + ce.mean()) / 2) * scale
+    asked = []
+
+    def gate(nll: Tensor, examples: slice | None = None) -> Tensor:
+        answer = gate_weights(nll, threshold, "inverted" if inverted else "nll")
+        if examples == slice(1, 2):
+            asked.append(float(answer))
+        return answer
+
+    more: dict[str, Any] = {"alpha": 0.4, "nll_reduction": reduction}
+    ours = fused(case, penalty, gate, tile_bytes=4 * ROW, by_slice=True, **more)
+    assert_same(case, ours, reference(case, penalty, gate, **more))
+    if penalty.support == "vocab":  # otherwise no tile waits for the gate
+        assert asked == ([0, 0, 1] if inverted else [1, 1, 0])
 
 
 @pytest.mark.parametrize("penalty", PENALTIES, ids=str)

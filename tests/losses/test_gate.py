@@ -40,36 +40,26 @@ def test_soft_gate_approaches_the_hard_one() -> None:
 def test_random_gate_opens_at_its_rate_and_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
     many = torch.zeros(20_000)
-    generator = torch.Generator().manual_seed(0)
-    weights = gate_weights(many, 0.0, "random", generator=generator, rate=0.3)
+    draws = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
+    weights = gate_weights(many, 0.0, "random", draws=draws, rate=0.3)
     assert set(weights.tolist()) == {0.0, 1.0}
     assert weights.mean().item() == pytest.approx(0.3, abs=0.015)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_random_gate_at_rate_zero_and_one() -> None:
-    generator = torch.Generator().manual_seed(0)
+    draws = torch.rand(1000, generator=torch.Generator().manual_seed(0))
     many = torch.zeros(1000)
-    assert gate_weights(many, 0.0, "random", generator=generator, rate=0.0).sum() == 0
-    assert gate_weights(many, 0.0, "random", generator=generator, rate=1.0).sum() == 1000
-
-
-def test_random_gate_repeats_with_its_seed() -> None:
-    draws = [
-        gate_weights(
-            NLL, 0.5, "random", generator=torch.Generator().manual_seed(seed), rate=0.5
-        ).tolist()
-        for seed in (3, 3)
-    ]
-    assert draws[0] == draws[1]
+    assert gate_weights(many, 0.0, "random", draws=draws, rate=0.0).sum() == 0
+    assert gate_weights(many, 0.0, "random", draws=draws, rate=1.0).sum() == 1000
 
 
 @pytest.mark.parametrize(
     ("gate", "arguments", "named"),
     [
         ("oracle", {}, "known"),
-        ("random", {"rate": 0.5}, "generator"),
-        ("random", {"generator": torch.Generator(), "rate": 1.5}, "rate"),
+        ("random", {"rate": 0.5}, "draws"),
+        ("random", {"draws": torch.zeros(4), "rate": 1.5}, "rate"),
         ("soft", {"temperature": 0.0}, "temperature"),
         ("entropy", {}, "gate"),
     ],

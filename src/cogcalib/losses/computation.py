@@ -86,33 +86,59 @@ class Computation:
         """Tiles of whole examples, so that the gate is known before a tile becomes the gradient."""
         counts = torch.bincount(self._batch.example, minlength=self._batch.n_examples)
         for examples, tokens in aligned_runs(counts.tolist(), self._rows):
-            parts, tile = list(spans(tokens, self._rows)), None
-            for span in parts:
-                tile = self._tiles.load(span)
+            if tokens.stop - tokens.start > self._rows:
+                self._long_example(examples, tokens)
+                continue
+            tile = self._tiles.load(tokens)
             weights = self._open_gate(examples, tokens)
-            for span in parts:
-                if tile is None or len(parts) > 1:
-                    tile = self._tiles.load(span)
-                of_tokens = weights[self._batch.example[span] - examples.start]
-                self._finish(tile, span, of_tokens if bool(weights.any()) else None)
+            self._finish(tile, tokens, weights[self._batch.example[tokens] - examples.start])
 
-    def _finish(self, tile: Tensor, span: slice, weights: Tensor | None) -> None:
+    def _long_example(self, examples: slice, tokens: slice) -> None:
+        """One example in several tiles.
+
+        Each tile is weighted as the gate answers to the NLL so far; where the whole NLL gets
+        another answer, the difference is added with the tile computed once more. That is rare for a
+        gate that opens or not. A gate that says something in between waits for the whole NLL.
+        """
+        answers: list[float | None] = []
+        parts = list(spans(tokens, self._rows))
+        for span in parts:
+            tile = self._tiles.load(span)
+            answer = self._open_gate(examples, tokens, span.stop)
+            final = float(answer)
+            answers.append(final if final in (0, 1) or span is parts[-1] else None)
+            if answers[-1] is not None:
+                self._finish(tile, span, answer)
+        for span, answer_then in zip(parts, answers, strict=True):
+            if answer_then is None:
+                self._finish(self._tiles.load(span), span, answer)
+            elif answer_then != final:
+                self._finish(self._tiles.load(span), span, answer - answer_then, again=True)
+
+    def _finish(
+        self, tile: Tensor, span: slice, weights: Tensor | None, again: bool = False
+    ) -> None:
+        """Gradients of a tile just loaded; `again`: of its penalty alone, beside earlier ones."""
+        if weights is not None:
+            weights = weights.expand(len(tile)) if bool(weights.any()) else None
         if self.gradients is None and weights is None:
             self._tiles.finish(tile, span)
             return
         w = None if weights is None else self._method.alpha * weights
-        self._tiles.differentiate(tile, span, self._method.penalty, w)
+        self._tiles.differentiate(tile, span, self._method.penalty, w, with_ce=not again)
         if self.gradients is not None:
-            self.gradients.add_tile(span, tile)
+            self.gradients.add_tile(span, tile, again)
 
-    def _open_gate(self, examples: slice, tokens: slice) -> Tensor:
+    def _open_gate(self, examples: slice, tokens: slice, upto: int | None = None) -> Tensor:
+        """The gate's answer to the NLL of some examples, made of their tokens before `upto`."""
+        seen = slice(tokens.start, tokens.stop if upto is None else upto)
+        example = self._batch.example[seen] - examples.start
         n = examples.stop - examples.start
-        example = self._batch.example[tokens] - examples.start
-        ce = self._found.ce[tokens]
-        nll = example_nll(ce, example, n, self._method.nll_reduction)
-        self._nll[examples] = nll
+        nll = example_nll(self._found.ce[seen], example, n, self._method.nll_reduction)
+        if self._method.nll_reduction == "sum" and seen.stop < tokens.stop:
+            nll = nll * (tokens.stop - tokens.start) / (seen.stop - seen.start)
         weights = self._method.gate(nll, examples).to(nll)
-        self._weights[examples] = weights
+        self._nll[examples], self._weights[examples] = nll, weights
         return weights
 
     def _penalise_linearly(self) -> None:

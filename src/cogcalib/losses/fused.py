@@ -5,8 +5,8 @@ tile turned in place into the gradient, three matrix products per token. The gat
 whole example before the penalty's gradient is weighted:
 
 - Where the penalty's gradient fills the vocabulary (margin, entropy, and label smoothing under a
-  softcap), a tile holds whole examples. An example with more tokens than a tile is passed over once
-  more, for its NLL.
+  softcap), a tile holds whole examples. Of an example with more tokens than a tile, each tile is
+  weighted as the gate answers to the NLL so far, and corrected if the whole NLL says otherwise.
 - Where it does not, tiles are any rows and the penalty's gradient is added at the end: a penalty
   over options touches K logits; label smoothing is linear in the hidden state,
   ``R = z_y - h . mean(W) - mean(b)``, so it costs O(N H).
@@ -87,7 +87,8 @@ def fused_cogcalib_loss(
         alpha: Strength of the penalty, >= 0.
         gate: Maps the detached NLLs of a run of examples, ``[b]``, and the slice of their indices
             in the batch to their weights in [0, 1], ``[b]``. The runs are consecutive and cover the
-            batch once.
+            batch. It must be pure: an example with more tokens than a tile is asked about several
+            times, with the NLL so far, and the last answer counts.
         option_ids: ``[N, K]``, as in `token_penalty`; needed for ``support="options"``.
         num_items_in_batch: Supervised tokens of the whole optimiser step; None: those given here.
         nll_reduction: How an example's NLL reduces over its tokens.

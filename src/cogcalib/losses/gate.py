@@ -17,7 +17,7 @@ def gate_weights(
     gate: Gate,
     *,
     known: Tensor | None = None,
-    generator: torch.Generator | None = None,
+    draws: Tensor | None = None,
     rate: float | None = None,
     temperature: float = 1.0,
 ) -> Tensor:
@@ -28,7 +28,7 @@ def gate_weights(
     inverted 1 if NLL > t: only what the model does not know
     soft     sigmoid((t - NLL) / tau)
     oracle   1 if labelled known beforehand
-    random   1 with probability `rate`, whatever the example
+    random   1 with probability `rate`, whatever the example: where the draw is below it
     all      1: uniform regularisation
     none     0: plain fine-tuning
     ======== ==========================================================
@@ -38,8 +38,8 @@ def gate_weights(
         threshold: t in nats; +inf: every example is known, -inf: none is.
         gate: Which gate.
         known: Fixed labels, ``[B]`` bool; needed for ``oracle``.
-        generator: CPU generator of the draws of ``random``, kept apart from the training's own
-            random numbers so that a gate changes nothing but the gate.
+        draws: Uniform in [0, 1), ``[B]``; needed for ``random``. The caller draws them, apart from
+            the training's own random numbers, so that a gate changes nothing but the gate.
         rate: Probability in [0, 1]; needed for ``random``.
         temperature: tau in nats, for ``soft``.
 
@@ -62,9 +62,9 @@ def gate_weights(
             raise ValueError("gate 'oracle' needs known, the fixed label of each example")
         return known.to(nll)
     if gate == "random":
-        if generator is None or rate is None or not 0 <= rate <= 1:
-            raise ValueError(f"gate 'random' needs a generator and a rate in [0, 1], got {rate}")
-        return (torch.rand(nll.shape, generator=generator) < rate).to(nll)
+        if draws is None or rate is None or not 0 <= rate <= 1:
+            raise ValueError(f"gate 'random' needs draws and a rate in [0, 1], got {rate}")
+        return (draws < rate).to(nll)
     if gate == "all":
         return torch.ones_like(nll)
     if gate == "none":

@@ -169,22 +169,29 @@ class HeadGradients:
         self.low_rank_weight = buffer(projection.low_rank_weight, needed[4], True)
         self._beta = 0.0  # the first tile overwrites the weight's buffer
 
-    def add_tile(self, rows: slice, gradient: Tensor) -> None:
-        """Add a tile of G, ``[len(rows), V]``. Every row must come exactly once."""
+    def add_tile(self, rows: slice, gradient: Tensor, again: bool = False) -> None:
+        """Add a tile of G, ``[len(rows), V]``.
+
+        Args:
+            rows: Which rows of G.
+            gradient: The tile.
+            again: Whether these rows have come before. Every row must come once with False.
+        """
         of = self._of
         if self.bias is not None:
             self.bias += gradient.sum(0)
         # Rounded to the products' dtype once. On a CPU the sums over tiles stay in fp32 throughout.
         rounded = gradient.to(of.product_dtype)
         summand = gradient if gradient.device.type == "cpu" else rounded
+        into = _add_product if again else product_into
         if self.hidden is not None:
-            product_into(self.hidden[rows], rounded, of.weight)
+            into(self.hidden[rows], rounded, of.weight)
         if self.weight is not None:
             accumulate_product(self.weight, summand.t(), of.hidden[rows], self._beta)
             self._beta = 1.0
         if of.low_rank_input is not None and of.low_rank_weight is not None:
             if self.low_rank_input is not None:
-                product_into(self.low_rank_input[rows], rounded, of.low_rank_weight)
+                into(self.low_rank_input[rows], rounded, of.low_rank_weight)
             if self.low_rank_weight is not None:
                 accumulate_product(self.low_rank_weight, summand.t(), of.low_rank_input[rows])
 
@@ -245,3 +252,7 @@ def accumulate_product(total: Tensor, left: Tensor, right: Tensor, beta: float =
         torch.addmm(total, left, right, beta=beta, out_dtype=total.dtype, out=total)
     else:
         total.addmm_(left.to(total), right.to(total), beta=beta)
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    total.add_(left @ right)

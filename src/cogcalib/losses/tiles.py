@@ -100,27 +100,35 @@ class Tiles:
             self._probabilities(tile[block], at)
 
     def differentiate(
-        self, tile: Tensor, rows: slice, penalty: Penalty | None, weights: Tensor | None
+        self,
+        tile: Tensor,
+        rows: slice,
+        penalty: Penalty,
+        weights: Tensor | None,
+        with_ce: bool = True,
     ) -> None:
         """Turn rows just loaded into ``d (CE + w R) / d logits`` before the softcap, in place.
 
-        Fills in the entropy and, where a penalty over the vocabulary is given, R.
+        Fills in the entropy and, with weights, R.
 
         Args:
             tile: What `load` returned.
             rows: The rows it was given.
-            penalty: R over the vocabulary, or None.
-            weights: w of each row, ``[len(rows)]``; None: 0, and R stays uncomputed.
+            penalty: R over the vocabulary.
+            weights: w of each row, ``[len(rows)]``; None: 0.
+            with_ce: False: only ``d (w R) / d logits``.
         """
         for block, at in self._blocks(rows):
             log_p = tile[block]
             slope = self._slope(log_p, at)
             p = self._probabilities(log_p, at)
-            if penalty is None or weights is None:
-                log_p.copy_(p)
+            if weights is None:
+                log_p.zero_()
             else:
-                self._add_penalty(penalty, log_p, p, at, weights[block])
-            log_p.scatter_add_(1, self.targets[at, None], log_p.new_full((len(log_p), 1), -1.0))
+                self._penalise(penalty, log_p, p, at, weights[block, None])
+            if with_ce:
+                log_p.add_(p)
+                log_p.scatter_add_(1, self.targets[at, None], log_p.new_full((len(log_p), 1), -1.0))
             if slope is not None:
                 log_p.mul_(slope)
 
@@ -130,12 +138,9 @@ class Tiles:
         self.statistics.entropy[at] = -torch.linalg.vecdot(p, log_p)
         return p
 
-    def _add_penalty(
-        self, penalty: Penalty, log_p: Tensor, p: Tensor, at: slice, weights: Tensor
-    ) -> None:
-        """From ``log p`` to ``p + w dR/dz`` in place; R goes where it is collected."""
+    def _penalise(self, penalty: Penalty, log_p: Tensor, p: Tensor, at: slice, w: Tensor) -> None:
+        """From ``log p`` to ``w dR/dz`` in place; R goes where it is collected."""
         # The normaliser cancels in every R: log p serves as well as the logits.
-        w = weights[:, None]
         if penalty.kind == "entropy":
             entropy = self.statistics.entropy[at]
             self.penalty[at] = -entropy
@@ -143,18 +148,16 @@ class Tiles:
                 self.penalty[at] = torch.relu(penalty.entropy_floor - entropy)
                 w = w * (entropy < penalty.entropy_floor)[:, None]
             # dR/dz_v = p_v (log p_v + H)
-            log_p.add_(entropy[:, None]).mul_(w)
-            torch.addcmul(p, p, log_p, out=log_p)
+            log_p.add_(entropy[:, None]).mul_(w).mul_(p)
         elif penalty.kind == "label_smoothing":
             # dR/dz_v = 1[v = y] - 1/V
             targets = self.targets[at, None]
             self.penalty[at] = log_p.gather(1, targets).squeeze(1) - log_p.mean(1)
-            torch.sub(p, w / log_p.shape[1], out=log_p)
-            log_p.scatter_add_(1, targets, w.to(log_p))
+            log_p.copy_(w / -log_p.shape[1]).scatter_add_(1, targets, w)
         else:
-            self._add_margin(penalty, log_p, p, at, w)
+            self._penalise_margin(penalty, log_p, at, w)
 
-    def _add_margin(self, penalty: Penalty, log_p: Tensor, p: Tensor, at: slice, w: Tensor) -> None:
+    def _penalise_margin(self, penalty: Penalty, log_p: Tensor, at: slice, w: Tensor) -> None:
         """``dR/dz_v = -1[gap_v > m] + count(gap > m) 1[gap_v = 0] / count(gap = 0)``, gaps to the
         largest logit: equal maxima share its gradient evenly, as `torch.amax` does."""
         vocabulary = log_p.shape[1]
@@ -167,7 +170,7 @@ class Tiles:
         active = gap.sign_()
         share = active.sum(1, keepdim=True) / ties
         # below - 1 is -1 at the maxima and exactly 0 elsewhere
-        active.addcmul_(below.sub_(1), share).mul_(w / -size).add_(p)
+        active.addcmul_(below.sub_(1), share).mul_(w / -size)
 
     def _slope(self, log_p: Tensor, at: slice) -> Tensor | None:
         cap = self.projection.softcap
