@@ -27,7 +27,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def train_on_rank(rank: int, port: int, output: Path) -> None:
+LAYOUTS: list[dict[str, Any]] = [{}, {"padding_free": True, "max_length": None}]
+
+
+def train_on_rank(rank: int, port: int, output: Path, layout: dict[str, Any]) -> None:
     os.environ.update(
         RANK=str(rank),
         LOCAL_RANK=str(rank),
@@ -36,7 +39,7 @@ def train_on_rank(rank: int, port: int, output: Path) -> None:
         MASTER_PORT=str(port),
     )
     torch.set_num_threads(1)
-    trainer = make_trainer(output, per_device_train_batch_size=4, **SETTINGS)
+    trainer = make_trainer(output, per_device_train_batch_size=4, **SETTINGS, **layout)
     trainer.train()
     result = {
         "history": trainer.threshold_history,
@@ -47,8 +50,11 @@ def train_on_rank(rank: int, port: int, output: Path) -> None:
     torch.save(result, output / f"rank-{rank}.pt")
 
 
-def test_thresholds_weights_and_log_equal_those_of_one_process(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(train_on_rank, (free_port(), tmp_path), nprocs=2)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=["padded", "padding-free"])
+def test_thresholds_weights_and_log_equal_those_of_one_process(
+    tmp_path: Path, layout: dict[str, Any]
+) -> None:
+    torch.multiprocessing.spawn(train_on_rank, (free_port(), tmp_path, layout), nprocs=2)
     first, second = (torch.load(tmp_path / f"rank-{r}.pt", weights_only=False) for r in (0, 1))
     alone = make_trainer(tmp_path / "alone", per_device_train_batch_size=8, **SETTINGS)
     alone.train()
