@@ -58,14 +58,9 @@ class Computation:
 
     def outputs(self) -> tuple[Tensor, ...]:
         """The fields of `FusedParts`."""
-        penalty = self._method.penalty
-        linear = penalty.kind == "label_smoothing" and self._projection.softcap is None
-        if penalty.support == "options":
+        if self._method.penalty.support == "options":
             self._any_tiles()
             self._penalise_options()
-        elif linear:
-            self._any_tiles()
-            self._penalise_linearly()
         else:
             self._aligned_tiles()
         ce = self._found.ce.sum() / self._method.denominator
@@ -75,23 +70,33 @@ class Computation:
         found = self._found
         return loss, ce, reduced, self._nll, self._weights, found.ce, found.entropy, found.right
 
-    def _any_tiles(self) -> None:
-        """Cross-entropy, whatever rows share a tile; then the gate."""
-        tokens = slice(0, len(self._batch.targets))
+    def _any_tiles(self, examples: slice | None = None, tokens: slice | None = None) -> None:
+        """Cross-entropy of a run (None: of all), whatever rows share a tile; then the gate."""
+        examples = slice(0, self._batch.n_examples) if examples is None else examples
+        tokens = slice(0, len(self._batch.targets)) if tokens is None else tokens
         for span in spans(tokens, self._rows):
             self._finish(self._tiles.load(span), span, None)
-        self._open_gate(slice(0, self._batch.n_examples), tokens)
+        self._open_gate(examples, tokens)
 
     def _aligned_tiles(self) -> None:
         """Tiles of whole examples, so that the gate is known before a tile becomes the gradient."""
+        kind, softcap = self._method.penalty.kind, self._projection.softcap
+        linear = kind == "label_smoothing" and softcap is None
+        put_off = []
         counts = torch.bincount(self._batch.example, minlength=self._batch.n_examples)
         for examples, tokens in aligned_runs(counts.tolist(), self._rows):
             if tokens.stop - tokens.start > self._rows:
-                self._long_example(examples, tokens)
+                if linear:
+                    put_off.append(tokens)
+                    self._any_tiles(examples, tokens)
+                else:
+                    self._long_example(examples, tokens)
                 continue
             tile = self._tiles.load(tokens)
             weights = self._open_gate(examples, tokens)
             self._finish(tile, tokens, weights[self._batch.example[tokens] - examples.start])
+        if put_off:
+            self._penalise_linearly(put_off)
 
     def _long_example(self, examples: slice, tokens: slice) -> None:
         """One example in several tiles.
@@ -141,17 +146,19 @@ class Computation:
         self._nll[examples], self._weights[examples] = nll, weights
         return weights
 
-    def _penalise_linearly(self) -> None:
-        """Label smoothing without softcap: ``R = z_y - mean(z)``, linear in the hidden state."""
-        if not bool(self._weights.any()):
-            return
+    def _penalise_linearly(self, runs: list[slice]) -> None:
+        """Label smoothing of long examples: without softcap R is linear in the hidden state."""
         targets = self._batch.targets
-        self._tiles.penalty.copy_(self._found.target_logit - self._projection.mean_logits())
+        rows = torch.cat([torch.arange(run.start, run.stop, device=targets.device) for run in runs])
+        weights = self._weights[self._batch.example[rows]]
+        if not bool(weights.any()):
+            return
+        mean_logits = self._projection.mean_logits(rows)
+        self._tiles.penalty[rows] = self._found.target_logit[rows] - mean_logits
         if self.gradients is not None:
-            w = self._method.alpha * self._weights[self._batch.example]
-            every = torch.arange(len(targets), device=targets.device)
-            self.gradients.add_entries(every, targets[:, None], w[:, None])
-            self.gradients.add_uniform(-w)
+            w = self._method.alpha * weights
+            self.gradients.add_entries(rows, targets[rows, None], w[:, None])
+            self.gradients.add_uniform(rows, -w)
 
     def _penalise_options(self) -> None:
         """The reference's penalty over the K logits of the options and the target's."""

@@ -4,12 +4,12 @@ The gradients are computed in the forward pass, tile by tile: logits, statistics
 tile turned in place into the gradient, three matrix products per token. The gate needs the NLL of a
 whole example before the penalty's gradient is weighted:
 
-- Where the penalty's gradient fills the vocabulary (margin, entropy, and label smoothing under a
-  softcap), a tile holds whole examples. Of an example with more tokens than a tile, each tile is
-  weighted as the gate answers to the NLL so far, and corrected if the whole NLL says otherwise.
-- Where it does not, tiles are any rows and the penalty's gradient is added at the end: a penalty
-  over options touches K logits; label smoothing is linear in the hidden state,
-  ``R = z_y - h . mean(W) - mean(b)``, so it costs O(N H).
+- A tile holds whole examples where the penalty is over the vocabulary. Of an example with more
+  tokens than a tile, each tile is weighted as the gate answers to the NLL so far, and corrected if
+  the whole NLL says otherwise. Only label smoothing without a softcap needs no tile for that: it is
+  linear in the hidden state, ``R = z_y - h . mean(W) - mean(b)``, and is added at the end, O(N H).
+- Where the penalty is over options it touches K logits: tiles are any rows, and the penalty's
+  gradient is added at the end.
 
 `cogcalib.losses.terms` and `cogcalib.losses.objective` are the reference it is tested against. On
 CUDA the same tiles run eagerly through cuBLAS; that path has not been measured yet.

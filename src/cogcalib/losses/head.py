@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -117,18 +118,26 @@ class Projection:
             elif self.scale != 1:
                 part.mul_(self.scale)
 
-    def mean_logits(self) -> Tensor:
-        """The mean over the vocabulary of every row's logits, ``[N]``, in O(N H).
+    @cached_property
+    def means(self) -> tuple[Tensor, Tensor | None]:
+        """Mean over the vocabulary of the weight, ``[H]``, and of the low-rank weight, ``[r]``."""
+        a = self.low_rank_weight
+        return self.weight.mean(0, dtype=self.dtype), (
+            None if a is None else a.mean(0, dtype=self.dtype)
+        )
+
+    def mean_logits(self, rows: Tensor) -> Tensor:
+        """The mean over the vocabulary of some rows' logits, ``[n]``, in O(n H).
 
         Linear in the hidden state as long as nothing caps: ``scale * (h . mean(W) + mean(b))``.
         """
-        means = self.hidden.to(self.dtype) @ self.weight.mean(0, dtype=self.dtype)
-        if self.low_rank_input is not None and self.low_rank_weight is not None:
-            a = self.low_rank_weight.mean(0, dtype=self.dtype)
-            means += self.low_rank_input.to(self.dtype) @ a
+        weight, low_rank = self.means
+        found = self.hidden[rows].to(self.dtype) @ weight
+        if self.low_rank_input is not None and low_rank is not None:
+            found += self.low_rank_input[rows].to(self.dtype) @ low_rank
         if self.bias is not None:
-            means += self.bias.mean()
-        return means * self.scale
+            found += self.bias.mean()
+        return found * self.scale
 
     def cap_slope(self, logits: Tensor) -> Tensor | None:
         """``d cap(x) / dx`` where ``cap(x)`` is `logits`; None: 1."""
@@ -216,19 +225,20 @@ class HeadGradients:
                 if right_sum is not None and left is not None:
                     right_sum.index_add_(0, column, left[rows].to(value) * value[:, None])
 
-    def add_uniform(self, values: Tensor) -> None:
-        """Add ``values[i] / V`` to every entry of row i of G, ``[N]``, at O(N H + V H)."""
+    def add_uniform(self, rows: Tensor, values: Tensor) -> None:
+        """Add ``values[i] / V`` to every entry of ``G[rows[i]]``, ``[n]``, in O(n H + V H)."""
         of, share = self._of, values / self._of.vocabulary
+        weight_mean, low_rank_mean = of.means
         if self.bias is not None:
             self.bias += share.sum()
-        for left, right, left_sum, right_sum in (
-            (of.hidden, of.weight, self.hidden, self.weight),
-            (of.low_rank_input, of.low_rank_weight, self.low_rank_input, self.low_rank_weight),
+        for left, mean, left_sum, right_sum in (
+            (of.hidden, weight_mean, self.hidden, self.weight),
+            (of.low_rank_input, low_rank_mean, self.low_rank_input, self.low_rank_weight),
         ):
-            if left_sum is not None and right is not None:
-                left_sum.addr_(values, right.mean(0, dtype=values.dtype))
+            if left_sum is not None and mean is not None:
+                left_sum.index_add_(0, rows, torch.outer(values, mean))
             if right_sum is not None and left is not None:
-                right_sum += share @ left.to(share)
+                right_sum += share @ left[rows].to(share)
 
     @property
     def sums(self) -> tuple[Tensor | None, ...]:
