@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cogcalib.metrics import (
     consistency_interval,
+    ece_label,
     expected_calibration_error,
     maximum_calibration_error,
     reliability_curve,
@@ -115,6 +116,74 @@ def test_width_bins_are_closed_on_the_right(bins):
     assert reliability_curve(above, [True] * bins, bins=bins).count.tolist() == [1] * bins
 
 
+@st.composite
+def values_at_edges(draw: st.DrawFn) -> tuple[int, np.ndarray]:
+    """A number of bins, and confidences up to four float64 or float32 steps from its edges."""
+    bins = draw(st.integers(1, 400))
+    dtype = draw(st.sampled_from([np.float64, np.float32]))
+    edge = st.integers(0, bins).map(lambda k: dtype(k / bins))
+    drawn = draw(st.lists(st.tuples(edge, st.integers(-4, 4)), min_size=1, max_size=40))
+    values = np.array([value for value, _ in drawn], dtype)
+    steps = np.array([step for _, step in drawn])
+    towards = np.where(steps > 0, 2, -1).astype(dtype)
+    for taken in range(4):
+        values = np.where(abs(steps) > taken, np.nextafter(values, towards), values)
+    return bins, np.clip(values, 0, 1)
+
+
+@settings(deadline=None, max_examples=300)
+@given(values_at_edges(), st.data())
+def test_width_bins_are_exact_next_to_their_edges(case, data):
+    """Equal to the definition, k / bins < c <= (k + 1) / bins in float64, for every c."""
+    bins, values = case
+    edges = [k / bins for k in range(bins + 1)]
+    expected = [0] * bins
+    for value in values.astype(np.float64).tolist():
+        (index,) = [
+            k for k in range(bins) if edges[k] < value <= edges[k + 1] or (k == 0 and value == 0.0)
+        ]
+        expected[index] += 1
+    correct = data.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values)))
+    assert reliability_curve(values, correct, bins=bins).count.tolist() == expected
+
+
+@pytest.mark.parametrize("binning", ["width", "mass"])
+@pytest.mark.parametrize("n", [2**15 - 1, 2**15, 2**15 + 1, 100_000])
+def test_chunks_leave_no_seam(binning, n):
+    """Sizes around the chunk's: equal to one pass of numpy over everything."""
+    confidence, correct = sample(n, seed=n)
+    curve = reliability_curve(confidence, correct, binning=binning)
+    index = np.searchsorted(curve.edges[1:-1], confidence, side="left")
+    residual = np.bincount(index, weights=correct - confidence, minlength=15)
+    np.testing.assert_array_equal(curve.count, np.bincount(index, minlength=15))
+    assert expected_calibration_error(confidence, correct, binning=binning) == pytest.approx(
+        np.abs(residual).sum() / n, abs=1e-14
+    )
+    assert np.dot(curve.count, curve.gap) / n == pytest.approx(
+        np.abs(residual).sum() / n, abs=1e-14
+    )
+
+
+def test_rows_far_behind_are_checked_and_named():
+    confidence, correct = np.full(100_000, 0.5), np.zeros(100_000)
+    confidence[70_001] = 1.5
+    with pytest.raises(ValueError, match=r"got 1\.5 at index 70001"):
+        expected_calibration_error(confidence, correct)
+    correct[90_002] = 2
+    with pytest.raises(ValueError, match=r"got 2\.0 at index 90002"):
+        reliability_curve(np.full(100_000, 0.5), correct)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_precision_of_the_input_does_not_change_the_bins(dtype):
+    confidence, correct = sample(5000)
+    confidence = confidence.astype(dtype)
+    for labels in (correct, correct.astype(np.int8), correct.astype(np.float32)):
+        assert expected_calibration_error(confidence, labels) == expected_calibration_error(
+            confidence.astype(np.float64), correct
+        )
+
+
 def test_mass_bins_hold_equally_many_distinct_confidences():
     confidence, correct = sample(1000)
     for bins in (1, 7, 15, 1000):
@@ -147,6 +216,57 @@ def test_equal_to_netcal(bins, power):
     assert maximum_calibration_error(confidence, correct, bins=bins) == pytest.approx(
         netcal.MCE(bins).measure(confidence, labels), abs=1e-12
     )
+
+
+def torchmetrics_error(confidence, correct, bins: int = 15, norm: str = "l1") -> float:
+    classification = pytest.importorskip(
+        "torchmetrics.functional.classification", reason="needs torchmetrics"
+    )
+    torch = pytest.importorskip("torch")
+    return classification.binary_calibration_error(
+        torch.as_tensor(np.asarray(confidence)),
+        torch.as_tensor(np.asarray(correct)).int(),
+        n_bins=bins,
+        norm=norm,
+    ).item()
+
+
+@pytest.mark.parametrize("bins", [5, 15])
+@pytest.mark.parametrize("power", [0.5, 1.0, 3.0])
+def test_equal_to_torchmetrics(bins, power):
+    """Random confidences below 1: no value on an edge, where torchmetrics closes on the left."""
+    confidence, correct = sample(2000, power=power)
+    assert expected_calibration_error(confidence, correct, bins=bins) == pytest.approx(
+        torchmetrics_error(confidence, correct, bins), abs=1e-12
+    )
+    assert maximum_calibration_error(confidence, correct, bins=bins) == pytest.approx(
+        torchmetrics_error(confidence, correct, bins, "max"), abs=1e-12
+    )
+
+
+def test_torchmetrics_keeps_certainty_in_a_bin_of_its_own():
+    """Issue 3510 there: 1.0 is counted apart from 0.95, where gaps of opposite sign add up."""
+    confidence, correct = [0.95, 0.95, 1.0, 1.0], [1, 1, 1, 0]
+    assert expected_calibration_error(confidence, correct) == pytest.approx(0.225)
+    assert torchmetrics_error(confidence, correct) == pytest.approx((2 * 0.05 + 1) / 4)
+
+
+def test_other_libraries_close_bins_on_the_left():
+    """On an edge, here 0.2 of 5 bins, a prediction counts with those above and not below it."""
+    netcal = pytest.importorskip("netcal.metrics", reason="needs netcal, a development dependency")
+    confidence, correct = np.array([0.1, 0.1, 0.2, 0.2]), np.array([0, 0, 1, 1])
+    assert expected_calibration_error(confidence, correct, bins=5) == pytest.approx(0.35)
+    assert torchmetrics_error(confidence, correct, 5) == pytest.approx(0.45)
+    assert netcal.ECE(5).measure(confidence, correct) == pytest.approx(0.45)
+
+
+def test_zero_lies_in_the_first_bin_everywhere():
+    netcal = pytest.importorskip("netcal.metrics", reason="needs netcal, a development dependency")
+    confidence, correct = np.array([0.0, 0.0, 0.01, 0.5]), np.array([0, 1, 0, 1])
+    ours = expected_calibration_error(confidence, correct)
+    assert ours == pytest.approx((0.99 + 0.5) / 4)
+    assert netcal.ECE(15).measure(confidence, correct) == pytest.approx(ours)
+    assert torchmetrics_error(confidence, correct) == pytest.approx(ours)
 
 
 @pytest.mark.parametrize("binning", ["width", "mass"])
@@ -215,3 +335,15 @@ def test_binning_must_be_known():
         ValueError, match=r"binning must be one of .*'width', 'mass'.*got 'quantile'"
     ):
         expected_calibration_error([0.5], [True], binning="quantile")
+
+
+def test_label_says_what_an_ece_rests_on():
+    assert ece_label("options", 1172) == "15 equal-width bins, confidence: options, n = 1,172"
+    assert (
+        ece_label("mean", 80, bins=1, binning="mass")
+        == "1 equal-mass bin, confidence: mean, n = 80"
+    )
+    with pytest.raises(ValueError, match="binning must be one of"):
+        ece_label("mean", 80, binning="quantile")
+    with pytest.raises(ValueError, match="n must be a whole number of at least 1, got 0"):
+        ece_label("mean", 0)

@@ -1,4 +1,4 @@
-"""Brier score and AUROC against scikit-learn and against all pairs."""
+"""Brier score, NLL and AUROC against scikit-learn and against all pairs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import brier_score_loss, roc_auc_score
+from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
-from cogcalib.metrics import auroc, brier_score
+from cogcalib.metrics import auroc, bootstrap_interval, brier_score, negative_log_likelihood
 
 predictions = st.lists(
     st.tuples(st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.5, 1.0])), st.booleans()),
@@ -77,3 +77,37 @@ def test_brier_score_at_exactly_zero_and_one():
 def test_malformed_arrays_are_named(metric):
     with pytest.raises(ValueError, match="correct must be boolean or 0 and 1, got 3 at index 0"):
         metric([0.5], [3])
+
+
+def test_nll_equals_the_log_loss_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.ones(4), size=500)
+    gold = rng.integers(4, size=500)
+    nll = negative_log_likelihood(np.log(shares[np.arange(500), gold]))
+    assert nll == pytest.approx(log_loss(gold, shares, labels=range(4)), rel=1e-12)
+
+
+def test_nll_at_certainty_and_impossibility():
+    assert str(negative_log_likelihood([0.0, 0.0])) == "0.0"
+    assert negative_log_likelihood([0.0, -np.inf]) == np.inf
+    assert negative_log_likelihood([-800.0]) == 800.0  # where the probability itself is 0.0
+
+
+def test_interval_of_an_infinite_nll_is_no_nan():
+    low, high = bootstrap_interval(negative_log_likelihood, [-1.0] * 9 + [-np.inf], resamples=200)
+    assert low == 1.0
+    assert high == np.inf
+
+
+@pytest.mark.parametrize(
+    ("logprob", "message"),
+    [
+        ([-1.0, 0.5], r"gold_logprob must be at most 0 .*got 0.5 at index 1"),
+        ([float("nan")], "got nan at index 0"),
+        ([], "gold_logprob must not be empty"),
+        ([[-1.0]], "gold_logprob must be one-dimensional"),
+    ],
+)
+def test_malformed_logprobs_are_named(logprob, message):
+    with pytest.raises(ValueError, match=message):
+        negative_log_likelihood(logprob)

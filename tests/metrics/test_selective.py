@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cogcalib.metrics import accuracy_at_coverage, aurc
+from cogcalib.metrics import (
+    accuracy_at_coverage,
+    aurc,
+    coverage_at_accuracy,
+    selective_accuracy,
+)
 
 fractions = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.5, 1.0]))
 predictions = st.lists(st.tuples(fractions, st.booleans()), min_size=1, max_size=40)
@@ -91,3 +96,54 @@ def test_coverage_must_be_a_share(coverage):
 def test_rejects_malformed_arrays():
     with pytest.raises(ValueError, match="confidence must lie in"):
         aurc([2.0], [True])
+
+
+@settings(deadline=None)
+@given(predictions, st.sampled_from([0.0, 0.5, 0.9, 1.0]))
+def test_selective_accuracy_is_that_of_the_answered(rows, threshold):
+    answered = [y for c, y in rows if c >= threshold]
+    value = selective_accuracy(*zip(*rows, strict=True), threshold)
+    if answered:
+        assert value == pytest.approx(sum(answered) / len(answered))
+    else:
+        assert np.isnan(value)
+
+
+@settings(deadline=None)
+@given(predictions, st.sampled_from([0.01, 0.5, 0.9, 1.0]))
+def test_coverage_equals_a_search_over_all_thresholds(rows, accuracy):
+    confidence, correct = zip(*rows, strict=True)
+    shares = [0.0]
+    for threshold in confidence:
+        answered = [y for c, y in rows if c >= threshold]
+        if sum(answered) / len(answered) >= accuracy:
+            shares.append(len(answered) / len(rows))
+    coverage = coverage_at_accuracy(confidence, correct, accuracy)
+    assert coverage == max(shares)
+    if coverage:
+        assert accuracy_at_coverage(confidence, correct, coverage) >= accuracy - 1e-12
+
+
+def test_coverage_takes_a_tie_whole_or_not_at_all():
+    confidence, correct = [1.0] * 10 + [0.5] * 10, [1] * 10 + [1, 0] * 5
+    assert coverage_at_accuracy(confidence, correct, 0.9) == 0.5
+    assert coverage_at_accuracy(confidence, correct, 0.75) == 1.0
+    assert coverage_at_accuracy([0.9, 0.8], [0, 0], 0.1) == 0.0
+
+
+def test_wanted_accuracy_met_exactly_counts():
+    for wanted in range(1, 101):
+        correct = np.arange(100) < wanted
+        assert coverage_at_accuracy(np.ones(100), correct, wanted / 100) == 1.0
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 1.1, float("nan")])
+def test_wanted_accuracy_must_be_a_share(accuracy):
+    with pytest.raises(ValueError, match=r"accuracy must lie in \(0, 1\], got"):
+        coverage_at_accuracy([0.5], [True], accuracy)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
+def test_threshold_must_be_a_fraction(threshold):
+    with pytest.raises(ValueError, match=r"threshold must lie in \[0, 1\], got"):
+        selective_accuracy([0.5], [True], threshold)
