@@ -10,37 +10,43 @@ import torch
 from tiny_run import assert_same_weights, largest_difference, make_data, make_model, make_trainer
 
 from cogcalib.knowledge.threshold import estimate_threshold
-from cogcalib.training.forward import SupervisedTokens
+from cogcalib.training.forward import Located
 from cogcalib.training.knowledge import known_units
+from cogcalib.training.loss import readable_statistics
 from cogcalib.training.segments import Units
 
 
-def tokens(scores: list[list[float]], targets: list[int], example: list[int]) -> SupervisedTokens:
+def known(
+    scores: list[list[float]],
+    targets: list[int],
+    example: list[int],
+    option_ids: torch.Tensor | None = None,
+) -> list[bool]:
     units = Units(torch.tensor(example), torch.arange(max(example) + 1))
-    return SupervisedTokens(torch.tensor(scores), torch.tensor(targets), units, None)
+    located = Located(torch.empty(0, dtype=torch.bool), torch.tensor(targets), units)
+    options = None if option_ids is None else units.options_at_first(option_ids)
+    statistics = readable_statistics(torch.tensor(scores), located.targets, options)
+    return known_units(statistics, located, option_ids).tolist()
 
 
 def test_open_ended_needs_every_token_end_included() -> None:
     scores = [[9.0, 0, 0], [0, 9.0, 0], [9.0, 0, 0], [9.0, 0, 0]]
-    batch = tokens(scores, [0, 1, 0, 1], [0, 0, 1, 1])
-    assert known_units(batch).tolist() == [True, False]
+    assert known(scores, [0, 1, 0, 1], [0, 0, 1, 1]) == [True, False]
 
 
 def test_multiple_choice_looks_at_the_options_only() -> None:
     # Token 3 is the most likely one everywhere, but no option.
     scores = [[1.0, 2.0, 0, 9.0], [0, 0, 0, 9.0], [1.0, 2.0, 0, 9.0], [2.0, 5.0, 1.0, 9.0]]
-    batch = tokens(scores, [1, 2, 0, 0], [0, 0, 1, 2])
     options = torch.tensor([[0, 1], [0, 1], [2, 0]])
-    assert known_units(batch, options).tolist() == [True, False, True]
+    assert known(scores, [1, 2, 0, 0], [0, 0, 1, 2], options) == [True, False, True]
 
 
 def test_rows_without_options_among_rows_with() -> None:
     scores = [[1.0, 2.0, 9.0], [0, 0, 9.0], [0, 0, 9.0]]
-    batch = tokens(scores, [1, 2, 0], [0, 1, 2])
     options = torch.tensor([[0, 1], [-1, -1], [-1, -1]])
-    assert known_units(batch, options).tolist() == [True, True, False]
+    assert known(scores, [1, 2, 0], [0, 1, 2], options) == [True, True, False]
     no_options = torch.zeros(3, 0, dtype=torch.long)
-    assert known_units(batch, no_options).tolist() == [False, True, False]
+    assert known(scores, [1, 2, 0], [0, 1, 2], no_options) == [False, True, False]
 
 
 def test_teacher_forcing_agrees_with_greedy_generation(tmp_path: Path) -> None:
@@ -51,13 +57,13 @@ def test_teacher_forcing_agrees_with_greedy_generation(tmp_path: Path) -> None:
     verdicts = []
     for row in trainer.train_dataset:
         batch = trainer.data_collator([row])
-        known = known_units(trainer._forward(trainer.model, batch)).item()
+        verdict = known_units(*trainer.reader.statistics(trainer.model, batch, None)).item()
         prompt = batch["input_ids"][:, :-2]
         generated = trainer.model.generate(
             prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=2, do_sample=False
         )
-        assert known == torch.equal(generated, batch["input_ids"])
-        verdicts.append(known)
+        assert verdict == torch.equal(generated, batch["input_ids"])
+        verdicts.append(verdict)
     assert len(set(verdicts)) == 2
 
 

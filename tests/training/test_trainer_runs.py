@@ -22,7 +22,7 @@ from transformers import (
     TrainerCallback,
 )
 
-from cogcalib.training.forward import supervised_tokens
+from cogcalib.training.forward import locate, supervised_logits
 
 SMALL: dict[str, Any] = {
     "vocab_size": 56,
@@ -150,13 +150,14 @@ def test_supervised_logits_are_the_model_s_own(tmp_path: Path, config: Any) -> N
     batch = trainer.data_collator(list(trainer.train_dataset.take(5)))
     labels = batch["labels"]
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
-    tokens = supervised_tokens(model, model.get_output_embeddings(), inputs)
+    found = locate(inputs)
+    logits, _ = supervised_logits(model, model.get_output_embeddings(), inputs, found.positions)
     full = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     mask = labels[:, 1:] != -100
-    torch.testing.assert_close(tokens.logits, full[:, :-1][mask])
-    assert torch.equal(tokens.targets, labels[:, 1:][mask])
-    assert tokens.units.index.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
-    assert tokens.units.first.tolist() == [True, False] * 5
+    torch.testing.assert_close(logits, full[:, :-1][mask])
+    assert torch.equal(found.targets, labels[:, 1:][mask])
+    assert found.units.index.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert found.units.first.tolist() == [True, False] * 5
 
 
 def test_mixture_of_experts_balances_its_load_as_in_trl(tmp_path: Path) -> None:

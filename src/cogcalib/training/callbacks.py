@@ -112,6 +112,9 @@ class KnowledgeCallback(TrainerCallback):
     ) -> None:
         history = self.trainer.knowledge.history
         _warn_of_infinity(history[-1].value if history else None, threshold)
+        if not history:  # the gate `random` opens at a rate before any batch has been judged
+            share = threshold.n_known / (threshold.n_known + threshold.n_unknown)
+            self.trainer.knowledge.update_rate(share)
         history.append(threshold)
         for callback in self.trainer.callback_handler.callbacks:
             told = getattr(callback, "on_threshold", None)

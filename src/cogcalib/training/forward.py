@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,42 +14,28 @@ from cogcalib.training.segments import Unit, Units, find_units
 
 
 @dataclass(frozen=True, slots=True)
-class SupervisedTokens:
-    """What the model says at the N supervised tokens of a batch.
+class Located:
+    """Where a batch of R rows is supervised, at N tokens.
 
     Attributes:
-        logits: Next-token logits, ``[N, V]``.
-        targets: Token ids, ``[N]``.
+        positions: Whose hidden state predicts a supervised token, ``[R, T]`` bool.
+        targets: Those tokens, ``[N]``.
         units: What each token is part of: an example or a turn.
-        aux_loss: Load-balancing loss of a mixture of experts, or None.
     """
 
-    logits: Tensor
+    positions: Tensor
     targets: Tensor
     units: Units
-    aux_loss: Tensor | None
 
-    @property
-    def right(self) -> Tensor:
-        """Whether a token is the most likely one, ``[N]`` bool."""
-        return self.logits.argmax(1) == self.targets
+    def to(self, device: torch.device) -> Located:
+        """The same with targets and units on `device`."""
+        return Located(self.positions, self.targets.to(device), self.units.to(device))
 
 
-Forward = Callable[[nn.Module, Mapping[str, Any]], SupervisedTokens]
-
-
-def supervised_tokens(
-    model: nn.Module, head: nn.Module, inputs: Mapping[str, Any], unit: Unit = "example"
-) -> SupervisedTokens:
-    """Run the model and keep the logits that predict a supervised token.
-
-    The model's own forward does the work, so that logit scales, softcaps and biases of any
-    architecture apply; its head merely gets to see the supervised positions, since with short
-    answers the logits of the prompt would take most of the memory.
+def locate(inputs: Mapping[str, Any], unit: Unit = "example") -> Located:
+    """Find the supervised tokens of a batch.
 
     Args:
-        model: The model, wrapped for distributed training or not.
-        head: Its output embeddings.
         inputs: A batch with ``labels``; position *t* predicts the label of position *t + 1*. An
             example per row and an ``attention_mask``, or ``position_ids`` that start anew with
             each of the examples in one row, and no mask.
@@ -58,21 +44,37 @@ def supervised_tokens(
     labels = inputs["labels"]
     merged = "attention_mask" not in inputs
     predicted, units = find_units(labels, inputs.get("position_ids") if merged else None, unit)
-    supervised = predicted.roll(-1, dims=1)  # the first label of a row is never predicted
+    # Rolled by one: the first label of a row is never predicted.
+    return Located(predicted.roll(-1, dims=1), labels[predicted], units)
+
+
+def supervised_logits(
+    model: nn.Module, head: nn.Module, inputs: Mapping[str, Any], positions: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Run the model and keep its logits at some positions.
+
+    The model's own forward does the work, so that whatever an architecture does to its logits
+    applies; its head merely gets to see the wanted positions, since with short answers the logits
+    of the prompt would take most of the memory.
+
+    Args:
+        model: The model, wrapped for distributed training or not.
+        head: Its output embeddings.
+        inputs: A batch; ``labels`` are left out.
+        positions: Which positions, ``[R, T]`` bool.
+
+    Returns:
+        Logits, ``[N, V]``, and the load-balancing loss of a mixture of experts, or None.
+    """
     arguments = {name: value for name, value in inputs.items() if name != "labels"}
-    with _only_at(head, supervised):
+    with _only_at(head, positions):
         outputs = model(**arguments, use_cache=False)
     logits = outputs.logits
-    if logits.shape[:2] == supervised.shape:  # the model applied its head's weight by hand
-        logits = logits[supervised.to(logits.device)]
+    if logits.shape[:2] == positions.shape:  # the model applied its head's weight by hand
+        logits = logits[positions.to(logits.device)]
     else:
         logits = logits.squeeze(0)
-    return SupervisedTokens(
-        logits=logits,
-        targets=labels[predicted].to(logits.device),
-        units=units.to(logits.device),
-        aux_loss=getattr(outputs, "aux_loss", None),
-    )
+    return logits, getattr(outputs, "aux_loss", None)
 
 
 @contextmanager

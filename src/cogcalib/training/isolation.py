@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cogcalib.training.forward import Forward, undisturbed
+from cogcalib.training.forward import locate, supervised_logits, undisturbed
 
 N_TOKENS = 16
 """Different tokens the model is tried with."""
@@ -28,7 +28,7 @@ TOLERANCE_HALF = 5e-2
 
 def check_isolation(
     model: nn.Module,
-    forward: Forward,
+    head: nn.Module,
     collate: Callable[[list[dict[str, Any]]], dict[str, Tensor]],
     token_ids: Iterable[int],
     *,
@@ -41,7 +41,7 @@ def check_isolation(
 
     Args:
         model: Wrapped or not.
-        forward: Maps model and batch to its supervised tokens.
+        head: Its output embeddings.
         collate: Merges examples into a batch on the model's device.
         token_ids: Tokens of the training data.
         device: Of the model.
@@ -51,9 +51,12 @@ def check_isolation(
     half = len(tokens) // 2
     example, other = tokens[: half + 1], tokens[half:]
     rows = [{"input_ids": ids, "labels": ids} for ids in (example, other, example)]
+    batch = collate(rows)
+    located = locate(batch)
     with undisturbed(model, device):
-        result = forward(model, collate(rows))
-    first, last = (result.logits[result.units.index == unit].float() for unit in (0, 2))
+        logits, _ = supervised_logits(model, head, batch, located.positions)
+    units = located.units.to(logits.device).index
+    first, last = (logits[units == unit].float() for unit in (0, 2))
     difference = float((last - first).norm() / first.norm().clamp(min=torch.finfo().tiny))
     if not difference <= tolerance:
         raise ValueError(

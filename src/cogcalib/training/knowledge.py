@@ -12,14 +12,17 @@ from datasets import Dataset
 from torch import Tensor, nn
 
 from cogcalib.knowledge.threshold import estimate_threshold
-from cogcalib.losses import NO_OPTION, NllReduction, cross_entropy, example_nll
+from cogcalib.losses import NO_OPTION, NllReduction, TokenStatistics, example_nll
 from cogcalib.records import Threshold
 from cogcalib.training.collator import KNOWN, OPTION_IDS
-from cogcalib.training.forward import Forward, SupervisedTokens, undisturbed
+from cogcalib.training.forward import Located, undisturbed
+from cogcalib.training.loss import Reader
 from cogcalib.training.segments import Unit, unit_starts
 
 
-def known_units(tokens: SupervisedTokens, option_ids: Tensor | None = None) -> Tensor:
+def known_units(
+    statistics: TokenStatistics, located: Located, option_ids: Tensor | None = None
+) -> Tensor:
     """Whether the model answers correctly by itself, for each unit, ``[U]`` bool.
 
     With options: their arg max is the gold one. Otherwise every supervised token, the end token
@@ -27,20 +30,17 @@ def known_units(tokens: SupervisedTokens, option_ids: Tensor | None = None) -> T
     the answer.
 
     Args:
-        tokens: The batch's supervised tokens.
+        statistics: What the model says at the batch's supervised tokens.
+        located: Those tokens.
         option_ids: Of the examples, ``[E, K]``, filled up with -1; a row of -1 has no options.
             They belong to the last unit of their example.
     """
-    units = tokens.units
-    right = tokens.right
-    if option_ids is not None:
+    units, right, scores = located.units, statistics.right, statistics.option_scores
+    if option_ids is not None and scores is not None and scores.shape[1]:
         options = units.options_at_first(option_ids)
-        absent = options == NO_OPTION
-        scores = tokens.logits.gather(1, options.clamp(min=0)).masked_fill(absent, -torch.inf)
-        if options.shape[1]:
-            best = options.gather(1, scores.argmax(1, keepdim=True)).squeeze(1)
-            has_options = (units.options(option_ids) != NO_OPTION).any(1)[units.index]
-            right = torch.where(has_options, (best == tokens.targets) | ~units.first, right)
+        best = options.gather(1, scores.argmax(1, keepdim=True)).squeeze(1)
+        has_options = (units.options(option_ids) != NO_OPTION).any(1)[units.index]
+        right = torch.where(has_options, (best == located.targets) | ~units.first, right)
     wrong = torch.zeros(len(units), dtype=torch.long, device=right.device)
     return wrong.index_add(0, units.index, (~right).long()) == 0
 
@@ -49,7 +49,7 @@ def calibration_threshold(
     model: nn.Module,
     dataset: Dataset,
     *,
-    forward: Forward,
+    reader: Reader,
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
     prepare: Callable[[dict[str, Any]], dict[str, Any]],
     accelerator: Accelerator,
@@ -67,7 +67,7 @@ def calibration_threshold(
     Args:
         model: The model in training, wrapped or not.
         dataset: Prepared calibration split.
-        forward: Maps model and batch to its supervised tokens.
+        reader: Takes batches through the model, as in the loss.
         collate: Makes a batch of rows, the same whether the training is packed or not.
         prepare: Moves a batch to the device.
         accelerator: Of the trainer.
@@ -90,11 +90,11 @@ def calibration_threshold(
             batch = prepare(collate([dataset[index] for index in rows]))
             option_ids = batch.pop(OPTION_IDS, None)
             batch.pop(KNOWN, None)
-            tokens = forward(model, batch)
+            statistics, located = reader.statistics(model, batch, option_ids)
             if position < len(batches):
-                ce = cross_entropy(tokens.logits, tokens.targets)
-                nll = example_nll(ce, tokens.units.index, len(tokens.units), nll_reduction)
-                known = known_units(tokens, option_ids)
+                ce, located = statistics.ce, located.to(statistics.ce.device)
+                nll = example_nll(ce, located.units.index, len(located.units), nll_reduction)
+                known = known_units(statistics, located, option_ids)
                 columns = [c for row in rows for c in range(ends[row - 1] if row else 0, ends[row])]
                 result[:, columns] = torch.stack([nll, known.to(nll)]).to(result)
     nll, known = accelerator.reduce(result, reduction="sum").cpu().numpy()

@@ -9,31 +9,25 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from cogcalib.losses import LossParts
-from cogcalib.losses.terms import entropy
 from cogcalib.records import Threshold
-from cogcalib.training.forward import SupervisedTokens
+from cogcalib.training.loss import Parts
 
 
 @torch.no_grad()
-def batch_sums(
-    tokens: SupervisedTokens, parts: LossParts, num_items_in_batch: Tensor | int | None
-) -> dict[str, Tensor]:
+def batch_sums(parts: Parts, num_items_in_batch: Tensor | int | None) -> dict[str, Tensor]:
     """Sums over the supervised tokens and the units of one micro-batch on one rank.
 
     Args:
-        tokens: The supervised tokens.
-        parts: Their loss.
+        parts: The loss of its supervised tokens.
         num_items_in_batch: The denominator of the loss, None: the supervised tokens.
     """
-    count = parts.ce.new_tensor(len(tokens.targets))
+    count = parts.ce.new_tensor(len(parts.token_ce))
     items = torch.as_tensor(count if num_items_in_batch is None else num_items_in_batch)
     items = items.to(count).clamp(min=1)
-    logits = tokens.logits
     return {
         "n_tokens": count,
-        "entropy": entropy(logits.float()).sum(),
-        "mean_token_accuracy": tokens.right.sum(),
+        "entropy": parts.entropy.sum(),
+        "mean_token_accuracy": parts.right.sum(),
         "ce": parts.ce * items,
         "penalty": parts.penalty * items,
         "n_units": count.new_tensor(len(parts.weights)),

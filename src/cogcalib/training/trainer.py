@@ -1,14 +1,13 @@
 """The trainer: TRL's SFT with a penalty on what the model already knows.
 
-Reading order: `CogCalibTrainer.compute_loss` is the method; `forward` gives it the logits,
-`cogcalib.losses` the terms; `callbacks` says when the threshold is estimated, `knowledge` how.
+Reading order: `CogCalibTrainer.compute_loss` is the method; `loss` takes a batch through the model,
+`cogcalib.losses` has the terms; `callbacks` says when the threshold is estimated, `knowledge` how.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -20,16 +19,17 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
-from cogcalib.losses import LossParts, cogcalib_loss, cross_entropy, gate_weights, token_penalty
 from cogcalib.records import Threshold
 from cogcalib.training import checks
 from cogcalib.training.callbacks import KnowledgeCallback
 from cogcalib.training.checkpoints import begin_checkpoint, checkpoint_to_resume
 from cogcalib.training.collator import KNOWN, OPTION_IDS
 from cogcalib.training.config import CogCalibConfig
-from cogcalib.training.forward import SupervisedTokens, supervised_tokens
+from cogcalib.training.forward import locate
+from cogcalib.training.gating import OpenGate
 from cogcalib.training.isolation import TOLERANCE, TOLERANCE_HALF, check_isolation
 from cogcalib.training.knowledge import calibration_threshold
+from cogcalib.training.loss import Objective, Parts, Reader
 from cogcalib.training.metrics import (
     batch_sums,
     input_tokens,
@@ -38,6 +38,7 @@ from cogcalib.training.metrics import (
     sum_over_ranks,
 )
 from cogcalib.training.preparation import PreparedTrainer
+from cogcalib.training.segments import Units
 from cogcalib.training.state import KnowledgeState
 
 
@@ -120,6 +121,7 @@ class CogCalibTrainer(PreparedTrainer):
         self._wrap_collator()
         self._isolation_checked = not self.padding_free
         self.penalty = args.build_penalty()
+        self.reader = Reader(self.model, args.unit_name, compiled=args.torch_compile)
         self.gate_generator = torch.Generator()
         self.knowledge = KnowledgeState()
         self.resumed_from: str | None = None
@@ -142,27 +144,32 @@ class CogCalibTrainer(PreparedTrainer):
         if self.args.gate == "none" or not self.model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
-        tokens = self._forward(model, inputs)
-        units = tokens.units
-        competing = None if option_ids is None else units.options_at_first(option_ids)
-        parts = cogcalib_loss(
-            cross_entropy(tokens.logits, tokens.targets),
-            token_penalty(self.penalty, tokens.logits, tokens.targets, competing),
-            units.index,
-            len(units),
+        if self.aux_loss_enabled:
+            inputs["output_router_logits"] = True
+        gate = self._gate(locate(inputs, self.args.unit_name).units, known)
+        objective = Objective(
+            penalty=self.penalty,
             alpha=self.args.alpha,
-            gate=partial(self._gate, known=None if known is None else units.of_examples(known)),
+            gate=gate,
             num_items_in_batch=num_items_in_batch,
             nll_reduction=self.args.nll_reduction_name,
         )
-        self._record(inputs, tokens, parts, num_items_in_batch)
-        return self._scaled(parts.loss, tokens.aux_loss, num_items_in_batch)
+        parts, aux_loss = self.reader.loss(model, inputs, option_ids, objective)
+        self._record(inputs, parts, gate, aux_loss, num_items_in_batch)
+        return self._scaled(parts.loss, aux_loss, num_items_in_batch)
 
-    def _forward(self, model: nn.Module, inputs: Mapping[str, Any]) -> SupervisedTokens:
-        if self.aux_loss_enabled:
-            inputs = {**inputs, "output_router_logits": True}
-        head = self.model.get_output_embeddings()
-        return supervised_tokens(model, head, inputs, self.args.unit_name)
+    def _gate(self, units: Units, known: Tensor | None) -> OpenGate:
+        """The gate of this micro-batch: nothing in it waits for the NLLs."""
+        threshold = self.knowledge.threshold
+        return OpenGate(
+            gate="none" if self.in_style_phase else self.args.gate_name,
+            # The gates that do without are the only ones without a threshold.
+            threshold=math.nan if threshold is None else threshold.value,
+            temperature=self.args.gate_temperature,
+            rate=self.knowledge.rate,
+            draws=torch.rand(len(units), generator=self.gate_generator),
+            known=None if known is None else units.of_examples(known),
+        )
 
     def _check_isolation(self, model: nn.Module) -> None:
         """Raise ValueError, before the first batch, if examples in one row see each other."""
@@ -171,35 +178,13 @@ class CogCalibTrainer(PreparedTrainer):
         exact = self.model.dtype.itemsize > 2 and not (self.args.bf16 or self.args.fp16)
         check_isolation(
             model,
-            self._forward,
+            self.model.get_output_embeddings(),
             lambda rows: self._prepare_inputs(self.data_collator(rows)),
             chain.from_iterable(cast(Dataset, self.train_dataset)["input_ids"]),
             device=self.accelerator.device,
             tolerance=TOLERANCE if exact else TOLERANCE_HALF,
         )
         self._isolation_checked = True
-
-    def _gate(self, nll: Tensor, known: Tensor | None) -> Tensor:
-        if self.in_style_phase:
-            return torch.zeros_like(nll)
-        threshold = math.nan  # the gates that do without are the only ones without a threshold
-        if self.knowledge.threshold is not None:
-            threshold = self.knowledge.threshold.value
-            known_here, here = (nll <= threshold).sum(), nll.new_tensor(len(nll))
-            share = sum_over_ranks(self.accelerator, known_here, here)
-            if share[1]:
-                share_known = float(share[0] / share[1])
-                self.knowledge.update_rate(share_known)
-                self._metrics["train"]["share_known"].append(share_known)
-        return gate_weights(
-            nll,
-            threshold,
-            self.args.gate_name,
-            known=known,
-            generator=self.gate_generator,
-            rate=self.knowledge.rate,
-            temperature=self.args.gate_temperature,
-        )
 
     def _scaled(self, loss: Tensor, aux_loss: Tensor | None, num_items: Any) -> Tensor:
         """Across ranks and accumulation steps, as `SFTTrainer.compute_loss` does it."""
@@ -234,7 +219,7 @@ class CogCalibTrainer(PreparedTrainer):
         return calibration_threshold(
             self.model_wrapped,
             self.calibration_dataset,
-            forward=self._forward,
+            reader=self.reader,
             collate=self.padded_collator,
             prepare=self._prepare_inputs,
             accelerator=self.accelerator,
@@ -249,13 +234,15 @@ class CogCalibTrainer(PreparedTrainer):
     def _record(
         self,
         inputs: Mapping[str, Any],
-        tokens: SupervisedTokens,
-        parts: LossParts,
+        parts: Parts,
+        gate: OpenGate,
+        aux_loss: Tensor | None,
         num_items: Tensor | int | None,
     ) -> None:
         """Put TRL's metrics and the method's where `log` averages them over its window."""
-        sums = batch_sums(tokens, parts, num_items)
+        sums = batch_sums(parts, num_items)
         sums["num_tokens"] = input_tokens(inputs)
+        sums["n_known"] = gate.known_among(parts.nll)
         over_ranks = sum_over_ranks(self.accelerator, *sums.values()).tolist()
         totals = dict(zip(sums, over_ranks, strict=True))
         self._total_train_tokens += int(totals.pop("num_tokens")) // self._tp_size
@@ -267,9 +254,12 @@ class CogCalibTrainer(PreparedTrainer):
         if threshold is not None:
             for name, value in of_threshold(threshold).items():
                 metrics[name].append(value)
-        if self.aux_loss_enabled and tokens.aux_loss is not None:
-            aux_loss = self.accelerator.gather(tokens.aux_loss.detach())
-            metrics["aux_loss"].append(aux_loss.mean().item())
+            if totals["n_units"]:
+                share_known = totals["n_known"] / totals["n_units"]
+                self.knowledge.update_rate(share_known)
+                metrics["share_known"].append(share_known)
+        if self.aux_loss_enabled and aux_loss is not None:
+            metrics["aux_loss"].append(self.accelerator.gather(aux_loss.detach()).mean().item())
 
     # ---- Checkpoints ----
 

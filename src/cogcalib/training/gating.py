@@ -1,0 +1,46 @@
+"""The gate as it stands for one micro-batch: all that is known before the NLLs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from cogcalib.losses import Gate, gate_weights
+
+
+@dataclass(frozen=True, slots=True)
+class OpenGate:
+    """Maps NLLs to weights, unit by unit, in any order and as often as asked.
+
+    Attributes:
+        gate: Which gate; ``none`` during the style phase.
+        threshold: In force, nats.
+        temperature: Of the gate ``soft``, nats.
+        rate: Of the gate ``random``.
+        draws: Uniform in [0, 1), one per unit, ``[U]``; for the gate ``random``.
+        known: Fixed label of each unit, ``[U]``; for the gate ``oracle``.
+    """
+
+    gate: Gate
+    threshold: float
+    temperature: float
+    rate: float
+    draws: Tensor | None = None
+    known: Tensor | None = None
+
+    def __call__(self, nll: Tensor, units: slice) -> Tensor:
+        """Weights of some consecutive units, ``[u]``, given their NLLs."""
+        return gate_weights(
+            nll,
+            self.threshold,
+            self.gate,
+            known=None if self.known is None else self.known.to(nll.device)[units],
+            draws=None if self.draws is None else self.draws[units].to(nll),
+            rate=self.rate,
+            temperature=self.temperature,
+        )
+
+    def known_among(self, nll: Tensor) -> Tensor:
+        """How many units the threshold calls known, whatever the gate makes of it."""
+        return (nll <= self.threshold).sum()

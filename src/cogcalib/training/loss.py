@@ -1,0 +1,224 @@
+"""The loss of a batch: fused where the model's head allows it, else the readable reference.
+
+Both read the same tokens and give the same numbers; the fused one never holds the logits of more
+than a tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from accelerate.logging import get_logger
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from cogcalib.losses import (
+    NO_OPTION,
+    LinearHead,
+    NllReduction,
+    Penalty,
+    TokenStatistics,
+    cogcalib_loss,
+    cross_entropy,
+    fused_cogcalib_loss,
+    fused_statistics,
+    token_penalty,
+)
+from cogcalib.losses.terms import entropy
+from cogcalib.training.forward import Located, locate, supervised_logits
+from cogcalib.training.head import add_head_access, verify_head
+from cogcalib.training.segments import Unit
+
+logger = get_logger(__name__)
+Gate = Callable[[Tensor, slice], Tensor]
+
+
+class Parts(NamedTuple):
+    """As `cogcalib.losses.FusedParts`; a tuple, since wrappers for distributed training look for
+    tensors in tuples."""
+
+    loss: Tensor
+    ce: Tensor
+    penalty: Tensor
+    nll: Tensor
+    weights: Tensor
+    token_ce: Tensor
+    entropy: Tensor
+    right: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What is minimised over a micro-batch; see `cogcalib.losses.fused_cogcalib_loss`."""
+
+    penalty: Penalty
+    alpha: float
+    gate: Gate
+    num_items_in_batch: Tensor | int | None
+    nll_reduction: NllReduction
+
+
+class Reader:
+    """Takes batches through a model and reads its supervised tokens.
+
+    Args:
+        model: The model before it is wrapped for distributed training; its forward is given
+            access to the head.
+        unit: What is judged as one.
+        compiled: Whether the model will be compiled, which the readable path does not survive.
+
+    Attributes:
+        fused: Whether the logits stay tiles; None before the first batch, with which the head is
+            tried.
+    """
+
+    def __init__(self, model: PreTrainedModel, unit: Unit, *, compiled: bool = False) -> None:
+        add_head_access(model)
+        self._model, self._unit, self._compiled = model, unit, compiled
+        self.fused: bool | None = None
+
+    def loss(
+        self,
+        model: nn.Module,
+        inputs: Mapping[str, Any],
+        option_ids: Tensor | None,
+        objective: Objective,
+    ) -> tuple[Parts, Tensor | None]:
+        """The loss of a batch and the load-balancing loss of a mixture of experts, if any.
+
+        Args:
+            model: The model, wrapped or not.
+            inputs: The batch with ``labels``.
+            option_ids: Of its examples, ``[E, K]``; or None.
+            objective: What is minimised.
+        """
+        located = locate(inputs, self._unit)
+        options = None if option_ids is None else located.units.options_at_first(option_ids)
+        if self._is_fused(model):
+            of_batch = partial(_fused_loss, located=located, options=options, objective=objective)
+            return self._at_head(model, inputs, located, of_batch)
+        logits, aux_loss = self._logits(model, inputs, located)
+        return _readable_loss(logits, located.to(logits.device), options, objective), aux_loss
+
+    def statistics(
+        self, model: nn.Module, inputs: Mapping[str, Any], option_ids: Tensor | None
+    ) -> tuple[TokenStatistics, Located]:
+        """What the model says at the supervised tokens, without gradient; arguments as in `loss`.
+
+        ``option_scores`` are those of the options at the token where they compete.
+        """
+        located = locate(inputs, self._unit)
+        options = None if option_ids is None else located.units.options_at_first(option_ids)
+        if self._is_fused(model):
+            of_batch = partial(_fused_statistics, located=located, options=options)
+            return self._at_head(model, inputs, located, of_batch)[0], located
+        logits, _ = self._logits(model, inputs, located)
+        located = located.to(logits.device)
+        return readable_statistics(logits, located.targets, options), located
+
+    def _logits(
+        self, model: nn.Module, inputs: Mapping[str, Any], located: Located
+    ) -> tuple[Tensor, Tensor | None]:
+        head = self._model.get_output_embeddings()
+        return supervised_logits(model, head, inputs, located.positions)
+
+    def _at_head(
+        self,
+        model: nn.Module,
+        inputs: Mapping[str, Any],
+        located: Located,
+        function: Callable[[Tensor, LinearHead], Any],
+    ) -> tuple[Any, Tensor | None]:
+        arguments = {name: value for name, value in inputs.items() if name != "labels"}
+        output = model(**arguments, at_head=function, head_positions=located.positions)
+        return output.result, output.aux_loss
+
+    def _is_fused(self, model: nn.Module) -> bool:
+        """Try the head with the first batch: by then the weights are where they will be."""
+        if self.fused is None:
+            reason = verify_head(model)
+            if reason is not None and self._compiled:
+                raise ValueError(
+                    f"torch_compile=True is not supported with this model: {reason}, so its logits "
+                    "have to be taken from a hook, which a compiled forward does not call"
+                )
+            if reason is not None:
+                logger.warning(
+                    "The logits of all supervised tokens are held at once, which takes more memory "
+                    "than the fused loss, because of the model's head: %s.",
+                    reason,
+                )
+            self.fused = reason is None
+        return self.fused
+
+
+def _fused_loss(
+    hidden: Tensor,
+    head: LinearHead,
+    *,
+    located: Located,
+    options: Tensor | None,
+    objective: Objective,
+) -> Parts:
+    located = located.to(hidden.device)
+    parts = fused_cogcalib_loss(
+        hidden,
+        head,
+        located.targets,
+        located.units.index,
+        len(located.units),
+        penalty=objective.penalty,
+        alpha=objective.alpha,
+        gate=objective.gate,
+        option_ids=options,
+        num_items_in_batch=objective.num_items_in_batch,
+        nll_reduction=objective.nll_reduction,
+    )
+    return Parts(*(getattr(parts, name) for name in Parts._fields))
+
+
+def _fused_statistics(
+    hidden: Tensor, head: LinearHead, *, located: Located, options: Tensor | None
+) -> TokenStatistics:
+    return fused_statistics(hidden, head, located.targets.to(hidden.device), options)
+
+
+def _readable_loss(
+    logits: Tensor, located: Located, options: Tensor | None, objective: Objective
+) -> Parts:
+    ce = cross_entropy(logits, located.targets)
+    parts = cogcalib_loss(
+        ce,
+        token_penalty(objective.penalty, logits, located.targets, options),
+        located.units.index,
+        len(located.units),
+        alpha=objective.alpha,
+        gate=lambda nll: objective.gate(nll, slice(0, len(nll))),
+        num_items_in_batch=objective.num_items_in_batch,
+        nll_reduction=objective.nll_reduction,
+    )
+    with torch.no_grad():
+        spread, right = entropy(logits.float()), logits.argmax(1) == located.targets
+    return Parts(
+        parts.loss, parts.ce, parts.penalty, parts.nll, parts.weights, ce.detach(), spread, right
+    )
+
+
+def readable_statistics(logits: Tensor, targets: Tensor, options: Tensor | None) -> TokenStatistics:
+    """Statistics read off logits, ``[N, V]``; see `Reader.statistics`."""
+    scores = None
+    if options is not None:
+        scores = logits.gather(1, options.clamp(min=0)).masked_fill(
+            options == NO_OPTION, -torch.inf
+        )
+    return TokenStatistics(
+        ce=cross_entropy(logits, targets),
+        entropy=entropy(logits.float()),
+        right=logits.argmax(1) == targets,
+        target_logit=logits.gather(1, targets[:, None]).squeeze(1),
+        option_scores=scores,
+    )
