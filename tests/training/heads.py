@@ -57,7 +57,7 @@ def head_logits(hidden: Tensor, head: LinearHead) -> Tensor:
     """z = cap(scale * (h W^T + u A^T + b)), spelt out."""
     logits = F.linear(hidden, head.weight, head.bias)
     if head.low_rank_input is not None:
-        logits = logits + head.low_rank_input @ head.low_rank_weight.T
+        logits = logits + (head.low_rank_input @ head.low_rank_weight.T).to(logits.dtype)
     logits = head.scale * logits
     return logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
 

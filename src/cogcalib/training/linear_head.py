@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from peft.tuners.lora.layer import Linear as LoraLinear
 from peft.tuners.trainable_tokens import TrainableTokensLayer
 from peft.utils.other import ModulesToSaveWrapper, TrainableTokensWrapper
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -147,11 +148,18 @@ def call_inside(
 
 def _plain(head: nn.Module | None) -> nn.Linear:
     # Quantised layers are subclasses of nn.Linear or hold subclasses of Parameter.
-    if type(head) is not nn.Linear:
-        raise UnfusableHead(f"its head is a {type(head).__name__}, not a plain linear layer")
-    if type(head.weight) not in (nn.Parameter, Tensor, DTensor):
-        raise UnfusableHead(f"its head's weight is a {type(head.weight).__name__}")
-    return head
+    kind = _kind(head)
+    if kind is not nn.Linear:
+        raise UnfusableHead(f"its head is a {kind.__name__}, not a plain linear layer")
+    linear = cast(nn.Linear, head)
+    if type(linear.weight) not in (nn.Parameter, Tensor, DTensor):
+        raise UnfusableHead(f"its head's weight is a {type(linear.weight).__name__}")
+    return linear
+
+
+def _kind(module: object) -> type:
+    """The class of a module; FSDP2 puts a class of its own in front of it."""
+    return type(module).__mro__[2] if isinstance(module, FSDPModule) else type(module)
 
 
 def _lora_parts(head: LoraLinear) -> HeadParts:
@@ -164,10 +172,10 @@ def _lora_parts(head: LoraLinear) -> HeadParts:
     if len(active) > 1:
         raise UnfusableHead(f"its head has {len(active)} active adapters: {active}")
     (name,) = active
-    if type(head) is not LoraLinear or name in head.lora_variant or head.fan_in_fan_out:
+    if _kind(head) is not LoraLinear or name in head.lora_variant or head.fan_in_fan_out:
         raise UnfusableHead(f"the adapter {name!r} on its head is not plain LoRA")
     up = head.lora_B[name]
-    if type(up) is not nn.Linear or up.bias is not None:
+    if _kind(up) is not nn.Linear or up.bias is not None:
         raise UnfusableHead(f"the LoRA adapter {name!r} on its head has a bias or is not linear")
     return HeadParts((head, linear, up), linear, lora=head, adapter=name)
 
