@@ -7,6 +7,7 @@ from cogcalib.losses.fused import FusedParts, fused_cogcalib_loss, fused_statist
 from cogcalib.losses.gate import GATES, Gate, gate_weights
 from cogcalib.losses.head import LinearHead
 from cogcalib.losses.objective import LossParts, NllReduction, cogcalib_loss, example_nll
+from cogcalib.losses.standalone import CogCalibLoss
 from cogcalib.losses.terms import (
     NO_OPTION,
     MarginReduction,
@@ -21,6 +22,7 @@ from cogcalib.losses.tiles import TokenStatistics
 __all__ = [
     "GATES",
     "NO_OPTION",
+    "CogCalibLoss",
     "FusedParts",
     "Gate",
     "GateSlice",
