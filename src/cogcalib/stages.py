@@ -25,7 +25,7 @@ from cogcalib.records import (
 )
 from cogcalib.report import write_html
 from cogcalib.run_folder import RunFolder, code_state, data_manifest, hardware, versions
-from cogcalib.scoring import fit_temperatures, summarize
+from cogcalib.scoring import ScoreSettings, fit_temperatures, summarize
 from cogcalib.scoring import score as score_examples
 from cogcalib.tasks import Task, check_disjoint, compose, draw, load_task
 from cogcalib.training import CogCalibConfig, FitData, fit
@@ -215,24 +215,21 @@ def score(work: Work, method: Method, seed: int, splits: Splits) -> None:
     with work.progress.stage(label, total) as advance:
         temperature: dict[str, float] = {}
         if method.posthoc:
-            fitted = fit_temperatures(
-                model, tokenizer, scored["calibration"], batch_size=config.score.batch_size
-            )
+            batches = ScoreSettings(batch_size=config.score.batch_size)
+            fitted = fit_temperatures(model, tokenizer, scored["calibration"], batches)
             for name, scaling in fitted.items():
                 scaling.save(unfinished / f"temperature-{name}.json")
                 temperature[name] = scaling.temperature_
         done = 0
         for examples in scored.values():
-            predictions = score_examples(
-                model,
-                tokenizer,
-                examples,
+            settings = ScoreSettings(
                 model_name=work.model_name(method),
                 run=config.name,
                 batch_size=config.score.batch_size,
-                temperature=temperature or None,
+                temperature=temperature,
                 progress=partial(_after, advance, done),
             )
+            predictions = score_examples(model, tokenizer, examples, settings)
             done += len(examples)
             work.folder.write_predictions(unfinished, predictions)
     unfinished.rename(output)

@@ -48,13 +48,7 @@ def test_every_rotation_is_asked(tiny: tuple[LlamaForCausalLM, PreTrainedTokeniz
     assert done[-1] == renderings(EXAMPLES) == 16
     for example, record in zip(EXAMPLES, records, strict=True):
         asked = [
-            score(
-                model,
-                tokenizer,
-                [example.reordered([(k + turn) % 4 for k in range(4)])],
-                model_name="m",
-                run="r",
-            )[0]
+            score(model, tokenizer, [example.reordered([(k + turn) % 4 for k in range(4)])])[0]
             for turn in range(4)
         ]
         right = [prediction.correct for prediction in asked]
@@ -99,7 +93,7 @@ def test_open_ended_known_is_what_greedy_decoding_answers() -> None:
     model, tokenizer = load_model("atlas")
     examples = load_task("atlas/country-open").splits["train"][:80]
     records = probe(model, tokenizer, examples, batch_size=13)
-    predictions = score(model, tokenizer, examples, model_name="m", run="r")
+    predictions = score(model, tokenizer, examples)
     labels = [p.prediction == e.answer for p, e in zip(predictions, examples, strict=True)]
     assert [record.category == "known" for record in records] == labels
     assert len(set(labels)) == 2

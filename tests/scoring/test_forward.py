@@ -1,87 +1,99 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
-from peft import get_peft_model
+from peft import LoraConfig, get_peft_model
+from transformers import PreTrainedModel
 
-from cogcalib.modeling import encode_batch, lora_config
 from cogcalib.scoring import forward
 
 SEQUENCES = [[5], [5, 6, 7, 8, 9, 10], [11, 12, 13], [14, 15, 16, 17]]
+ALL = range(len(SEQUENCES))
 
 
-def right_padded_logits(model, sequences):
-    """The logits after each sequence's last token, from a batch padded on the right."""
-    longest = max(map(len, sequences))
-    ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in sequences])
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in sequences])
-    logits = model(input_ids=ids, attention_mask=mask).logits
-    return torch.stack([row[len(seq) - 1] for row, seq in zip(logits, sequences, strict=True)])
+def plain_logits(model: PreTrainedModel, sequences: Sequence[list[int]]) -> torch.Tensor:
+    """The logits after each sequence's last token, each passed through the model alone."""
+    return torch.stack([model(torch.tensor([row])).logits[0, -1] for row in sequences])
 
 
 @torch.no_grad()
-def test_left_padding_equals_right_padding_equals_none(model):
-    left = forward.last_logits(model, SEQUENCES, 1, pad_id=0)[:, 0]
-    alone = torch.stack([model(torch.tensor([row])).logits[0, -1] for row in SEQUENCES])
-    assert left.dtype == torch.float64
-    torch.testing.assert_close(left, right_padded_logits(model, SEQUENCES), rtol=0, atol=1e-10)
-    torch.testing.assert_close(left, alone, rtol=0, atol=1e-10)
+def test_right_padding_equals_left_padding_equals_none(model):
+    right = forward.Reader(model, SEQUENCES, [1] * 4, pad_id=0).logits(ALL)
+    assert right.dtype == torch.float64
+    ids, mask = forward.pad_left(SEQUENCES, 0)
+    left = forward.forward(model, ids, mask, 1, use_cache=False).logits[:, -1]
+    torch.testing.assert_close(right, left, rtol=0, atol=1e-10)
+    torch.testing.assert_close(right, plain_logits(model, SEQUENCES), rtol=0, atol=1e-10)
 
 
 @torch.no_grad()
 def test_padding_token_does_not_matter(model):
-    one, other = (forward.last_logits(model, SEQUENCES, 1, pad_id=pad) for pad in (0, 9))
-    torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+    one, other = (
+        forward.Reader(model, SEQUENCES, [1] * 4, pad_id=pad).logits(ALL) for pad in (0, 9)
+    )
+    assert torch.equal(one, other)
+
+
+@torch.no_grad()
+def test_logits_of_several_positions_come_sequence_by_sequence(model):
+    kept = [1, 4, 2, 3]
+    logits = forward.Reader(model, SEQUENCES, kept, pad_id=0).logits([2, 1])
+    expected = [model(torch.tensor([SEQUENCES[i]])).logits[0, -kept[i] :] for i in (2, 1)]
+    torch.testing.assert_close(logits, torch.cat(expected), rtol=0, atol=1e-10)
 
 
 @torch.no_grad()
 def test_only_the_logits_wanted_are_computed_also_under_peft(llama):
-    adapted = get_peft_model(type(llama)(llama.config).double(), lora_config(2, 4)).eval()
-    ids, mask = forward.pad_left(SEQUENCES, 0)
-    assert forward.forward(adapted, ids, mask, 2).logits.shape[1] == 2
-    logits = forward.last_logits(adapted, SEQUENCES, 1, 0)[:, 0]
-    expected = right_padded_logits(adapted, SEQUENCES)
-    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10)
+    lora = LoraConfig(r=2, target_modules=["q_proj", "lm_head"], init_lora_weights=False)
+    adapted = get_peft_model(type(llama)(llama.config).double(), lora).eval()
+    head, seen = adapted.get_output_embeddings(), []
+    hook = head.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
+    logits = forward.Reader(adapted, SEQUENCES, [1] * 4, 0).logits(ALL)
+    hook.remove()
+    assert seen == [(1, 4, llama.config.vocab_size)]
+    assert not head._forward_pre_hooks, "the model is left as it was"
+    torch.testing.assert_close(logits, plain_logits(adapted, SEQUENCES), rtol=0, atol=1e-10)
 
 
 @torch.no_grad()
 def test_models_without_optional_arguments_work(llama):
     class Bare(torch.nn.Module):
-        """Takes ids and mask only and returns all logits, like models with ALiBi."""
+        """Takes token ids only, returns all logits and does not name its output layer."""
 
         device = torch.device("cpu")
 
-        def forward(self, input_ids, attention_mask, use_cache):
-            positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
-            return llama(input_ids, attention_mask=attention_mask, position_ids=positions)
+        def forward(self, input_ids, use_cache):
+            return llama(input_ids)
 
-    logits = forward.last_logits(Bare(), SEQUENCES, 2, 0)
-    assert torch.equal(logits, forward.last_logits(llama, SEQUENCES, 2, 0))
+    shared = [[3] * 30 + row for row in SEQUENCES]
+    reader = forward.Reader(Bare(), shared, [1] * 4, 0)
+    assert reader.prefix is None
+    torch.testing.assert_close(reader.logits(ALL), plain_logits(llama, shared))
 
 
 @torch.no_grad()
-def test_answer_logits_are_those_of_a_plain_forward(model, tokenizer, choices, questions):
-    rows = encode_batch([*choices, *questions], tokenizer)
-    seen = []
-    for batch, logits in forward.logits_by_batch(model, rows, pad_id=0, batch_size=5):
-        for index, ours in zip(batch, logits, strict=True):
-            start = len(rows[index].prompt_ids)
-            n = 1 if index < len(choices) else len(rows[index].answer_ids)
-            whole = model(torch.tensor([rows[index].input_ids])).logits[0]
-            torch.testing.assert_close(ours, whole[start - 1 : start - 1 + n], rtol=0, atol=1e-10)
-            seen.append(index)
-    assert sorted(seen) == list(range(len(rows)))
+def test_an_output_layer_that_is_not_called_is_noticed(llama):
+    class Multiplies(torch.nn.Module):
+        """Multiplies with the weights of its output layer itself."""
+
+        device = torch.device("cpu")
+
+        def get_output_embeddings(self):
+            return llama.get_output_embeddings()
+
+        def forward(self, input_ids, use_cache):
+            output = llama.model(input_ids)
+            output.logits = output.last_hidden_state @ llama.lm_head.weight.T
+            return output
+
+    logits = forward.Reader(Multiplies(), SEQUENCES, [1] * 4, 0).logits(ALL)
+    torch.testing.assert_close(logits, plain_logits(llama, SEQUENCES), rtol=0, atol=1e-10)
 
 
-def test_batches_hold_every_index_once_longest_first():
-    rows = list(forward.batches(SEQUENCES, 3))
-    assert rows == [[1, 3, 2], [0]]
-    assert list(forward.batches([], 3)) == []
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        forward.batches(SEQUENCES, 0)
-
-
-def test_pad_left():
+def test_padding():
+    assert forward.pad_right([[1, 2], [3]], 9).tolist() == [[1, 2], [3, 9]]
     ids, mask = forward.pad_left([[1, 2], [3]], 9)
     assert ids.tolist() == [[1, 2], [9, 3]]
     assert mask.tolist() == [[1, 1], [0, 1]]

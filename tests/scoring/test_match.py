@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cogcalib.scoring import exact_match, normalize_answer
+from cogcalib.scoring import exact_match, normalize_answer, token_f1
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,29 @@ def test_normalization_is_idempotent(text):
     once = normalize_answer(text)
     assert normalize_answer(once) == once
     assert normalize_answer(text.upper()) == once
+
+
+@pytest.mark.parametrize(
+    ("prediction", "accepted", "f1"),
+    [
+        ("the Czech Republic", ["Czech Republic"], 1.0),
+        ("Czech", ["Czech Republic"], 2 / 3),
+        ("New York City", ["York", "New York"], 4 / 5),
+        ("New New York", ["New York"], 4 / 5),
+        ("Lima", ["Peru"], 0.0),
+        ("", ["Peru"], 0.0),
+        ("", [""], 1.0),
+        ("Peru", [], 0.0),
+    ],
+)
+def test_token_f1(prediction, accepted, f1):
+    assert token_f1(prediction, accepted) == pytest.approx(f1)
+
+
+@given(words := st.lists(st.sampled_from(["x", "y", "z"]), max_size=6), words)
+def test_f1_is_a_symmetric_fraction_and_one_for_the_same_words(one, other):
+    said, wanted = " ".join(one), " ".join(other)
+    value = token_f1(said, [wanted])
+    assert value == token_f1(wanted, [said])
+    assert 0 <= value <= 1
+    assert (value == 1) == (sorted(one) == sorted(other))

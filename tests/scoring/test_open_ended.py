@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from transformers import GenerationConfig
 
 from cogcalib.modeling import encode
-from cogcalib.scoring import answer_logits, answer_nll, generate, score
+from cogcalib.scoring import ScoreSettings, answer_logits, answer_nll, generate, score
 
-NAMES = {"model_name": "m", "run": "r"}
+named = partial(ScoreSettings, model_name="m", run="r")
 LENGTH = 6
 
 
@@ -44,9 +45,7 @@ def end_id(model, tokenizer, questions):
 def test_generation_equals_a_greedy_loop(model, tokenizer, questions, end_id):
     prompts = [encode(e, tokenizer).prompt_ids for e in questions]
     with torch.no_grad():
-        rows = generate(
-            model, prompts, end_id=end_id, pad_id=0, max_new_tokens=LENGTH, batch_size=3
-        )
+        rows = generate(model, prompts, end_id, 0, named(max_new_tokens=LENGTH, batch_size=3))
     lengths = set()
     for prompt, row in zip(prompts, rows, strict=True):
         tokens, logprobs = greedy(model, prompt, end_id)
@@ -63,26 +62,26 @@ def test_generation_equals_transformers(model, tokenizer, questions, end_id):
         do_sample=False, max_new_tokens=LENGTH, eos_token_id=end_id, pad_token_id=0
     )
     with torch.no_grad():
-        rows = generate(model, prompts, end_id=end_id, pad_id=0, max_new_tokens=LENGTH)
+        rows = generate(model, prompts, end_id, 0, named(max_new_tokens=LENGTH))
     for prompt, row in zip(prompts, rows, strict=True):
         theirs = model.generate(torch.tensor([prompt]), generation_config=config)
         assert row.tokens == theirs[0, len(prompt) :].tolist()
 
 
 def test_the_models_generation_config_has_no_say(llama, tokenizer, questions, monkeypatch):
-    before = score(llama, tokenizer, questions, max_new_tokens=LENGTH, **NAMES)
+    before = score(llama, tokenizer, questions, named(max_new_tokens=LENGTH))
     config = GenerationConfig(repetition_penalty=9.0, do_sample=True, suppress_tokens=[5])
     monkeypatch.setattr(llama, "generation_config", config)
-    assert score(llama, tokenizer, questions, max_new_tokens=LENGTH, **NAMES) == before
+    assert score(llama, tokenizer, questions, named(max_new_tokens=LENGTH)) == before
 
 
 def test_predictions_equal_the_oracles(model, tokenizer, questions):
     end = tokenizer.eos_token_id
     heat = 1.7
-    for temperature in (None, {"mean": heat}, {"joint": heat}, {"mean": heat, "joint": heat}):
+    for temperature in ({}, {"mean": heat}, {"joint": heat}, {"mean": heat, "joint": heat}):
         t = heat if temperature else 1.0
         rows = score(
-            model, tokenizer, questions, temperature=temperature, max_new_tokens=LENGTH, **NAMES
+            model, tokenizer, questions, named(temperature=temperature, max_new_tokens=LENGTH)
         )
         for example, row in zip(questions, rows, strict=True):
             encoded = encode(example, tokenizer)
@@ -99,15 +98,15 @@ def test_predictions_equal_the_oracles(model, tokenizer, questions):
 
 
 def test_answers_differ_between_questions(llama, tokenizer, questions):
-    rows = score(llama, tokenizer, questions, max_new_tokens=LENGTH, **NAMES)
+    rows = score(llama, tokenizer, questions, named(max_new_tokens=LENGTH))
     assert len({row.prediction for row in rows}) > 1
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_batch_size_does_not_matter(model, tokenizer, questions, batch_size):
-    common = {"max_new_tokens": LENGTH, **NAMES}
-    whole = score(model, tokenizer, questions, **common)
-    parts = score(model, tokenizer, questions, batch_size=batch_size, **common)
+    whole = score(model, tokenizer, questions, named(max_new_tokens=LENGTH))
+    settings = named(max_new_tokens=LENGTH, batch_size=batch_size)
+    parts = score(model, tokenizer, questions, settings)
     for one, other in zip(whole, parts, strict=True):
         assert one.prediction == other.prediction
         assert one.confidence == pytest.approx(other.confidence, abs=1e-12)
@@ -115,14 +114,14 @@ def test_batch_size_does_not_matter(model, tokenizer, questions, batch_size):
 
 
 def test_answer_and_aliases_count_as_right(llama, tokenizer, questions):
-    common = {"max_new_tokens": LENGTH, **NAMES}
-    (row,) = score(llama, tokenizer, questions[:1], **common)
+    settings = named(max_new_tokens=LENGTH)
+    (row,) = score(llama, tokenizer, questions[:1], settings)
     said = row.prediction
     assert not row.correct
     by_answer = replace(questions[0], answer=f"The {said.upper()}!")
     by_alias = replace(questions[0], aliases=("nothing", said))
     for example in (by_answer, by_alias):
-        (row,) = score(llama, tokenizer, [example], **common)
+        (row,) = score(llama, tokenizer, [example], settings)
         assert row.correct
 
 
@@ -137,7 +136,7 @@ def test_an_answer_learnt_by_heart_is_right_and_certain(llama, tokenizer, questi
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    (prediction,) = score(model, tokenizer, questions[:1], **NAMES)
+    (prediction,) = score(model, tokenizer, questions[:1], named())
     assert prediction.correct
     assert prediction.prediction == questions[0].answer
     forced = teacher_forced(model.eval(), row)
@@ -148,7 +147,7 @@ def test_an_answer_learnt_by_heart_is_right_and_certain(llama, tokenizer, questi
 
 def test_high_temperature_flattens(llama, tokenizer, questions):
     size = llama.config.vocab_size
-    rows = score(llama, tokenizer, questions, temperature={"mean": 1e6}, **NAMES)
+    rows = score(llama, tokenizer, questions, named(temperature={"mean": 1e6}))
     for row in rows:
         assert row.confidence["mean"] == pytest.approx(1 / size, rel=1e-3)
         assert row.nll == pytest.approx(math.log(size), rel=1e-3)
@@ -157,14 +156,14 @@ def test_high_temperature_flattens(llama, tokenizer, questions):
 def test_answer_nll_equals_teacher_forcing(model, tokenizer, questions):
     rows = [encode(e, tokenizer) for e in questions]
     with torch.no_grad():
-        nlls = answer_nll(model, rows, pad_id=0, batch_size=3)
+        nlls = answer_nll(model, rows, 0, named(batch_size=3))
     expected = [-float(teacher_forced(model, row).mean()) for row in rows]
     assert nlls == pytest.approx(expected, abs=1e-10)
 
 
 def test_answer_logits_come_token_by_token(llama, tokenizer, questions):
     rows = [encode(e, tokenizer) for e in questions]
-    logits, gold = answer_logits(llama, tokenizer, questions, batch_size=3)
+    logits, gold = answer_logits(llama, tokenizer, questions, named(batch_size=3))
     assert gold.tolist() == [token for row in rows for token in row.answer_ids]
     log_p = torch.from_numpy(logits).log_softmax(-1)[range(len(gold)), gold]
     forced = torch.cat([teacher_forced(llama, row) for row in rows])
@@ -173,13 +172,13 @@ def test_answer_logits_come_token_by_token(llama, tokenizer, questions):
 
 def test_bad_input_is_refused(llama, tokenizer, questions):
     with pytest.raises(ValueError, match="one value for mean and joint"):
-        score(llama, tokenizer, questions, temperature={"mean": 1.0, "joint": 2.0}, **NAMES)
+        score(llama, tokenizer, questions, named(temperature={"mean": 1.0, "joint": 2.0}))
     with pytest.raises(ValueError, match=r"among mean, joint, got \['vocab'\]"):
-        score(llama, tokenizer, questions, temperature={"vocab": 1.0}, **NAMES)
+        score(llama, tokenizer, questions, named(temperature={"vocab": 1.0}))
     with pytest.raises(ValueError, match="max_new_tokens must be at least 1, got 0"):
-        score(llama, tokenizer, questions, max_new_tokens=0, **NAMES)
+        score(llama, tokenizer, questions, named(max_new_tokens=0))
     with pytest.raises(ValueError, match=r"'q0': prompt and max_new_tokens take .* 160 positions"):
-        score(llama, tokenizer, questions, max_new_tokens=150, **NAMES)
+        score(llama, tokenizer, questions, named(max_new_tokens=150))
 
 
 def test_model_without_cache_is_refused(llama):
@@ -192,4 +191,4 @@ def test_model_without_cache_is_refused(llama):
             return output
 
     with torch.no_grad(), pytest.raises(ValueError, match="Cacheless gives no key-value cache"):
-        generate(Cacheless(), [[1, 2]], end_id=2, pad_id=0, max_new_tokens=2)
+        generate(Cacheless(), [[1, 2]], 2, 0, named(max_new_tokens=2))

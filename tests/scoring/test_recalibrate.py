@@ -9,7 +9,7 @@ import pytest
 
 from cogcalib.modeling import load_model
 from cogcalib.records import Prediction
-from cogcalib.scoring import fit_temperatures, score
+from cogcalib.scoring import ScoreSettings, fit_temperatures, score
 from cogcalib.tasks import load_task
 
 
@@ -28,14 +28,14 @@ def test_each_definition_gets_its_own_temperature_and_gains() -> None:
     fitted = fit_temperatures(model, tokenizer, calibration)
     assert set(fitted) == {"vocab", "options", "surface"}
     temperature = {name: scaling.temperature_ for name, scaling in fitted.items()}
-    plain = score(model, tokenizer, calibration, model_name="m", run="r")
-    scaled = score(model, tokenizer, calibration, model_name="m", run="r", temperature=temperature)
+    plain = score(model, tokenizer, calibration)
+    scaled = score(model, tokenizer, calibration, ScoreSettings(temperature=temperature))
     assert [p.prediction for p in plain] == [p.prediction for p in scaled]
     assert np.mean([p.nll for p in scaled]) < np.mean([p.nll for p in plain])
     best = np.mean([p.nll for p in scaled])
     for factor in (0.9, 1.1):  # the fit is a minimum for the definition it is applied to
         off = {name: value * factor for name, value in temperature.items()}
-        moved = score(model, tokenizer, calibration, model_name="m", run="r", temperature=off)
+        moved = score(model, tokenizer, calibration, ScoreSettings(temperature=off))
         assert np.mean([p.nll for p in moved]) > best
     for definition in fitted:
         assert nll_of_confidence(scaled, definition) < nll_of_confidence(plain, definition) + 0.02

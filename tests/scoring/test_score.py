@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from cogcalib.records import Prediction, read_jsonl, write_jsonl
-from cogcalib.scoring import answer_logits, score
+from cogcalib.scoring import ScoreSettings, answer_logits, score
 
-NAMES = {"model_name": "m", "run": "r"}
+named = partial(ScoreSettings, model_name="m", run="r")
 
 
 @pytest.fixture
@@ -32,8 +33,8 @@ def dropout_model(tokenizer):
 @pytest.mark.parametrize("kind", ["choices", "questions"])
 def test_dropout_is_off_while_scoring_and_back_on_after(request, dropout_model, tokenizer, kind):
     examples = request.getfixturevalue(kind)
-    first = score(dropout_model, tokenizer, examples, **NAMES)
-    assert first == score(dropout_model, tokenizer, examples, **NAMES)
+    first = score(dropout_model, tokenizer, examples, named())
+    assert first == score(dropout_model, tokenizer, examples, named())
     answer_logits(dropout_model, tokenizer, examples)
     assert all(module.training for module in dropout_model.modules())
 
@@ -42,24 +43,24 @@ def test_dropout_is_off_while_scoring_and_back_on_after(request, dropout_model, 
 def test_progress_counts_up_to_all(request, llama, tokenizer, kind):
     seen: list[int] = []
     examples = request.getfixturevalue(kind)
-    score(llama, tokenizer, examples, batch_size=3, progress=seen.append, **NAMES)
+    score(llama, tokenizer, examples, named(batch_size=3, progress=seen.append))
     assert seen == [3, 6, 8]
 
 
 @pytest.mark.parametrize("kind", ["choices", "questions"])
 def test_predictions_survive_a_file(request, llama, tokenizer, tmp_path, kind):
-    rows = score(llama, tokenizer, request.getfixturevalue(kind), **NAMES)
+    rows = score(llama, tokenizer, request.getfixturevalue(kind), named())
     path = write_jsonl(tmp_path / "rows.jsonl", rows)
     assert read_jsonl(path, Prediction) == rows
 
 
 def test_no_examples_no_predictions(llama, tokenizer):
-    assert score(llama, tokenizer, [], **NAMES) == []
+    assert score(llama, tokenizer, [], named()) == []
     with pytest.raises(ValueError, match="examples is empty"):
         answer_logits(llama, tokenizer, [])
 
 
-@pytest.mark.parametrize("call", [lambda *args: score(*args, **NAMES), answer_logits])
+@pytest.mark.parametrize("call", [lambda *args: score(*args, named()), answer_logits])
 def test_bad_examples_are_refused(llama, tokenizer, choices, questions, call):
     with pytest.raises(ValueError, match="all multiple choice or all open-ended, got both"):
         call(llama, tokenizer, [*choices, *questions])
@@ -73,12 +74,12 @@ def test_bad_examples_are_refused(llama, tokenizer, choices, questions, call):
 @pytest.mark.parametrize("kind", ["choices", "questions"])
 def test_batch_size_below_one_is_refused(request, llama, tokenizer, kind):
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        score(llama, tokenizer, request.getfixturevalue(kind), batch_size=0, **NAMES)
+        score(llama, tokenizer, request.getfixturevalue(kind), named(batch_size=0))
 
 
 def test_tokenizer_without_padding_token_scores_the_same(llama, tokenizer, choices):
-    before = score(llama, tokenizer, choices, **NAMES)
+    before = score(llama, tokenizer, choices, named())
     bare = copy.deepcopy(tokenizer)
     bare.pad_token = None
-    for one, other in zip(before, score(llama, bare, choices, **NAMES), strict=True):
+    for one, other in zip(before, score(llama, bare, choices, named()), strict=True):
         assert one.confidence == pytest.approx(other.confidence, abs=1e-12)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cogcalib.modeling.encoding import encode_batch
 from cogcalib.records import Example, ProbeRecord
-from cogcalib.scoring import score
+from cogcalib.scoring import ScoreSettings, score
 from cogcalib.scoring.forward import forward, inference, pad_left, padding_id, upcast
 
 
@@ -59,7 +59,7 @@ def probe(
     done = 0
     for rotation in range(max((len(e.options or ()) for e in examples), default=0)):
         rendered = [_rotated(e, rotation) for e in examples if rotation < len(e.options or ())]
-        for p in score(model, tokenizer, rendered, model_name="", run="", batch_size=batch_size):
+        for p in score(model, tokenizer, rendered, ScoreSettings(batch_size=batch_size)):
             right[p.id].append(p.correct)
             p_gold[p.id].append(math.exp(-p.nll))
         done += len(rendered)

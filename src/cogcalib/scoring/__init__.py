@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from cogcalib.scoring.continuations import option_log_likelihoods, score_continuations
 from cogcalib.scoring.definitions import MULTIPLE_CHOICE, OPEN_ENDED
 from cogcalib.scoring.forward import inference
-from cogcalib.scoring.match import exact_match, normalize_answer
+from cogcalib.scoring.match import exact_match, normalize_answer, token_f1
 from cogcalib.scoring.multiple_choice import predict_from_logits, score_multiple_choice
 from cogcalib.scoring.open_ended import Generation, answer_nll, generate, score_open_ended
 from cogcalib.scoring.recalibrate import fit_temperatures
 from cogcalib.scoring.score import answer_logits, score
+from cogcalib.scoring.settings import ScoreSettings
 from cogcalib.scoring.summary import SMALL_N, primary_definition, summarize
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "OPEN_ENDED",
     "SMALL_N",
     "Generation",
+    "ScoreSettings",
     "answer_logits",
     "answer_nll",
     "exact_match",
@@ -23,10 +26,13 @@ __all__ = [
     "generate",
     "inference",
     "normalize_answer",
+    "option_log_likelihoods",
     "predict_from_logits",
     "primary_definition",
     "score",
+    "score_continuations",
     "score_multiple_choice",
     "score_open_ended",
     "summarize",
+    "token_f1",
 ]

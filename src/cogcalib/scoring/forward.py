@@ -1,8 +1,9 @@
-"""Forward passes over batches of left-padded sequences, for any causal language model.
+"""Logits of any causal language model at the positions wanted, and at no others.
 
-Sequences end together, so that the logits wanted (those that predict an answer) are always the
-last ones and no others are computed. Positions count from the first real token, which models with
-learned absolute positions (GPT-2) need and the others do not mind.
+Batches of whole sequences are padded on the right: a causal model does not look ahead, so padding
+needs no mask and positions count from the first token by themselves. Only the hidden states that
+predict an answer reach the output layer. Batches that go on growing, in generation, are padded on
+the left instead (`pad_left`, `forward`), where their ends meet.
 """
 
 from __future__ import annotations
@@ -17,9 +18,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cogcalib.modeling.encoding import Encoded
-
-Tokens = Sequence[int]
+from cogcalib.scoring.prefix import Prefix, Tokens, compute_prefix, shared_length
 
 
 @contextmanager
@@ -35,18 +34,85 @@ def inference(model: PreTrainedModel) -> Iterator[None]:
             module.training = training
 
 
-def batches(sequences: Sequence[Tokens], batch_size: int) -> Iterator[list[int]]:
-    """Indices of `sequences` in batches of like length, the longest first.
+class Reader:
+    """Reads a model's logits after the last tokens of sequences, batch by batch.
 
-    The longest batch comes first so that a lack of memory shows at once.
+    Args:
+        model: A causal language model, in the mode it is to be read in.
+        sequences: Token ids.
+        kept: For each, after how many of its last tokens the logits are wanted; at least one.
+        pad_id: Any token.
+        share: Compute what all sequences begin with once, where that is worth it.
 
-    Raises:
-        ValueError: If `batch_size` is below 1.
+    Attributes:
+        prefix: What was computed once, None if nothing was.
+        lengths: What each sequence takes of a batch's tokens. A token of the prefix is not computed
+            again but copied, and counts as a quarter.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    order = sorted(range(len(sequences)), key=lambda index: -len(sequences[index]))
-    return (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        sequences: Sequence[Tokens],
+        kept: Sequence[int],
+        pad_id: int,
+        *,
+        share: bool = True,
+    ) -> None:
+        self.model, self.kept, self.pad_id = model, kept, pad_id
+        names = _parameters(model)
+        self.prefix: Prefix | None = None
+        if share and "past_key_values" in names and (length := shared_length(sequences, kept)):
+            last = {"logits_to_keep": 1} if "logits_to_keep" in names else {}
+            self.prefix = compute_prefix(model, sequences[0][:length], **last)
+        start = self.prefix.length if self.prefix else 0
+        self.rest = [list(row[start:]) for row in sequences]
+        self.lengths = [start // 4 + len(row) for row in self.rest]
+
+    def logits(self, batch: Sequence[int]) -> Tensor:
+        """Logits of the sequences of `batch`, one after the other, float32 or float64 [k, V].
+
+        Raises:
+            ValueError: If a logit is nan.
+        """
+        device = self.model.device
+        ids = pad_right([self.rest[i] for i in batch], self.pad_id, device)
+        rows = [row for row, i in enumerate(batch) for _ in range(self.kept[i])]
+        ends = [(len(self.rest[i]), self.kept[i]) for i in batch]
+        columns = [column for end, keep in ends for column in range(end - keep, end)]
+        wanted = (torch.tensor(rows, device=device), torch.tensor(columns, device=device))
+        cache = {"past_key_values": self.prefix.repeated(len(batch))} if self.prefix else {}
+        return upcast(_picked(self.model, ids, wanted, use_cache=bool(cache), **cache))
+
+
+def _picked(
+    model: PreTrainedModel, ids: Tensor, wanted: tuple[Tensor, Tensor], **kwargs: Any
+) -> Tensor:
+    """Logits at (rows, columns) of the batch, [k, V]; the output layer sees no other position."""
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    if head is None:
+        return _call(model, ids, kwargs)[wanted]
+    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][wanted][None], *inputs[1:]))
+    try:
+        logits = _call(model, ids, kwargs)
+    finally:
+        hook.remove()
+    # A model that multiplies with the weights itself has given all positions.
+    return logits[wanted] if logits.shape[:2] == ids.shape else logits[0]
+
+
+def _call(model: PreTrainedModel, ids: Tensor, kwargs: dict[str, Any]) -> Tensor:
+    logits: Tensor = model(input_ids=ids, **kwargs).logits
+    return logits
+
+
+def pad_right(
+    sequences: Sequence[Tokens], pad_id: int, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Token ids, int64 [b, longest], padded on the right."""
+    length = max(len(row) for row in sequences)
+    ids = [[*row, *[pad_id] * (length - len(row))] for row in sequences]
+    return torch.tensor(ids, device=device)
 
 
 def pad_left(
@@ -60,9 +126,10 @@ def pad_left(
 
 
 def forward(model: PreTrainedModel, ids: Tensor, mask: Tensor, keep: int, **kwargs: Any) -> Any:
-    """The model's output, with logits of at least the last `keep` positions.
+    """The model's output for a batch padded on the left, with at least the last `keep` logits.
 
-    `mask` covers the cached tokens, if any, and `ids`.
+    `mask` covers the cached tokens, if any, and `ids`. Positions count from the first real token,
+    which models with learned absolute positions (GPT-2) need and the others do not mind.
     """
     parameters = _parameters(model)
     if "position_ids" in parameters:
@@ -73,48 +140,16 @@ def forward(model: PreTrainedModel, ids: Tensor, mask: Tensor, keep: int, **kwar
     return model(input_ids=ids, attention_mask=mask, **kwargs)
 
 
-def last_logits(
-    model: PreTrainedModel, sequences: Sequence[Tokens], keep: int, pad_id: int
-) -> Tensor:
-    """Logits after the last `keep` tokens of every sequence, [b, keep, V], float32 or float64.
-
-    Raises:
-        ValueError: If a logit is nan.
-    """
-    ids, mask = pad_left(sequences, pad_id, model.device)
-    return upcast(forward(model, ids, mask, keep, use_cache=False).logits[:, -keep:])
-
-
 def upcast(logits: Tensor) -> Tensor:
     """Logits in float32, or float64 if they came so.
 
     Raises:
         ValueError: If a logit is nan, as half precision gives on overflow.
     """
-    if logits.isnan().any():
+    # The sum is nan if any logit is (or if infinities cancel, which is no better).
+    if logits.sum().isnan():
         raise ValueError("the model returned nan logits; load it in float32 or bfloat16")
     return logits if logits.dtype == torch.float64 else logits.float()
-
-
-def logits_by_batch(
-    model: PreTrainedModel, encodings: Sequence[Encoded], pad_id: int, batch_size: int
-) -> Iterator[tuple[list[int], list[Tensor]]]:
-    """Teacher-forced logits of the answers, batch by batch.
-
-    Yields:
-        Indices into `encodings` and for each the logits that predict its `answer_tokens`, [t, V].
-    """
-    targets = [answer_tokens(row) for row in encodings]
-    inputs = [row.prompt_ids + target[:-1] for row, target in zip(encodings, targets, strict=True)]
-    for batch in batches(inputs, batch_size):
-        keep = max(len(targets[index]) for index in batch)
-        logits = last_logits(model, [inputs[index] for index in batch], keep, pad_id)
-        yield batch, [row[-len(targets[i]) :] for i, row in zip(batch, logits, strict=True)]
-
-
-def answer_tokens(encoded: Encoded) -> list[int]:
-    """The tokens that are scored: the letter alone, or an open-ended answer and its end token."""
-    return encoded.answer_ids if encoded.option_ids is None else encoded.answer_ids[:1]
 
 
 def max_positions(model: PreTrainedModel) -> int | None:
@@ -124,7 +159,7 @@ def max_positions(model: PreTrainedModel) -> int | None:
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """A token to pad with. Padding is masked, so that any token will do."""
+    """A token to pad with. Padding is never looked at, so that any token will do."""
     return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,58 +10,48 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cogcalib.modeling.encoding import encode_batch, surface_ids
+from cogcalib.modeling.encoding import surface_ids
 from cogcalib.records import Example, Prediction
-from cogcalib.scoring.definitions import MULTIPLE_CHOICE, checked_temperatures
-from cogcalib.scoring.forward import logits_by_batch, max_positions, padding_id, upcast
+from cogcalib.scoring.batches import by_length
+from cogcalib.scoring.choices import Forms, encode_choices
+from cogcalib.scoring.definitions import MULTIPLE_CHOICE
+from cogcalib.scoring.forward import Reader, max_positions, padding_id, upcast
+from cogcalib.scoring.settings import DEFAULTS, ScoreSettings
 
 
 def score_multiple_choice(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
-    *,
-    model_name: str,
-    run: str,
-    batch_size: int = 64,
-    temperature: Mapping[str, float] | None = None,
-    progress: Callable[[int], None] | None = None,
+    settings: ScoreSettings = DEFAULTS,
 ) -> list[Prediction]:
     """Predictions of a model as it stands: training flags and gradients are the caller's.
 
-    Arguments as in `cogcalib.scoring.score`, which is what to call otherwise. With dropout left
-    on, every call is one sample of MC dropout.
+    As `cogcalib.scoring.score`, which is what to call otherwise. With dropout left on, every call
+    is one sample of MC dropout.
     """
-    checked_temperatures(temperature, MULTIPLE_CHOICE)
-    encodings = encode_batch(examples, tokenizer, max_positions(model))
-    forms = surface_ids(examples, tokenizer)
-    predictions: list[Prediction | None] = [None] * len(examples)
-    done = 0
-    for batch, logits in logits_by_batch(model, encodings, padding_id(tokenizer), batch_size):
-        rows = _predict(
-            torch.cat(logits),
-            [examples[index] for index in batch],
-            [forms[index] for index in batch],
-            model_name=model_name,
-            run=run,
-            temperature=temperature,
-        )
-        for index, row in zip(batch, rows, strict=True):
-            predictions[index] = row
-        done += len(batch)
-        if progress is not None:
-            progress(done)
-    return [row for row in predictions if row is not None]
+    settings.temperatures(MULTIPLE_CHOICE)
+    choices = encode_choices(examples, tokenizer, max_positions(model))
+    reader = Reader(
+        model,
+        [choice.prompt_ids for choice in choices],
+        [1] * len(choices),
+        padding_id(tokenizer),
+        share=settings.share_prefix,
+    )
+
+    def work(batch: list[int]) -> list[Prediction]:
+        forms = [choices[index].forms for index in batch]
+        return _predict(reader.logits(batch), [examples[i] for i in batch], forms, settings)
+
+    return by_length(reader.lengths, work, settings, model.device)
 
 
 def predict_from_logits(
     logits: NDArray[np.floating] | Tensor,
     examples: Sequence[Example],
     tokenizer: PreTrainedTokenizerBase,
-    *,
-    model_name: str,
-    run: str,
-    temperature: Mapping[str, float] | None = None,
+    settings: ScoreSettings = DEFAULTS,
 ) -> list[Prediction]:
     """Predictions read off logits at the answer position.
 
@@ -83,9 +73,7 @@ def predict_from_logits(
         logits: Logits at the answer position, [n, V].
         examples: The n multiple-choice examples, in the same order.
         tokenizer: The tokenizer whose vocabulary the logits are over.
-        model_name: Goes into `Prediction.model`.
-        run: Goes into `Prediction.run`.
-        temperature: Definition -> temperature its logits are divided by; 1 where missing.
+        settings: Names and temperatures.
 
     Raises:
         ValueError: If the shapes do not fit, an example is open-ended, or a temperature names no
@@ -99,47 +87,60 @@ def predict_from_logits(
         )
     if not examples:
         return []
-    return _predict(
-        values,
-        examples,
-        surface_ids(examples, tokenizer),
-        model_name=model_name,
-        run=run,
-        temperature=temperature,
-    )
+    return _predict(values, examples, surface_ids(examples, tokenizer), settings)
 
 
 def _predict(
-    logits: Tensor,
-    examples: Sequence[Example],
-    forms: Sequence[tuple[tuple[int, ...], ...]],
-    *,
-    model_name: str,
-    run: str,
-    temperature: Mapping[str, float] | None,
+    logits: Tensor, examples: Sequence[Example], forms: Sequence[Forms], settings: ScoreSettings
 ) -> list[Prediction]:
-    scale = checked_temperatures(temperature, MULTIPLE_CHOICE)
-    log_p = {t: (logits / t).log_softmax(-1) for t in {scale["vocab"], scale["options"], 1.0}}
+    scale = settings.temperatures(MULTIPLE_CHOICE)
     index, exists = _index(forms, logits.device)
+    scaled = {t: logits if t == 1 else logits / t for t in {*scale.values(), 1.0}}
+    total = {t: values.logsumexp(-1) for t, values in scaled.items()}
 
-    def spelled(temperature: float) -> Tensor:
-        chosen = log_p[temperature].gather(1, index.flatten(1)).view(index.shape)
+    def spelled(t: float) -> Tensor:
+        chosen = scaled[t].gather(1, index.flatten(1)).view(index.shape) - total[t][:, None, None]
         return chosen.masked_fill(~exists, -torch.inf)
 
     options = spelled(scale["options"])[..., 0]
     share = options.log_softmax(-1)
     surface = spelled(1.0).logsumexp(-1) / scale["surface"]
     confidence = {
-        "vocab": log_p[scale["vocab"]].amax(-1),
+        "vocab": scaled[scale["vocab"]].amax(-1) - total[scale["vocab"]],
         "options": share.amax(-1),
         "surface": surface.log_softmax(-1).amax(-1),
     }
     values = {name: log.exp().clamp(max=1.0).tolist() for name, log in confidence.items()}
-    chosen, shares, logs = share.argmax(-1).tolist(), share.tolist(), options.tolist()
+    return choose(
+        examples,
+        settings,
+        share.tolist(),
+        options.tolist(),
+        [{name: values[name][row] for name in MULTIPLE_CHOICE} for row in range(len(examples))],
+    )
+
+
+def choose(
+    examples: Sequence[Example],
+    settings: ScoreSettings,
+    share: Sequence[Sequence[float]],
+    logprobs: Sequence[Sequence[float]],
+    confidence: Sequence[dict[str, float]],
+) -> list[Prediction]:
+    """Predictions from each question's log shares, the largest of which is the answer.
+
+    Args:
+        examples: Multiple-choice examples.
+        settings: Names.
+        share: Log of each option's share among the options; more than there are options is ignored.
+        logprobs: Log-probability of each option, likewise.
+        confidence: Definition -> fraction.
+    """
     predictions = []
     for row, example in enumerate(examples):
         letters = [option.letter for option in example.options or ()]
-        prediction = letters[chosen[row]]
+        shares = share[row][: len(letters)]
+        prediction = letters[max(range(len(letters)), key=shares.__getitem__)]
         predictions.append(
             Prediction(
                 id=example.id,
@@ -148,26 +149,26 @@ def _predict(
                 answer=example.answer,
                 prediction=prediction,
                 correct=prediction == example.answer,
-                nll=max(0.0, -shares[row][letters.index(example.answer)]),
-                confidence={name: values[name][row] for name in MULTIPLE_CHOICE},
-                option_logprobs=tuple(logs[row][: len(letters)]),
-                model=model_name,
-                run=run,
+                nll=max(0.0, -shares[letters.index(example.answer)]),
+                confidence=confidence[row],
+                option_logprobs=tuple(logprobs[row][: len(letters)]),
+                model=settings.model_name,
+                run=settings.run,
             )
         )
     return predictions
 
 
-def _index(
-    forms: Sequence[tuple[tuple[int, ...], ...]], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Token ids and which of them exist, both [n, most options, most forms]."""
+def _index(forms: Sequence[Forms], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids, 0 where there is none, and which exist, both [n, most options, most forms]."""
     n_options = max(len(row) for row in forms)
     n_forms = max(len(letter) for row in forms for letter in row)
-    index = torch.zeros(len(forms), n_options, n_forms, dtype=torch.long)
-    exists = torch.zeros_like(index, dtype=torch.bool)
-    for i, row in enumerate(forms):
-        for j, letter in enumerate(row):
-            index[i, j, : len(letter)] = torch.tensor(letter)
-            exists[i, j, : len(letter)] = True
-    return index.to(device), exists.to(device)
+    none = [-1] * n_forms
+    index = torch.tensor(
+        [
+            [[*letter, *none[len(letter) :]] for letter in row] + [none] * (n_options - len(row))
+            for row in forms
+        ],
+        device=device,
+    )
+    return index.clamp(min=0), index >= 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,19 +12,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cogcalib.modeling.encoding import Encoded, encode_batch
 from cogcalib.records import Example, Prediction
-from cogcalib.scoring.definitions import OPEN_ENDED, checked_temperatures
-from cogcalib.scoring.forward import (
-    Tokens,
-    answer_tokens,
-    batches,
-    forward,
-    logits_by_batch,
-    max_positions,
-    pad_left,
-    padding_id,
-    upcast,
-)
+from cogcalib.scoring.batches import by_length
+from cogcalib.scoring.forward import Reader, forward, max_positions, pad_left, padding_id, upcast
 from cogcalib.scoring.match import exact_match
+from cogcalib.scoring.prefix import Tokens
+from cogcalib.scoring.settings import DEFAULTS, ScoreSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +36,11 @@ def score_open_ended(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
-    *,
-    model_name: str,
-    run: str,
-    batch_size: int = 64,
-    temperature: Mapping[str, float] | None = None,
-    progress: Callable[[int], None] | None = None,
-    max_new_tokens: int = 32,
+    settings: ScoreSettings = DEFAULTS,
 ) -> list[Prediction]:
     """Predictions of a model as it stands: training flags and gradients are the caller's.
 
-    Arguments as in `cogcalib.scoring.score`, which is what to call otherwise.
+    As `cogcalib.scoring.score`, which is what to call otherwise.
 
     The answer is what greedy decoding yields up to the end token; it is right if it matches the
     answer or an alias (`exact_match`). With log p over its tokens, the end token included because
@@ -62,32 +48,22 @@ def score_open_ended(
     `nll` is the mean of -log p over the canonical answer's tokens and its end token under teacher
     forcing. One temperature serves all three; it does not change the answer.
     """
-    scale = _temperature(temperature)
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
-    limit = max_positions(model)
+    settings.generation_temperature()
+    limit, most = max_positions(model), settings.max_new_tokens
     encodings = encode_batch(examples, tokenizer, limit)
     for example, row in zip(examples, encodings, strict=True):
-        length = len(row.prompt_ids) + max_new_tokens
+        length = len(row.prompt_ids) + most
         if limit is not None and length > limit:
             raise ValueError(
                 f"example {example.id!r}: prompt and max_new_tokens take {length} tokens "
-                f"({len(row.prompt_ids)} + {max_new_tokens}), the model has {limit} positions"
+                f"({len(row.prompt_ids)} + {most}), the model has {limit} positions"
             )
     pad_id = padding_id(tokenizer)
-    nlls = answer_nll(model, encodings, pad_id=pad_id, batch_size=batch_size, temperature=scale)
-    generations = generate(
-        model,
-        [row.prompt_ids for row in encodings],
-        end_id=tokenizer.eos_token_id,
-        pad_id=pad_id,
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        temperature=scale,
-        progress=progress,
-    )
+    nlls = answer_nll(model, encodings, pad_id, settings)
+    prompts = [row.prompt_ids for row in encodings]
+    generations = generate(model, prompts, tokenizer.eos_token_id, pad_id, settings)
     return [
-        _prediction(example, generation, nll, tokenizer, model_name, run)
+        _prediction(example, generation, nll, tokenizer, settings)
         for example, generation, nll in zip(examples, generations, nlls, strict=True)
     ]
 
@@ -95,56 +71,61 @@ def score_open_ended(
 def answer_nll(
     model: PreTrainedModel,
     encodings: Sequence[Encoded],
-    *,
     pad_id: int,
-    batch_size: int = 64,
-    temperature: float = 1.0,
+    settings: ScoreSettings = DEFAULTS,
 ) -> list[float]:
     """Mean NLL of each answer's tokens under teacher forcing, nats, in the order given."""
-    nlls = [math.nan] * len(encodings)
-    for batch, logits in logits_by_batch(model, encodings, pad_id, batch_size):
-        for index, row in zip(batch, logits, strict=True):
-            target = torch.tensor(answer_tokens(encodings[index]), device=row.device)
-            nlls[index] = torch.nn.functional.cross_entropy(row / temperature, target).item()
-    return nlls
+    temperature = settings.generation_temperature()
+    targets = [row.answer_ids for row in encodings]
+    inputs = [row.input_ids[:-1] for row in encodings]
+    kept = [len(row) for row in targets]
+    reader = Reader(model, inputs, kept, pad_id, share=settings.share_prefix)
+
+    def work(batch: list[int]) -> list[float]:
+        flat = torch.tensor([id for index in batch for id in targets[index]], device=model.device)
+        logits = reader.logits(batch) / temperature
+        nll = torch.nn.functional.cross_entropy(logits, flat, reduction="none")
+        return [row.mean().item() for row in nll.split([kept[index] for index in batch])]
+
+    return by_length(reader.lengths, work, settings, model.device, counted=False)
 
 
 def generate(
     model: PreTrainedModel,
     prompts: Sequence[Tokens],
-    *,
     end_id: int,
     pad_id: int,
-    max_new_tokens: int,
-    batch_size: int = 64,
-    temperature: float = 1.0,
-    progress: Callable[[int], None] | None = None,
+    settings: ScoreSettings = DEFAULTS,
 ) -> list[Generation]:
     """Greedy continuations with the log-probability of each token, in the order given.
 
     Not transformers' `generate`: that merges whatever the model's generation config names, such
     as a repetition penalty, into a greedy search, and keeps every step's logits.
 
+    Args:
+        model: A causal language model with a key-value cache.
+        prompts: Token ids.
+        end_id: The token that ends an answer.
+        pad_id: Any token.
+        settings: Temperature, batch size, longest answer.
+
     Raises:
         ValueError: If the model has no key-value cache.
     """
-    generations: list[Generation | None] = [None] * len(prompts)
-    done = 0
-    for batch in batches(prompts, batch_size):
+    temperature, most = settings.generation_temperature(), settings.max_new_tokens
+
+    def work(batch: list[int]) -> list[Generation]:
+        ids, mask = pad_left([prompts[index] for index in batch], pad_id, model.device)
         tokens, logprobs = _decode(
-            model,
-            *pad_left([prompts[index] for index in batch], pad_id, model.device),
-            end_id=end_id,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
+            model, ids, mask, end_id=end_id, max_new_tokens=most, temperature=temperature
         )
-        for index, row, logs in zip(batch, tokens.tolist(), logprobs.tolist(), strict=True):
+        rows = []
+        for row, logs in zip(tokens.tolist(), logprobs.tolist(), strict=True):
             length = row.index(end_id) + 1 if end_id in row else len(row)
-            generations[index] = Generation(row[:length], logs[:length])
-        done += len(batch)
-        if progress is not None:
-            progress(done)
-    return [generation for generation in generations if generation is not None]
+            rows.append(Generation(row[:length], logs[:length]))
+        return rows
+
+    return by_length([len(row) + most for row in prompts], work, settings, model.device)
 
 
 def _decode(
@@ -182,8 +163,7 @@ def _prediction(
     generation: Generation,
     nll: float,
     tokenizer: PreTrainedTokenizerBase,
-    model_name: str,
-    run: str,
+    settings: ScoreSettings,
 ) -> Prediction:
     text = str(tokenizer.decode(generation.tokens, skip_special_tokens=True)).strip()
     total = sum(generation.logprobs)
@@ -200,14 +180,6 @@ def _prediction(
             "joint": min(1.0, math.exp(total)),
         },
         option_logprobs=None,
-        model=model_name,
-        run=run,
+        model=settings.model_name,
+        run=settings.run,
     )
-
-
-def _temperature(temperature: Mapping[str, float] | None) -> float:
-    checked_temperatures(temperature, OPEN_ENDED)
-    values = set((temperature or {}).values())
-    if len(values) > 1:
-        raise ValueError(f"temperature must be one value for mean and joint, got {temperature}")
-    return float(values.pop()) if values else 1.0

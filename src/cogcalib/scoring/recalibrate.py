@@ -12,14 +12,14 @@ from cogcalib.modeling.encoding import surface_ids
 from cogcalib.posthoc import TemperatureScaling
 from cogcalib.records import Example
 from cogcalib.scoring.score import answer_logits
+from cogcalib.scoring.settings import DEFAULTS, ScoreSettings
 
 
 def fit_temperatures(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     calibration: Sequence[Example],
-    *,
-    batch_size: int = 64,
+    settings: ScoreSettings = DEFAULTS,
 ) -> Mapping[str, TemperatureScaling]:
     """Temperatures that minimise the NLL of the gold answers, by confidence definition.
 
@@ -30,7 +30,7 @@ def fit_temperatures(
         model: A causal language model.
         tokenizer: Its tokenizer.
         calibration: Examples of split ``calibration``, all multiple choice or all open-ended.
-        batch_size: Examples in one forward pass.
+        settings: Batches.
 
     Returns:
         Definition -> fitted scaling: ``vocab``, ``options`` and ``surface``, or ``mean`` and
@@ -45,7 +45,7 @@ def fit_temperatures(
             f"temperatures are fitted on the calibration split only; {len(strangers)} of "
             f"{len(calibration)} examples are of another, the first {strangers[0]!r}"
         )
-    logits, tokens = answer_logits(model, tokenizer, calibration, batch_size=batch_size)
+    logits, tokens = answer_logits(model, tokenizer, calibration, settings)
     vocabulary = TemperatureScaling().fit(logits, tokens, split="calibration")
     if calibration[0].options is None:
         return {"mean": vocabulary, "joint": vocabulary}

@@ -3,79 +3,63 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cogcalib.modeling.encoding import encode_batch
 from cogcalib.records import Example, Prediction
-from cogcalib.scoring import forward
+from cogcalib.scoring.batches import by_length
+from cogcalib.scoring.continuations import score_continuations
+from cogcalib.scoring.definitions import LETTER
+from cogcalib.scoring.forward import Reader, inference, max_positions, padding_id
 from cogcalib.scoring.multiple_choice import score_multiple_choice
 from cogcalib.scoring.open_ended import score_open_ended
+from cogcalib.scoring.settings import DEFAULTS, ScoreSettings
 
 
 def score(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
-    *,
-    model_name: str,
-    run: str,
-    batch_size: int = 64,
-    temperature: Mapping[str, float] | None = None,
-    progress: Callable[[int], None] | None = None,
-    max_new_tokens: int = 32,
+    settings: ScoreSettings = DEFAULTS,
 ) -> list[Prediction]:
     """Score a model on examples, all multiple choice or all open-ended.
 
-    The model is put into evaluation mode, and back.
+    The model is put into evaluation mode, and back. Under ``accelerate launch`` every process must
+    call this with the same examples; they share the work and each gets all predictions.
 
     Args:
         model: A Hugging Face causal language model, with or without an adapter.
         tokenizer: Its tokenizer.
         examples: Examples with distinct ids.
-        model_name: Goes into `Prediction.model`.
-        run: Goes into `Prediction.run`.
-        batch_size: Examples in one forward pass; it changes speed and memory, not the results.
-        temperature: Confidence definition -> temperature its logits are divided by. Multiple
-            choice: `nll` and `option_logprobs` follow ``options``. Open-ended: ``mean`` and
-            ``joint`` share one, which `nll` follows.
-        progress: Called with the number of examples done, after each batch.
-        max_new_tokens: Longest open-ended answer, in tokens.
+        settings: Names for the predictions, temperatures, batches.
 
     Returns:
         One prediction per example, in the order given.
 
     Raises:
         ValueError: If the two kinds are mixed, ids repeat, an example is longer than the model has
-            positions, or another argument is out of its range.
+            positions, or a setting does not fit the kind.
     """
     _check(examples)
     if not examples:
         return []
-    common: dict[str, Any] = {
-        "model_name": model_name,
-        "run": run,
-        "batch_size": batch_size,
-        "temperature": temperature,
-        "progress": progress,
-    }
-    with forward.inference(model):
-        if examples[0].options is not None:
-            return score_multiple_choice(model, tokenizer, examples, **common)
-        return score_open_ended(model, tokenizer, examples, max_new_tokens=max_new_tokens, **common)
+    with inference(model):
+        if examples[0].options is None:
+            return score_open_ended(model, tokenizer, examples, settings)
+        if settings.answer == LETTER:
+            return score_multiple_choice(model, tokenizer, examples, settings)
+        return score_continuations(model, tokenizer, examples, settings)
 
 
 def answer_logits(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
-    *,
-    batch_size: int = 64,
+    settings: ScoreSettings = DEFAULTS,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Logits that predict the gold answers, and the gold tokens: what temperatures are fitted on.
 
@@ -83,7 +67,7 @@ def answer_logits(
         model: A Hugging Face causal language model, with or without an adapter.
         tokenizer: Its tokenizer.
         examples: Examples with distinct ids, all multiple choice or all open-ended, at least one.
-        batch_size: Examples in one forward pass.
+        settings: Batches. Multiple choice is answered with the letter.
 
     Returns:
         Logits over the vocabulary, float32 [n, V], and token ids, int64 [n], in the order given.
@@ -91,21 +75,29 @@ def answer_logits(
         included, example after example.
 
     Raises:
-        ValueError: As `score`, or if there is no example.
+        ValueError: As `score`, or if there is no example or `settings.answer` is no letter.
     """
     _check(examples)
     if not examples:
         raise ValueError("examples is empty: there are no logits to collect")
-    encodings = encode_batch(examples, tokenizer, forward.max_positions(model))
-    rows: list[NDArray[np.float32]] = [np.empty((0, 0), np.float32)] * len(examples)
-    with forward.inference(model):
-        for batch, logits in forward.logits_by_batch(
-            model, encodings, forward.padding_id(tokenizer), batch_size
-        ):
-            for index, row in zip(batch, logits, strict=True):
-                rows[index] = row.to("cpu", torch.float32).numpy()
-    gold = [token for row in encodings for token in forward.answer_tokens(row)]
-    return np.concatenate(rows), np.array(gold, dtype=np.int64)
+    if settings.answer != LETTER:
+        raise ValueError(f"answer must be {LETTER} to collect logits, got {settings.answer!r}")
+    encodings = encode_batch(examples, tokenizer, max_positions(model))
+    # Of a letter the end token is not scored.
+    gold = [row.answer_ids if row.option_ids is None else row.answer_ids[:1] for row in encodings]
+    inputs = [row.prompt_ids + ids[:-1] for row, ids in zip(encodings, gold, strict=True)]
+    kept = [len(ids) for ids in gold]
+    with inference(model):
+        pad_id = padding_id(tokenizer)
+        reader = Reader(model, inputs, kept, pad_id, share=settings.share_prefix)
+
+        def work(batch: list[int]) -> list[NDArray[np.float32]]:
+            logits = reader.logits(batch).float().cpu()
+            return [row.numpy() for row in logits.split([kept[index] for index in batch])]
+
+        rows = by_length(reader.lengths, work, settings, model.device)
+    tokens = [token for ids in gold for token in ids]
+    return np.concatenate(rows), np.array(tokens, dtype=np.int64)
 
 
 def _check(examples: Sequence[Example]) -> None:

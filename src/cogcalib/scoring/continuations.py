@@ -1,0 +1,131 @@
+"""Multiple choice whose options take several tokens: judged by their log-likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from cogcalib.modeling.continuations import continuations
+from cogcalib.modeling.encoding import encode_batch
+from cogcalib.modeling.prompts import completion
+from cogcalib.records import Example, Prediction
+from cogcalib.scoring.batches import by_length
+from cogcalib.scoring.definitions import TEXT
+from cogcalib.scoring.forward import Reader, max_positions, padding_id
+from cogcalib.scoring.multiple_choice import choose
+from cogcalib.scoring.settings import DEFAULTS, ScoreSettings
+
+Continuation = tuple[list[int], list[int]]
+"""Tokens of a prompt and of what follows it."""
+
+
+def score_continuations(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    settings: ScoreSettings = DEFAULTS,
+) -> list[Prediction]:
+    """Predictions from each option's log-likelihood: the sum of log p over its tokens.
+
+    The prediction is the option with the largest sum, with `settings.length_normalized` the one
+    with the largest mean over its tokens. Confidence has one definition, ``options``: the softmax
+    over the options of what they are judged by, divided by the temperature. `nll` is -log of the
+    gold option's share; `option_logprobs` are always the sums, at temperature 1.
+
+    Raises:
+        ValueError: As `cogcalib.scoring.score`, if a label's tokens cannot be told from the
+            prompt's, or a temperature names another definition.
+    """
+    temperature = settings.temperatures(("options",))["options"]
+    limit = max_positions(model)
+    encode = _texts if settings.answer == TEXT else _labels
+    rows = encode(examples, tokenizer, limit)
+    flat = [pair for row in rows for pair in row]
+    sums = iter(option_log_likelihoods(model, flat, padding_id(tokenizer), settings))
+    logprobs = [[next(sums) for _ in row] for row in rows]
+    shares = []
+    for row, values in zip(rows, logprobs, strict=True):
+        lengths = [len(tokens) if settings.length_normalized else 1 for _, tokens in row]
+        judged = [value / length for value, length in zip(values, lengths, strict=True)]
+        scores = torch.tensor(judged, dtype=torch.float64) / temperature
+        shares.append(scores.log_softmax(-1))
+    confidence = [{"options": min(1.0, row.max().exp().item())} for row in shares]
+    return choose(examples, settings, [row.tolist() for row in shares], logprobs, confidence)
+
+
+def option_log_likelihoods(
+    model: PreTrainedModel,
+    pairs: Sequence[Continuation],
+    pad_id: int,
+    settings: ScoreSettings = DEFAULTS,
+) -> list[float]:
+    """The log-likelihood of each continuation after its prompt, nats, in the order given.
+
+    Args:
+        model: A causal language model, taken as it stands.
+        pairs: Tokens of a prompt, and at least one token that follows it.
+        pad_id: Any token.
+        settings: Batches.
+    """
+    reader = Reader(
+        model,
+        [prompt + tokens[:-1] for prompt, tokens in pairs],
+        [len(tokens) for _, tokens in pairs],
+        pad_id,
+        share=settings.share_prefix,
+    )
+
+    def work(batch: list[int]) -> list[float]:
+        targets = [pairs[index][1] for index in batch]
+        flat = torch.tensor([token for row in targets for token in row], device=model.device)
+        log_p = -torch.nn.functional.cross_entropy(reader.logits(batch), flat, reduction="none")
+        return [row.sum().item() for row in log_p.split([len(row) for row in targets])]
+
+    return by_length(reader.lengths, work, settings, model.device)
+
+
+def _texts(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None
+) -> list[list[Continuation]]:
+    """Each option's text as the answer to the question alone."""
+    asked = [
+        replace(example, options=None, answer=option.text)
+        for example in examples
+        for option in example.options or ()
+    ]
+    # The end token is not scored: it belongs to no option.
+    pairs = iter(
+        (row.prompt_ids, row.answer_ids[:-1]) for row in encode_batch(asked, tokenizer, limit)
+    )
+    return [[next(pairs) for _ in example.options or ()] for example in examples]
+
+
+def _labels(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None
+) -> list[list[Continuation]]:
+    """Each option's label after the prompt that shows the options."""
+    labels = [
+        [completion(example, option.letter) for option in example.options or ()]
+        for example in examples
+    ]
+    rows: list[list[Continuation]] = []
+    for example, (prompt, found) in zip(
+        examples, continuations(examples, labels, tokenizer), strict=True
+    ):
+        row = [(prompt, ids) for ids in found if ids]
+        if len(row) < len(found):
+            raise ValueError(
+                f"example {example.id!r}: the tokenizer does not keep the option labels apart from "
+                f"the prompt, their token ids are {found}"
+            )
+        longest = len(prompt) + max(len(ids) for _, ids in row)
+        if limit is not None and longest > limit:
+            raise ValueError(
+                f"example {example.id!r}: prompt and label take {longest} tokens, the model has "
+                f"{limit} positions"
+            )
+        rows.append(row)
+    return rows
