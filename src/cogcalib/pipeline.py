@@ -42,6 +42,7 @@ def run(config: Config, root: Path, console: Console, *, resume: bool = False) -
         tasks = stages.load_tasks(config)
         folder = RunFolder(root / config.name, dump_config(config), resume=resume)
         folder.claim("model.json", fingerprint(config.model.path))
+        folder.claim("tasks.json", stages.describe_tasks(config, tasks))
         if folder.begun_with(code_state()) != code_state():
             console.print("  [yellow]begun with other code: finished stages are kept[/]")
     work = stages.Work(config, folder, StageProgress(console, folder.path / "timings.json"))

@@ -18,6 +18,12 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+PRESETS = ("cogcalib", "blob", "laplace")
+"""Wordings of a prompt that `cogcalib.modeling.prompts` renders, the default first."""
+
+CHAT = "+chat"
+"""Suffix of a preset: the prompt goes through the model's own chat template."""
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used; the message is for people and says what would be."""
@@ -32,12 +38,32 @@ def input_errors() -> Iterator[None]:
         raise InputError(str(error)) from error
 
 
+def check_preset(preset: str) -> None:
+    """Raise if there is no prompt preset of that name.
+
+    Raises:
+        ValueError: Naming those there are.
+    """
+    if preset.removesuffix(CHAT) not in PRESETS:
+        raise ValueError(
+            f"prompt preset must be one of {', '.join(PRESETS)}, with or without {CHAT}, "
+            f"got {preset!r}"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One answer option of a multiple-choice question: its letter and its text."""
+    """One answer option of a multiple-choice question: its letter and its text.
+
+    Attributes:
+        letter: What the model answers with.
+        text: What the letter stands for.
+        label: The data set's own label, such as ``1``, where that is not the letter.
+    """
 
     letter: str
     text: str
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +79,9 @@ class Example:
         options: The answer options in the order shown, or None for an open-ended question.
         answer: The letter of the right option, or the canonical answer string if open-ended.
         aliases: Other accepted answer strings of an open-ended question.
+        context: A passage the question is about; empty without one.
+        preset: One of `PRESETS`, `CHAT` behind it or not. It travels with the question, so that no
+            model is scored under another prompt than it was trained with.
     """
 
     id: str
@@ -62,8 +91,11 @@ class Example:
     options: tuple[Option, ...] | None
     answer: str
     aliases: tuple[str, ...] = ()
+    context: str = ""
+    preset: str = PRESETS[0]
 
     def __post_init__(self) -> None:
+        check_preset(self.preset)
         if not self.prompt.strip():
             raise ValueError(f"example {self.id!r}: prompt is empty")
         if not self.answer.strip():
@@ -106,8 +138,8 @@ class Example:
             )
         letters = [option.letter for option in self.options]
         options = tuple(
-            Option(letter, self.options[source].text)
-            for letter, source in zip(letters, order, strict=True)
+            replace(shown, text=self.options[source].text)
+            for shown, source in zip(self.options, order, strict=True)
         )
         gold = letters.index(self.answer)
         return replace(self, options=options, answer=letters[list(order).index(gold)])
@@ -206,6 +238,8 @@ class RunRecord:
         hardware: Processor, cores, memory, accelerator.
         timings: Stage -> wall seconds.
         metrics: The rows of ``metrics.json``.
+        tasks: Task -> its version, source, repeats dropped, passages shortened and the audit of
+            its option labels' tokens.
     """
 
     config: Mapping[str, Any]
@@ -217,6 +251,7 @@ class RunRecord:
     hardware: Mapping[str, Any]
     timings: Mapping[str, float] = field(default_factory=dict)
     metrics: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    tasks: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_text(path: Path | str, text: str) -> Path:

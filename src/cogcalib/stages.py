@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from cogcalib.config import Config, Method
 from cogcalib.knowledge import probe, renderings
-from cogcalib.modeling import encode_batch, fingerprint, load_model, load_tokenizer, lora_config
+from cogcalib.modeling import (
+    audit_labels,
+    encode_batch,
+    fingerprint,
+    load_model,
+    load_tokenizer,
+    lora_config,
+    shorten_passages,
+)
 from cogcalib.progress import Advance, StageProgress
 from cogcalib.records import (
     Example,
@@ -54,11 +63,12 @@ def load_tasks(config: Config) -> tuple[Task, list[Task]]:
         ValueError: If a task does not exist, cannot be trained on, shares questions with
             another's test, or does not fit the methods, the tokenizer or ``train.max_length``.
     """
-    task = load_task(config.tasks.train)
+    preset = config.tasks.prompt
+    task = load_task(config.tasks.train, prompt=preset)
     missing = [split for split in (*TUNING, "test") if split not in task.splits]
     if missing:
         raise ValueError(f"tasks.train: {task.name} has no split {', '.join(missing)}")
-    others = [load_task(name) for name in config.tasks.out_of_domain]
+    others = [load_task(name, prompt=preset) for name in config.tasks.out_of_domain]
     for other in others:
         for split in TUNING:
             tuned = {f"{task.name} {split}": task.splits[split], other.name: other.splits["test"]}
@@ -68,9 +78,37 @@ def load_tasks(config: Config) -> tuple[Task, list[Task]]:
     if options is None and any(method.support == "options" for method in methods):
         raise ValueError(f"methods: -options needs answer options, {task.name} is open-ended")
     tokenizer = load_tokenizer(config.model.path)
+    task, *others = (_fitted(t, tokenizer, config.train.max_length) for t in (task, *others))
     for examples in task.splits.values():
         encode_batch(examples, tokenizer, config.train.max_length)
     return task, others
+
+
+def _fitted(task: Task, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Task:
+    """The task with passages cut so that its questions fit."""
+    splits, shortened = {}, {}
+    for split, examples in task.splits.items():
+        splits[split], shortened[split] = shorten_passages(examples, tokenizer, max_length)
+    return replace(task, splits=splits, shortened=shortened)
+
+
+def describe_tasks(config: Config, tasks: tuple[Task, list[Task]]) -> dict[str, Any]:
+    """What the record says of each task: where it comes from, and what was done to it."""
+    tokenizer = load_tokenizer(config.model.path)
+    described = {}
+    for task in (tasks[0], *tasks[1]):
+        audit = audit_labels(task.splits["test"], tokenizer)
+        described[task.name] = {
+            "version": task.version,
+            "source": task.source,
+            "licence": task.licence,
+            "prompt": config.tasks.prompt,
+            "dropped": [asdict(repeats) for repeats in task.dropped],
+            "shortened": dict(task.shortened),
+            # As JSON has it, so that a resumed run compares equal.
+            "labels": None if audit is None else json.loads(json.dumps(asdict(audit))),
+        }
+    return described
 
 
 def check_methods(config: Config) -> None:
@@ -270,6 +308,7 @@ def report(work: Work, splits: Splits) -> list[dict[str, Any]]:
             hardware=hardware(device),
             timings=work.progress.timings,
             metrics=rows,
+            tasks=json.loads((folder.path / "tasks.json").read_text(encoding="utf-8")),
         )
         write_json(folder.path / "record.json", asdict(record))
         write_html(folder.path)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cogcalib.config.methods import Method
+from cogcalib.records import PRESETS, check_preset
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -53,8 +54,10 @@ class TasksSection(Section):
     """What it is trained, calibrated and tested on.
 
     Attributes:
-        train: Task with splits train, calibration and test.
+        train: Task with splits train, calibration and test: a name, or the path of a task file.
         out_of_domain: Tasks it is only tested on.
+        prompt: Preset that words the questions; ``+chat`` sends them through the model's own chat
+            template.
         limit: Split -> number of examples kept, drawn with `seed`.
         unknown_share: Share of the training examples that the base model does not know; the rest
             it knows with certainty (probe categories ``unknown`` and ``known``). Null: as they
@@ -64,9 +67,16 @@ class TasksSection(Section):
 
     train: str = "atlas/country"
     out_of_domain: tuple[str, ...] = ()
+    prompt: str = PRESETS[0]
     limit: dict[Literal["train", "calibration", "test"], Positive] = {}
     unknown_share: Annotated[float, Field(ge=0, le=1)] | None = None
     seed: int = 0
+
+    @field_validator("prompt")
+    @classmethod
+    def _prompt_exists(cls, prompt: str) -> str:
+        check_preset(prompt)
+        return prompt
 
 
 class BySupport(Section):

@@ -1,4 +1,4 @@
-"""Model, tokenizer and LoRA; encoding is the sole owner of prompt, loss mask and answer span."""
+"""Model, tokenizer and LoRA; prompts, and encoding: sole owner of loss mask and answer span."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cogcalib.modeling.encoding import (
     surface_ids,
     to_dataset,
 )
+from cogcalib.modeling.labels import Label, LabelAudit, audit_labels
 from cogcalib.modeling.lora import lora_config
 from cogcalib.modeling.model import (
     ATLAS,
@@ -22,13 +23,17 @@ from cogcalib.modeling.model import (
     load_tokenizer,
     resolve_model,
 )
+from cogcalib.modeling.passages import shorten_passages
 
 __all__ = [
     "ATLAS",
     "DTYPES",
     "IGNORED",
     "Encoded",
+    "Label",
+    "LabelAudit",
     "atlas_cache",
+    "audit_labels",
     "encode",
     "encode_batch",
     "fingerprint",
@@ -38,6 +43,7 @@ __all__ = [
     "render_completion",
     "render_prompt",
     "resolve_model",
+    "shorten_passages",
     "surface_ids",
     "to_dataset",
 ]

@@ -1,8 +1,9 @@
-"""From an example to token ids: the only place that knows prompt, loss mask and answer span.
+"""From an example to token ids: the only place that knows loss mask and answer span.
 
-The prompt ends with the cue ``Answer:``, the completion is a space and the answer, and the
-tokenizer's end token closes it. Only the completion and the end token are supervised. What the
-model sees at inference (`Encoded.prompt_ids`) is exactly the prefix of what it was trained on.
+`cogcalib.modeling.prompts` words the prompt; the completion is a space and the answer (in a chat
+the answer alone), and the tokenizer's end token closes it. Only the completion and the end token
+are supervised. What the model sees at inference (`Encoded.prompt_ids`) is exactly the prefix of
+what it was trained on.
 """
 
 from __future__ import annotations
@@ -11,11 +12,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cogcalib.modeling.continuations import continuations
+from cogcalib.modeling.prompts import completion, in_chat, render_completion, render_prompt
 from cogcalib.records import Example
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
+
+__all__ = [
+    "IGNORED",
+    "Encoded",
+    "encode",
+    "encode_batch",
+    "render_completion",
+    "render_prompt",
+    "surface_ids",
+    "to_dataset",
+]
 
 IGNORED = -100
 """Label of a token that is not supervised, as in PyTorch's and Hugging Face's cross-entropy."""
@@ -47,18 +61,6 @@ class Encoded:
         return self.input_ids[self.labels.count(IGNORED) :]
 
 
-def render_prompt(example: Example) -> str:
-    """The text a model is asked with: question, lettered options if any, answer cue."""
-    lines = [f"Question: {example.prompt.strip()}"]
-    lines += [f"{option.letter}. {option.text}" for option in example.options or ()]
-    return "\n".join([*lines, "Answer:"])
-
-
-def render_completion(example: Example) -> str:
-    """The text that answers the prompt: a space, then the letter or the answer string."""
-    return f" {example.answer.strip()}"
-
-
 def encode(
     example: Example, tokenizer: PreTrainedTokenizerBase, max_length: int | None = None
 ) -> Encoded:
@@ -73,32 +75,34 @@ def encode_batch(
 ) -> list[Encoded]:
     """Encode examples for training or scoring.
 
-    The prompt starts with whatever the tokenizer adds by itself (a BOS token or nothing). Prompt
-    and completion are tokenised together; where the tokenizer would merge across their boundary
-    the completion is tokenised apart, provided the text stays the same.
+    The prompt starts with whatever the tokenizer adds by itself (a BOS token or nothing; a chat
+    template brings its own). Prompt and completion are tokenised together; where the tokenizer
+    would merge across their boundary the completion is tokenised apart, provided the text stays
+    the same.
 
     Args:
         examples: Multiple-choice or open-ended examples.
         tokenizer: A Hugging Face tokenizer with an end token.
-        max_length: Most tokens an encoded example may take; None for no limit. Nothing is ever
-            truncated.
+        max_length: Most tokens an encoded example may take; None for no limit. Nothing is
+            truncated here; `cogcalib.modeling.passages` shortens passages beforehand.
 
     Raises:
         ValueError: If the tokenizer has no end token, an example is longer than `max_length`, the
-            answer has no tokens of its own, an option letter is not one single known token, or
-            two letters share a token. Names the example.
+            answer has no tokens of its own, an option letter is not one single known token, two
+            letters share a token, or the preset has no wording for the question or needs a chat
+            template the tokenizer lacks. Names the example.
     """
     if tokenizer.eos_token_id is None:
         raise ValueError("the tokenizer has no end-of-sequence token (eos_token)")
     completions = [
-        [f" {option.letter}" for option in example.options]
+        [completion(example, option.letter) for option in example.options]
         if example.options is not None
         else [render_completion(example)]
         for example in examples
     ]
     encoded = []
     for example, (prompt, answers) in zip(
-        examples, _continuations(examples, completions, tokenizer), strict=True
+        examples, continuations(examples, completions, tokenizer), strict=True
     ):
         if example.options is not None:
             option_ids = _option_ids(example, answers, tokenizer.unk_token_id)
@@ -122,9 +126,9 @@ def surface_ids(
 ) -> list[tuple[tuple[int, ...], ...]]:
     """The tokens that spell each option letter: with a leading space, then without.
 
-    A form counts if it is one single token after this prompt, known to the tokenizer, that spells
-    no other letter. Equal tokens are named once; the first is always the one in
-    `Encoded.option_ids`.
+    In a chat, where the answer opens the assistant's turn, it is the other way round. A form
+    counts if it is one single token after this prompt, known to the tokenizer, that spells no
+    other letter. Equal tokens are named once; the first is always the one in `Encoded.option_ids`.
 
     Args:
         examples: Multiple-choice examples.
@@ -139,23 +143,22 @@ def surface_ids(
     for example in examples:
         if example.options is None:
             raise ValueError(f"example {example.id!r} is open-ended: it has no option letters")
-    letters = [[option.letter for option in example.options or ()] for example in examples]
-    completions = [[*(f" {letter}" for letter in row), *row] for row in letters]
+    completions = [_forms(example) for example in examples]
     rows: list[tuple[tuple[int, ...], ...]] = []
     for example, (_, answers) in zip(
-        examples, _continuations(examples, completions, tokenizer), strict=True
+        examples, continuations(examples, completions, tokenizer), strict=True
     ):
         half = len(answers) // 2
-        spaced = _option_ids(example, answers[:half], tokenizer.unk_token_id)
-        bare = [ids[0] if ids is not None and len(ids) == 1 else None for ids in answers[half:]]
+        usual = _option_ids(example, answers[:half], tokenizer.unk_token_id)
+        other = [ids[0] if ids is not None and len(ids) == 1 else None for ids in answers[half:]]
         rows.append(
             tuple(
                 (first,)
                 if second is None
-                or second in (tokenizer.unk_token_id, *spaced)
-                or bare.count(second) > 1
+                or second in (tokenizer.unk_token_id, *usual)
+                or other.count(second) > 1
                 else (first, second)
-                for first, second in zip(spaced, bare, strict=True)
+                for first, second in zip(usual, other, strict=True)
             )
         )
     return rows
@@ -200,46 +203,11 @@ def to_dataset(
     return Dataset.from_dict(columns)
 
 
-def _continuations(
-    examples: Sequence[Example],
-    completions: Sequence[Sequence[str]],
-    tokenizer: PreTrainedTokenizerBase,
-) -> list[tuple[list[int], list[list[int] | None]]]:
-    """Tokens of each prompt and of each completion after it, None where there is no such split."""
-    prompts = [render_prompt(example) for example in examples]
-    texts = [
-        prompt + completion
-        for prompt, row in zip(prompts, completions, strict=True)
-        for completion in ("", *row)
-    ]
-    tokens = iter(_tokenize(texts, tokenizer) if texts else [])
-    split = []
-    for row in completions:
-        prompt_ids = next(tokens)
-        ids = [_split(prompt_ids, next(tokens), completion, tokenizer) for completion in row]
-        split.append((prompt_ids, ids))
-    return split
-
-
-def _split(
-    prompt_ids: list[int], joint: list[int], completion: str, tokenizer: PreTrainedTokenizerBase
-) -> list[int] | None:
-    if joint[: len(prompt_ids)] == prompt_ids:
-        return joint[len(prompt_ids) :]
-    # The tokenizer merged across the boundary. Generation starts from the prompt's own tokens, so
-    # train on those too. SentencePiece adds the leading space itself: try without ours as well.
-    text = tokenizer.decode(joint)
-    for piece in (completion, completion.removeprefix(" ")):
-        apart: list[int] = tokenizer(piece, add_special_tokens=False)["input_ids"]
-        if tokenizer.decode(prompt_ids + apart) == text:
-            return apart
-    return None
-
-
-def _tokenize(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    rows: list[list[int]] = tokenizer(texts)["input_ids"]
-    # Some tokenizers are set to close every text; a prompt must stay open.
-    return [row[:-1] if row and row[-1] == tokenizer.eos_token_id else row for row in rows]
+def _forms(example: Example) -> list[str]:
+    """Every letter as it usually follows the prompt, then every letter the other way."""
+    letters = [option.letter for option in example.options or ()]
+    spaced = [f" {letter}" for letter in letters]
+    return [*letters, *spaced] if in_chat(example) else [*spaced, *letters]
 
 
 def _option_ids(

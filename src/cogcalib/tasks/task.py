@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cogcalib.records import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Questions of one split that the data set also has in a later one, and that were dropped.
+
+    Attributes:
+        split: They were dropped from this one.
+        found_in: They stay in this one.
+        questions: Distinct questions.
+        rows: Rows dropped; a question may stand in several.
+    """
+
+    split: str
+    found_in: str
+    questions: int
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -17,12 +34,20 @@ class Task:
         description: One line for `cogcalib tasks`.
         licence: Of the data.
         splits: Split name -> examples. A task without ``train`` can only be tested on.
+        version: Of the task's definition: another one may give other numbers.
+        source: Data set and revision, or where else it comes from.
+        dropped: Repeats between splits.
+        shortened: Split -> passages cut so that their questions fit a length limit.
     """
 
     name: str
     description: str
     licence: str
     splits: Mapping[str, list[Example]]
+    version: int = 1
+    source: str = "embedded"
+    dropped: tuple[Repeats, ...] = ()
+    shortened: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_disjoint(self.splits)

@@ -1,0 +1,148 @@
+"""How a question is worded: one function per preset, and the model's chat template around it.
+
+``cogcalib`` is ours. ``blob`` and ``laplace`` are the wordings of two published code bases, quirks
+included, for comparison with their numbers; docs/tasks.md says which parts were checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cogcalib.records import CHAT, Example, Option
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BLOB_PASSAGE = 1024
+"""Characters of a passage that the ``blob`` preset keeps."""
+
+DATE = "26 Jul 2024"
+"""Today, to a chat template that asks: a prompt must not change from one day to the next."""
+
+_TEXT_BEFORE_LETTER = ("openbookqa", "arc_challenge", "arc_easy")
+
+
+def render_prompt(example: Example) -> str:
+    """The text a model is asked with, up to where the answer begins; as `Example.preset` says.
+
+    Raises:
+        ValueError: If the preset has no wording for such a question.
+    """
+    return _WORDINGS[example.preset.removesuffix(CHAT)](example)
+
+
+def render_completion(example: Example) -> str:
+    """The text that answers the prompt: the letter or the answer string, a space in front.
+
+    In a chat the answer opens the assistant's turn, without a space.
+    """
+    return completion(example, example.answer)
+
+
+def completion(example: Example, answer: str) -> str:
+    """`answer` as it would follow the prompt."""
+    return answer.strip() if in_chat(example) else f" {answer.strip()}"
+
+
+def in_chat(example: Example) -> bool:
+    """Whether the prompt goes through the model's chat template."""
+    return example.preset.endswith(CHAT)
+
+
+def chat_prompt(example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The prompt as the user's turn of a chat, the assistant's turn opened behind it.
+
+    A thinking model is asked not to think, so that the answer span follows at once.
+
+    Raises:
+        ValueError: If the tokenizer has no chat template.
+    """
+    if tokenizer.chat_template is None:
+        raise ValueError(
+            f"prompt preset {example.preset!r} needs an instruct model: the tokenizer has no chat "
+            f"template; {example.preset.removesuffix(CHAT)!r} asks without one"
+        )
+    return str(
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": render_prompt(example)}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,
+            date_string=DATE,
+        )
+    )
+
+
+def _cogcalib(example: Example) -> str:
+    lines = [f"Passage: {example.context.strip()}"] if example.context else []
+    lines.append(f"Question: {example.prompt.strip()}")
+    lines += [f"{option.letter}. {option.text}" for option in example.options or ()]
+    return "\n".join([*lines, "Answer:"])
+
+
+def _blob(example: Example) -> str:
+    question = example.prompt.strip()
+    if example.options is None:
+        return f"Answer the question below. Question: {question} Answer:"
+    if example.context:
+        _check_truth_values(example)
+        return (
+            "Read the passage below and answer the question with the words 'true' or 'false'.\n\n"
+            f"Passage: {example.context[:BLOB_PASSAGE]}\nQuestion: {question}\n"
+            "Answer (true or false):"
+        )
+    # Their code swaps the two names while it formats these data sets, and misspells one heading.
+    swapped = example.task in _TEXT_BEFORE_LETTER
+    heading = "Chioces" if example.task == "openbookqa" else "Choices"
+    shown = "\n".join(
+        f"{option.text}) {option.label or option.letter}"
+        if swapped
+        else f"{option.letter}) {option.text}"
+        for option in example.options
+    )
+    return (
+        "Return the label of the correct answer for the question below.\n\n"
+        f"Question: {question}\n{heading}:\n{shown}\nAnswer:"
+    )
+
+
+def _laplace(example: Example) -> str:
+    question = example.prompt.strip()
+    if example.options is None:
+        raise ValueError(
+            f"example {example.id!r} is open-ended: the prompt preset 'laplace' knows choices only"
+        )
+    if example.context:
+        _check_truth_values(example)
+        return f"Answer the question with only True or False: {question} Context: {example.context}"
+    if example.task.startswith("winogrande"):
+        first, second = example.options
+        shown = f"A. {first.text}. B {second.text}."
+    else:
+        shown = " ".join(f"{option.letter}. {_as_sentence(option)}" for option in example.options)
+    return (
+        "Select one of the choices that answers the following question: "
+        f"{question} Choices: {shown} Answer:"
+    )
+
+
+def _as_sentence(option: Option) -> str:
+    text = option.text if option.text.endswith(".") else f"{option.text}."
+    return text[:1].upper() + text[1:]
+
+
+def _check_truth_values(example: Example) -> None:
+    letters = [option.letter for option in example.options or ()]
+    if sorted(letters) != ["False", "True"]:
+        raise ValueError(
+            f"example {example.id!r}: the prompt preset {example.preset!r} asks about a passage "
+            f"with True and False only, got the letters {letters}"
+        )
+
+
+_WORDINGS: dict[str, Callable[[Example], str]] = {
+    "cogcalib": _cogcalib,
+    "blob": _blob,
+    "laplace": _laplace,
+}

@@ -1,0 +1,133 @@
+"""Load a task: shipped or a user's own, from the hub or from a local folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from cogcalib.records import PRESETS, Example, check_preset
+from cogcalib.tasks import atlas, catalog
+from cogcalib.tasks.divide import Asked, divide
+from cogcalib.tasks.read import read_part
+from cogcalib.tasks.rows import build_example, content_id, text_of
+from cogcalib.tasks.schema import Definition, Group, read_definition
+from cogcalib.tasks.task import Task
+
+DATA_FOLDER = "COGCALIB_DATA"
+"""Environment variable that names the folder of local data sets."""
+
+
+def load_task(
+    name: str | Path, data_dir: Path | str | None = None, *, prompt: str = PRESETS[0]
+) -> Task:
+    """Load a task.
+
+    Args:
+        name: One of `task_names()`, or the path of a task file (``*.yaml``) of your own.
+        data_dir: Folder of local data sets, one per data set; without, the folder that
+            $COGCALIB_DATA names; without that, the Hugging Face hub. The embedded atlas tasks and
+            the files a task file of your own names need none.
+        prompt: Preset that words the questions, such as ``blob`` or ``cogcalib+chat``.
+
+    Returns:
+        The task. No question stands in two of its splits: what the data set repeats was dropped
+        from the earlier of train, calibration, test, and is counted in `Task.dropped`.
+
+    Raises:
+        ValueError: If there is no such task, folder or preset; a row cannot be used (naming file,
+            row and column); or the data has other numbers of rows than the task expects.
+    """
+    check_preset(prompt)
+    if data_dir is not None and not Path(data_dir).is_dir():
+        raise ValueError(f"data_dir must be an existing folder, got {str(data_dir)!r}")
+    if Path(name).suffix in (".yaml", ".yml"):
+        path = Path(name)
+        definition = read_definition(path)
+        return _load(definition, None, path.parent, prompt)
+    if str(name) not in catalog.task_names():
+        whole = [*atlas.TASKS, *catalog.definitions()]
+        raise ValueError(
+            f"task must be one of {', '.join(whole)}, a group such as mmlu/law, or a path ending "
+            f"in .yaml, got {str(name)!r}"
+        )
+    if str(name) in atlas.TASKS:
+        return _with_preset(atlas.load(str(name)), prompt)
+    definition, group = catalog.find(str(name))
+    return _load(definition, group, _data_folder(data_dir), prompt, str(name))
+
+
+def _data_folder(data_dir: Path | str | None) -> Path | None:
+    if data_dir is not None:
+        return Path(data_dir)
+    named = os.environ.get(DATA_FOLDER)
+    if named and not Path(named).is_dir():
+        raise ValueError(f"{DATA_FOLDER} must name an existing folder, got {named!r}")
+    return Path(named) if named else None
+
+
+def _with_preset(task: Task, preset: str) -> Task:
+    splits = {
+        split: [replace(example, preset=preset) for example in examples]
+        for split, examples in task.splits.items()
+    }
+    return replace(task, splits=splits)
+
+
+def _load(
+    definition: Definition,
+    group: Group | None,
+    folder: Path | None,
+    preset: str,
+    name: str | None = None,
+) -> Task:
+    named = definition.model_copy(update={"name": name or definition.name})
+    needed = {p for s in named.splits.values() for p in (s.part, s.without) if p is not None}
+    parts = {part: read_part(named.source, part, folder) for part in sorted(needed)}
+    divided, dropped = divide(named, parts, group)
+    ids: Counter[str] = Counter()
+    splits = {split: _examples(named, rows, split, preset, ids) for split, rows in divided.items()}
+    for split, expected in catalog.expected_rows(named, group).items():
+        if len(splits[split]) != expected:
+            raise ValueError(
+                f"{named.name}: split {split} must have {expected} rows, found {len(splits[split])}"
+            )
+    source = named.source
+    return Task(
+        name=named.name,
+        description=group.description if group else named.description,
+        licence=named.licence,
+        splits=splits,
+        version=named.version,
+        source=f"{source.hub}@{source.revision}" if source.hub else source.homepage or "own files",
+        dropped=dropped,
+    )
+
+
+def _examples(
+    definition: Definition, rows: Sequence[Asked], split: str, preset: str, ids: Counter[str]
+) -> list[Example]:
+    examples = []
+    for asked in rows:
+        id = text_of(definition.id, asked.row) if definition.id else content_id(asked.key)
+        ids[id] += 1
+        if definition.id and ids[id] > 1:
+            raise ValueError(f"{asked.row.place}, column {definition.id!r}: {id!r} stands twice")
+        # A question asked twice in one split, with other options or another answer.
+        unique = id if ids[id] == 1 else f"{id}-{ids[id]}"
+        example = build_example(definition, asked.row, split, unique, preset)
+        if not _excluded(definition, example):
+            examples.append(example)
+    return examples
+
+
+def _excluded(definition: Definition, example: Example) -> bool:
+    held = {"question": example.prompt, "answer": example.answer_text}
+    return any(
+        re.search(rf"\b{re.escape(phrase)}\b", held[where], re.IGNORECASE)
+        for where, phrases in definition.exclude.items()
+        for phrase in phrases
+    )

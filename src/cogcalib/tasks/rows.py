@@ -1,0 +1,175 @@
+"""From a row of a data set to a question, as the task's file says."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from string import Formatter, ascii_uppercase
+from typing import Any
+
+from cogcalib.records import CHAT, Example, Option
+from cogcalib.tasks.read import Row
+from cogcalib.tasks.schema import Definition, Options
+
+
+def question_key(definition: Definition, row: Row) -> str:
+    """What makes two rows the same question, whitespace aside.
+
+    Case counts: "Who owns Riverside station?" and "... Riverside Station?" are two stations.
+    """
+    return " ".join(fill(definition.key or definition.question, row).split())
+
+
+def content_id(key: str) -> str:
+    """An identifier made of what is asked."""
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def build_example(definition: Definition, row: Row, split: str, id: str, preset: str) -> Example:
+    """The question that a row holds.
+
+    Args:
+        definition: Of the task.
+        row: One row.
+        split: Goes into `Example.split`.
+        id: Goes into `Example.id`.
+        preset: Goes into `Example.preset`; a task may word its questions otherwise for it.
+
+    Raises:
+        ValueError: Naming file, row and column.
+    """
+    wording = definition.presets.get(preset.removesuffix(CHAT))
+    question, options = definition.question, definition.options
+    if wording is not None:
+        question, options = wording.question or question, wording.options or options
+    shown = None if options is None else _options(options, row)
+    aliases: tuple[str, ...] = ()
+    if shown is not None and options is not None:
+        gold = shown[_position(definition.answer, options, row)]
+        answer = gold.letter if definition.kind == "multiple-choice" else gold.text
+    else:
+        answer, *others = accepted(definition.answer, row)
+        aliases = tuple(others)
+    if definition.aliases is not None:
+        more = accepted(definition.aliases, row, least=0)
+        aliases = tuple(dict.fromkeys(text for text in (*aliases, *more) if text != answer))
+    try:
+        return Example(
+            id=id,
+            task=definition.name,
+            split=split,
+            prompt=fill(question, row).strip(),
+            options=shown if definition.kind == "multiple-choice" else None,
+            answer=answer.strip(),
+            aliases=aliases,
+            context=text_of(definition.context, row) if definition.context else "",
+            preset=preset,
+        )
+    except ValueError as error:
+        raise ValueError(f"{row.place}: {error}") from error
+
+
+def value_of(column: str, row: Row) -> Any:
+    """A cell; ``a.b`` is column b inside column a.
+
+    Raises:
+        ValueError: If there is no such column.
+    """
+    value: Any = row.values
+    for name in column.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            there = ", ".join(map(str, value)) if isinstance(value, Mapping) else "none"
+            raise ValueError(f"{row.place}: no column {column!r}; there are {there}")
+        value = value[name]
+    return value
+
+
+def text_of(column: str, row: Row) -> str:
+    """A cell that must hold one text, number or truth value.
+
+    Raises:
+        ValueError: If it holds nothing or something else.
+    """
+    value = value_of(column, row)
+    if not isinstance(value, str | int | float | bool):
+        raise ValueError(f"{row.place}, column {column!r}: must be text, got {value!r}")
+    return plain(value)
+
+
+def accepted(column: str, row: Row, *, least: int = 1) -> list[str]:
+    """A cell with one answer or a list of them.
+
+    Raises:
+        ValueError: If there are fewer than `least`, or something is no text.
+    """
+    value = value_of(column, row)
+    values = [] if value is None else value if isinstance(value, list) else [value]
+    if len(values) < least or not all(isinstance(v, str | int | float) for v in values):
+        raise ValueError(
+            f"{row.place}, column {column!r}: must be an answer or a list of them, got {value!r}"
+        )
+    return [plain(v) for v in values]
+
+
+def fill(template: str, row: Row) -> str:
+    """A template with the row's cells in the place of the column names."""
+    return "".join(
+        literal + (text_of(column, row) if column is not None else "")
+        for literal, column in _parsed(template)
+    )
+
+
+@cache
+def _parsed(template: str) -> tuple[tuple[str, str | None], ...]:
+    return tuple((literal, column) for literal, column, _, _ in Formatter().parse(template))
+
+
+def plain(value: str | int | float | bool) -> str:
+    """A value as it is compared and shown: ``true``, ``3``, ``text``."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _options(options: Options, row: Row) -> tuple[Option, ...]:
+    if options.column is not None:
+        texts = accepted(options.column, row, least=2)
+    elif options.blank is not None:
+        sentence = text_of(options.blank, row)
+        if sentence.count(options.mark) != 1:
+            raise ValueError(
+                f"{row.place}, column {options.blank!r}: must hold {options.mark!r} once, "
+                f"got {sentence!r}"
+            )
+        texts = [sentence.replace(options.mark, text_of(c, row)) for c in options.fill or ()]
+    else:
+        texts = [fill(template, row) for template in options.texts or ()]
+    labels = _labels(options, row)
+    letters = options.letters or list(ascii_uppercase[: len(texts)])
+    if not len(texts) == len(labels) == len(letters):
+        where = options.column or "options"
+        raise ValueError(
+            f"{row.place}, column {where!r}: {len(texts)} options do not fit the "
+            f"{len(labels)} labels {labels} and letters {letters}"
+        )
+    # A source whose labels are the letters 1 to 4 or a to d keeps them beside ours.
+    own = isinstance(options.labels, str)
+    return tuple(
+        Option(letter, text.strip(), label if own and label != letter else "")
+        for letter, text, label in zip(letters, texts, labels, strict=True)
+    )
+
+
+def _labels(options: Options, row: Row) -> list[str]:
+    labels: Sequence[Any] = (
+        accepted(options.labels, row, least=2)
+        if isinstance(options.labels, str)
+        else options.labels
+    )
+    return [plain(label) for label in labels]
+
+
+def _position(column: str, options: Options, row: Row) -> int:
+    label, labels = text_of(column, row), _labels(options, row)
+    if labels.count(label) != 1:
+        raise ValueError(f"{row.place}, column {column!r}: must be one of {labels}, got {label!r}")
+    return labels.index(label)

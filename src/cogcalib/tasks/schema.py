@@ -1,0 +1,269 @@
+"""What may stand in a task's YAML file. No code: columns, templates over them, splits, numbers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from string import Formatter
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from cogcalib.records import PRESETS
+
+SPLITS = ("train", "calibration", "test")
+Count = Annotated[int, Field(ge=0)]
+Value = str | int | float | bool
+
+
+class Section(BaseModel):
+    """A part of the file: unknown keys and silent conversions are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _template(template: str) -> str:
+    try:
+        columns = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise ValueError(f"no valid template ({error}): {template!r}") from error
+    if not all(re.fullmatch(r"[^\W\d][\w.]*", name) for name in columns):
+        raise ValueError(f"braces must hold names of columns, as {{question}}, got {template!r}")
+    return template
+
+
+Template = Annotated[str, AfterValidator(_template)]
+"""Text with names of columns in braces."""
+
+
+class Part(Section):
+    """One file, or one split on the hub.
+
+    Attributes:
+        file: JSONL, CSV or Parquet; below the data folder, or beside a user's own task file.
+        config: On the hub, where it is not the source's.
+        split: On the hub, where it is not called like the part.
+        rows: How many rows there must be.
+    """
+
+    file: str | None = None
+    config: str | None = None
+    split: str | None = None
+    rows: Count | None = None
+
+
+class Source(Section):
+    """Where the rows come from.
+
+    Attributes:
+        hub: Data set on the Hugging Face hub, as ``owner/name``; null if its makers put none there.
+        config: Its configuration.
+        revision: Commit or branch of it.
+        homepage: Where to get it otherwise.
+        parts: Name -> part.
+    """
+
+    hub: str | None = None
+    config: str | None = None
+    revision: str = "main"
+    homepage: str | None = None
+    parts: Annotated[dict[str, Part], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _every_part_can_be_found(self) -> Source:
+        for name, part in self.parts.items():
+            if part.file is None and self.hub is None:
+                raise ValueError(f"part {name!r} needs a file, or the source a hub name")
+        return self
+
+
+class Options(Section):
+    """The options of a multiple-choice question: exactly one of three ways to say them.
+
+    Attributes:
+        column: A column that holds the list of texts; ``a.b`` is column b inside column a.
+        texts: A template for each option.
+        blank: Column with a sentence whose `mark` is replaced by each of the columns in `fill`.
+        fill: See `blank`.
+        mark: See `blank`.
+        labels: A column with the list of labels the answer is given in, or that list itself.
+        letters: What the model is to answer with; A, B, C ... if not given.
+    """
+
+    column: str | None = None
+    texts: list[Template] | None = None
+    blank: str | None = None
+    fill: list[str] | None = None
+    mark: str = "_"
+    labels: str | list[Value]
+    letters: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Options:
+        given = [self.column, self.texts, self.blank]
+        if sum(way is not None for way in given) != 1 or (self.blank is None) != (
+            self.fill is None
+        ):
+            raise ValueError("needs exactly one of column, texts, or blank with fill")
+        numbers = {
+            len(words) for words in (self.texts, self.fill, self.letters) if words is not None
+        }
+        numbers |= {len(self.labels)} if isinstance(self.labels, list) else set()
+        if len(numbers) > 1:
+            raise ValueError("texts, fill, labels and letters must be equally many")
+        return self
+
+
+class Wording(Section):
+    """What another prompt preset asks instead."""
+
+    question: Template | None = None
+    options: Options | None = None
+
+
+class Split(Section):
+    """Which rows make a split.
+
+    Attributes:
+        part: Of the source.
+        share: Of the part's rows, drawn by their content; null takes them all.
+        without: Another part whose questions are left out.
+        rows: How many must remain, repeats dropped.
+    """
+
+    part: str
+    share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    without: str | None = None
+    rows: Count | None = None
+
+
+class Carve(Section):
+    """How a part is divided between splits.
+
+    Attributes:
+        seed: Goes into the hash that draws.
+        together: Template; rows that agree in it stay on one side. The question if not given.
+    """
+
+    seed: int = 0
+    together: Template | None = None
+
+
+class Group(Section):
+    """A task of its own made of some of the rows, ``name/group``."""
+
+    description: str
+    only: dict[str, list[Value]]
+    rows: dict[Literal["train", "calibration", "test"], Count] = {}
+
+
+class Definition(Section):
+    """A whole task file; see docs/tasks.md.
+
+    Attributes:
+        kind: ``multiple-choice`` or ``open-ended``.
+        id: Column that names a row; without, ids come from the content.
+        question: Template.
+        key: Template of what makes two rows the same question; `question` if not given.
+        context: Column with a passage.
+        answer: Column: a label if there are `options`, else the answer or a list of accepted ones.
+        aliases: Column with further accepted answers.
+        exclude: ``question`` or ``answer`` -> words or phrases; rows that hold one are left
+            out, whatever the case.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_./-]*$")]
+    version: Annotated[int, Field(ge=1)] = 1
+    description: str
+    licence: str = "not stated"
+    paper: str | None = None
+    kind: Literal["multiple-choice", "open-ended"]
+    source: Source
+    id: str | None = None
+    question: Template
+    key: Template | None = None
+    context: str | None = None
+    options: Options | None = None
+    answer: str
+    aliases: str | None = None
+    exclude: dict[Literal["question", "answer"], list[str]] = {}
+    splits: Annotated[dict[Literal["train", "calibration", "test"], Split], Field(min_length=1)]
+    carve: Carve = Carve()
+    presets: dict[str, Wording] = {}
+    groups: dict[str, Group] = {}
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Definition:
+        if self.kind == "multiple-choice" and self.options is None:
+            raise ValueError("options: a multiple-choice task needs them")
+        if self.kind == "multiple-choice" and self.aliases is not None:
+            raise ValueError("aliases: only an open-ended task has them")
+        if "{" not in (self.key or self.question):
+            raise ValueError("key: must name a column in braces where the question names none")
+        if wrong := sorted(set(self.presets) - set(PRESETS[1:])):
+            raise ValueError(f"presets: must be among {', '.join(PRESETS[1:])}, got {wrong}")
+        for name, split in self.splits.items():
+            for part in (split.part, split.without):
+                if part is not None and part not in self.source.parts:
+                    raise ValueError(f"splits.{name}: the source has no part {part!r}")
+        for part in self.source.parts:
+            taken = [split for split in self.splits.values() if split.part == part]
+            if len(taken) > 1 and any(split.share is None for split in taken):
+                raise ValueError(f"splits: two of them take part {part!r}, so each needs a share")
+            if sum(split.share or 0 for split in taken) > 1 + 1e-9:
+                raise ValueError(f"splits: the shares of part {part!r} add up to more than 1")
+        return self
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads ``no`` and ``on`` as truth values; in a task file they are answers."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [rule for rule in rules if rule[0] != "tag:yaml.org,2002:bool"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
+def read_definition(path: Path) -> Definition:
+    """Read a task file.
+
+    Raises:
+        ValueError: Naming the file, each key that is wrong, what was allowed and what came.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such task file")
+    try:
+        values: Any = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: no valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: must hold keys and values, got {type(values).__name__}")
+    try:
+        return Definition.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(f"{path}: {_explain(error)}") from error
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"] if part != "[key]") or "the whole"
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "no such key"
+        elif problem["type"] != "missing" and not isinstance(problem["input"], dict | BaseModel):
+            message += f" (got {str(problem['input'])[:80]!r})"
+        lines.append(f"{key}: {message}")
+    return "; ".join(lines)
