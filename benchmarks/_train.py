@@ -33,6 +33,7 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from cogcalib import CogCalibConfig, CogCalibTrainer
+from cogcalib.training.state import Schedule
 
 # TRL 1.16 still uses the old name of an option that transformers 5.23 renamed.
 warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
@@ -191,11 +192,9 @@ def estimate(trainer: CogCalibTrainer) -> None:
         raise RuntimeError(f"the gate is not at work, its threshold is {threshold.value}")
 
 
-def interval(examples: int) -> int:
-    """Steps between two estimates at the default `threshold_every`, a share of an epoch."""
-    share = CogCalibConfig.threshold_every
-    if not isinstance(share, float):
-        raise TypeError(f"threshold_every is no share of an epoch by default but {share!r}")
+def interval(examples: int, calibration: int) -> int:
+    """Steps between two estimates at the default `threshold_every`."""
+    share = Schedule.default_share(examples, calibration)
     return max(1, round(share * -(-examples // BATCH)))
 
 

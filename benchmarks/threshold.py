@@ -1,8 +1,7 @@
 """What estimating the threshold costs, as a share of the training between two estimates.
 
-At the default interval, a share of an epoch, on a calibration split of 500. The share falls with
-the size of the training set, in which the interval is measured: that of 10,000 examples is the
-figure, the others are computed from the same times.
+At the default interval, which aims at 2 % between four times and once an epoch, on a calibration
+split of 500. 10,000 training examples are the figure, other sizes are computed from the same times.
 
     python benchmarks/threshold.py --json threshold.json        # one CPU thread: minutes
     python benchmarks/threshold.py --workload lora-long --examples 50000
@@ -65,16 +64,20 @@ def memory_work(workload: Workload, device: str, estimates: bool) -> Work:
     return stepper.step
 
 
-def shares_by_size(step: float, estimate_time: float) -> dict[str, Any]:
+def shares_by_size(step: float, estimate_time: float, calibration: int) -> dict[str, Any]:
     """The share for other training sets, and how many examples bring it to the limit."""
     per_interval_of_one = estimate_time / step
     enough = next(
-        n for n in range(BATCH, 10**8, BATCH) if per_interval_of_one <= LIMIT * interval(n)
+        n
+        for n in range(BATCH, 10**8, BATCH)
+        if per_interval_of_one <= LIMIT * interval(n, calibration)
     )
     return {
         "seconds_per_step": step,
         "seconds_per_estimate": estimate_time,
-        "share_by_examples": {str(n): per_interval_of_one / interval(n) for n in SIZES},
+        "share_by_examples": {
+            str(n): per_interval_of_one / interval(n, calibration) for n in SIZES
+        },
         "examples_for_limit": enough,
     }
 
@@ -94,7 +97,7 @@ def main() -> None:
     workloads = [WORKLOADS[name] for name in options.workload or ("lora-short", "full-short")]
     if options.quick:
         workloads = [workload.quick() for workload in workloads]
-    every = interval(options.examples)
+    every = interval(options.examples, options.calibration)
     comparisons: list[Comparison] = []
     seconds: dict[str, list[float]] = {}
     memory: dict[str, int] = {}
@@ -109,7 +112,9 @@ def main() -> None:
         comparisons.append(Comparison(name, ours, theirs, against, LIMIT, None))
         steps, estimates = measure(workload, options.calibration, options.repeats, options.device)
         seconds |= {ours: estimates, theirs: [every * value for value in steps]}
-        sizes[name] = shares_by_size(statistics.median(steps), statistics.median(estimates))
+        sizes[name] = shares_by_size(
+            statistics.median(steps), statistics.median(estimates), options.calibration
+        )
         if not options.no_memory:
             for contestant, is_estimate in ((ours, True), (theirs, False)):
                 arguments = (workload, options.device, is_estimate)

@@ -59,7 +59,7 @@ def step_seconds(
         seconds = take_turns(work, repeats, device)
         for stepper in steppers.values():
             stepper.stop()
-    share = CALIBRATION / MEASURED / interval(EXAMPLES)
+    share = CALIBRATION / MEASURED / interval(EXAMPLES, CALIBRATION)
     estimates = seconds.pop("estimate")
     steps = seconds["cogcalib"]
     seconds["cogcalib"] = [a + share * b for a, b in zip(steps, estimates, strict=True)]
@@ -135,7 +135,7 @@ def main() -> None:
         "repeats": options.repeats,
         "examples": EXAMPLES,
         "calibration": CALIBRATION,
-        "interval": interval(EXAMPLES),
+        "interval": interval(EXAMPLES, CALIBRATION),
     }
     result = report(comparisons, seconds, memory, settings, None)
     finish(result, comparisons, held, options.json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import subprocess
@@ -55,16 +54,3 @@ def test_times_are_compared(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", list(CASES))
 def test_memory_is_compared(name: str, tmp_path: Path) -> None:
     check(run(name, tmp_path), CASES[name], ["time", "memory"])
-
-
-def test_interval_is_the_trainers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from cogcalib.training import CogCalibConfig
-    from cogcalib.training.state import Schedule
-
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    train = importlib.import_module("_train")
-    every = CogCalibConfig(str(tmp_path), bf16=False, use_cpu=True).threshold_every
-    for examples in (8, 500, 10_000, 99_999):
-        steps = math.ceil(examples / 8)
-        schedule = Schedule.resolve(0, every, max_steps=10 * steps, epoch_steps=steps)
-        assert train.interval(examples) == schedule.every

@@ -67,7 +67,6 @@ def test_steps_or_share_keep_their_type(tmp_path: Path, given: Any, kept: Any) -
         ({"eval_packing": True}, "eval_packing=True needs packing=True"),
         ({"use_liger_kernel": True}, "use_liger_kernel"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor"),
-        ({"torch_compile": True}, "torch_compile"),
         ({"loss_type": "dft"}, "dft"),
         ({"truncation_mode": "keep_end"}, "truncation_mode='keep_end' is not supported: it would"),
         ({"dataset_kwargs": {"skip_prepare_dataset": True}}, "skip_prepare_dataset"),
@@ -78,6 +77,22 @@ def test_invalid_configuration_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         make_args(tmp_path, **settings)
+
+
+@pytest.mark.parametrize(
+    ("penalty", "support", "alpha", "margin"),
+    [
+        ("label_smoothing", "vocab", 0.2, 8),
+        ("margin", "options", 0.2, 2),
+        ("entropy", "vocab", 0.4, 8),
+    ],
+)
+def test_strengths_not_given_are_those_of_the_sweep(
+    tmp_path: Path, penalty: str, support: str, alpha: float, margin: float
+) -> None:
+    args = CogCalibConfig(str(tmp_path), use_cpu=True, bf16=False, penalty=penalty, support=support)
+    assert (args.alpha, args.margin) == (alpha, margin)
+    assert CogCalibConfig(str(tmp_path), use_cpu=True, bf16=False, alpha=0.0).alpha == 0
 
 
 def test_a_gate_that_never_opens_has_no_style_phase_to_check(tmp_path: Path) -> None:
@@ -125,3 +140,12 @@ def test_rate_is_a_running_mean() -> None:
         state.update_rate(0.2)
     assert state.rate == pytest.approx(0.2, abs=1e-3)
     assert state.rate_count == RATE_WINDOW
+
+
+@pytest.mark.parametrize(
+    ("n_train", "share"), [(400, 1.0), (10_000, 0.83), (20_000, 0.42), (100_000, 0.25)]
+)
+def test_by_default_estimating_takes_two_percent_between_once_and_four_times_an_epoch(
+    n_train: int, share: float
+) -> None:
+    assert Schedule.default_share(n_train, 500) == pytest.approx(share, abs=0.01)

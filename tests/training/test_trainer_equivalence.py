@@ -134,3 +134,24 @@ def test_style_phase_is_plain_cross_entropy_then_the_gate_opens(tmp_path: Path) 
     losses = [[row["loss"] for row in t.state.log_history[:-1]] for t in (style, plain)]
     assert losses[0][:2] == losses[1][:2]
     assert losses[0][2] > losses[1][2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("penalty", ["label_smoothing", "margin"])
+def test_a_compiled_model_trains_alike(tmp_path: Path, penalty: str) -> None:
+    settings = {"optim": "sgd", "learning_rate": 0.05, "penalty": penalty, "support": "options"}
+    compiled = trained(tmp_path, torch_compile=True, torch_compile_backend="aot_eager", **settings)
+    assert compiled.reader.fused
+    assert_same_weights(compiled, trained(tmp_path, **settings), tolerance=1e-5)
+
+
+def test_the_readable_loss_trains_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"optim": "sgd", "learning_rate": 0.05, "support": "options", "cut": 4.0}
+    fused = trained(tmp_path, **settings)
+    assert fused.reader.fused
+    monkeypatch.setattr("cogcalib.training.loss.verify_head", lambda *_: "it is made up")
+    readable = trained(tmp_path, **settings)
+    assert not readable.reader.fused
+    assert_same_weights(fused, readable, tolerance=1e-6)
+    with pytest.raises(ValueError, match=r"torch_compile=True is not supported .* made up"):
+        trained(tmp_path, torch_compile=True, torch_compile_backend="aot_eager")

@@ -16,6 +16,7 @@ from transformers.trainer_callback import CallbackHandler
 
 from cogcalib.records import Threshold, write_json
 from cogcalib.training.config import CogCalibConfig
+from cogcalib.training.packing import count_examples
 from cogcalib.training.state import KnowledgeState, Schedule
 
 logger = get_logger(__name__)
@@ -27,6 +28,7 @@ class Learner(Protocol):
 
     args: CogCalibConfig
     knowledge: KnowledgeState
+    train_dataset: Dataset
     calibration_dataset: Dataset | None
     gate_generator: torch.Generator
     resumed_from: str | None
@@ -67,10 +69,17 @@ class KnowledgeCallback(TrainerCallback):
             batches = len(kwargs["train_dataloader"])
             self.schedule = Schedule.resolve(
                 trainer.args.style_steps,
-                trainer.args.threshold_every,
+                self._threshold_every(),
                 max_steps=state.max_steps,
                 epoch_steps=math.ceil(batches / args.gradient_accumulation_steps),
             )
+
+    def _threshold_every(self) -> float | str:
+        """Steps or a share of an epoch, the default resolved."""
+        given, calibration = self.trainer.args.threshold_every, self.trainer.calibration_dataset
+        if given is not None or calibration is None:
+            return 1.0 if given is None else given
+        return Schedule.default_share(count_examples(self.trainer.train_dataset), len(calibration))
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

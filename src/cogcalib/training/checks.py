@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
+from accelerate.logging import get_logger
 from peft import PeftConfig
 
 from cogcalib.training.collator import KNOWN, OPTION_IDS
 from cogcalib.training.config import GATES_WITHOUT_THRESHOLD, CogCalibConfig
 from cogcalib.training.data import OPTIONS, check_alike, check_column, data_format
+
+logger = get_logger(__name__)
+FEW = 100
+"""Fewer calibration examples than this are warned of."""
 
 
 def check_data_sets(
@@ -42,6 +47,13 @@ def check_data_sets(
         if args.style_steps == "auto" and args.gate != "none":
             raise ValueError("style_steps='auto' needs a calibration_dataset to measure on")
         return
+    if args.gate != "none" and isinstance(calibration, Sized) and len(calibration) < FEW:
+        logger.warning(
+            "calibration_dataset has %s examples: a threshold estimated on fewer than %s is mostly "
+            "noise.",
+            len(calibration),
+            FEW,
+        )
     calibration_format = data_format(calibration, "calibration_dataset", text_field)
     if calibration_format != train_format:
         raise ValueError(

@@ -8,6 +8,7 @@ from typing import cast
 
 from trl import SFTConfig
 
+from cogcalib.config.schema import TrainSection
 from cogcalib.losses import GATES, Gate, MarginReduction, Penalty, PenaltyKind, Support
 from cogcalib.losses.objective import NllReduction
 from cogcalib.training.segments import UNITS, Unit
@@ -24,8 +25,10 @@ class CogCalibConfig(SFTConfig):
         penalty (`str`, defaults to `"label_smoothing"`):
             The penalty R put on what the model knows: `"label_smoothing"` (CoLS), `"margin"`
             (CoMbLS) or `"entropy"` (CoECP).
-        alpha (`float`, defaults to `0.1`):
-            Strength of the penalty: the loss of a known example is CE + alpha * R.
+        alpha (`float`, *optional*):
+            Strength of the penalty: the loss of a known example is CE + alpha * R. If `None`, the
+            best of a sweep over each penalty on the embedded model: 0.2 for label smoothing and
+            margin, 0.4 for entropy. Choose yours on your calibration split.
         support (`str`, defaults to `"vocab"`):
             Tokens whose logits are penalised: the whole vocabulary, or the answer `"options"` at
             the token where they compete (needs a column `option_ids` or `options`).
@@ -39,11 +42,14 @@ class CogCalibConfig(SFTConfig):
             [0, 1) of all steps, or `"auto"`. `"auto"` measures every `threshold_every` steps how
             well the NLL separates known from unknown, and ends the phase when two measurements in a
             row improve on the best by less than 0.01, or after 30 % of all steps.
-        threshold_every (`int` or `float`, defaults to `0.25`):
+        threshold_every (`int` or `float`, *optional*):
             Optimiser steps between two estimates of the threshold: a number of steps, or a share in
-            (0, 1] of an epoch. Mind the type: `1` is every step, `1.0` every epoch.
-        margin (`float`, defaults to `10.0`):
-            Logit gap tolerated by the penalty `"margin"`.
+            (0, 1] of an epoch. Mind the type: `1` is every step, `1.0` every epoch. If `None`, so
+            seldom that estimating takes about 2 % of the training time, but between four times and
+            once an epoch.
+        margin (`float`, *optional*):
+            Logit gap tolerated by the penalty `"margin"`. If `None`, 8 over the vocabulary and 2
+            over the options.
         margin_reduction (`str`, defaults to `"mean"`):
             How `"margin"` reduces over the support, `"mean"` or `"sum"`.
         entropy_floor (`float`, *optional*):
@@ -76,9 +82,12 @@ class CogCalibConfig(SFTConfig):
             "choices": ["label_smoothing", "margin", "entropy"],
         },
     )
-    alpha: float = field(
-        default=0.1,
-        metadata={"help": "Strength of the penalty: the loss of a known example is CE + alpha R."},
+    alpha: float | None = field(
+        default=None,
+        metadata={
+            "help": "Strength of the penalty: the loss of a known example is CE + alpha R. If "
+            "None, 0.2 for label smoothing and margin, 0.4 for entropy."
+        },
     )
     support: str = field(
         default="vocab",
@@ -104,15 +113,19 @@ class CogCalibConfig(SFTConfig):
         },
     )
     threshold_every: float | str | None = field(
-        default=0.25,
+        default=None,
         metadata={
             "help": "Optimiser steps between two estimates of the threshold: a number of steps, or "
-            "a share in (0, 1] of an epoch. `1` is every step, `1.0` every epoch."
+            "a share in (0, 1] of an epoch. `1` is every step, `1.0` every epoch. If None, between "
+            "four times and once an epoch, for about 2 % of the training time."
         },
     )
-    margin: float = field(
-        default=10.0,
-        metadata={"help": "Logit gap tolerated by the penalty `'margin'`."},
+    margin: float | None = field(
+        default=None,
+        metadata={
+            "help": "Logit gap tolerated by the penalty `'margin'`. If None, 8 over the vocabulary "
+            "and 2 over the options."
+        },
     )
     margin_reduction: str = field(
         default="mean",
@@ -159,7 +172,7 @@ class CogCalibConfig(SFTConfig):
         return Penalty(
             kind=cast(PenaltyKind, self.penalty),
             support=cast(Support, self.support),
-            margin=self.margin,
+            margin=cast(float, self.margin),
             margin_reduction=cast(MarginReduction, self.margin_reduction),
             entropy_floor=self.entropy_floor,
         )
@@ -179,7 +192,22 @@ class CogCalibConfig(SFTConfig):
         """`unit`, typed."""
         return cast(Unit, self.unit)
 
+    @property
+    def strength(self) -> float:
+        """`alpha`, never None."""
+        return cast(float, self.alpha)
+
+    def _fill_in_strengths(self) -> None:
+        """Take what is not given from the sweep that the run configuration also rests on."""
+        Penalty(cast(PenaltyKind, self.penalty), cast(Support, self.support))
+        swept = TrainSection()
+        if self.alpha is None:
+            self.alpha = getattr(getattr(swept.alpha, self.penalty), self.support)
+        if self.margin is None:
+            self.margin = getattr(swept.margin, self.support)
+
     def _validate_method(self) -> None:
+        self._fill_in_strengths()
         self.build_penalty()
         if self.gate not in GATES:
             raise ValueError(f"gate must be one of {list(GATES)}, got {self.gate!r}")
@@ -187,9 +215,9 @@ class CogCalibConfig(SFTConfig):
             raise ValueError(f"nll_reduction must be 'mean' or 'sum', got {self.nll_reduction!r}")
         if self.unit not in UNITS:
             raise ValueError(f"unit must be one of {list(UNITS)}, got {self.unit!r}")
-        if not 0 <= self.alpha < math.inf:
+        if not 0 <= self.strength < math.inf:
             raise ValueError(f"alpha must be a finite number >= 0, got {self.alpha}")
-        if self.penalty == "label_smoothing" and self.alpha > 1:
+        if self.penalty == "label_smoothing" and self.strength > 1:
             raise ValueError(
                 f"alpha must be <= 1 with penalty='label_smoothing', which weighs the "
                 f"cross-entropy with 1 - alpha, got {self.alpha}"
@@ -206,6 +234,8 @@ class CogCalibConfig(SFTConfig):
                     "give a number of steps as an integer"
                 )
             self._check_style_phase_ends()
+        if self.threshold_every is None:
+            return
         self.threshold_every = _steps_or_share("threshold_every", self.threshold_every)
         if self.threshold_every == 0 or (
             isinstance(self.threshold_every, float) and self.threshold_every > 1
@@ -229,8 +259,6 @@ class CogCalibConfig(SFTConfig):
             "use_liger_kernel": "its fused loss computes cross-entropy only",
             "label_smoothing_factor": "it would smooth what the model does not know as well; use "
             "penalty='label_smoothing' with gate='all' for uniform smoothing",
-            "torch_compile": "a compiled forward does not see that only supervised positions are "
-            "projected on the vocabulary",
         }
         for name, reason in reasons.items():
             if getattr(self, name):

@@ -12,7 +12,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from accelerate import Accelerator
 from accelerate.logging import get_logger
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -68,6 +70,7 @@ class Reader:
     Args:
         model: The model before it is wrapped for distributed training; its forward is given
             access to the head.
+        accelerator: Of the training.
         unit: What is judged as one.
         compiled: Whether the model will be compiled, which the readable path does not survive.
 
@@ -76,9 +79,12 @@ class Reader:
             tried.
     """
 
-    def __init__(self, model: PreTrainedModel, unit: Unit, *, compiled: bool = False) -> None:
+    def __init__(
+        self, model: PreTrainedModel, accelerator: Accelerator, unit: Unit, *, compiled: bool
+    ) -> None:
         add_head_access(model)
-        self._model, self._unit, self._compiled = model, unit, compiled
+        self._model, self._accelerator = model, accelerator
+        self._unit, self._compiled = unit, compiled
         self.fused: bool | None = None
 
     def loss(
@@ -140,7 +146,9 @@ class Reader:
     def _is_fused(self, model: nn.Module) -> bool:
         """Try the head with the first batch: by then the weights are where they will be."""
         if self.fused is None:
-            reason = verify_head(model)
+            found = verify_head(model, self._accelerator.device)
+            # All ranks take one path: sharded weights are gathered by all together.
+            reason = next(filter(None, gather_object([found])), None)
             if reason is not None and self._compiled:
                 raise ValueError(
                     f"torch_compile=True is not supported with this model: {reason}, so its logits "

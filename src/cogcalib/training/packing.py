@@ -63,6 +63,13 @@ def examples(dataset: Dataset) -> Iterator[tuple[list[int], list[int]]]:
             yield ids[start:end], labels[start:end]
 
 
+def count_examples(dataset: Dataset) -> int:
+    """How many examples a prepared data set holds, packed or not."""
+    if LENGTHS not in dataset.column_names:
+        return len(dataset)
+    return sum(len(lengths) for lengths in dataset[LENGTHS])
+
+
 def _number(row: Mapping[str, Any], index: int) -> dict[str, list[int]]:
     return {_ROW: [index] * len(row["input_ids"])}
 

@@ -112,6 +112,14 @@ class Schedule:
             )
         return cls(length, auto, every)
 
+    @staticmethod
+    def default_share(n_train: int, n_calibration: int) -> float:
+        """Share of an epoch between two estimates that cost about 2 % of the training, if possible.
+
+        An example to measure takes a forward pass, one to train on about three times that.
+        """
+        return min(1.0, max(0.25, n_calibration / (3 * 0.02 * n_train)))
+
     def is_due(self, step: int, style_end: int | None) -> bool:
         """Whether a threshold is to be estimated before step `step`."""
         if style_end is not None:

@@ -121,7 +121,9 @@ class CogCalibTrainer(PreparedTrainer):
         self._wrap_collator()
         self._isolation_checked = not self.padding_free
         self.penalty = args.build_penalty()
-        self.reader = Reader(self.model, args.unit_name, compiled=args.torch_compile)
+        self.reader = Reader(
+            self.model, self.accelerator, args.unit_name, compiled=args.torch_compile
+        )
         self.gate_generator = torch.Generator()
         self.knowledge = KnowledgeState()
         self.resumed_from: str | None = None
@@ -149,7 +151,7 @@ class CogCalibTrainer(PreparedTrainer):
         gate = self._gate(locate(inputs, self.args.unit_name).units, known)
         objective = Objective(
             penalty=self.penalty,
-            alpha=self.args.alpha,
+            alpha=self.args.strength,
             gate=gate,
             num_items_in_batch=num_items_in_batch,
             nll_reduction=self.args.nll_reduction_name,
