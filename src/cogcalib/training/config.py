@@ -117,7 +117,7 @@ class CogCalibConfig(SFTConfig):
         metadata={
             "help": "Optimiser steps between two estimates of the threshold: a number of steps, or "
             "a share in (0, 1] of an epoch. `1` is every step, `1.0` every epoch. If None, between "
-            "four times and once an epoch, for about 2 % of the training time."
+            "four times and once an epoch, for about two percent of the training time."
         },
     )
     margin: float | None = field(
