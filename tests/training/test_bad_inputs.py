@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tiny_run import make_data, make_rows, make_trainer
 from trl import SFTConfig
 
 from cogcalib.training import CogCalibTrainer
+from cogcalib.training.checks import refuse_split_sequences
 from cogcalib.training.data import check_disjoint
 from cogcalib.training.text import check_text
 
@@ -282,3 +284,12 @@ def test_arguments_of_trl_are_not_taken_for_ours(tmp_path: Path) -> None:
     args = SFTConfig(str(tmp_path), use_cpu=True, bf16=False)
     with pytest.raises(TypeError, match="args must be a CogCalibConfig, got SFTConfig"):
         CogCalibTrainer("model", args, make_data(4))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("cp", "sp"), [(True, False), (False, True)])
+def test_sequences_split_over_processes_are_refused(cp: bool, sp: bool) -> None:
+    whole = SimpleNamespace(cp_enabled=False, sp_enabled=False)
+    refuse_split_sequences(None)
+    refuse_split_sequences(whole)
+    with pytest.raises(ValueError, match="context and sequence parallelism are not supported"):
+        refuse_split_sequences(SimpleNamespace(cp_enabled=cp, sp_enabled=sp))
