@@ -16,7 +16,7 @@ from cogcalib.losses.tiles import Tiles, tile_rows
 GateSlice = Callable[[Tensor, slice], Tensor]
 """Maps the NLLs of consecutive examples, ``[b]``, and their place in the batch to weights."""
 
-_TILE_BYTES = {"cpu": 64 * 2**20, "cuda": 512 * 2**20}
+_TILE_BYTES = {"cpu": 128 * 2**20, "cuda": 512 * 2**20}
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ def fused_cogcalib_loss(
         option_ids: ``[N, K]``, as in `token_penalty`; needed for ``support="options"``.
         num_items_in_batch: Supervised tokens of the whole optimiser step; None: those given here.
         nll_reduction: How an example's NLL reduces over its tokens.
-        tile_bytes: Memory for a tile of logits; None: 64 MiB, on CUDA 512 MiB.
+        tile_bytes: Memory for a tile of logits; None: 128 MiB, on CUDA 512 MiB.
 
     Returns:
         The parts. Without any supervised token the loss is a finite 0 with a graph.
