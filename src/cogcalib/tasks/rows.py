@@ -76,6 +76,8 @@ def value_of(column: str, row: Row) -> Any:
     Raises:
         ValueError: If there is no such column.
     """
+    if column in row.values:
+        return row.values[column]
     value: Any = row.values
     for name in column.split("."):
         if not isinstance(value, Mapping) or name not in value:
@@ -92,7 +94,9 @@ def text_of(column: str, row: Row) -> str:
         ValueError: If it holds nothing or something else.
     """
     value = value_of(column, row)
-    if not isinstance(value, str | int | float | bool):
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, int | float | bool):
         raise ValueError(f"{row.place}, column {column!r}: must be text, got {value!r}")
     return plain(value)
 
