@@ -148,7 +148,7 @@ def test_width_bins_are_exact_next_to_their_edges(case, data):
 
 
 @pytest.mark.parametrize("binning", ["width", "mass"])
-@pytest.mark.parametrize("n", [2**15 - 1, 2**15, 2**15 + 1, 100_000])
+@pytest.mark.parametrize("n", [2**14 - 1, 2**14, 2**14 + 1, 100_000])
 def test_chunks_leave_no_seam(binning, n):
     """Sizes around the chunk's: equal to one pass of numpy over everything."""
     confidence, correct = sample(n, seed=n)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 FloatVector = NDArray[np.float64]
 BoolVector = NDArray[np.bool_]
 
-CHUNK = 1 << 15
+CHUNK = 1 << 14
 """Predictions taken at a time: what is computed from them stays in the processor's cache."""
 
 

@@ -27,9 +27,9 @@ BINNINGS = ("width", "mass")
 # language models crowd into the last bin; into a single sum, each addition waits for the one
 # before.
 LANES = 8
-LANE = np.arange(CHUNK) % LANES
+LANE = (np.arange(CHUNK) % LANES).astype(np.int32)
 
-IndexVector = NDArray[np.intp]
+IndexVector = NDArray[np.int32] | NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -193,9 +193,11 @@ def _equal_width_index(confidences: FloatVector, bins: int) -> IndexVector:
     close below it that the product rounds up, k + 1. One comparison with the edge itself tells
     which, so that the bins are exact whatever the rounding.
     """
-    floor = np.trunc(confidences * bins)
-    index = floor.astype(np.intp)
-    index -= confidences <= floor / bins
+    floor = confidences * bins
+    np.trunc(floor, out=floor)
+    index = floor.astype(np.int32)
+    floor /= bins
+    index -= confidences <= floor
     return np.maximum(index, 0, out=index)
 
 
