@@ -84,6 +84,13 @@ def test_record_names_what_the_result_depends_on(finished: Path) -> None:
     assert record["code"].keys() == {"commit", "dirty", "begun_with"}
     assert record["code"]["begun_with"].keys() == {"commit", "dirty"}
     assert record["seeds"] == [3]
+    asked = record["tasks"]["atlas/country"]
+    assert (asked["prompt"], asked["version"], asked["dropped"]) == ("cogcalib", 1, [])
+    assert asked["shortened"] == {"train": 0, "calibration": 0, "test": 0}
+    assert [label["tokens"] for label in asked["labels"]["labels"]] == [
+        [f"\u0120{c}"] for c in "ABCD"
+    ]
+    assert asked["labels"]["single"]
     assert "train: sft, seed 3" in record["timings"]
 
 

@@ -78,7 +78,9 @@ def load_tasks(config: Config) -> tuple[Task, list[Task]]:
     if options is None and any(method.support == "options" for method in methods):
         raise ValueError(f"methods: -options needs answer options, {task.name} is open-ended")
     tokenizer = load_tokenizer(config.model.path)
-    task, *others = (_fitted(t, tokenizer, config.train.max_length) for t in (task, *others))
+    task = _fitted(task, tokenizer, config.train.max_length)
+    tests = (replace(other, splits={"test": other.splits["test"]}) for other in others)
+    others = [_fitted(other, tokenizer, config.train.max_length) for other in tests]
     for examples in task.splits.values():
         encode_batch(examples, tokenizer, config.train.max_length)
     return task, others

@@ -85,7 +85,7 @@ def test_an_unknown_preset_is_refused(question: Example) -> None:
 def test_a_chat_is_the_template_and_the_answer_right_behind(tokenizer_of, choice, question) -> None:
     tokenizer = copy.deepcopy(tokenizer_of("gpt2"))
     chatting = replace(choice, preset="cogcalib+chat")
-    with pytest.raises(ValueError, match="needs an instruct model.*'cogcalib' asks without one"):
+    with pytest.raises(ValueError, match=r"needs an instruct model.*'cogcalib' asks without one"):
         encode(chatting, tokenizer)
     tokenizer.chat_template = CHAT
     row = encode(chatting, tokenizer)

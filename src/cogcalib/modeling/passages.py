@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from cogcalib.modeling.continuations import continuations
 from cogcalib.modeling.encoding import encode_batch
 from cogcalib.records import Example
 
@@ -32,16 +33,22 @@ def shorten_passages(
     """
     fitting = list(examples)
     with_passage = [index for index, example in enumerate(examples) if example.context]
-    lengths = _lengths([examples[index] for index in with_passage], tokenizer)
-    long = [i for i, length in zip(with_passage, lengths, strict=True) if length > max_length]
+    encoded = encode_batch([examples[index] for index in with_passage], tokenizer)
+    room = {
+        index: max_length - len(row.answer_ids)
+        for index, row in zip(with_passage, encoded, strict=True)
+        if len(row.input_ids) > max_length
+    }
+    long = list(room)
     ends = {i: [word.end() for word in re.finditer(r"\S+", examples[i].context)] for i in long}
     kept = dict.fromkeys(long, 0)
     too_many = {index: len(ends[index]) for index in long}
     while undecided := [index for index in long if too_many[index] - kept[index] > 1]:
         middle = {index: (kept[index] + too_many[index]) // 2 for index in undecided}
         tried = [_cut(examples[index], ends[index], middle[index]) for index in undecided]
-        for index, length in zip(undecided, _lengths(tried, tokenizer), strict=True):
-            (kept if length <= max_length else too_many)[index] = middle[index]
+        prompts = continuations(tried, [()] * len(tried), tokenizer)
+        for index, (prompt, _) in zip(undecided, prompts, strict=True):
+            (kept if len(prompt) <= room[index] else too_many)[index] = middle[index]
     for index in long:
         fitting[index] = _cut(examples[index], ends[index], kept[index])
     return fitting, len(long)
@@ -49,7 +56,3 @@ def shorten_passages(
 
 def _cut(example: Example, ends: Sequence[int], words: int) -> Example:
     return replace(example, context=example.context[: ends[words - 1]] if words else "")
-
-
-def _lengths(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    return [len(row.input_ids) for row in encode_batch(examples, tokenizer)]
