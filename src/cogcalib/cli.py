@@ -6,9 +6,9 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cogcalib import __version__
 from cogcalib.records import InputError, input_errors
@@ -62,8 +62,36 @@ def _parser() -> argparse.ArgumentParser:
         )
         verb.add_argument("--runs", type=Path, default=RUNS, help="folder of run folders (runs)")
 
-    report = verbs.add_parser("report", help="show a finished run's table and rewrite its page")
-    report.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    score = verbs.add_parser("score", help="score a model on a task and show how it is calibrated")
+    score.add_argument("--model", required=True, help="a folder, a hub id, or atlas")
+    score.add_argument("--task", required=True, help="its name, or the path of a task file")
+    score.add_argument("--adapter", help="folder or hub id of a PEFT adapter on top of the model")
+    score.add_argument("--split", default="test", help="split of the task (test)")
+    score.add_argument(
+        "--output", type=Path, metavar="FILE", help="write the predictions: .jsonl or .parquet"
+    )
+    score.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of local data sets")
+    score.add_argument("--prompt", default="cogcalib", help="prompt preset (cogcalib)")
+    score.add_argument(
+        "--answer",
+        default="letter",
+        help="an option's letter, its label of several tokens, or its text (letter)",
+    )
+    score.add_argument("--dtype", default="float32", help="number format of the weights (float32)")
+    score.add_argument("--four-bit", action="store_true", help="weights in 4 bits (bitsandbytes)")
+    score.add_argument("--batch-size", type=int, metavar="N", help="most sequences in one pass")
+    score.set_defaults(verb=_score)
+
+    report = verbs.add_parser(
+        "report", help="show a finished run's table and rewrite its page, or score predictions"
+    )
+    report.add_argument(
+        "paths",
+        type=Path,
+        nargs="+",
+        metavar="RUN|FILE",
+        help="a run folder, or files of predictions (.jsonl, .parquet)",
+    )
     report.set_defaults(verb=_report)
 
     tasks = verbs.add_parser("tasks", help="list the tasks and their sizes, or show one")
@@ -107,7 +135,16 @@ def _execute(config: Config, runs: Path, *, resume: bool) -> None:
     console.print(
         f"\n[bold]cogcalib[/bold] {config.name}: {config.model.path}, {config.tasks.train}"
     )
-    # Set before torch is imported; what a user set himself stays.
+    _quiet()
+    from cogcalib import pipeline
+
+    folder = pipeline.run(config, runs, console, resume=resume)
+    _show(folder.path)
+
+
+def _quiet() -> None:
+    """Silence what would run through our own output; to be called before torch is imported."""
+    # What a user set himself stays.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     # The stages show progress themselves; bars of loading and mapping would run through theirs.
@@ -116,18 +153,53 @@ def _execute(config: Config, runs: Path, *, resume: bool) -> None:
     # Names that TRL and transformers still use for each other's sake; nothing a user can mend.
     warnings.filterwarnings("ignore", ".*(deprecated|activation_checkpointing)", FutureWarning)
 
-    from cogcalib import pipeline
 
-    folder = pipeline.run(config, runs, console, resume=resume)
-    _show(folder.path)
+def _score(options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    _quiet()
+    from cogcalib.scoring.task import ScoreTask, score_task
+
+    asked = ScoreTask(**{key: value for key, value in vars(options).items() if key != "verb"})
+    with Progress(console=Console(stderr=True), transient=True) as bars, input_errors():
+        bar = bars.add_task("score", total=None)
+        scored = score_task(
+            asked, lambda done, total: bars.update(bar, completed=done, total=total)
+        )
+    if not scored.main:
+        return
+    _print_tables([scored.summary], options.split)
+    if scored.f1 is not None:
+        print(f"\nToken F1: {100 * scored.f1:.1f} %")
+    if scored.shortened:
+        print(f"\nPassages shortened to fit the model: {scored.shortened}")
+    if options.output is not None:
+        print(f"\nPredictions: {options.output}")
 
 
 def _report(options: argparse.Namespace) -> None:
-    from cogcalib.report import write_html
+    from cogcalib.report import prediction_rows, write_html
 
     with input_errors():
-        write_html(options.run)
-    _show(options.run)
+        if len(options.paths) == 1 and options.paths[0].suffix not in (".jsonl", ".parquet"):
+            write_html(options.paths[0])
+            _show(options.paths[0])
+            return
+        rows = prediction_rows(options.paths)
+    for split in dict.fromkeys(row["split"] for row in rows):
+        _print_tables(rows, split)
+
+
+def _print_tables(rows: Sequence[Mapping[str, Any]], split: str) -> None:
+    from rich.console import Console
+
+    from cogcalib.report import metrics_table
+
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    for table in metrics_table(rows, split=split, in_domain="") if rows else []:
+        console.print()
+        console.print(table)
 
 
 def _show(folder: Path) -> None:

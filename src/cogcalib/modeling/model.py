@@ -6,13 +6,20 @@ Only safetensors weights are read and no code from a model's repository is run.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -68,6 +75,7 @@ def load_model(
     adapter: str | Path | None = None,
     dtype: str = "float32",
     device: str | torch.device | None = None,
+    four_bit: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model in evaluation mode and its tokenizer.
 
@@ -77,6 +85,8 @@ def load_model(
         dtype: Number format of the weights in memory, one of `DTYPES`, whatever they are stored in.
         device: Where to put the model; None takes this process's CUDA device if there is one, else
             the CPU.
+        four_bit: Keep the linear layers' weights in 4 bits (bitsandbytes' NF4, double
+            quantisation) and compute in `dtype`.
 
     Returns:
         The model (with an adapter: a `PeftModel`, which answers like one) and its tokenizer, whose
@@ -84,11 +94,13 @@ def load_model(
 
     Raises:
         ValueError: If the dtype or device is unknown, a folder does not exist or holds no model or
-            adapter in safetensors, or the hub has no such model.
+            adapter in safetensors, the hub has no such model, or bitsandbytes is needed and not
+            installed.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     target = _device(device)
+    quantized = _four_bit(DTYPES[dtype], target) if four_bit else {}
     source = _checked_source(resolve_model(str(path_or_id)), "model", "config.json")
     if adapter is not None:
         adapter = _checked_source(str(adapter), "adapter", "adapter_config.json")
@@ -100,12 +112,14 @@ def load_model(
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=os.path.isdir(source),
+            **quantized,
         )
     except OSError as error:
         raise _not_found(source, error) from error
     whole: PreTrainedModel = model if adapter is None else _with_adapter(model, adapter)
     module: torch.nn.Module = whole
-    module.to(target).eval()
+    # A quantised model was put there while loading and must not be moved.
+    (module if four_bit else module.to(target)).eval()
     return whole, tokenizer
 
 
@@ -154,6 +168,22 @@ def _not_found(source: str, error: OSError) -> ValueError:
     return ValueError(
         f"model {source!r} is no folder with a model, or the hub cannot give it: {error}"
     )
+
+
+def _four_bit(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """What `from_pretrained` takes besides to load weights in 4 bits."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError(
+            'weights in 4 bits need bitsandbytes: pip install "cogcalib[4bit]" '
+            "(or pip install bitsandbytes)"
+        )
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": settings, "device_map": {"": device}}
 
 
 def _device(device: str | torch.device | None) -> torch.device:

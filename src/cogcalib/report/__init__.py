@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cogcalib.report.html import write_html
     from cogcalib.report.load import Run, load_run
+    from cogcalib.report.predictions import prediction_rows
     from cogcalib.report.table import markdown_table, metrics_table
 
-__all__ = ["Run", "load_run", "markdown_table", "metrics_table", "write_html"]
+__all__ = ["Run", "load_run", "markdown_table", "metrics_table", "prediction_rows", "write_html"]
 
 _HOME = {
     "Run": "load",
     "load_run": "load",
     "markdown_table": "table",
     "metrics_table": "table",
+    "prediction_rows": "predictions",
     "write_html": "html",
 }
 

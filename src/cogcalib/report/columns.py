@@ -103,8 +103,8 @@ CONFIDENCE = {
 
 def title(task: TaskSummary) -> str:
     """``atlas/country · test · in-domain · n = 1,000``."""
-    domain = "in-domain" if task.in_domain else "out-of-domain"
-    return f"{task.task} · {task.split} · {domain} · n = {task.n:,}"
+    domain = {True: ["in-domain"], False: ["out-of-domain"], None: []}[task.in_domain]
+    return " · ".join([task.task, task.split, *domain, f"n = {task.n:,}"])
 
 
 def caption(task: TaskSummary) -> str:

@@ -62,7 +62,7 @@ class TaskSummary:
 
     Attributes:
         task, split: What was measured.
-        in_domain: Whether the methods were trained on this task.
+        in_domain: Whether the methods were trained on this task; None if nobody knows.
         definitions: Confidence definitions that all rows share, the primary one first.
         n: Number of examples.
         small_n: Whether n is below `SMALL_N`, where a binned ECE is mostly noise.
@@ -71,7 +71,7 @@ class TaskSummary:
 
     task: str
     split: str
-    in_domain: bool
+    in_domain: bool | None
     definitions: tuple[str, ...]
     n: int
     small_n: bool
@@ -121,7 +121,8 @@ def group_rows(
     Args:
         rows: Rows of ``metrics.json``; fractions.
         split: The split to keep.
-        in_domain: The task the methods were trained on, if the caller knows it.
+        in_domain: The task the methods were trained on, if the caller knows it; the empty string if
+            nobody does.
 
     Raises:
         ValueError: If there is no row of the split, a row misses a key, two rows have the same
@@ -133,11 +134,16 @@ def group_rows(
         found = sorted({str(row["split"]) for row in rows})
         raise ValueError(f"split must be one of those in the rows, {found}, got {split!r}")
     tuned = [str(row["task"]) for row in rows if row["split"] == "calibration"]
-    home = in_domain or (tuned[0] if tuned else str(rows[0]["task"]))
+    home = in_domain
+    if home is None:
+        home = tuned[0] if tuned else str(rows[0]["task"])
     tasks = sorted(dict.fromkeys(str(row["task"]) for row in kept), key=lambda task: task != home)
     return tuple(
         _group_task(
-            task, split, [row for row in kept if row["task"] == task], in_domain=task == home
+            task,
+            split,
+            [row for row in kept if row["task"] == task],
+            in_domain=task == home if home else None,
         )
         for task in tasks
     )
@@ -156,7 +162,7 @@ def check_rows(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _group_task(
-    task: str, split: str, rows: Sequence[Mapping[str, Any]], *, in_domain: bool
+    task: str, split: str, rows: Sequence[Mapping[str, Any]], *, in_domain: bool | None
 ) -> TaskSummary:
     shared = set.intersection(*(set(row["ece"]) for row in rows))
     ranked = [name for name in (*MULTIPLE_CHOICE, *OPEN_ENDED) if name in shared]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cogcalib.scoring.continuations import option_log_likelihoods, score_continuations
 from cogcalib.scoring.definitions import MULTIPLE_CHOICE, OPEN_ENDED
+from cogcalib.scoring.files import read_predictions, write_predictions
 from cogcalib.scoring.forward import inference
 from cogcalib.scoring.match import exact_match, normalize_answer, token_f1
 from cogcalib.scoring.multiple_choice import predict_from_logits, score_multiple_choice
@@ -29,10 +30,12 @@ __all__ = [
     "option_log_likelihoods",
     "predict_from_logits",
     "primary_definition",
+    "read_predictions",
     "score",
     "score_continuations",
     "score_multiple_choice",
     "score_open_ended",
     "summarize",
     "token_f1",
+    "write_predictions",
 ]

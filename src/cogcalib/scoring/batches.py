@@ -6,6 +6,7 @@ number of processes, because whole batches are dealt.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -83,10 +84,10 @@ def by_length(
         device: Where `work` computes.
         counted: Whether to tell the progress.
     """
-    state = PartialState()
+    rank, processes = process()
     limit = first_limit(settings, device)
     units = list(_units(lengths, limit))
-    mine = [i for unit in units[state.process_index :: state.num_processes] for i in unit]
+    mine = [i for unit in units[rank::processes] for i in unit]
     found: dict[int, T] = {}
     while len(found) < len(mine):
         longest = lengths[mine[len(found)]]
@@ -99,9 +100,19 @@ def by_length(
         found.update(zip(batch, results, strict=True))
         if counted and settings.progress is not None:
             settings.progress(len(found))
-    if state.num_processes > 1:
+    if processes > 1:
         found = {index: row for part in gather_object([found]) for index, row in part.items()}
     return [found[index] for index in range(len(lengths))]
+
+
+def process() -> tuple[int, int]:
+    """The number of this process and of all that were launched together."""
+    launched = torch.distributed.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if not launched:
+        return 0, 1  # and accelerate's state stays as whoever trains next wants it
+    # Without an accelerator it must be told, or it takes every process for the only one.
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    return int(state.process_index), int(state.num_processes)
 
 
 def _units(lengths: Sequence[int], limit: Limit) -> Iterator[list[int]]:

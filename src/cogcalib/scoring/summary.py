@@ -27,7 +27,7 @@ def summarize(
     predictions: Sequence[Prediction],
     *,
     method: str,
-    seed: int,
+    seed: int | None,
     resamples: int = 1000,
     share_known: float | None = None,
 ) -> dict[str, Any]:
@@ -37,7 +37,8 @@ def summarize(
         predictions: Predictions of one model on distinct examples of one task and split, all with
             the same confidence definitions.
         method: Name of the method.
-        seed: Seed the method was trained with (the intervals' own draws are fixed).
+        seed: Seed the method was trained with, None if unknown (the intervals' own draws are
+            fixed).
         resamples: Bootstrap resamples per interval.
         share_known: Mean share of training examples the gate called known, a fraction; None where
             no gate ran.

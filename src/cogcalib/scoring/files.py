@@ -1,0 +1,174 @@
+"""Files of predictions, one row per question: JSONL or Parquet, ours or anybody's."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cogcalib.records import Prediction, write_jsonl
+
+FORMATS = (".jsonl", ".parquet")
+"""Endings of the files that can be written and read."""
+
+
+def check_output(path: Path | str) -> Path:
+    """Check that predictions can be written to `path`, before anything is computed.
+
+    Raises:
+        ValueError: If the ending is none of `FORMATS`, or something lies there already.
+    """
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise ValueError(f"output must end in {' or '.join(FORMATS)}, got {path}")
+    if path.exists():
+        raise ValueError(f"output {path} already exists; remove it or choose another name")
+    return path
+
+
+def write_predictions(path: Path | str, predictions: Sequence[Prediction]) -> Path:
+    """Write predictions, atomically; nothing is ever overwritten.
+
+    Raises:
+        ValueError: As `check_output`.
+    """
+    path = check_output(path)
+    if path.suffix == ".jsonl":
+        return write_jsonl(path, predictions)
+    rows = [asdict(row) for row in predictions]
+    columns: dict[str, Any] = {
+        "confidence": pa.map_(pa.string(), pa.float64()),
+        "option_logprobs": pa.list_(pa.float64()),
+        "correct": pa.bool_(),
+        "nll": pa.float64(),
+    }
+    names = [field.name for field in fields(Prediction)]
+    table = pa.Table.from_pylist(
+        [{**row, "confidence": list(row["confidence"].items())} for row in rows],
+        schema=pa.schema([(name, columns.get(name, pa.string())) for name in names]),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        pq.write_table(table, temporary)
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def read_predictions(path: Path | str) -> list[Prediction]:
+    """Read predictions in the format of `cogcalib.records.Prediction`, and check every value.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: Naming file, row (the first is 1) and key of what does not fit.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    if path.suffix not in FORMATS:
+        raise ValueError(f"{path}: predictions must end in {' or '.join(FORMATS)}")
+    rows = _jsonl_rows(path) if path.suffix == ".jsonl" else _parquet_rows(path)
+    if not rows:
+        raise ValueError(f"{path}: there is no row")
+    predictions, seen = [], set()
+    for number, row in enumerate(rows, start=1):
+        try:
+            prediction = _checked(row)
+            identity = (prediction.task, prediction.split, prediction.model, prediction.id)
+            if identity in seen:
+                raise ValueError(f"id must be distinct, {prediction.id!r} comes more than once")
+        except ValueError as error:
+            raise ValueError(f"{path}, row {number}: {error}") from error
+        seen.add(identity)
+        predictions.append(prediction)
+    return predictions
+
+
+def _jsonl_rows(path: Path) -> list[Any]:
+    rows = []
+    # Not splitlines: JSON leaves U+2028 and its like inside a string as they are.
+    lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    for number, line in enumerate(lines if lines != [""] else [], start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, row {number}: no valid JSON: {error}") from error
+    return rows
+
+
+def _parquet_rows(path: Path) -> list[Any]:
+    try:
+        rows = pq.read_table(path).to_pylist(maps_as_pydicts="strict")
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: no valid Parquet file: {error}") from error
+    for row in rows:
+        confidence = row.get("confidence")
+        if isinstance(confidence, dict):  # a struct names every definition in every row
+            row["confidence"] = {name: x for name, x in confidence.items() if x is not None}
+    return rows
+
+
+def _checked(row: Any) -> Prediction:
+    """The row as a prediction.
+
+    Raises:
+        ValueError: Naming the key, what was allowed and what came.
+    """
+    names = [field.name for field in fields(Prediction)]
+    if not isinstance(row, Mapping):
+        raise ValueError(f"must be an object with the keys {', '.join(names)}, got {row!r}")
+    if unknown := sorted(set(row) - set(names)):
+        raise ValueError(f"unknown key {unknown[0]!r}; the keys are {', '.join(names)}")
+    for name in names:
+        if name not in row:
+            raise ValueError(f"key {name!r} is missing")
+        fits, what = _RULES.get(name, (_is_text, "a string"))
+        if not fits(row[name]):
+            raise ValueError(f"{name} must be {what}, got {row[name]!r}")
+    logprobs = row["option_logprobs"]
+    values = {**row, "option_logprobs": None if logprobs is None else tuple(logprobs)}
+    return Prediction(**values)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _is_confidence(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and len(value) > 0
+        and all(_is_number(fraction) and 0 <= fraction <= 1 for fraction in value.values())
+    )
+
+
+def _are_logprobs(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, (list, tuple)) and all(_is_number(x) and x <= 1e-6 for x in value)
+    )
+
+
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "id": (lambda value: _is_text(value) and value != "", "a string that is not empty"),
+    "correct": (lambda value: isinstance(value, bool), "true or false"),
+    "nll": (lambda value: _is_number(value) and value >= 0, "a number of nats, 0 or more"),
+    "confidence": (_is_confidence, "an object of definition -> fraction in [0, 1]"),
+    "option_logprobs": (_are_logprobs, "a list of log-probabilities (0 or less), or null"),
+}
