@@ -19,6 +19,10 @@ SETTINGS: dict[str, Any] = {
     "support": "options",
     "per_device_eval_batch_size": 5,  # 24 examples: 5 batches for 2 ranks, the last is short
 }
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "padded": {},
+    "padding-free": {"padding_free": True, "max_length": None},
+}
 
 
 def free_port() -> int:
@@ -27,10 +31,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-LAYOUTS: list[dict[str, Any]] = [{}, {"padding_free": True, "max_length": None}]
-
-
-def train_on_rank(rank: int, port: int, output: Path, layout: dict[str, Any]) -> None:
+def train_on_rank(rank: int, port: int, output: Path) -> None:
     os.environ.update(
         RANK=str(rank),
         LOCAL_RANK=str(rank),
@@ -39,26 +40,32 @@ def train_on_rank(rank: int, port: int, output: Path, layout: dict[str, Any]) ->
         MASTER_PORT=str(port),
     )
     torch.set_num_threads(1)
-    trainer = make_trainer(output, per_device_train_batch_size=4, **SETTINGS, **layout)
-    trainer.train()
-    result = {
-        "history": trainer.threshold_history,
-        "weights": weights(trainer),
-        "log": trainer.state.log_history,
-        "rate": trainer.knowledge.rate,
-    }
-    torch.save(result, output / f"rank-{rank}.pt")
+    for name, layout in LAYOUTS.items():
+        trainer = make_trainer(output, per_device_train_batch_size=4, **SETTINGS, **layout)
+        trainer.train()
+        result = {
+            "history": trainer.threshold_history,
+            "weights": weights(trainer),
+            "log": trainer.state.log_history,
+            "rate": trainer.knowledge.rate,
+        }
+        torch.save(result, output / f"{name}-{rank}.pt")
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=["padded", "padding-free"])
 def test_thresholds_weights_and_log_equal_those_of_one_process(
-    tmp_path: Path, layout: dict[str, Any]
+    tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    torch.multiprocessing.spawn(train_on_rank, (free_port(), tmp_path, layout), nprocs=2)
-    first, second = (torch.load(tmp_path / f"rank-{r}.pt", weights_only=False) for r in (0, 1))
+    torch.multiprocessing.spawn(train_on_rank, (free_port(), tmp_path), nprocs=2)
     alone = make_trainer(tmp_path / "alone", per_device_train_batch_size=8, **SETTINGS)
     alone.train()
+    for name in LAYOUTS:
+        with subtests.test(layout=name):
+            paths = [tmp_path / f"{name}-{rank}.pt" for rank in (0, 1)]
+            first, second = (torch.load(path, weights_only=False) for path in paths)
+            assert_as_one_process(first, second, alone)
 
+
+def assert_as_one_process(first: dict[str, Any], second: dict[str, Any], alone: Any) -> None:
     assert first["history"] == second["history"]
     assert first["rate"] == second["rate"] == pytest.approx(alone.knowledge.rate)
     assert first["history"][0] == alone.threshold_history[0]  # before any step: to the bit
