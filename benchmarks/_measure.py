@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 Work = Callable[[], object]
@@ -102,13 +103,18 @@ def report(
     memory: Mapping[str, int],
     settings: Mapping[str, Any],
     path: Path | None,
+    **more: Any,
 ) -> dict[str, Any]:
-    """Print the ratios as a table and write them, with what they are made of, as JSON."""
+    """Print the ratios as a table and write them, with what they are made of, as JSON.
+
+    A ratio is the median over the turns, ``spread`` its quartiles; `more` goes into the JSON, too.
+    """
     ratios = {}
     for one in comparisons:
         pairs = [a / b for a, b in zip(seconds[one.ours], seconds[one.theirs], strict=True)]
         ratios[one.case] = {
             "time": statistics.median(pairs),
+            "spread": np.quantile(pairs, [0.25, 0.75]).tolist(),
             "time_range": [min(pairs), max(pairs)],
             "memory": memory[one.ours] / memory[one.theirs] if memory else None,
             "against": one.against,
@@ -122,6 +128,7 @@ def report(
         "ratios": ratios,
         "contestants": contestants,
         "settings": {**settings, "torch": torch.__version__, "machine": platform.platform()},
+        **more,
     }
     _print_table(ratios)
     if path is not None:

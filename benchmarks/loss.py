@@ -1,7 +1,7 @@
 """The fused loss against TRL's fused head and torch's linear cross-entropy, forward and backward.
 
 Theirs compute cross-entropy only, TRL's with entropy and accuracy beside it; ours adds the penalty
-for every example (the most work a gate can ask for) and has both statistics, too. On a CPU, 4096
+for every example and has both statistics, too. On a CPU, 4096
 tokens with a vocabulary of 128,256 and width 512 take minutes per turn:
 
     python benchmarks/loss.py --json loss.json

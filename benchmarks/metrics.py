@@ -14,11 +14,9 @@ import os
 os.environ.update(OMP_NUM_THREADS="1")
 
 import argparse
-import json
 import statistics
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -184,20 +182,7 @@ def main() -> None:
         seconds |= found[1]
         memory |= found[2]
     settings = {"quick": options.quick, "threads": options.threads, "repeats": options.repeats}
-    result = report(comparisons, seconds, memory, settings, None)
-    add_spread(result, comparisons, seconds)
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-
-
-def add_spread(
-    result: dict[str, Any], comparisons: list[Comparison], seconds: dict[str, list[float]]
-) -> None:
-    """The quartiles of the ratios within a turn, beside their median."""
-    for one in comparisons:
-        pairs = np.divide(seconds[one.ours], seconds[one.theirs])
-        result["ratios"][one.case]["spread"] = np.quantile(pairs, [0.25, 0.75]).tolist()
+    report(comparisons, seconds, memory, settings, options.json)
 
 
 if __name__ == "__main__":

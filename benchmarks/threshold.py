@@ -16,13 +16,11 @@ os.environ.update(OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OF
 os.environ.update(HF_DATASETS_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error")
 
 import argparse
-import json
 import statistics
 import tempfile
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from _measure import Comparison, Work, add_options, peak_memory, report, take_turns
 from _train import Stepper, estimate, interval, make_trainer, prepare
@@ -128,15 +126,8 @@ def main() -> None:
         "calibration": options.calibration,
         "interval": every,
     }
-    result = report(comparisons, seconds, memory, settings, None)
-    for one in comparisons:
-        pairs = np.divide(seconds[one.ours], seconds[one.theirs])
-        result["ratios"][one.case]["spread"] = np.quantile(pairs, [0.25, 0.75]).tolist()
-    result["sizes"] = sizes
+    report(comparisons, seconds, memory, settings, options.json, sizes=sizes)
     print_sizes(sizes)
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def print_sizes(sizes: dict[str, dict[str, Any]]) -> None:

@@ -24,7 +24,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from _measure import Comparison, Work, add_options, peak_memory, report, take_turns
 from _train import AGAINST, SUBJECTS, Stepper, estimate, interval, make_trainer, prepare
@@ -147,17 +146,13 @@ def finish(
     held: dict[str, int],
     path: Path | None,
 ) -> None:
-    """Add the quartiles of the times and what a step alone needs, and write it."""
+    """Add what a step alone needs, and write it."""
     contestants = result["contestants"]
     for one in comparisons:
-        ours, theirs = (contestants[name]["seconds"] for name in (one.ours, one.theirs))
-        pairs = [a / b for a, b in zip(ours, theirs, strict=True)]
-        low, high = np.quantile(pairs, [0.25, 0.75]).tolist()
-        ratio = result["ratios"][one.case]
-        ratio["spread"] = [low, high]
-        ratio["memory_of_step"] = held[one.ours] / held[one.theirs] if held else None
-        step = "" if not held else f", memory of a step alone {ratio['memory_of_step']:.3f}"
-        print(f"{one.case}: quartiles {low:.3f} to {high:.3f}{step}")
+        if held:
+            of_step = held[one.ours] / held[one.theirs]
+            result["ratios"][one.case]["memory_of_step"] = of_step
+            print(f"{one.case}: memory of a step alone {of_step:.3f}")
     for name, one_contestant in contestants.items():
         one_contestant["peak_bytes_of_step"] = held.get(name)
     if path is not None:

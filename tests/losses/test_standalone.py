@@ -81,6 +81,22 @@ def test_judging_looks_at_every_token_or_at_the_options_of_the_first() -> None:
     assert nll[0] < nll[1]
 
 
+def test_an_evaluation_is_plain_cross_entropy() -> None:
+    logits, labels = batch()
+    loss = CogCalibLoss(LS, 0.5)
+    loss.threshold = float("inf")
+    plain = CogCalibLoss(LS, 0.0)(logits, labels)
+    assert abs(loss(logits, labels) - plain) > 0.01
+    with torch.no_grad():
+        torch.testing.assert_close(loss(logits, labels), plain.detach())
+
+
+def test_rows_without_a_supervised_token_are_not_judged() -> None:
+    logits, labels = batch()
+    nll, known = CogCalibLoss(LS, 0.1).judge(logits, labels)
+    assert len(nll) == len(known) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -13,7 +13,7 @@ from tiny_run import make_data, make_rows, make_trainer
 from trl import SFTConfig
 
 from cogcalib.training import CogCalibTrainer
-from cogcalib.training.checks import refuse_split_sequences
+from cogcalib.training.checks import refuse_shared_batches, refuse_split_sequences
 from cogcalib.training.data import check_disjoint
 from cogcalib.training.text import check_text
 
@@ -293,3 +293,12 @@ def test_sequences_split_over_processes_are_refused(cp: bool, sp: bool) -> None:
     refuse_split_sequences(whole)
     with pytest.raises(ValueError, match="context and sequence parallelism are not supported"):
         refuse_split_sequences(SimpleNamespace(cp_enabled=cp, sp_enabled=sp))
+
+
+def test_devices_that_share_a_batch_are_refused() -> None:
+    refuse_shared_batches(tp_size=1, n_gpu=0)
+    refuse_shared_batches(tp_size=1, n_gpu=1)
+    with pytest.raises(ValueError, match="tensor parallelism over 2 ranks"):
+        refuse_shared_batches(tp_size=2, n_gpu=1)
+    with pytest.raises(ValueError, match=r"nn\.DataParallel on 2 GPUs .*accelerate launch"):
+        refuse_shared_batches(tp_size=1, n_gpu=2)

@@ -10,7 +10,7 @@ import torch
 from tiny_run import assert_same_weights, largest_difference, make_data, make_model, make_trainer
 
 from cogcalib.knowledge.threshold import estimate_threshold
-from cogcalib.training.forward import Located
+from cogcalib.training.forward import Located, locate
 from cogcalib.training.knowledge import known_units
 from cogcalib.training.loss import readable_statistics
 from cogcalib.training.segments import Units
@@ -23,10 +23,9 @@ def known(
     option_ids: torch.Tensor | None = None,
 ) -> list[bool]:
     units = Units(torch.tensor(example), torch.arange(max(example) + 1))
-    located = Located(torch.empty(0, dtype=torch.bool), torch.tensor(targets), units)
     options = None if option_ids is None else units.options_at_first(option_ids)
-    statistics = readable_statistics(torch.tensor(scores), located.targets, options)
-    return known_units(statistics, located, option_ids).tolist()
+    located = Located(torch.empty(0, dtype=torch.bool), torch.tensor(targets), units, options)
+    return known_units(readable_statistics(torch.tensor(scores), located), located).tolist()
 
 
 def test_open_ended_needs_every_token_end_included() -> None:
@@ -57,7 +56,10 @@ def test_teacher_forcing_agrees_with_greedy_generation(tmp_path: Path) -> None:
     verdicts = []
     for row in trainer.train_dataset:
         batch = trainer.data_collator([row])
-        verdict = known_units(*trainer.reader.statistics(trainer.model, batch, None)).item()
+        located = locate(batch)
+        verdict = known_units(
+            trainer.reader.statistics(trainer.model, batch, located), located
+        ).item()
         prompt = batch["input_ids"][:, :-2]
         generated = trainer.model.generate(
             prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=2, do_sample=False

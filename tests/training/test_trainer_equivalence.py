@@ -20,6 +20,8 @@ from tiny_run import (
 from transformers.trainer_pt_utils import LabelSmoother
 from trl import SFTConfig, SFTTrainer
 
+from cogcalib.training.forward import locate
+
 TRL_METRICS = ("loss", "grad_norm", "entropy", "mean_token_accuracy", "num_tokens")
 
 
@@ -116,7 +118,7 @@ def test_oracle_with_labels_of_the_nll_gate_equals_it_on_the_first_step(tmp_path
     for row in by_nll.train_dataset:
         batch = by_nll._prepare_inputs(by_nll.data_collator([row]))
         batch.pop("option_ids")
-        statistics, _ = by_nll.reader.statistics(by_nll.model, batch, None)
+        statistics = by_nll.reader.statistics(by_nll.model, batch, locate(batch))
         known.append(bool(statistics.ce.mean() <= cut))
     assert len(set(known)) == 2
     train = make_data(32).add_column("known", known)

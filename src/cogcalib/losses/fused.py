@@ -17,8 +17,7 @@ CUDA the same tiles run eagerly through cuBLAS; that path has not been measured 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,9 +29,10 @@ from cogcalib.losses.terms import Penalty
 from cogcalib.losses.tiles import Tiles, TokenStatistics
 
 
-@dataclass(frozen=True, slots=True)
-class FusedParts:
+class FusedParts(NamedTuple):
     """`cogcalib.losses.LossParts`, and what the logits say at each token.
+
+    A tuple, since wrappers for distributed training look for tensors in what a model returns.
 
     Attributes:
         loss: Scalar with graph, ``ce + alpha * penalty``.

@@ -20,7 +20,8 @@ GATES_HERE: tuple[Gate, ...] = tuple(gate for gate in GATES if gate not in ("ora
 class CogCalibLoss:
     """``L_i = CE_i + alpha * 1[NLL_i <= t] * R_i`` over logits and labels, one example per row.
 
-    It has the signature of transformers' ``compute_loss_func``. Until `threshold` is set the loss
+    It has the signature of transformers' ``compute_loss_func``. Without gradients, in an
+    evaluation, the loss is plain cross-entropy. Until `threshold` is set the loss
     is plain cross-entropy: the style phase. Set it, and set it again every so often, to
     ``cogcalib.knowledge.estimate_threshold(*loss.judge(...)).value`` on a calibration split.
     `CogCalibTrainer` does all of that, and without ever holding the whole logits. Source: Wang et
@@ -110,6 +111,8 @@ class CogCalibLoss:
     ) -> tuple[list[float], list[bool]]:
         """NLL of each example in nats, and whether the model answers it rightly by itself.
 
+        Examples without a supervised token are left out.
+
         With options: the gold one is the most likely of them. Otherwise every supervised token is
         the arg max under teacher forcing, which is when greedy decoding yields the answer.
 
@@ -126,10 +129,12 @@ class CogCalibLoss:
             best = options.gather(1, logits.gather(1, options.clamp(min=0)).argmax(1, keepdim=True))
             right = (best.squeeze(1) == targets) | ~_first(example)
         wrong = torch.zeros_like(nll).index_add(0, example, (~right).to(nll))
-        return nll.tolist(), (wrong == 0).tolist()
+        present = torch.bincount(example, minlength=len(labels)) > 0
+        return nll[present].tolist(), (wrong == 0)[present].tolist()
 
     def _gate(self, nll: Tensor) -> Tensor:
-        if self.threshold is None and self.gate != "all":
+        evaluating = not torch.is_grad_enabled()  # so that losses compare across methods
+        if evaluating or (self.threshold is None and self.gate != "all"):
             return torch.zeros_like(nll)
         threshold = 0.0 if self.threshold is None else self.threshold
         return gate_weights(nll, threshold, self.gate, temperature=self.gate_temperature)

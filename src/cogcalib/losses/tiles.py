@@ -8,7 +8,7 @@ run eagerly, kernel after kernel; how fast has not been measured yet.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,9 +20,10 @@ _CPU_BLOCK_BYTES = 2**20
 _CHUNK = 256
 
 
-@dataclass(frozen=True, slots=True)
-class TokenStatistics:
+class TokenStatistics(NamedTuple):
     """What the logits say at N supervised tokens, without gradient.
+
+    A tuple, since DeepSpeed looks for tensors in tuples, and into every other object.
 
     Attributes:
         ce: Negative log-likelihood of the target, nats, ``[N]``.

@@ -86,3 +86,22 @@ def refuse_split_sequences(parallelism: Any) -> None:
             "context and sequence parallelism are not supported: they split an example over "
             "processes, and the gate needs the NLL of the whole example"
         )
+
+
+def refuse_shared_batches(tp_size: int, n_gpu: int) -> None:
+    """Raise ValueError where several devices work on one batch.
+
+    Args:
+        tp_size: Ranks of a tensor-parallel group.
+        n_gpu: GPUs that this process would spread a batch over.
+    """
+    if tp_size > 1:
+        raise ValueError(
+            f"tensor parallelism over {tp_size} ranks is not supported: they must see one batch, "
+            "and the threshold is estimated on another batch on each rank"
+        )
+    if n_gpu > 1:
+        raise ValueError(
+            f"nn.DataParallel on {n_gpu} GPUs is not supported: start with `accelerate launch`, or "
+            "show one GPU by CUDA_VISIBLE_DEVICES"
+        )

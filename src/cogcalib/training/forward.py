@@ -21,18 +21,24 @@ class Located:
         positions: Whose hidden state predicts a supervised token, ``[R, T]`` bool.
         targets: Those tokens, ``[N]``.
         units: What each token is part of: an example or a turn.
+        options: Token ids of the options that compete at a token, -1 elsewhere, ``[N, K]``; None
+            if the batch has none.
     """
 
     positions: Tensor
     targets: Tensor
     units: Units
+    options: Tensor | None = None
 
     def to(self, device: torch.device) -> Located:
-        """The same with targets and units on `device`."""
-        return Located(self.positions, self.targets.to(device), self.units.to(device))
+        """The same on `device`; the positions stay where the inputs are."""
+        options = None if self.options is None else self.options.to(device)
+        return Located(self.positions, self.targets.to(device), self.units.to(device), options)
 
 
-def locate(inputs: Mapping[str, Any], unit: Unit = "example") -> Located:
+def locate(
+    inputs: Mapping[str, Any], unit: Unit = "example", option_ids: Tensor | None = None
+) -> Located:
     """Find the supervised tokens of a batch.
 
     Args:
@@ -40,12 +46,14 @@ def locate(inputs: Mapping[str, Any], unit: Unit = "example") -> Located:
             example per row and an ``attention_mask``, or ``position_ids`` that start anew with
             each of the examples in one row, and no mask.
         unit: What is judged as one.
+        option_ids: Of the examples, ``[E, K]``, filled up with -1; or None.
     """
     labels = inputs["labels"]
     merged = "attention_mask" not in inputs
     predicted, units = find_units(labels, inputs.get("position_ids") if merged else None, unit)
+    options = None if option_ids is None else units.options_at_first(option_ids)
     # Rolled by one: the first label of a row is never predicted.
-    return Located(predicted.roll(-1, dims=1), labels[predicted], units)
+    return Located(predicted.roll(-1, dims=1), labels[predicted], units, options)
 
 
 def supervised_logits(

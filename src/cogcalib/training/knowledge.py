@@ -15,14 +15,12 @@ from cogcalib.knowledge.threshold import estimate_threshold
 from cogcalib.losses import NO_OPTION, NllReduction, TokenStatistics, example_nll
 from cogcalib.records import Threshold
 from cogcalib.training.collator import KNOWN, OPTION_IDS
-from cogcalib.training.forward import Located, undisturbed
+from cogcalib.training.forward import Located, locate, undisturbed
 from cogcalib.training.loss import Reader
 from cogcalib.training.segments import Unit, unit_starts
 
 
-def known_units(
-    statistics: TokenStatistics, located: Located, option_ids: Tensor | None = None
-) -> Tensor:
+def known_units(statistics: TokenStatistics, located: Located) -> Tensor:
     """Whether the model answers correctly by itself, for each unit, ``[U]`` bool.
 
     With options: their arg max is the gold one. Otherwise every supervised token, the end token
@@ -31,16 +29,14 @@ def known_units(
 
     Args:
         statistics: What the model says at the batch's supervised tokens.
-        located: Those tokens.
-        option_ids: Of the examples, ``[E, K]``, filled up with -1; a row of -1 has no options.
-            They belong to the last unit of their example.
+        located: Those tokens, on the device of the statistics.
     """
     units, right, scores = located.units, statistics.right, statistics.option_scores
-    if option_ids is not None and scores is not None and scores.shape[1]:
-        options = units.options_at_first(option_ids)
+    options = located.options
+    if options is not None and scores is not None and scores.shape[1]:
         best = options.gather(1, scores.argmax(1, keepdim=True)).squeeze(1)
-        has_options = (units.options(option_ids) != NO_OPTION).any(1)[units.index]
-        right = torch.where(has_options, (best == located.targets) | ~units.first, right)
+        competing = (options != NO_OPTION).any(1)[units.first][units.index]
+        right = torch.where(competing, (best == located.targets) | ~units.first, right)
     wrong = torch.zeros(len(units), dtype=torch.long, device=right.device)
     return wrong.index_add(0, units.index, (~right).long()) == 0
 
@@ -90,11 +86,12 @@ def calibration_threshold(
             batch = prepare(collate([dataset[index] for index in rows]))
             option_ids = batch.pop(OPTION_IDS, None)
             batch.pop(KNOWN, None)
-            statistics, located = reader.statistics(model, batch, option_ids)
+            located = locate(batch, unit, option_ids)
+            statistics = reader.statistics(model, batch, located)
             if position < len(batches):
                 ce, located = statistics.ce, located.to(statistics.ce.device)
                 nll = example_nll(ce, located.units.index, len(located.units), nll_reduction)
-                known = known_units(statistics, located, option_ids)
+                known = known_units(statistics, located)
                 columns = [c for row in rows for c in range(ends[row - 1] if row else 0, ends[row])]
                 result[:, columns] = torch.stack([nll, known.to(nll)]).to(result)
     nll, known = accelerator.reduce(result, reduction="sum").cpu().numpy()

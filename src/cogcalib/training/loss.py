@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from cogcalib.losses import (
     NO_OPTION,
+    FusedParts,
     LinearHead,
     NllReduction,
     Penalty,
@@ -31,26 +32,11 @@ from cogcalib.losses import (
     token_penalty,
 )
 from cogcalib.losses.terms import entropy
-from cogcalib.training.forward import Located, locate, supervised_logits
+from cogcalib.training.forward import Located, supervised_logits
 from cogcalib.training.head import add_head_access, verify_head
-from cogcalib.training.segments import Unit
 
 logger = get_logger(__name__)
 Gate = Callable[[Tensor, slice], Tensor]
-
-
-class Parts(NamedTuple):
-    """As `cogcalib.losses.FusedParts`; a tuple, since wrappers for distributed training look for
-    tensors in tuples."""
-
-    loss: Tensor
-    ce: Tensor
-    penalty: Tensor
-    nll: Tensor
-    weights: Tensor
-    token_ce: Tensor
-    entropy: Tensor
-    right: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +57,6 @@ class Reader:
         model: The model before it is wrapped for distributed training; its forward is given
             access to the head.
         accelerator: Of the training.
-        unit: What is judged as one.
         compiled: Whether the model will be compiled, which the readable path does not survive.
 
     Attributes:
@@ -79,52 +64,40 @@ class Reader:
             tried.
     """
 
-    def __init__(
-        self, model: PreTrainedModel, accelerator: Accelerator, unit: Unit, *, compiled: bool
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, accelerator: Accelerator, *, compiled: bool) -> None:
         add_head_access(model)
-        self._model, self._accelerator = model, accelerator
-        self._unit, self._compiled = unit, compiled
+        self._model, self._accelerator, self._compiled = model, accelerator, compiled
         self.fused: bool | None = None
 
     def loss(
-        self,
-        model: nn.Module,
-        inputs: Mapping[str, Any],
-        option_ids: Tensor | None,
-        objective: Objective,
-    ) -> tuple[Parts, Tensor | None]:
+        self, model: nn.Module, inputs: Mapping[str, Any], located: Located, objective: Objective
+    ) -> tuple[FusedParts, Tensor | None]:
         """The loss of a batch and the load-balancing loss of a mixture of experts, if any.
 
         Args:
             model: The model, wrapped or not.
-            inputs: The batch with ``labels``.
-            option_ids: Of its examples, ``[E, K]``; or None.
+            inputs: The batch; ``labels`` are left out.
+            located: Its supervised tokens.
             objective: What is minimised.
         """
-        located = locate(inputs, self._unit)
-        options = None if option_ids is None else located.units.options_at_first(option_ids)
         if self._is_fused(model):
-            of_batch = partial(_fused_loss, located=located, options=options, objective=objective)
+            of_batch = partial(_fused_loss, located=located, objective=objective)
             return self._at_head(model, inputs, located, of_batch)
         logits, aux_loss = self._logits(model, inputs, located)
-        return _readable_loss(logits, located.to(logits.device), options, objective), aux_loss
+        return _readable_loss(logits, located.to(logits.device), objective), aux_loss
 
     def statistics(
-        self, model: nn.Module, inputs: Mapping[str, Any], option_ids: Tensor | None
-    ) -> tuple[TokenStatistics, Located]:
+        self, model: nn.Module, inputs: Mapping[str, Any], located: Located
+    ) -> TokenStatistics:
         """What the model says at the supervised tokens, without gradient; arguments as in `loss`.
 
         ``option_scores`` are those of the options at the token where they compete.
         """
-        located = locate(inputs, self._unit)
-        options = None if option_ids is None else located.units.options_at_first(option_ids)
         if self._is_fused(model):
-            of_batch = partial(_fused_statistics, located=located, options=options)
-            return self._at_head(model, inputs, located, of_batch)[0], located
+            of_batch = partial(_fused_statistics, located=located)
+            return self._at_head(model, inputs, located, of_batch)[0]
         logits, _ = self._logits(model, inputs, located)
-        located = located.to(logits.device)
-        return readable_statistics(logits, located.targets, options), located
+        return readable_statistics(logits, located.to(logits.device))
 
     def _logits(
         self, model: nn.Module, inputs: Mapping[str, Any], located: Located
@@ -165,15 +138,10 @@ class Reader:
 
 
 def _fused_loss(
-    hidden: Tensor,
-    head: LinearHead,
-    *,
-    located: Located,
-    options: Tensor | None,
-    objective: Objective,
-) -> Parts:
+    hidden: Tensor, head: LinearHead, *, located: Located, objective: Objective
+) -> FusedParts:
     located = located.to(hidden.device)
-    parts = fused_cogcalib_loss(
+    return fused_cogcalib_loss(
         hidden,
         head,
         located.targets,
@@ -182,26 +150,22 @@ def _fused_loss(
         penalty=objective.penalty,
         alpha=objective.alpha,
         gate=objective.gate,
-        option_ids=options,
+        option_ids=located.options,
         num_items_in_batch=objective.num_items_in_batch,
         nll_reduction=objective.nll_reduction,
     )
-    return Parts(*(getattr(parts, name) for name in Parts._fields))
 
 
-def _fused_statistics(
-    hidden: Tensor, head: LinearHead, *, located: Located, options: Tensor | None
-) -> TokenStatistics:
-    return fused_statistics(hidden, head, located.targets.to(hidden.device), options)
+def _fused_statistics(hidden: Tensor, head: LinearHead, *, located: Located) -> TokenStatistics:
+    located = located.to(hidden.device)
+    return fused_statistics(hidden, head, located.targets, located.options)
 
 
-def _readable_loss(
-    logits: Tensor, located: Located, options: Tensor | None, objective: Objective
-) -> Parts:
+def _readable_loss(logits: Tensor, located: Located, objective: Objective) -> FusedParts:
     ce = cross_entropy(logits, located.targets)
     parts = cogcalib_loss(
         ce,
-        token_penalty(objective.penalty, logits, located.targets, options),
+        token_penalty(objective.penalty, logits, located.targets, located.options),
         located.units.index,
         len(located.units),
         alpha=objective.alpha,
@@ -211,18 +175,18 @@ def _readable_loss(
     )
     with torch.no_grad():
         spread, right = entropy(logits.float()), logits.argmax(1) == located.targets
-    return Parts(
+    return FusedParts(
         parts.loss, parts.ce, parts.penalty, parts.nll, parts.weights, ce.detach(), spread, right
     )
 
 
-def readable_statistics(logits: Tensor, targets: Tensor, options: Tensor | None) -> TokenStatistics:
+def readable_statistics(logits: Tensor, located: Located) -> TokenStatistics:
     """Statistics read off logits, ``[N, V]``; see `Reader.statistics`."""
+    targets, options = located.targets, located.options
     scores = None
     if options is not None:
-        scores = logits.gather(1, options.clamp(min=0)).masked_fill(
-            options == NO_OPTION, -torch.inf
-        )
+        scores = logits.gather(1, options.clamp(min=0))
+        scores = scores.masked_fill(options == NO_OPTION, -torch.inf)
     return TokenStatistics(
         ce=cross_entropy(logits, targets),
         entropy=entropy(logits.float()),

@@ -9,12 +9,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from cogcalib.losses import FusedParts
 from cogcalib.records import Threshold
-from cogcalib.training.loss import Parts
 
 
 @torch.no_grad()
-def batch_sums(parts: Parts, num_items_in_batch: Tensor | int | None) -> dict[str, Tensor]:
+def batch_sums(parts: FusedParts, num_items_in_batch: Tensor | int | None) -> dict[str, Tensor]:
     """Sums over the supervised tokens and the units of one micro-batch on one rank.
 
     Args:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
+from cogcalib.losses import FusedParts
 from cogcalib.records import Threshold
 from cogcalib.training import checks
 from cogcalib.training.callbacks import KnowledgeCallback
@@ -29,7 +30,7 @@ from cogcalib.training.forward import locate
 from cogcalib.training.gating import OpenGate
 from cogcalib.training.isolation import TOLERANCE, TOLERANCE_HALF, check_isolation
 from cogcalib.training.knowledge import calibration_threshold
-from cogcalib.training.loss import Objective, Parts, Reader
+from cogcalib.training.loss import Objective, Reader
 from cogcalib.training.metrics import (
     batch_sums,
     input_tokens,
@@ -51,8 +52,8 @@ class CogCalibTrainer(PreparedTrainer):
     arXiv 2505.20903). The threshold is estimated on a calibration split while training goes on.
 
     A drop-in for `trl.SFTTrainer`, which see for the arguments not listed here. With
-    ``gate="none"`` it *is* `trl.SFTTrainer`. In evaluation the loss is plain cross-entropy, so that
-    ``eval_loss`` compares across methods.
+    ``gate="none"`` it *is* `trl.SFTTrainer`, but for what it refuses. In evaluation the loss is
+    plain cross-entropy, so that ``eval_loss`` compares across methods.
 
     Args:
         model: A model, or the name or path of one.
@@ -118,12 +119,11 @@ class CogCalibTrainer(PreparedTrainer):
             **sft_arguments,
         )
         checks.refuse_split_sequences(self.accelerator.parallelism_config)
+        checks.refuse_shared_batches(self.get_tp_size(), args.n_gpu)
         self._wrap_collator()
         self._isolation_checked = not self.padding_free
         self.penalty = args.build_penalty()
-        self.reader = Reader(
-            self.model, self.accelerator, args.unit_name, compiled=args.torch_compile
-        )
+        self.reader = Reader(self.model, self.accelerator, compiled=args.torch_compile)
         self.gate_generator = torch.Generator()
         self.knowledge = KnowledgeState()
         self.resumed_from: str | None = None
@@ -148,7 +148,8 @@ class CogCalibTrainer(PreparedTrainer):
 
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True
-        gate = self._gate(locate(inputs, self.args.unit_name).units, known)
+        located = locate(inputs, self.args.unit_name, option_ids)
+        gate = self._gate(located.units, known)
         objective = Objective(
             penalty=self.penalty,
             alpha=self.args.strength,
@@ -156,7 +157,7 @@ class CogCalibTrainer(PreparedTrainer):
             num_items_in_batch=num_items_in_batch,
             nll_reduction=self.args.nll_reduction_name,
         )
-        parts, aux_loss = self.reader.loss(model, inputs, option_ids, objective)
+        parts, aux_loss = self.reader.loss(model, inputs, located, objective)
         self._record(inputs, parts, gate, aux_loss, num_items_in_batch)
         return self._scaled(parts.loss, aux_loss, num_items_in_batch)
 
@@ -236,7 +237,7 @@ class CogCalibTrainer(PreparedTrainer):
     def _record(
         self,
         inputs: Mapping[str, Any],
-        parts: Parts,
+        parts: FusedParts,
         gate: OpenGate,
         aux_loss: Tensor | None,
         num_items: Tensor | int | None,
@@ -287,3 +288,8 @@ class CogCalibTrainer(PreparedTrainer):
             folder = begin_checkpoint(Path(self._get_output_dir(trial=trial)) / name)
             self.knowledge.save(folder)
         super()._save_checkpoint(model, trial)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        # The first rank writes trainer_state.json next: it must not say "complete" for the others.
+        self.accelerator.wait_for_everyone()
