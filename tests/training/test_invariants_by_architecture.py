@@ -35,7 +35,8 @@ SGD = {"optim": "sgd", "learning_rate": 0.05, "max_steps": 3}
 
 
 def build(name: str) -> Any:
-    experts = EXPERTS if name in MIXTURES else {}
+    # The load-balancing loss is a mean over a micro-batch: other parts, another mean.
+    experts = {**EXPERTS, "router_aux_loss_coef": 0.0} if name in MIXTURES else {}
     model = tiny_model(name, **experts, **(DENSE | MIXTURES)[name])
     if name == "Gemma2":  # its sdpa does not keep the examples of a row apart
         model.set_attn_implementation("eager")
@@ -85,7 +86,7 @@ def test_a_batch_cut_in_parts_and_one_without_padding(name: str, tmp_path: Path)
     at_once = trained(name, tmp_path, cut=cut)
     in_parts = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
     assert_same_weights(at_once, trained(name, tmp_path, cut=cut, **in_parts), tolerance=5e-6)
-    merged = trained(name, tmp_path, cut=cut, padding_free=True)
+    merged = trained(name, tmp_path, cut=cut, padding_free=True, max_length=None)
     assert_same_weights(at_once, merged, tolerance=5e-6)
 
 

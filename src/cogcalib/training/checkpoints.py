@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+from transformers import PreTrainedModel
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -49,6 +51,28 @@ def checkpoint_to_resume(
     if last is None:
         raise ValueError(f"resume_from_checkpoint=True, but {directory} has no complete one")
     return last
+
+
+def load_whole(model: PreTrainedModel, folder: str, load_result: Any) -> None:
+    """Load the weights of a checkpoint again where some did not find their place.
+
+    transformers saves some architectures under other names than the model's own (GPT-NeoX, mixtures
+    of experts), loads a checkpoint by the model's, and only warns of the rest: training would go on
+    from weights that are partly the initial ones.
+
+    Args:
+        model: Into which a checkpoint was loaded.
+        folder: Of the checkpoint.
+        load_result: The missing and unexpected keys.
+
+    Raises:
+        RuntimeError: If there are weights missing that way, too.
+    """
+    tied = set(model.all_tied_weights_keys)
+    if set(load_result.missing_keys) <= tied and not load_result.unexpected_keys:
+        return
+    whole = type(model).from_pretrained(folder, dtype=model.dtype)
+    model.load_state_dict(whole.state_dict())
 
 
 def begin_checkpoint(folder: Path) -> Path:

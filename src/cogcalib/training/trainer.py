@@ -23,7 +23,7 @@ from cogcalib.losses import FusedParts
 from cogcalib.records import Threshold
 from cogcalib.training import checks
 from cogcalib.training.callbacks import KnowledgeCallback
-from cogcalib.training.checkpoints import begin_checkpoint, checkpoint_to_resume
+from cogcalib.training.checkpoints import begin_checkpoint, checkpoint_to_resume, load_whole
 from cogcalib.training.collator import KNOWN, OPTION_IDS
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.forward import locate
@@ -281,6 +281,17 @@ class CogCalibTrainer(PreparedTrainer):
             resume_from_checkpoint, str(self.args.output_dir), self.args.gate
         )
         return super().train(self.resumed_from, trial, ignore_keys_for_eval)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        self._loading = str(resume_from_checkpoint)
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        self._loading = str(self.state.best_model_checkpoint)
+        super()._load_best_model()
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        load_whole(self.model, self._loading, load_result)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if self.args.should_save:  # first, so that no checkpoint is complete without it
