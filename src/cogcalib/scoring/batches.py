@@ -20,7 +20,7 @@ from cogcalib.scoring.settings import ScoreSettings
 
 T = TypeVar("T")
 
-TOKENS = 2048
+TOKENS = 1024
 """Tokens a batch starts with. On a CPU it stays: larger batches leave the caches and are slower."""
 
 MOST_TOKENS = 2**19
