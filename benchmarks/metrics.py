@@ -4,7 +4,7 @@
     python benchmarks/metrics.py --case ece-float64 --repeats 15
     python benchmarks/metrics.py --quick                        # does it run? measures nothing
 
-Needs netcal (of the dev extra) and torchmetrics (pip install torchmetrics).
+Needs netcal and torchmetrics, of the dev extra.
 """
 
 from __future__ import annotations

@@ -149,3 +149,10 @@ def test_by_default_estimating_takes_two_percent_between_once_and_four_times_an_
     n_train: int, share: float
 ) -> None:
     assert Schedule.default_share(n_train, 500) == pytest.approx(share, abs=0.01)
+
+
+def test_an_automatic_style_phase_is_measured_even_if_the_threshold_is_seldom_estimated() -> None:
+    schedule = Schedule.resolve("auto", 1.0, max_steps=600, epoch_steps=600)
+    due = [step for step in range(schedule.style_steps) if schedule.is_due(step, None)]
+    assert len(due) == 6
+    assert not any(schedule.is_due(step, 100) for step in range(101, 600))

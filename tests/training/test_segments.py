@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cogcalib.training.segments import IGNORED, Unit, Units, find_units, unit_starts
+from cogcalib.modeling.encoding import IGNORED
+from cogcalib.training.segments import Unit, Units, find_units, unit_starts
 
 EXAMPLE = st.lists(st.sampled_from([IGNORED, 7]), min_size=2, max_size=9).filter(
     lambda labels: 7 in labels[1:]

@@ -39,9 +39,10 @@ class CogCalibConfig(SFTConfig):
         style_steps (`int`, `float` or `"auto"`, defaults to `0.1`):
             Optimiser steps of plain cross-entropy before any example is penalised, so that the NLL
             measures knowledge and not unfamiliarity with the format: a number of steps, a share in
-            [0, 1) of all steps, or `"auto"`. `"auto"` measures every `threshold_every` steps how
-            well the NLL separates known from unknown, and ends the phase when two measurements in a
-            row improve on the best by less than 0.01, or after 30 % of all steps.
+            [0, 1) of all steps, or `"auto"`. `"auto"` measures every `threshold_every` steps, and
+            at least six times, how well the NLL separates known from unknown, and ends the phase
+            when two measurements in a row improve on the best by less than 0.01, or after 30 % of
+            all steps.
         threshold_every (`int` or `float`, *optional*):
             Optimiser steps between two estimates of the threshold: a number of steps, or a share in
             (0, 1] of an epoch. Mind the type: `1` is every step, `1.0` every epoch. If `None`, so

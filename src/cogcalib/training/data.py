@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from cogcalib.modeling.encoding import IGNORED
 from cogcalib.training.collator import OPTION_IDS
 from cogcalib.training.packing import examples
-from cogcalib.training.segments import IGNORED, Unit, unit_starts
+from cogcalib.training.segments import Unit, unit_starts
 
 OPTIONS = "options"
 

@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 
 from cogcalib.losses import NO_OPTION
-
-IGNORED = -100
-"""Label of a token that is not to be learnt."""
+from cogcalib.modeling.encoding import IGNORED
 
 Unit = Literal["example", "turn"]
 UNITS: tuple[Unit, ...] = get_args(Unit)

@@ -18,6 +18,8 @@ with one example per batch."""
 AUTO_PATIENCE = 2
 AUTO_MIN_GAIN = 0.01
 AUTO_MAX_SHARE = 0.3
+AUTO_MEASUREMENTS = 6
+"""At least so often a style phase of length ``auto`` is measured before it has to end."""
 
 
 @dataclass
@@ -124,7 +126,9 @@ class Schedule:
         """Whether a threshold is to be estimated before step `step`."""
         if style_end is not None:
             return (step - style_end) % self.every == 0
-        return step >= self.style_steps or (self.auto and step % self.every == 0)
+        # Seldom enough for the threshold may be too seldom to see the separation settle.
+        every = min(self.every, max(1, self.style_steps // AUTO_MEASUREMENTS))
+        return step >= self.style_steps or (self.auto and step % every == 0)
 
     def style_is_over(self, step: int, separations: Sequence[float]) -> bool:
         """Whether the style phase ends before step `step`, given what `auto` has measured."""
