@@ -200,3 +200,5 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    # Threads of a group that is not taken down abort a process that ends, now and then.
+    PartialState().destroy_process_group()
