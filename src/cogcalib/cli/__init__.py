@@ -1,0 +1,44 @@
+"""The command ``cogcalib``. Exit code 0: success, 1: a failure while running, 2: wrong input.
+
+One module per verb adds its arguments and runs it; nothing heavy is imported before a verb runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from cogcalib import __version__
+from cogcalib.cli import report, run, score, tasks
+from cogcalib.records import InputError
+
+VERBS = (run, score, report, tasks)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and run the verb; returns the exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        options.verb(options)
+    except InputError as error:
+        print(f"cogcalib: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "\ncogcalib: interrupted; finished stages are kept, --resume goes on", file=sys.stderr
+        )
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cogcalib",
+        description="Fine-tune language models so that their confidence can be trusted.",
+    )
+    parser.add_argument("--version", action="version", version=f"cogcalib {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for module in VERBS:
+        module.add_to(verbs)
+    return parser

@@ -1,0 +1,47 @@
+"""What the verbs share: quiet libraries, tables on the screen."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def quiet() -> None:
+    """Silence what would run through our own output; to be called before torch is imported."""
+    # What a user set himself stays.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # The stages show progress themselves; bars of loading and mapping would run through theirs.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    # Names that TRL and transformers still use for each other's sake; nothing a user can mend.
+    warnings.filterwarnings("ignore", ".*(deprecated|activation_checkpointing)", FutureWarning)
+
+
+def print_tables(rows: Sequence[Mapping[str, Any]], split: str) -> None:
+    from rich.console import Console
+
+    from cogcalib.report import metrics_table
+
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    for table in metrics_table(rows, split=split, in_domain="") if rows else []:
+        console.print()
+        console.print(table)
+
+
+def show_run(folder: Path) -> None:
+    from rich.console import Console
+
+    from cogcalib.report import load_run, metrics_table
+
+    # Into a file or a pipe the table goes whole, however narrow rich takes that to be.
+    console, run = Console(width=None if sys.stdout.isatty() else 120), load_run(folder)
+    for table in metrics_table(run.rows, in_domain=run.trained_on):
+        console.print()
+        console.print(table)
+    # Not wrapped: a path is there to be copied.
+    console.print(f"\nThe whole report: [bold]{folder / 'report.html'}[/bold]\n", soft_wrap=True)

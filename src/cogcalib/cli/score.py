@@ -1,0 +1,57 @@
+"""The verb ``score``: predictions of one model on one task."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from cogcalib.cli.console import print_tables, quiet
+from cogcalib.records import input_errors
+
+
+def add_to(verbs: Any) -> None:
+    """Add the verb to the command line."""
+    score = verbs.add_parser("score", help="score a model on a task and show how it is calibrated")
+    score.add_argument("--model", required=True, help="a folder, a hub id, or atlas")
+    score.add_argument("--task", required=True, help="its name, or the path of a task file")
+    score.add_argument("--adapter", help="folder or hub id of a PEFT adapter on top of the model")
+    score.add_argument("--split", default="test", help="split of the task (test)")
+    score.add_argument(
+        "--output", type=Path, metavar="FILE", help="write the predictions: .jsonl or .parquet"
+    )
+    score.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of local data sets")
+    score.add_argument("--prompt", default="cogcalib", help="prompt preset (cogcalib)")
+    score.add_argument(
+        "--answer",
+        default="letter",
+        help="an option's letter, its label of several tokens, or its text (letter)",
+    )
+    score.add_argument("--dtype", default="float32", help="number format of the weights (float32)")
+    score.add_argument("--four-bit", action="store_true", help="weights in 4 bits (bitsandbytes)")
+    score.add_argument("--batch-size", type=int, metavar="N", help="most sequences in one pass")
+    score.set_defaults(verb=_score)
+
+
+def _score(options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    quiet()
+    from cogcalib.scoring.task import ScoreTask, score_task
+
+    asked = ScoreTask(**{key: value for key, value in vars(options).items() if key != "verb"})
+    with Progress(console=Console(stderr=True), transient=True) as bars, input_errors():
+        bar = bars.add_task("score", total=None)
+        scored = score_task(
+            asked, lambda done, total: bars.update(bar, completed=done, total=total)
+        )
+    if not scored.main:
+        return
+    print_tables([scored.summary], options.split)
+    if scored.f1 is not None:
+        print(f"\nToken F1: {100 * scored.f1:.1f} %")
+    if scored.shortened:
+        print(f"\nPassages shortened to fit the model: {scored.shortened}")
+    if options.output is not None:
+        print(f"\nPredictions: {options.output}")
