@@ -111,3 +111,20 @@ def test_the_embedded_model_knows_some_and_does_not_know_some() -> None:
     assert share["unknown"] >= 0.2
     accuracy = sum(record.share_right for record in records) / len(records)
     assert 0.6 <= accuracy <= 0.9
+
+
+@pytest.mark.parametrize("task", ["atlas/country", "atlas/country-open"])
+def test_records_do_not_depend_on_the_batches(task: str) -> None:
+    model, tokenizer = load_model("atlas")
+    examples = load_task(task).splits["train"][:30]
+    one, budget = (probe(model, tokenizer, examples, batch_size=size) for size in (1, None))
+    for left, right in zip(one, budget, strict=True):
+        assert (left.id, left.category) == (right.id, right.category)
+        assert left.nll == pytest.approx(right.nll, abs=1e-5)
+        assert left.p_gold == pytest.approx(right.p_gold, abs=1e-5)
+
+
+def test_of_no_questions_nothing_is_known(
+    tiny: tuple[LlamaForCausalLM, PreTrainedTokenizerBase],
+) -> None:
+    assert probe(*tiny, []) == []

@@ -146,9 +146,13 @@ class TrainSection(Section):
 
 
 class ScoreSection(Section):
-    """How predictions are made."""
+    """How predictions are made, the probe's too.
 
-    batch_size: Positive = 64
+    Attributes:
+        batch_size: Most questions in one forward pass; null lets a budget of tokens decide.
+    """
+
+    batch_size: Positive | None = None
 
 
 class ReportSection(Section):

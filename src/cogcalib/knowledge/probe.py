@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cogcalib.modeling.encoding import encode_batch
 from cogcalib.records import Example, ProbeRecord
 from cogcalib.scoring import ScoreSettings, score
-from cogcalib.scoring.forward import forward, inference, pad_left, padding_id, upcast
+from cogcalib.scoring.batches import by_length
+from cogcalib.scoring.forward import Reader, inference, padding_id
 
 
 def probe(
@@ -19,7 +22,7 @@ def probe(
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
     *,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[ProbeRecord]:
     """Ask every question, multiple choice in every rotation of its options.
@@ -31,7 +34,7 @@ def probe(
         model: A causal language model.
         tokenizer: Its tokenizer.
         examples: All multiple choice or all open-ended.
-        batch_size: Examples in one forward pass.
+        batch_size: Most examples in one forward pass; None as in `ScoreSettings`.
         progress: Called with the number of renderings asked so far.
 
     Returns:
@@ -45,12 +48,14 @@ def probe(
     """
     if len({example.options is None for example in examples}) > 1:
         raise ValueError("examples must be all multiple choice or all open-ended, got both")
+    batches = ScoreSettings(batch_size=batch_size)
     if examples and examples[0].options is None:
+        batches = replace(batches, progress=progress)
         return [
             ProbeRecord(e.id, "known" if right else "unknown", float(right), p_gold, nll)
             for e, (right, p_gold, nll) in zip(
                 examples,
-                _teacher_forced(model, tokenizer, examples, batch_size, progress),
+                _teacher_forced(model, tokenizer, examples, batches),
                 strict=True,
             )
         ]
@@ -59,13 +64,13 @@ def probe(
     done = 0
     for rotation in range(max((len(e.options or ()) for e in examples), default=0)):
         rendered = [_rotated(e, rotation) for e in examples if rotation < len(e.options or ())]
-        for p in score(model, tokenizer, rendered, ScoreSettings(batch_size=batch_size)):
+        for p in score(model, tokenizer, rendered, batches):
             right[p.id].append(p.correct)
             p_gold[p.id].append(math.exp(-p.nll))
         done += len(rendered)
         if progress is not None:
             progress(done)
-    nlls = [nll for _, _, nll in _teacher_forced(model, tokenizer, examples, batch_size, None)]
+    nlls = [nll for _, _, nll in _teacher_forced(model, tokenizer, examples, batches)]
     return [
         ProbeRecord(
             example.id,
@@ -102,26 +107,28 @@ def _teacher_forced(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
-    batch_size: int,
-    progress: Callable[[int], None] | None,
+    settings: ScoreSettings,
 ) -> list[tuple[bool, float, float]]:
     """Per example: every supervised token the arg max, joint probability, mean NLL."""
     encodings = encode_batch(examples, tokenizer)
-    rows: list[tuple[bool, float, float]] = []
+    answers = [row.answer_ids for row in encodings]
     with inference(model):
-        for start in range(0, len(encodings), batch_size):
-            batch = encodings[start : start + batch_size]
-            keep = max(len(row.answer_ids) for row in batch) + 1
-            ids, mask = pad_left(
-                [row.input_ids for row in batch], padding_id(tokenizer), model.device
-            )
-            logits = upcast(forward(model, ids, mask, keep, use_cache=False).logits[:, -keep:])
-            for row, scores in zip(batch, logits, strict=True):
-                answer = torch.tensor(row.answer_ids, device=scores.device)
-                scores = scores[-len(answer) - 1 : -1]
-                log_p = scores.log_softmax(-1).gather(1, answer[:, None]).squeeze(1)
-                right = bool((scores.argmax(-1) == answer).all())
-                rows.append((right, log_p.sum().exp().item(), -log_p.mean().item()))
-            if progress is not None:
-                progress(len(rows))
-    return rows
+        reader = Reader(
+            model,
+            [row.input_ids[:-1] for row in encodings],
+            [len(ids) for ids in answers],
+            padding_id(tokenizer),
+        )
+
+        def work(batch: list[int]) -> list[tuple[bool, float, float]]:
+            rows = reader.logits(batch).split([len(answers[index]) for index in batch])
+            return [_judge(answers[i], logits) for i, logits in zip(batch, rows, strict=True)]
+
+        return by_length(reader.lengths, work, settings, model.device)
+
+
+def _judge(answer: Sequence[int], logits: Tensor) -> tuple[bool, float, float]:
+    ids = torch.tensor(answer, device=logits.device)
+    log_p = logits.log_softmax(-1).gather(1, ids[:, None]).squeeze(1)
+    right = bool((logits.argmax(-1) == ids).all())
+    return right, log_p.sum().exp().item(), -log_p.mean().item()
