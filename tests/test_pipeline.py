@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cogcalib import pipeline
+from cogcalib import cli, pipeline
 from cogcalib.config import Config, parse_config
 from cogcalib.records import Example, InputError, Prediction, read_jsonl
+from cogcalib.tasks import catalog
+from cogcalib.tasks.catalog import definitions
 
 TEXT = """
 name: small
@@ -224,3 +226,68 @@ def test_full_fine_tuning_and_open_ended_answers(tmp_path: Path) -> None:
     rows = json.loads((folder / "metrics.json").read_text())
     assert {row["method"] for row in rows} == {"sft+ts", "cols"}
     assert all(set(row["ece"]) == {"mean", "joint"} for row in rows)
+
+
+def write_openbookqa(folder: Path, rows: int, word: str = "stone") -> None:
+    """A tiny copy of the data set in the columns and files of its page on the hub."""
+    (folder / "openbookqa").mkdir(parents=True)
+    for part in ("train", "validation", "test"):
+        lines = [
+            {
+                "id": f"{part}-{number}",
+                "question_stem": f"Which {word} is number {number} of {part}?",
+                "choices": {
+                    "text": [f"{colour} {number}" for colour in ("red", "blue", "grey", "white")],
+                    "label": ["A", "B", "C", "D"],
+                },
+                "answerKey": "ABCD"[number % 4],
+            }
+            for number in range(rows)
+        ]
+        text = "\n".join(map(json.dumps, lines))
+        (folder / "openbookqa" / f"{part}.jsonl").write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenBookQA without the numbers of rows that the whole data set has."""
+    whole = definitions()["openbookqa"]
+    parts = {name: p.model_copy(update={"rows": None}) for name, p in whole.source.parts.items()}
+    splits = {name: s.model_copy(update={"rows": None}) for name, s in whole.splits.items()}
+    source = whole.source.model_copy(update={"parts": parts})
+    small = whole.model_copy(update={"source": source, "splits": splits})
+    monkeypatch.setattr(catalog, "definitions", lambda: {"openbookqa": small})
+    monkeypatch.delenv("COGCALIB_DATA", raising=False)
+
+
+@pytest.mark.usefixtures("any_size")
+def test_local_data_may_lie_elsewhere_when_the_run_goes_on(tmp_path: Path) -> None:
+    here, there, other = tmp_path / "here", tmp_path / "there", tmp_path / "other"
+    write_openbookqa(here, 8)
+    config = tmp_path / "local.yaml"
+    config.write_text(
+        "name: local\nmethods: [sft]\ntasks: {train: openbookqa}\n"
+        "train: {steps: 2, batch_size: 4}\nreport: {resamples: 20}\n"
+    )
+    words = ["run", str(config), "--runs", str(tmp_path / "runs")]
+    assert cli.main([*words, "--data-dir", str(here)]) == 0
+    folder = tmp_path / "runs" / "local"
+    assert len(read_jsonl(folder / "splits" / "train.jsonl", Example)) == 8
+    held = {path: path.read_text() for path in folder.rglob("*.json*")} | {
+        path: path.read_text() for path in folder.rglob("*.yaml")
+    }
+    assert not [path for path, text in held.items() if str(here) in text]
+
+    # The run and its data move; nothing is computed again.
+    here.rename(there)
+    moved = tmp_path / "moved"
+    (tmp_path / "runs").rename(moved)
+    shutil.rmtree(moved / "local" / "score")
+    words = ["run", str(config), "--resume", "--runs", str(moved)]
+    assert cli.main([*words, "--data-dir", str(there)]) == 0
+    again = json.loads((moved / "local" / "metrics.json").read_text())
+    assert again == json.loads(held[folder / "metrics.json"])
+
+    write_openbookqa(other, 8, word="leaf")
+    assert cli.main([*words, "--data-dir", str(other)]) == 2
+    assert cli.main([*words, "--data-dir", str(tmp_path / "absent")]) == 2

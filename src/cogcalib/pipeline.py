@@ -24,7 +24,14 @@ from cogcalib.records import input_errors
 from cogcalib.run_folder import RunFolder, code_state
 
 
-def run(config: Config, root: Path, console: Console, *, resume: bool = False) -> RunFolder:
+def run(
+    config: Config,
+    root: Path,
+    console: Console,
+    *,
+    resume: bool = False,
+    data_dir: Path | None = None,
+) -> RunFolder:
     """Run every stage of a configuration in the folder ``root/<name>``.
 
     Args:
@@ -32,6 +39,8 @@ def run(config: Config, root: Path, console: Console, *, resume: bool = False) -
         root: Where run folders stand.
         console: Shows progress.
         resume: Go on with a folder that already holds this configuration.
+        data_dir: Folder of local data sets, as in `load_task`. No part of the configuration: a run
+            is known by the hashes of its data, and may go on where they lie elsewhere.
 
     Raises:
         InputError: If a task, model or data set cannot be used as configured, or the folder holds
@@ -39,7 +48,7 @@ def run(config: Config, root: Path, console: Console, *, resume: bool = False) -
     """
     with input_errors():
         stages.check_methods(config)
-        tasks = stages.load_tasks(config)
+        tasks = stages.load_tasks(config, data_dir)
         folder = RunFolder(root / config.name, dump_config(config), resume=resume)
         folder.claim("model.json", fingerprint(config.model.path))
         folder.claim("tasks.json", stages.describe_tasks(config, tasks))

@@ -56,19 +56,23 @@ class Work:
         return f"{self.config.model.path} ({method.name})"
 
 
-def load_tasks(config: Config) -> tuple[Task, list[Task]]:
+def load_tasks(config: Config, data_dir: Path | None = None) -> tuple[Task, list[Task]]:
     """The task trained on and those only tested on.
+
+    Args:
+        config: Names them.
+        data_dir: Folder of local data sets, as in `cogcalib.tasks.load_task`.
 
     Raises:
         ValueError: If a task does not exist, cannot be trained on, shares questions with
             another's test, or does not fit the methods, the tokenizer or ``train.max_length``.
     """
     preset = config.tasks.prompt
-    task = load_task(config.tasks.train, prompt=preset)
+    task = load_task(config.tasks.train, data_dir, prompt=preset)
     missing = [split for split in (*TUNING, "test") if split not in task.splits]
     if missing:
         raise ValueError(f"tasks.train: {task.name} has no split {', '.join(missing)}")
-    others = [load_task(name, prompt=preset) for name in config.tasks.out_of_domain]
+    others = [load_task(name, data_dir, prompt=preset) for name in config.tasks.out_of_domain]
     for other in others:
         for split in TUNING:
             tuned = {f"{task.name} {split}": task.splits[split], other.name: other.splits["test"]}

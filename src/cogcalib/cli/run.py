@@ -21,6 +21,7 @@ def add_to(verbs: Any) -> None:
     run = verbs.add_parser("run", help="train, score and report as a configuration says")
     run.add_argument("config", type=Path, metavar="CONFIG.yaml")
     run.add_argument("--resume", action="store_true", help="go on with a run begun before")
+    run.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of local data sets")
     run.set_defaults(verb=_run)
 
     demo = verbs.add_parser("demo", help="the main job on the embedded model, offline, no GPU")
@@ -41,7 +42,8 @@ def add_to(verbs: Any) -> None:
 def _run(options: argparse.Namespace) -> None:
     from cogcalib.config import load_config
 
-    _execute(load_config(options.config, options.overrides), options.runs, resume=options.resume)
+    config = load_config(options.config, options.overrides)
+    _execute(config, options.runs, resume=options.resume, data_dir=options.data_dir)
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -57,7 +59,7 @@ def _demo(options: argparse.Namespace) -> None:
     _execute(config, options.runs, resume=True)
 
 
-def _execute(config: Config, runs: Path, *, resume: bool) -> None:
+def _execute(config: Config, runs: Path, *, resume: bool, data_dir: Path | None = None) -> None:
     from rich.console import Console
 
     console = Console()
@@ -67,5 +69,5 @@ def _execute(config: Config, runs: Path, *, resume: bool) -> None:
     quiet()
     from cogcalib import pipeline
 
-    folder = pipeline.run(config, runs, console, resume=resume)
+    folder = pipeline.run(config, runs, console, resume=resume, data_dir=data_dir)
     show_run(folder.path)
