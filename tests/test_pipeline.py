@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -204,7 +205,7 @@ def test_what_a_trainer_would_refuse_is_told_before_the_first_stage(
         if settings["gate"] == "oracle":
             raise ValueError("bf16 is not supported by this device")
 
-    monkeypatch.setattr("cogcalib.stages.CogCalibConfig", no_bf16)
+    monkeypatch.setattr(import_module("cogcalib.stages.train"), "CogCalibConfig", no_bf16)
     with pytest.raises(InputError, match="bf16"):
         pipeline.run(config, tmp_path, quiet())
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,90 @@
+"""One fine-tuned model per method and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from cogcalib.config import Config, Method
+from cogcalib.modeling import load_model, lora_config
+from cogcalib.records import ProbeRecord
+from cogcalib.stages.work import Splits, Work
+from cogcalib.training import CogCalibConfig, FitData, fit
+
+
+def check_methods(config: Config) -> None:
+    """Build every method's training arguments once, before any is needed.
+
+    Raises:
+        ValueError: As `CogCalibConfig`.
+    """
+    for name in config.methods:
+        method = Method.parse(name)
+        if method.trained != "base":
+            CogCalibConfig(config.name, **_trainer_settings(config, method, config.seeds[0]))
+
+
+def train(
+    work: Work, method: Method, seed: int, splits: Splits, knowledge: Mapping[str, ProbeRecord]
+) -> None:
+    """Fine-tune the model a method needs, unless it is the base model."""
+    output = work.folder.train(method.trained, seed)
+    label = f"train: {method.trained}, seed {seed}"
+    if method.trained == "base":
+        return
+    if output.exists():
+        work.progress.skipped(label)
+        return
+    config = work.config
+    lora = config.model.lora
+    dtype = config.model.dtype if lora else "float32"
+    model, tokenizer = load_model(config.model.path, dtype=dtype)
+    with work.progress.stage(label, config.train.steps) as advance:
+        fit(
+            model,
+            tokenizer,
+            FitData(
+                train=splits["train"],
+                calibration=splits["calibration"],
+                known={id: record.category == "known" for id, record in knowledge.items()},
+            ),
+            output,
+            _trainer_settings(config, method, seed),
+            peft_config=lora_config(lora.rank, lora.alpha, lora.dropout) if lora else None,
+            progress=advance,
+        )
+
+
+def _trainer_settings(config: Config, method: Method, seed: int) -> dict[str, Any]:
+    stage = config.train
+    settings: dict[str, Any] = {
+        "max_steps": stage.steps,
+        "per_device_train_batch_size": stage.batch_size,
+        "gradient_accumulation_steps": stage.gradient_accumulation,
+        "learning_rate": stage.learning_rate,
+        "warmup_steps": round(stage.warmup_share * stage.steps),
+        "lr_scheduler_type": "cosine",
+        "max_length": stage.max_length,
+        # The same for uniform regularisation, so that nothing but the gate differs.
+        "style_steps": stage.style_steps,
+        "threshold_every": stage.threshold_every,
+        "gate": method.gate,
+        "alpha": stage.alpha_of(method),
+        "logging_steps": max(1, stage.steps // 30),
+        "save_strategy": "steps" if stage.save_every else "no",
+        "save_steps": stage.save_every or stage.steps,
+        "seed": seed,
+        "bf16": config.model.dtype == "bfloat16",
+        "gradient_checkpointing": False,
+        "eval_strategy": "no",
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+    if method.penalty:
+        settings |= {
+            "penalty": method.penalty,
+            "support": method.support,
+            "margin": getattr(stage.margin, method.support),
+        }
+    return settings

@@ -1,0 +1,29 @@
+"""What every stage of a run is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cogcalib.config import Config, Method
+from cogcalib.progress import StageProgress
+from cogcalib.records import Example
+from cogcalib.run_folder import RunFolder
+
+Splits = Mapping[str, list[Example]]
+"""Split or out-of-domain task -> its examples."""
+TUNING = ("train", "calibration")
+"""Splits that a model or a threshold is fitted on."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every stage needs: the configuration, the folder, somebody to tell."""
+
+    config: Config
+    folder: RunFolder
+    progress: StageProgress
+
+    def model_name(self, method: Method) -> str:
+        """How predictions name the model they come from."""
+        return f"{self.config.model.path} ({method.name})"
