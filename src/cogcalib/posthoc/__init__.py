@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from cogcalib.posthoc.isotonic import IsotonicCalibration
+from cogcalib.posthoc.platt import PlattScaling
 from cogcalib.posthoc.temperature import TemperatureScaling
+from cogcalib.posthoc.vector import VectorScaling
 
-__all__ = ["TemperatureScaling"]
+__all__ = ["IsotonicCalibration", "PlattScaling", "TemperatureScaling", "VectorScaling"]

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from math import exp, log
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
+from cogcalib.posthoc._validate import (
+    CHUNK,
+    Labels,
+    Logits,
+    check_logits,
+    check_split,
+    chunks,
+    read_fitted,
+)
 from cogcalib.records import write_json
 
 KIND = "temperature_scaling"
 BOUNDS = (0.05, 20.0)
-CHUNK = 1 << 20  # logits worked on at once: the working memory is a few MB whatever the vocabulary
 ABSENT = -1e30  # stands for -inf: exp gives 0, and unlike -inf so does its product with that 0
-
-Logits = NDArray[np.floating[Any]]
-Labels = NDArray[np.integer[Any]]
 
 
 class TemperatureScaling:
@@ -61,11 +63,8 @@ class TemperatureScaling:
             ValueError: If `split` is another, shapes do not match, logits are nan or +inf, a label
                 is not an index of its row's options, or the label's logit is -inf.
         """
-        if split != "calibration":
-            raise ValueError(
-                f"split must be 'calibration': a temperature is never tuned on {split!r}"
-            )
-        scores, targets = _check(logits, labels)
+        check_split(split, "a temperature")
+        scores, targets = check_logits(logits, labels)
         self.temperature_, self.at_bound_ = _best_temperature(scores, targets)
         return self
 
@@ -91,13 +90,7 @@ class TemperatureScaling:
             ValueError: If the file is no JSON, holds another kind of calibrator, or a temperature
                 that is no positive number.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: no valid JSON: {error}") from error
-        kind = content.get("kind") if isinstance(content, dict) else None
-        if kind != KIND:
-            raise ValueError(f"{path}: kind must be {KIND!r}, got {kind!r}")
+        content = read_fitted(path, KIND)
         temperature, at_bound = content.get("temperature"), content.get("at_bound")
         if not isinstance(temperature, float) or not 0.0 < temperature < float("inf"):
             raise ValueError(f"{path}: temperature must be a positive number, got {temperature!r}")
@@ -133,7 +126,7 @@ def _best_temperature(logits: Logits, labels: Labels) -> tuple[float, bool]:
 def _nll_slope(logits: Logits, labels: Labels, inverse_temperature: float) -> float:
     """Slope of the mean NLL in 1/T: mean_i (E_p[z_i] - z_i,y), p = softmax(z_i / T)."""
     total = 0.0
-    for rows in _chunks(logits):
+    for rows in chunks(logits, CHUNK):
         shifted = logits[rows] - logits[rows].max(axis=1, keepdims=True)
         np.maximum(shifted, ABSENT, out=shifted)
         gold = shifted[np.arange(len(shifted)), labels[rows]]
@@ -143,40 +136,3 @@ def _nll_slope(logits: Logits, labels: Labels, inverse_temperature: float) -> fl
         mean = weight.sum(axis=1, dtype=np.float64) / normaliser
         total += float((mean - gold).sum())
     return total / len(logits)
-
-
-def _chunks(logits: Logits) -> Iterator[slice]:
-    size = max(1, CHUNK // logits.shape[1])
-    return (slice(start, start + size) for start in range(0, len(logits), size))
-
-
-def _check(logits: ArrayLike, labels: ArrayLike) -> tuple[Logits, Labels]:
-    scores, targets = np.asarray(logits), np.asarray(labels)
-    if scores.ndim != 2 or scores.size == 0 or scores.dtype.kind not in "iuf":
-        raise ValueError(
-            f"logits must be numbers of shape [n, K], n and K at least 1, "
-            f"got {scores.dtype} of shape {scores.shape}"
-        )
-    n, options = scores.shape
-    if targets.shape != (n,) or targets.dtype.kind not in "iu":
-        raise ValueError(
-            f"labels must be integers of shape [{n}], got {targets.dtype} of shape {targets.shape}"
-        )
-    outside = (targets < 0) | (targets >= options)
-    if outside.any():
-        row = int(np.argmax(outside))
-        raise ValueError(f"labels must lie in 0..{options - 1}, got {targets[row]} at row {row}")
-    if scores.dtype not in (np.float32, np.float64):
-        scores = scores.astype(np.float32 if scores.dtype == np.float16 else np.float64)
-    for rows in _chunks(scores):
-        bad = ~(scores[rows] < np.inf).all(axis=1)
-        if bad.any():
-            raise ValueError(
-                f"logits must be finite or -inf, got nan or +inf in row "
-                f"{rows.start + int(np.argmax(bad))}"
-            )
-    absent = np.isneginf(scores[np.arange(n), targets])
-    if absent.any():
-        row = int(np.argmax(absent))
-        raise ValueError(f"logits must be finite at the label, got -inf in row {row}")
-    return scores, targets

@@ -9,21 +9,30 @@ from cogcalib.scoring.forward import inference
 from cogcalib.scoring.match import exact_match, normalize_answer, token_f1
 from cogcalib.scoring.multiple_choice import predict_from_logits, score_multiple_choice
 from cogcalib.scoring.open_ended import Generation, answer_nll, generate, score_open_ended
+from cogcalib.scoring.posthoc import (
+    apply_confidence_maps,
+    apply_vector_scaling,
+    fit_confidence_maps,
+    fit_vector_scaling,
+)
 from cogcalib.scoring.recalibrate import fit_temperatures
 from cogcalib.scoring.score import answer_logits, score
 from cogcalib.scoring.settings import ScoreSettings
-from cogcalib.scoring.summary import SMALL_N, primary_definition, summarize
+from cogcalib.scoring.summary import primary_definition, summarize
 
 __all__ = [
     "MULTIPLE_CHOICE",
     "OPEN_ENDED",
-    "SMALL_N",
     "Generation",
     "ScoreSettings",
     "answer_logits",
     "answer_nll",
+    "apply_confidence_maps",
+    "apply_vector_scaling",
     "exact_match",
+    "fit_confidence_maps",
     "fit_temperatures",
+    "fit_vector_scaling",
     "generate",
     "inference",
     "normalize_answer",
