@@ -8,36 +8,81 @@ from cogcalib.config import Method
 
 
 @pytest.mark.parametrize(
-    ("name", "trained", "penalty", "gate", "support", "posthoc"),
+    ("name", "expected"),
     [
-        ("base", "base", None, "none", "vocab", None),
-        ("sft+ts", "sft", None, "none", "vocab", "ts"),
-        ("ls", "ls", "label_smoothing", "all", "vocab", None),
-        ("mbls-options", "mbls-options", "margin", "all", "options", None),
-        ("ecp", "ecp", "entropy", "all", "vocab", None),
-        ("cols", "cols", "label_smoothing", "nll", "vocab", None),
-        ("combls-inverted", "combls-inverted", "margin", "inverted", "vocab", None),
-        ("coecp-soft", "coecp-soft", "entropy", "soft", "vocab", None),
+        ("base", ("base", "base", None, "none", "vocab", None, None)),
+        ("sft+ts", ("sft", "sft", None, "none", "vocab", None, "ts")),
+        ("ls", ("ls", "ls", "label_smoothing", "all", "vocab", None, None)),
+        ("mbls-options", ("mbls", "mbls-options", "margin", "all", "options", None, None)),
+        ("ecp", ("ecp", "ecp", "entropy", "all", "vocab", None, None)),
+        ("focal@0.5", ("focal", "focal@0.5", "focal", "all", "vocab", 0.5, None)),
+        ("cols", ("cols", "cols", "label_smoothing", "nll", "vocab", None, None)),
         (
-            "cols-options-random+ts",
-            "cols-options-random",
-            "label_smoothing",
-            "random",
-            "options",
-            "ts",
+            "combls-inverted",
+            ("combls", "combls-inverted", "margin", "inverted", "vocab", None, None),
         ),
+        ("coecp-soft", ("coecp", "coecp-soft", "entropy", "soft", "vocab", None, None)),
+        ("cols-auto", ("cols", "cols-auto", "label_smoothing", "nll", "vocab", "auto", None)),
+        (
+            "cols-options-random@1e-1+platt",
+            (
+                "cols",
+                "cols-options-random@1e-1",
+                "label_smoothing",
+                "random",
+                "options",
+                0.1,
+                "platt",
+            ),
+        ),
+        ("drop_known", ("drop_known", "drop_known", None, "none", "vocab", None, None)),
+        ("mc_dropout", ("mc_dropout", "mc_dropout", None, "none", "vocab", None, None)),
+        ("ensemble+platt", ("ensemble", "sft", None, "none", "vocab", None, "platt")),
+        ("laplace", ("laplace", "sft", None, "none", "vocab", None, None)),
     ],
 )
-def test_parse(
-    name: str, trained: str, penalty: str | None, gate: str, support: str, posthoc: str | None
-) -> None:
-    method = Method.parse(name)
-    assert method == Method(name, trained, penalty, gate, support, posthoc)
+def test_parse(name: str, expected: tuple[str, str, str, str, str, float | str, str]) -> None:
+    assert Method.parse(name) == Method(name, *expected)
+
+
+def test_before_posthoc() -> None:
+    assert Method.parse("cols@0.1+platt").before_posthoc == Method.parse("cols@0.1")
+
+
+def test_baseline() -> None:
+    assert Method.parse("ensemble+platt").baseline == "ensemble"
+    assert Method.parse("sft").baseline is None
+
+
+@pytest.mark.parametrize(
+    ("name", "at"), [("cols", "cols@0.05"), ("cols-options@0.1+ts", "cols-options@0.05+ts")]
+)
+def test_another_strength(name: str, at: str) -> None:
+    assert Method.parse(name).at(0.05) == at
+    assert Method.parse(at).alpha == 0.05
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", "CoLS", "ls-random", "cols-random-oracle", "cols-options-options", "cols+", "sft-options"],
+    [
+        "",
+        "CoLS",
+        "ls-random",
+        "cols-random-oracle",
+        "cols-options-options",
+        "cols+",
+        "sft-options",
+        "sft@0.1",
+        "cols@",
+        "cols@-1",
+        "cols@nan",
+        "cols@inf",
+        "cols@much",
+        "cols-auto@0.1",
+        "focal-options",
+        "ensemble-auto",
+        "ensemble+ts",
+    ],
 )
 def test_nonsense_raises(name: str) -> None:
     with pytest.raises(ValueError, match="method"):

@@ -137,12 +137,32 @@ class TrainSection(Section):
             raise ValueError("must be a number of steps, or a share of an epoch up to 1.0")
         return value
 
-    def alpha_of(self, method: Method) -> float:
-        """The strength this configuration gives to a method's penalty; 0 without one."""
+    def alpha_of(self, method: Method) -> float | Literal["auto"]:
+        """The strength of a method's penalty: its name's, else this configuration's; 0 without."""
+        if method.alpha is not None:
+            return method.alpha
         if method.penalty is None:
             return 0.0
+        if method.penalty == "focal":
+            return 1.0  # by definition; anything else is a mixture with plain cross-entropy
         strength: float = getattr(getattr(self.alpha, method.penalty), method.support)
         return strength
+
+
+class BaselinesSection(Section):
+    """What the baselines need that answer with more than one pass of one model.
+
+    Attributes:
+        passes: Of ``mc_dropout``.
+        dropout: Of the adapter that ``mc_dropout`` trains and samples.
+        members: Trainings that an ``ensemble`` averages.
+        laplace: Layers of the adapter that ``laplace`` is Bayesian about.
+    """
+
+    passes: Annotated[int, Field(ge=2)] = 10
+    dropout: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    members: Annotated[int, Field(ge=2)] = 5
+    laplace: Literal["all", "last"] = "all"
 
 
 class ScoreSection(Section):
@@ -180,6 +200,7 @@ class Config(Section):
     model: ModelSection = ModelSection()
     tasks: TasksSection = TasksSection()
     train: TrainSection = TrainSection()
+    baselines: BaselinesSection = BaselinesSection()
     score: ScoreSection = ScoreSection()
     report: ReportSection = ReportSection()
 
@@ -221,6 +242,14 @@ class Config(Section):
             )
         if max(train.alpha.label_smoothing.vocab, train.alpha.label_smoothing.options) > 1:
             raise ValueError("train.alpha.label_smoothing must be at most 1: it is a share")
+        for method in map(Method.parse, self.methods):
+            share = method.alpha if method.penalty == "label_smoothing" else 0
+            if isinstance(share, float) and share > 1:
+                raise ValueError(
+                    f"methods: {method.name}: of label smoothing at most @1 is a share"
+                )
+            if method.baseline in ("mc_dropout", "laplace") and self.model.lora is None:
+                raise ValueError(f"methods: {method.name} needs an adapter, model.lora is null")
         others = tasks.out_of_domain
         if tasks.train in others or len(set(others)) != len(others):
             raise ValueError("tasks.out_of_domain must not hold tasks.train, nor a task twice")

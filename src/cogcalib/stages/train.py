@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from cogcalib.config import Config, Method
 from cogcalib.modeling import load_model, lora_config
-from cogcalib.records import ProbeRecord
+from cogcalib.records import Example, ProbeRecord
 from cogcalib.stages.work import Splits, Work
 from cogcalib.training import CogCalibConfig, FitData, fit
 
@@ -39,6 +39,7 @@ def train(
         return
     config = work.config
     lora = config.model.lora
+    dropout = config.baselines.dropout if method.stem == "mc_dropout" else lora and lora.dropout
     dtype = config.model.dtype if lora else "float32"
     model, tokenizer = load_model(config.model.path, dtype=dtype)
     with work.progress.stage(label, config.train.steps) as advance:
@@ -46,15 +47,30 @@ def train(
             model,
             tokenizer,
             FitData(
-                train=splits["train"],
+                train=_kept(method, splits["train"], knowledge),
                 calibration=splits["calibration"],
                 known={id: record.category == "known" for id, record in knowledge.items()},
             ),
             output,
             _trainer_settings(config, method, seed),
-            peft_config=lora_config(lora.rank, lora.alpha, lora.dropout) if lora else None,
+            peft_config=lora_config(lora.rank, lora.alpha, dropout or 0.0) if lora else None,
             progress=advance,
         )
+
+
+def _kept(
+    method: Method, examples: Sequence[Example], knowledge: Mapping[str, ProbeRecord]
+) -> list[Example]:
+    """The examples a method trains on.
+
+    Raises:
+        ValueError: If it drops them all.
+    """
+    drops = {"drop_known": "known", "drop_unknown": "unknown"}.get(method.stem)
+    kept = [example for example in examples if not drops or knowledge[example.id].category != drops]
+    if not kept:
+        raise ValueError(f"methods: {method.name} would drop all {len(examples)} training examples")
+    return kept
 
 
 def _trainer_settings(config: Config, method: Method, seed: int) -> dict[str, Any]:
