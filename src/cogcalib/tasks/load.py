@@ -13,7 +13,7 @@ from cogcalib.records import PRESETS, Example, check_preset
 from cogcalib.tasks import atlas, catalog
 from cogcalib.tasks.divide import Asked, divide
 from cogcalib.tasks.read import read_part
-from cogcalib.tasks.rows import build_example, content_id, text_of
+from cogcalib.tasks.rows import build_example, content_id, fill, text_of
 from cogcalib.tasks.schema import Definition, Group, read_definition
 from cogcalib.tasks.task import Task
 
@@ -89,7 +89,11 @@ def _load(
     parts = {part: read_part(named.source, part, folder) for part in sorted(needed)}
     divided, dropped = divide(named, parts, group)
     ids: Counter[str] = Counter()
-    splits = {split: _examples(named, rows, split, preset, ids) for split, rows in divided.items()}
+    group_of: dict[str, str] = {}
+    splits = {
+        split: build_examples(named, rows, split, preset, ids, group_of)
+        for split, rows in divided.items()
+    }
     for split, expected in catalog.expected_rows(named, group).items():
         if len(splits[split]) != expected:
             raise ValueError(
@@ -104,12 +108,31 @@ def _load(
         version=named.version,
         source=f"{source.hub}@{source.revision}" if source.hub else source.homepage or "own files",
         dropped=dropped,
+        group_of=group_of,
     )
 
 
-def _examples(
-    definition: Definition, rows: Sequence[Asked], split: str, preset: str, ids: Counter[str]
+def build_examples(
+    definition: Definition,
+    rows: Sequence[Asked],
+    split: str,
+    preset: str,
+    ids: Counter[str],
+    group_of: dict[str, str],
 ) -> list[Example]:
+    """The questions of a split.
+
+    Args:
+        definition: Of the task.
+        rows: Of the split.
+        split: Its name.
+        preset: Prompt preset.
+        ids: How often each id was given so far; counted on.
+        group_of: Example id -> group; what the rows say is added.
+
+    Raises:
+        ValueError: Naming file, row and column.
+    """
     examples = []
     for asked in rows:
         id = text_of(definition.id, asked.row) if definition.id else content_id(asked.key)
@@ -121,6 +144,8 @@ def _examples(
         example = build_example(definition, asked.row, split, unique, preset)
         if not _excluded(definition, example):
             examples.append(example)
+            if definition.group is not None:
+                group_of[unique] = fill(definition.group, asked.row).strip()
     return examples
 
 

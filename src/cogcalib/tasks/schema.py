@@ -176,6 +176,8 @@ class Definition(Section):
         context: Column with a passage.
         answer: Column: a label if there are `options`, else the answer or a list of accepted ones.
         aliases: Column with further accepted answers.
+        group: Template of what a question belongs with, such as its relation or subject: a probe
+            draws its few-shot prompts and shows its shares by it.
         exclude: ``question`` or ``answer`` -> words or phrases; rows that hold one are left
             out, whatever the case.
     """
@@ -194,6 +196,7 @@ class Definition(Section):
     options: Options | None = None
     answer: str
     aliases: str | None = None
+    group: Template | None = None
     exclude: dict[Literal["question", "answer"], list[str]] = {}
     splits: Annotated[dict[Literal["train", "calibration", "test"], Split], Field(min_length=1)]
     carve: Carve = Carve()

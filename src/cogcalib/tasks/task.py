@@ -38,6 +38,8 @@ class Task:
         source: Data set and revision, or where else it comes from.
         dropped: Repeats between splits.
         shortened: Split -> passages cut so that their questions fit a length limit.
+        group_of: Example id -> its relation or subject; empty where the task does not tell them
+            apart.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Task:
     source: str = "embedded"
     dropped: tuple[Repeats, ...] = ()
     shortened: Mapping[str, int] = field(default_factory=dict)
+    group_of: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_disjoint(self.splits)
