@@ -30,6 +30,8 @@ PENALTIES = [
     Penalty("margin", margin=0.0, margin_reduction="sum"),
     Penalty("entropy"),
     Penalty("entropy", entropy_floor=1.9),
+    Penalty("focal"),
+    Penalty("focal", gamma=1.5),
 ]
 PENALTIES += [replace(penalty, support="options") for penalty in PENALTIES]
 PARTS = ("loss", "ce", "penalty", "nll", "weights")
@@ -86,7 +88,9 @@ def make_case(
     ids[2::4] = -1
     ids[1::3, 3] = -1
     targets = torch.randint(vocabulary, (n,), generator=generator)
-    targets[::2] = ids[::2, 0].clamp(min=0)
+    # Where options compete one of them is the target, as the data are checked for.
+    first = ids[:, 0]
+    targets = torch.where(first >= 0, first, targets)
     return Case(
         hidden=draw(n, width),
         head=LinearHead(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.autograd import gradcheck
 from transformers.trainer_pt_utils import LabelSmoother
 
 from cogcalib.losses import Penalty, cross_entropy, token_penalty
-from cogcalib.losses.terms import entropy
+from cogcalib.losses.terms import entropy, focal, focal_slope
 
 PENALTIES = [
     Penalty("label_smoothing"),
@@ -19,6 +20,8 @@ PENALTIES = [
     Penalty("margin", margin=0.5, margin_reduction="sum"),
     Penalty("entropy"),
     Penalty("entropy", entropy_floor=1.2),
+    Penalty("focal"),
+    Penalty("focal", gamma=1.5),
 ]
 OPTION_IDS = torch.tensor([[3, 1, 5, 0], [-1, -1, -1, -1], [2, 4, -1, -1]])
 TARGETS = torch.tensor([1, 6, 4])
@@ -30,9 +33,7 @@ def make_logits(n: int = 3, v: int = 7, seed: int = 0) -> torch.Tensor:
 
 
 def on_options(penalty: Penalty) -> Penalty:
-    return Penalty(
-        penalty.kind, "options", penalty.margin, penalty.margin_reduction, penalty.entropy_floor
-    )
+    return replace(penalty, support="options")
 
 
 def naive(penalty: Penalty, scores: list[float], gold: int) -> float:
@@ -44,6 +45,8 @@ def naive(penalty: Penalty, scores: list[float], gold: int) -> float:
     if penalty.kind == "margin":
         gaps = [max(0.0, max(scores) - s - penalty.margin) for s in scores]
         return sum(gaps) if penalty.margin_reduction == "sum" else sum(gaps) / len(gaps)
+    if penalty.kind == "focal":
+        return ((1 - p[gold]) ** penalty.gamma - 1) * -math.log(p[gold])
     h = -sum(q * math.log(q) for q in p)
     return -h if penalty.entropy_floor is None else max(0.0, penalty.entropy_floor - h)
 
@@ -103,6 +106,40 @@ def test_label_smoothing_is_that_of_torch_and_transformers(alpha: float, seed: i
     )
 
 
+@given(gamma=st.floats(1, 6), seed=st.integers(0, 999), scale=st.floats(0.1, 60))
+def test_with_alpha_one_it_is_the_focal_loss(gamma: float, seed: int, scale: float) -> None:
+    """``(1 - p)^gamma CE`` as its authors write it, in value and gradient."""
+    logits = (scale * make_logits(5, 9, seed)).requires_grad_()
+    targets = torch.randint(9, (5,), generator=torch.Generator().manual_seed(seed))
+    penalty = token_penalty(Penalty("focal", gamma=gamma), logits, targets)
+    ours = (cross_entropy(logits, targets) + penalty).sum()
+    log_p = F.log_softmax(logits, 1).gather(1, targets[:, None]).squeeze(1)
+    theirs = (-((1 - log_p.exp()) ** gamma) * log_p).sum()
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+    (gradient,) = torch.autograd.grad(ours, logits)
+    assert gradient.isfinite().all()
+    (expected,) = torch.autograd.grad(theirs, logits)
+    torch.testing.assert_close(gradient, expected, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 1.5, 3.0, 5.0])
+def test_slope_of_focal_is_its_derivative(gamma: float) -> None:
+    ce = torch.tensor([0.0, 1e-12, 1e-3, 0.7, 4.0, 90.0], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(focal(ce, gamma).sum(), ce)
+    torch.testing.assert_close(focal_slope(ce, gamma), slope, rtol=1e-12, atol=1e-12)
+    assert slope[0] == -1  # what is certain is not pushed on: CE + R is flat there
+
+
+def test_focal_over_options_is_the_focal_loss_among_them() -> None:
+    logits = make_logits(1)
+    ids, target = torch.tensor([[3, 1, 5, 0]]), torch.tensor([1])
+    whole = cross_entropy(logits, target)
+    among = cross_entropy(logits[:, [3, 1, 5, 0]], target)  # position 1 of the options as well
+    penalty = token_penalty(Penalty("focal", "options", gamma=2.0), logits, target, ids)
+    expected = (whole - among) + (1 - (-among).exp()) ** 2 * among
+    torch.testing.assert_close(whole + penalty, expected)
+
+
 @given(seed=st.integers(0, 999), scale=st.floats(0.1, 50))
 def test_entropy_lies_between_zero_and_log_of_the_support(seed: int, scale: float) -> None:
     spread = entropy(scale * make_logits(4, 9, seed))
@@ -158,12 +195,14 @@ def test_tokens_without_options_get_no_gradient() -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"kind": "focal"}, "penalty"),
+        ({"kind": "hinge"}, "penalty"),
         ({"kind": "margin", "support": "letters"}, "support"),
         ({"kind": "margin", "margin": -1.0}, "margin"),
         ({"kind": "margin", "margin": math.nan}, "margin"),
         ({"kind": "margin", "margin_reduction": "max"}, "margin_reduction"),
         ({"kind": "entropy", "entropy_floor": 0.0}, "entropy_floor"),
+        ({"kind": "focal", "gamma": 0.5}, "gamma must be a finite number >= 1"),
+        ({"kind": "focal", "gamma": math.nan}, "gamma"),
     ],
 )
 def test_invalid_penalty_is_refused_by_name(arguments: dict[str, object], named: str) -> None:

@@ -42,7 +42,9 @@ def test_steps_or_share_keep_their_type(tmp_path: Path, given: Any, kept: Any) -
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"penalty": "focal"}, "penalty must be one of"),
+        ({"penalty": "hinge"}, "penalty must be one of"),
+        ({"penalty": "focal", "alpha": 1.2}, "alpha must be <= 1 with penalty='focal'"),
+        ({"penalty": "focal", "gamma": 0.0}, "gamma must be a finite number >= 1"),
         ({"support": "letters"}, "support must be one of"),
         ({"gate": "sometimes"}, "gate must be one of"),
         ({"nll_reduction": "max"}, "nll_reduction"),
@@ -85,6 +87,8 @@ def test_invalid_configuration_is_refused(
         ("label_smoothing", "vocab", 0.2, 8),
         ("margin", "options", 0.2, 2),
         ("entropy", "vocab", 0.4, 8),
+        ("focal", "vocab", 1.0, 8),
+        ("focal", "options", 1.0, 2),
     ],
 )
 def test_strengths_not_given_are_those_of_the_sweep(

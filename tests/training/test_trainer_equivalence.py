@@ -51,7 +51,7 @@ def test_gate_none_is_trl_to_the_bit(tmp_path: Path) -> None:
     assert largest_difference(ours, make_trainer(tmp_path)) > 1e-3  # it did train
 
 
-@pytest.mark.parametrize("penalty", ["label_smoothing", "margin", "entropy"])
+@pytest.mark.parametrize("penalty", ["label_smoothing", "margin", "entropy", "focal"])
 def test_alpha_zero_is_trl_in_loss_gradient_and_metrics(tmp_path: Path, penalty: str) -> None:
     settings = {"optim": "sgd", "gradient_accumulation_steps": 2, "learning_rate": 0.1}
     settings["per_device_train_batch_size"] = 4
@@ -79,8 +79,28 @@ def test_all_known_is_uniform_regularisation(tmp_path: Path, support: str) -> No
     assert largest_difference(uniform, trained(tmp_path, gate="none")) > 1e-3
 
 
-def test_uniform_label_smoothing_is_that_of_transformers(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path, model=make_model().double(), gate="all", alpha=0.2)
+def smoothed_as_in_transformers(outputs: Any, labels: torch.Tensor, items: int) -> torch.Tensor:
+    smoother = LabelSmoother(epsilon=0.2)
+    loss: torch.Tensor = smoother(outputs, labels, shift_labels=True, num_items_in_batch=items)
+    return loss
+
+
+def focal_loss(outputs: Any, labels: torch.Tensor, items: int) -> torch.Tensor:
+    supervised = labels[:, 1:] != -100
+    log_p = outputs.logits[:, :-1].log_softmax(-1)[supervised]
+    gold = log_p.gather(1, labels[:, 1:][supervised][:, None])
+    return -((1 - gold.exp()) ** 3 * gold).sum() / items
+
+
+@pytest.mark.parametrize(
+    ("penalty", "alpha", "definition"),
+    [("label_smoothing", 0.2, smoothed_as_in_transformers), ("focal", None, focal_loss)],
+)
+def test_uniform_penalty_is_the_loss_it_is_known_as(
+    tmp_path: Path, penalty: str, alpha: float | None, definition: Any
+) -> None:
+    model = make_model().double()
+    trainer = make_trainer(tmp_path, model=model, gate="all", penalty=penalty, alpha=alpha)
     trainer.knowledge.style_end = 0
     batch = trainer._prepare_inputs(trainer.data_collator(list(trainer.train_dataset.take(6))))
     labels = batch["labels"]
@@ -91,8 +111,7 @@ def test_uniform_label_smoothing_is_that_of_transformers(tmp_path: Path) -> None
     trainer.model.zero_grad()
 
     outputs = trainer.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-    smoother = LabelSmoother(epsilon=0.2)
-    theirs = smoother(outputs, labels, shift_labels=True, num_items_in_batch=12)
+    theirs = definition(outputs, labels, 12)
     theirs.backward()
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(gradient, trainer.model.lm_head.weight.grad, rtol=1e-6, atol=1e-7)

@@ -29,7 +29,7 @@ class CogCalibLoss:
 
     Args:
         penalty: Which R.
-        alpha: Its strength, >= 0; at most 1 for label smoothing.
+        alpha: Its strength, >= 0; at most 1 for label smoothing and focal.
         gate: One of `GATES_HERE`.
         option_ids: Token ids that compete at the first supervised token of every example, for
             ``support="options"``.
@@ -55,7 +55,7 @@ class CogCalibLoss:
         nll_reduction: NllReduction = "mean",
         gate_temperature: float = 0.1,
     ) -> None:
-        largest = 1.0 if penalty.kind == "label_smoothing" else float("inf")
+        largest = 1.0 if penalty.kind in ("label_smoothing", "focal") else float("inf")
         if not 0 <= alpha <= largest or alpha == float("inf"):
             raise ValueError(
                 f"alpha must be a finite number from 0 to {largest} for {penalty.kind}, got {alpha}"

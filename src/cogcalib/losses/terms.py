@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PenaltyKind = Literal["label_smoothing", "margin", "entropy"]
+PenaltyKind = Literal["label_smoothing", "margin", "entropy", "focal"]
 Support = Literal["vocab", "options"]
 MarginReduction = Literal["mean", "sum"]
 
@@ -26,12 +26,14 @@ class Penalty:
     """Which confidence penalty R is added to the cross-entropy of a known example.
 
     Attributes:
-        kind: ``label_smoothing`` (CoLS), ``margin`` (CoMbLS) or ``entropy`` (CoECP).
+        kind: ``label_smoothing`` (CoLS), ``margin`` (CoMbLS), ``entropy`` (CoECP), or ``focal``,
+            with which CE + R is the focal loss.
         support: The tokens whose logits are penalised: the whole vocabulary, or the answer options
             at the one token where they compete.
         margin: Logit gap m that ``margin`` tolerates.
         margin_reduction: How ``margin`` reduces over the support. ``mean`` is Liu et al.'s.
         entropy_floor: Entropy Gamma in nats above which ``entropy`` stops pushing; None: never.
+        gamma: Exponent of ``focal``, at least 1.
     """
 
     kind: PenaltyKind
@@ -39,6 +41,7 @@ class Penalty:
     margin: float = 10.0
     margin_reduction: MarginReduction = "mean"
     entropy_floor: float | None = None
+    gamma: float = 3.0
 
     def __post_init__(self) -> None:
         _require_choice("penalty", self.kind, get_args(PenaltyKind))
@@ -51,6 +54,8 @@ class Penalty:
                 f"entropy_floor must be None or a finite number > 0 (nats), "
                 f"got {self.entropy_floor}"
             )
+        if not 1 <= self.gamma < float("inf"):
+            raise ValueError(f"gamma must be a finite number >= 1, got {self.gamma}")
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -158,11 +163,38 @@ def entropy_penalty(
     return -spread if floor is None else torch.relu(floor - spread)
 
 
+def focal(ce: Tensor, gamma: float) -> Tensor:
+    """``R = ((1 - p)^gamma - 1) CE``, so that ``CE + R`` is the focal loss ``(1 - p)^gamma CE``.
+
+    The more probable the target, the less it is pushed on (Lin et al., ICCV 2017; as a remedy for
+    overconfidence Mukhoti et al., NeurIPS 2020). R, unlike the other penalties, is never positive.
+    ``CE + alpha R`` lies between the two losses: ``(1 - alpha) CE + alpha (1 - p)^gamma CE``.
+
+    Over the options p is the target's share among them: cross-entropy then takes the options from
+    the rest of the vocabulary, and the focal loss the target from the other options.
+
+    Args:
+        ce: ``-log p`` of the target, nats, ``[N]``.
+        gamma: At least 1.
+    """
+    return ((-torch.expm1(-ce)) ** gamma - 1) * ce
+
+
+def focal_slope(ce: Tensor, gamma: float) -> Tensor:
+    """``dR / dCE`` of `focal`, ``[N]``: ``(1 - p)^gamma - 1 + gamma (1 - p)^(gamma - 1) p CE``."""
+    miss = -torch.expm1(-ce)
+    return miss**gamma - 1 + gamma * miss ** (gamma - 1) * (1 - miss) * ce
+
+
 def _penalty(penalty: Penalty, scores: Tensor, gold: Tensor, valid: Tensor | None) -> Tensor:
     if penalty.kind == "label_smoothing":
         return label_smoothing(scores, gold, valid)
     if penalty.kind == "margin":
         return margin(scores, penalty.margin, penalty.margin_reduction, valid)
+    if penalty.kind == "focal":
+        # A target that is one of the support has no more than all of it, rounding apart.
+        ce = torch.relu(_fill(scores, valid, -torch.inf).logsumexp(1) - gold)
+        return focal(ce, penalty.gamma)
     return entropy_penalty(scores, penalty.entropy_floor, valid)
 
 

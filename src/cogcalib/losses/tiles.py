@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cogcalib.losses.head import Projection
-from cogcalib.losses.terms import NO_OPTION, Penalty
+from cogcalib.losses.terms import NO_OPTION, Penalty, focal, focal_slope
 
 _CPU_BLOCK_BYTES = 2**20
 _CHUNK = 256
@@ -155,6 +155,12 @@ class Tiles:
             targets = self.targets[at, None]
             self.penalty[at] = log_p.gather(1, targets).squeeze(1) - log_p.mean(1)
             log_p.copy_(w / -log_p.shape[1]).scatter_add_(1, targets, w)
+        elif penalty.kind == "focal":
+            # dR/dz_v = dR/dCE (p_v - 1[v = y])
+            ce = self.statistics.ce[at]
+            self.penalty[at] = focal(ce, penalty.gamma)
+            w = w * focal_slope(ce, penalty.gamma)[:, None]
+            torch.mul(p, w, out=log_p).scatter_add_(1, self.targets[at, None], -w)
         else:
             self._penalise_margin(penalty, log_p, at, w)
 

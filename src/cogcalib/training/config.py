@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import cast
+from typing import cast, get_args
 
 from trl import SFTConfig
 
@@ -24,11 +24,13 @@ class CogCalibConfig(SFTConfig):
     Parameters:
         penalty (`str`, defaults to `"label_smoothing"`):
             The penalty R put on what the model knows: `"label_smoothing"` (CoLS), `"margin"`
-            (CoMbLS) or `"entropy"` (CoECP).
+            (CoMbLS), `"entropy"` (CoECP), or `"focal"`, with which CE + R is the focal loss
+            (1 - p)^gamma CE. The focal loss as published is `gate="all"`, `style_steps=0`.
         alpha (`float`, *optional*):
             Strength of the penalty: the loss of a known example is CE + alpha * R. If `None`, the
             best of a sweep over each penalty on the embedded model: 0.2 for label smoothing and
-            margin, 0.4 for entropy. Choose yours on your calibration split.
+            margin, 0.4 for entropy; and 1 for focal, which is the focal loss whole. Choose yours on
+            your calibration split.
         support (`str`, defaults to `"vocab"`):
             Tokens whose logits are penalised: the whole vocabulary, or the answer `"options"` at
             the token where they compete (needs a column `option_ids` or `options`).
@@ -55,6 +57,9 @@ class CogCalibConfig(SFTConfig):
             How `"margin"` reduces over the support, `"mean"` or `"sum"`.
         entropy_floor (`float`, *optional*):
             Entropy in nats above which the penalty `"entropy"` stops pushing.
+        gamma (`float`, defaults to `3.0`):
+            Exponent of the penalty `"focal"`, at least 1. 3 is FL-3, the fixed exponent that
+            Mukhoti et al. (2020) report.
         nll_reduction (`str`, defaults to `"mean"`):
             How the NLL of an answer reduces over its tokens, `"mean"` or `"sum"`.
         gate_temperature (`float`, defaults to `0.1`):
@@ -79,15 +84,15 @@ class CogCalibConfig(SFTConfig):
         default="label_smoothing",
         metadata={
             "help": "Penalty put on what the model knows: `'label_smoothing'` (CoLS), `'margin'` "
-            "(CoMbLS) or `'entropy'` (CoECP).",
-            "choices": ["label_smoothing", "margin", "entropy"],
+            "(CoMbLS), `'entropy'` (CoECP) or `'focal'` (the focal loss).",
+            "choices": list(get_args(PenaltyKind)),
         },
     )
     alpha: float | None = field(
         default=None,
         metadata={
             "help": "Strength of the penalty: the loss of a known example is CE + alpha R. If "
-            "None, 0.2 for label smoothing and margin, 0.4 for entropy."
+            "None, 0.2 for label smoothing and margin, 0.4 for entropy, 1 for focal."
         },
     )
     support: str = field(
@@ -142,6 +147,10 @@ class CogCalibConfig(SFTConfig):
             "it never stops."
         },
     )
+    gamma: float = field(
+        default=3.0,
+        metadata={"help": "Exponent of the penalty `'focal'`, at least 1."},
+    )
     nll_reduction: str = field(
         default="mean",
         metadata={
@@ -176,6 +185,7 @@ class CogCalibConfig(SFTConfig):
             margin=cast(float, self.margin),
             margin_reduction=cast(MarginReduction, self.margin_reduction),
             entropy_floor=self.entropy_floor,
+            gamma=self.gamma,
         )
 
     @property
@@ -203,7 +213,8 @@ class CogCalibConfig(SFTConfig):
         Penalty(cast(PenaltyKind, self.penalty), cast(Support, self.support))
         swept = TrainSection()
         if self.alpha is None:
-            self.alpha = getattr(getattr(swept.alpha, self.penalty), self.support)
+            focal = self.penalty == "focal"
+            self.alpha = 1.0 if focal else getattr(getattr(swept.alpha, self.penalty), self.support)
         if self.margin is None:
             self.margin = getattr(swept.margin, self.support)
 
@@ -218,9 +229,9 @@ class CogCalibConfig(SFTConfig):
             raise ValueError(f"unit must be one of {list(UNITS)}, got {self.unit!r}")
         if not 0 <= self.strength < math.inf:
             raise ValueError(f"alpha must be a finite number >= 0, got {self.alpha}")
-        if self.penalty == "label_smoothing" and self.strength > 1:
+        if self.penalty in ("label_smoothing", "focal") and self.strength > 1:
             raise ValueError(
-                f"alpha must be <= 1 with penalty='label_smoothing', which weighs the "
+                f"alpha must be <= 1 with penalty={self.penalty!r}, which weighs the "
                 f"cross-entropy with 1 - alpha, got {self.alpha}"
             )
         if not 0 < self.gate_temperature < math.inf:
