@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 from peft import PromptTuningConfig
-from tiny_run import make_data, make_rows, make_trainer
+from tiny_run import make_data, make_model, make_rows, make_trainer
 from trl import SFTConfig
 
 from cogcalib.training import CogCalibTrainer
@@ -302,3 +302,15 @@ def test_devices_that_share_a_batch_are_refused() -> None:
         refuse_shared_batches(tp_size=2, n_gpu=1)
     with pytest.raises(ValueError, match=r"nn\.DataParallel on 2 GPUs .*accelerate launch"):
         refuse_shared_batches(tp_size=1, n_gpu=2)
+
+
+def test_offloading_without_an_accelerator_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"activation_offloading=True needs an accelerator"):
+        make_trainer(tmp_path, activation_offloading=True)
+
+
+def test_4bit_weights_that_an_evaluation_repacks_are_refused(tmp_path: Path) -> None:
+    model = make_model()
+    model.model.layers[1].mlp.support_avx512bf16_for_cpu = True
+    with pytest.raises(ValueError, match=r"4-bit weights of bitsandbytes are not supported on"):
+        make_trainer(tmp_path, model=model)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sized
 from typing import Any
 
+import torch
 from accelerate.logging import get_logger
 from peft import PeftConfig
+from torch import nn
 
 from cogcalib.training.collator import KNOWN, OPTION_IDS
 from cogcalib.training.config import GATES_WITHOUT_THRESHOLD, CogCalibConfig
@@ -70,6 +72,15 @@ def refuse_other_losses(compute_loss_func: Callable[..., Any] | None) -> None:
         raise ValueError("compute_loss_func is not supported: it would replace the method's loss")
 
 
+def refuse_offloading_to_itself(args: CogCalibConfig) -> None:
+    """Raise ValueError for activation offloading without an accelerator to take them from."""
+    if args.activation_offloading and (args.use_cpu or not torch.accelerator.is_available()):
+        raise ValueError(
+            "activation_offloading=True needs an accelerator, and this training is on the CPU: "
+            "there is nowhere to take the activations from"
+        )
+
+
 def refuse_prompt_learning(peft_config: PeftConfig | None) -> None:
     """Raise ValueError for PEFT methods that put virtual tokens before the prompt."""
     if peft_config is not None and peft_config.is_prompt_learning:
@@ -104,4 +115,19 @@ def refuse_shared_batches(tp_size: int, n_gpu: int) -> None:
         raise ValueError(
             f"nn.DataParallel on {n_gpu} GPUs is not supported: start with `accelerate launch`, or "
             "show one GPU by CUDA_VISIBLE_DEVICES"
+        )
+
+
+def refuse_weights_without_gradient(model: nn.Module, device_type: str) -> None:
+    """Raise ValueError for 4-bit layers that learn no more once they have been evaluated.
+
+    On a CPU with AVX512-BF16, bitsandbytes 0.50 repacks them in evaluation mode for a kernel that
+    has no backward pass, and the training goes on with that one.
+    """
+    packs = any(getattr(module, "support_avx512bf16_for_cpu", False) for module in model.modules())
+    if device_type == "cpu" and packs:
+        raise ValueError(
+            "4-bit weights of bitsandbytes are not supported on this CPU: after the first "
+            "evaluation, hence the first threshold, they pass no gradient on; train on a GPU, or "
+            "with 8 bits"
         )

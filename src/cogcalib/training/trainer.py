@@ -105,6 +105,7 @@ class CogCalibTrainer(PreparedTrainer):
         if not isinstance(args, CogCalibConfig):
             raise TypeError(f"args must be a CogCalibConfig, got {type(args).__name__}")
         checks.refuse_other_losses(compute_loss_func)
+        checks.refuse_offloading_to_itself(args)
         checks.refuse_prompt_learning(peft_config or getattr(model, "active_peft_config", None))
         checks.refuse_split_sequences(args.parallelism_config)
         text_field = args.dataset_text_field if formatting_func is None else None
@@ -120,6 +121,7 @@ class CogCalibTrainer(PreparedTrainer):
         )
         checks.refuse_split_sequences(self.accelerator.parallelism_config)
         checks.refuse_shared_batches(self.get_tp_size(), args.n_gpu)
+        checks.refuse_weights_without_gradient(self.model, self.accelerator.device.type)
         self._wrap_collator()
         self._isolation_checked = not self.padding_free
         self.penalty = args.build_penalty()
