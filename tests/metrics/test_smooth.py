@@ -108,7 +108,7 @@ def test_lies_between_the_mean_and_the_mean_absolute_residual(rows):
 def test_smoothing_more_never_raises_the_error(rows):
     spectrum = residual_spectrum(*map(np.array, zip(*rows, strict=True)))
     errors = [smoothed_error(spectrum, bandwidth) for bandwidth in (0.001, 0.01, 0.1, 0.5, 1.0)]
-    assert (np.diff(errors) <= 1e-8).all()
+    assert (np.diff(errors) <= 5e-6).all()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cogcalib.metrics import auroc, bootstrap_interval, expected_calibration_error
+from cogcalib.metrics import (
+    auroc,
+    bootstrap_interval,
+    evaluate,
+    expected_calibration_error,
+    selective_accuracy,
+)
 from cogcalib.records import Prediction
 from cogcalib.scoring import primary_definition, summarize
 
@@ -27,6 +33,11 @@ KEYS = [
     "brier",
     "ece",
     "ece_mass",
+    "mce",
+    "smooth_ece",
+    "aurc",
+    "coverage_at_accuracy",
+    "selective_accuracy",
     "auroc",
     "intervals",
     "confidence",
@@ -89,10 +100,46 @@ def test_intervals_hold_their_value(predictions):
     for name in ("accuracy", "nll", "brier"):
         low, high = row["intervals"][name]
         assert low < row[name] < high
-    for kind in ("ece", "ece_mass"):
+    for kind, binning in (("ece", "width"), ("ece_mass", "mass")):
         for bounds in row[kind].values():
-            assert set(bounds) == {"value", "low", "high"}
+            assert set(bounds) == {"value", "low", "high", "bins", "binning"}
+            assert (bounds["bins"], bounds["binning"]) == (15, binning)
             assert 0 <= bounds["low"] < bounds["high"] <= 1
+
+
+def test_metrics_of_the_primary_definition_are_those_of_the_metrics_room():
+    draws = np.random.default_rng(1)
+    confidence, correct = draws.uniform(size=300), draws.uniform(size=300) < 0.7
+    rows = [
+        prediction(str(i), bool(right), 1.0, {"vocab": float(value), "options": float(value) ** 2})
+        for i, (value, right) in enumerate(zip(confidence, correct, strict=True))
+    ]
+    row = summarize(rows, method="sft", seed=0, resamples=50)
+    whole = evaluate(confidence, correct, resamples=50).metrics
+    for name in ("ece", "ece_mass", "mce", "smooth_ece", "aurc", "coverage_at_accuracy"):
+        found = row[name]["vocab"]
+        assert [found[key] for key in ("value", "low", "high")] == [
+            whole[name].value, whole[name].low, whole[name].high,
+        ]  # fmt: skip
+    assert set(row["aurc"]) == {"vocab"}
+    assert (row["mce"]["vocab"]["bins"], row["mce"]["vocab"]["binning"]) == (15, "width")
+    assert row["coverage_at_accuracy"]["vocab"]["accuracy"] == 0.95
+    selective = row["selective_accuracy"]["vocab"]
+    assert selective["threshold"] == 0.9
+    assert selective["value"] == selective_accuracy(confidence, correct, threshold=0.9)
+    assert selective["low"] <= selective["value"] <= selective["high"]
+
+
+def test_undefined_values_are_none(predictions):
+    row = summarize(
+        [replace(each, confidence={"vocab": 0.5}) for each in predictions],
+        method="sft",
+        seed=0,
+        resamples=20,
+    )
+    selective = row["selective_accuracy"]["vocab"]
+    assert (selective["value"], selective["low"], selective["high"]) == (None, None, None)
+    json.dumps(row, allow_nan=False)
 
 
 def test_equal_mass_error_is_that_of_the_metric():

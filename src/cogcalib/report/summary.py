@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cogcalib.metrics import SMALL_N
 from cogcalib.report import methods
-from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED, SMALL_N
+from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED
 
 REQUIRED = ("method", "task", "split", "seed", "n", "accuracy", "nll", "brier", "ece")
 

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cogcalib.metrics import (
-    auroc,
+    SMALL_N,
+    Estimate,
     bootstrap_interval,
-    brier_score,
-    expected_calibration_error,
+    evaluate,
+    standard_metrics,
 )
 from cogcalib.records import Prediction
 from cogcalib.scoring.definitions import MULTIPLE_CHOICE, OPEN_ENDED
 
-SMALL_N = 500
-"""Below this many examples a row is flagged: its calibration error is mostly noise."""
+BINS = 15
+
+EVERY_DEFINITION = ("ece", "ece_mass", "auroc")
+"""Metrics of every confidence definition; the others are of the primary one."""
+
+MADE_WITH: Mapping[str, Mapping[str, Any]] = {
+    "ece": {"bins": BINS, "binning": "width"},
+    "ece_mass": {"bins": BINS, "binning": "mass"},
+    "mce": {"bins": BINS, "binning": "width"},
+    "smooth_ece": {},
+    "aurc": {},
+    "coverage_at_accuracy": {"accuracy": 0.95},
+    "selective_accuracy": {"threshold": 0.9},
+}
+"""What stands beside the value of a metric in its row: without it the figure means little."""
 
 
 def summarize(
@@ -49,11 +62,14 @@ def summarize(
         - ``accuracy``, ``nll``, ``brier`` (of the primary confidence, see `primary_definition`),
           with 95 % bootstrap ``intervals`` (name -> [low, high]; ``auroc``: definition ->
           [low, high], None where undefined).
-        - ``ece`` (15 equal-width bins) and ``ece_mass`` (15 equal-mass bins): definition ->
-          ``value``, ``low``, ``high``.
+        - ``ece`` and ``ece_mass``: definition -> ``value``, ``low``, ``high``, ``bins`` and
+          ``binning`` (``width`` or ``mass``).
+        - ``mce``, ``smooth_ece``, ``aurc``, ``coverage_at_accuracy``, ``selective_accuracy``: the
+          same for the primary definition alone, beside it what each was made with (``bins``, the
+          ``accuracy`` wanted, the ``threshold``); None where undefined.
         - ``auroc`` (None where all are right or all wrong), ``confidence`` (mean): definition ->
           value.
-        - ``small_n``: fewer than `SMALL_N` examples.
+        - ``small_n``: fewer than `cogcalib.metrics.SMALL_N` examples.
 
     Raises:
         ValueError: If there are no predictions, or they differ in task, split, model or
@@ -66,27 +82,25 @@ def summarize(
         name: np.array([row.confidence[name] for row in predictions], dtype=np.float64)
         for name in predictions[0].confidence
     }
-    primary = confidence[primary_definition(predictions)]
-    interval = partial(bootstrap_interval, resamples=resamples)
+    primary = primary_definition(predictions)
+    estimates = _estimates(confidence, correct, primary, resamples)
+    of_primary = estimates[primary]
     return {
         "method": method,
         "task": predictions[0].task,
         "split": predictions[0].split,
         "seed": seed,
         "n": len(predictions),
-        "accuracy": _mean(correct),
+        "accuracy": of_primary["accuracy"].value,
         "nll": _mean(nll),
-        "brier": brier_score(primary, correct),
-        "ece": _errors(confidence, correct, "width", resamples),
-        "ece_mass": _errors(confidence, correct, "mass", resamples),
-        "auroc": {name: _or_none(auroc(row, correct)) for name, row in confidence.items()},
+        "brier": of_primary["brier"].value,
+        **{name: _by_definition(name, estimates) for name in MADE_WITH},
+        "auroc": {name: _or_none(row["auroc"].value) for name, row in estimates.items()},
         "intervals": {
-            "accuracy": list(interval(_mean, correct)),
-            "nll": list(interval(_mean, nll)),
-            "brier": list(interval(brier_score, primary, correct)),
-            "auroc": {
-                name: _bounds(interval(auroc, row, correct)) for name, row in confidence.items()
-            },
+            "accuracy": _bounds(of_primary["accuracy"]),
+            "nll": list(bootstrap_interval(_mean, nll, resamples=resamples)),
+            "brier": _bounds(of_primary["brier"]),
+            "auroc": {name: _bounds(row["auroc"]) for name, row in estimates.items()},
         },
         "confidence": {name: _mean(row) for name, row in confidence.items()},
         "small_n": len(predictions) < SMALL_N,
@@ -112,18 +126,41 @@ def primary_definition(predictions: Sequence[Prediction]) -> str:
     )
 
 
-def _errors(
-    confidence: dict[str, NDArray[np.float64]],
+def _estimates(
+    confidence: Mapping[str, NDArray[np.float64]],
     correct: NDArray[np.bool_],
-    binning: str,
+    primary: str,
     resamples: int,
-) -> dict[str, dict[str, float]]:
-    error = partial(expected_calibration_error, binning=binning)
-    errors = {}
-    for name, row in confidence.items():
-        low, high = bootstrap_interval(error, row, correct, resamples=resamples)
-        errors[name] = {"value": error(row, correct), "low": low, "high": high}
-    return errors
+) -> dict[str, Mapping[str, Estimate]]:
+    """Definition -> metric -> estimate."""
+    every = standard_metrics(
+        bins=BINS,
+        accuracy=MADE_WITH["coverage_at_accuracy"]["accuracy"],
+        threshold=MADE_WITH["selective_accuracy"]["threshold"],
+    )
+    every = {name: every[name] for name in (*MADE_WITH, "accuracy", "brier", "auroc")}
+    some = {name: every[name] for name in EVERY_DEFINITION}
+    return {
+        name: evaluate(
+            row, correct, metrics=every if name == primary else some, resamples=resamples
+        ).metrics
+        for name, row in confidence.items()
+    }
+
+
+def _by_definition(
+    metric: str, estimates: Mapping[str, Mapping[str, Estimate]]
+) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "value": _or_none(row[metric].value),
+            "low": _or_none(row[metric].low),
+            "high": _or_none(row[metric].high),
+            **MADE_WITH[metric],
+        }
+        for name, row in estimates.items()
+        if metric in row
+    }
 
 
 def _mean(values: NDArray[Any]) -> float:
@@ -134,8 +171,8 @@ def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _bounds(interval: tuple[float, float]) -> list[float] | None:
-    return None if any(map(math.isnan, interval)) else list(interval)
+def _bounds(estimate: Estimate) -> list[float] | None:
+    return None if math.isnan(estimate.low) else [estimate.low, estimate.high]
 
 
 def _check(predictions: Sequence[Prediction]) -> None:
