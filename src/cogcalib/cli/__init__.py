@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 
 from cogcalib import __version__
-from cogcalib.cli import report, run, score, tasks
+from cogcalib.cli import probe, report, run, score, tasks
 from cogcalib.records import InputError
 
-VERBS = (run, score, report, tasks)
+VERBS = (run, probe, score, report, tasks)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

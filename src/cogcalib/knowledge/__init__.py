@@ -2,7 +2,32 @@
 
 from __future__ import annotations
 
+from cogcalib.knowledge.assess import assess
+from cogcalib.knowledge.detectors import Detection, Signals, detect, read_signals
 from cogcalib.knowledge.probe import probe, renderings
+from cogcalib.knowledge.record import Knowledge, Probed, load_probe
+from cogcalib.knowledge.settings import SlickSettings
+from cogcalib.knowledge.shots import Prompt, draw_prompts
+from cogcalib.knowledge.slick import CATEGORIES, categorize, categorize_choice, hit_probability
 from cogcalib.knowledge.threshold import estimate_threshold
 
-__all__ = ["estimate_threshold", "probe", "renderings"]
+__all__ = [
+    "CATEGORIES",
+    "Detection",
+    "Knowledge",
+    "Probed",
+    "Prompt",
+    "Signals",
+    "SlickSettings",
+    "assess",
+    "categorize",
+    "categorize_choice",
+    "detect",
+    "draw_prompts",
+    "estimate_threshold",
+    "hit_probability",
+    "load_probe",
+    "probe",
+    "read_signals",
+    "renderings",
+]

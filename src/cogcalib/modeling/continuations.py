@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cogcalib.modeling.prompts import chat_prompt, completion, in_chat, render_prompt
+from cogcalib.modeling.prompts import (
+    chat_prompt,
+    completion,
+    in_chat,
+    render_prompt,
+    render_shots,
+)
 from cogcalib.records import Example
 
 if TYPE_CHECKING:
@@ -16,14 +22,19 @@ def continuations(
     examples: Sequence[Example],
     completions: Sequence[Sequence[str]],
     tokenizer: PreTrainedTokenizerBase,
+    shots: Sequence[Example] = (),
 ) -> list[tuple[list[int], list[list[int] | None]]]:
     """Tokens of each prompt and of each completion after it, None where there is no such split.
 
     Prompt and completion are tokenised together; where the tokenizer would merge across their
-    boundary the completion is tokenised apart, provided the text stays the same.
+    boundary the completion is tokenised apart, provided the text stays the same. `shots` stand,
+    answered, before every question.
     """
+    shown = "" if any(in_chat(example) for example in examples) else render_shots(shots)
     prompts = [
-        chat_prompt(example, tokenizer) if in_chat(example) else render_prompt(example)
+        chat_prompt(example, tokenizer, shots)
+        if in_chat(example)
+        else shown + render_prompt(example)
         for example in examples
     ]
     texts = [

@@ -6,7 +6,7 @@ included, for comparison with their numbers; docs/tasks.md says which parts were
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cogcalib.records import CHAT, Example, Option
@@ -19,6 +19,9 @@ BLOB_PASSAGE = 1024
 
 DATE = "26 Jul 2024"
 """Today, to a chat template that asks: a prompt must not change from one day to the next."""
+
+SHOT_END = "\n\n"
+"""What separates an answered question from the next one."""
 
 _TEXT_BEFORE_LETTER = ("openbookqa", "arc_challenge", "arc_easy")
 
@@ -50,10 +53,18 @@ def in_chat(example: Example) -> bool:
     return example.preset.endswith(CHAT)
 
 
-def chat_prompt(example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
+def render_shots(shots: Sequence[Example]) -> str:
+    """Questions with their answers, to stand before another question in the same wording."""
+    return "".join(f"{render_prompt(e)}{render_completion(e)}{SHOT_END}" for e in shots)
+
+
+def chat_prompt(
+    example: Example, tokenizer: PreTrainedTokenizerBase, shots: Sequence[Example] = ()
+) -> str:
     """The prompt as the user's turn of a chat, the assistant's turn opened behind it.
 
-    A thinking model is asked not to think, so that the answer span follows at once.
+    A thinking model is asked not to think, so that the answer span follows at once. `shots` are
+    earlier turns: the user asked, the assistant answered.
 
     Raises:
         ValueError: If the tokenizer has no chat template.
@@ -63,9 +74,14 @@ def chat_prompt(example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
             f"prompt preset {example.preset!r} needs an instruct model: the tokenizer has no chat "
             f"template; {example.preset.removesuffix(CHAT)!r} asks without one"
         )
+    turns = [
+        {"role": role, "content": text}
+        for shot in shots
+        for role, text in (("user", render_prompt(shot)), ("assistant", render_completion(shot)))
+    ]
     return str(
         tokenizer.apply_chat_template(
-            [{"role": "user", "content": render_prompt(example)}],
+            [*turns, {"role": "user", "content": render_prompt(example)}],
             tokenize=False,
             add_generation_prompt=True,
             enable_thinking=False,

@@ -1,0 +1,108 @@
+"""The verb ``probe``: what a model already knows of a data set."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cogcalib.cli.console import quiet
+from cogcalib.records import input_errors
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cogcalib.knowledge import Probed
+
+MOST_GROUPS = 30
+
+
+def add_to(verbs: Any) -> None:
+    """Add the verb to the command line."""
+    probe = verbs.add_parser("probe", help="show what a model already knows of a data set")
+    probe.add_argument("--model", required=True, help="a folder, a hub id, or atlas")
+    what = probe.add_mutually_exclusive_group(required=True)
+    what.add_argument("--task", help="its name, or the path of a task file")
+    what.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help="own questions: .csv or .jsonl with the columns question and answer, and if wanted "
+        "aliases and group",
+    )
+    probe.add_argument("--adapter", help="folder or hub id of a PEFT adapter on top of the model")
+    probe.add_argument("--mode", default="exact", help="exact, or sampled by generating (exact)")
+    probe.add_argument("--prompts", type=int, default=10, metavar="N", help="prompts (10)")
+    probe.add_argument(
+        "--shots", type=int, metavar="N", help="examples in each (4; multiple choice: 0)"
+    )
+    probe.add_argument(
+        "--samples", type=int, default=16, metavar="N", help="sampled answers a prompt (16)"
+    )
+    probe.add_argument("--temperature", type=float, default=0.5, metavar="T", help="theirs (0.5)")
+    probe.add_argument(
+        "--top-k", type=int, default=40, metavar="K", help="tokens to sample from, 0 for all (40)"
+    )
+    probe.add_argument(
+        "--max-new-tokens", type=int, default=32, metavar="N", help="longest answer sampled (32)"
+    )
+    probe.add_argument("--split", default="train", help="split to probe (train)")
+    probe.add_argument("--shot-split", metavar="SPLIT", help="split to draw shots from (train)")
+    probe.add_argument("--limit", type=int, metavar="N", help="probe N questions of the split")
+    probe.add_argument("--seed", type=int, default=0, help="of all that is drawn (0)")
+    probe.add_argument("--output", type=Path, metavar="DIR", help="folder (runs/probe-MODEL-TASK)")
+    probe.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of local data sets")
+    probe.add_argument("--prompt", default="cogcalib", help="prompt preset (cogcalib)")
+    probe.add_argument("--dtype", default="float32", help="number format of the weights (float32)")
+    probe.add_argument("--four-bit", action="store_true", help="weights in 4 bits (bitsandbytes)")
+    probe.add_argument("--batch-size", type=int, metavar="N", help="most sequences in one pass")
+    probe.set_defaults(verb=_probe)
+
+
+def _probe(options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    quiet()
+    from cogcalib.knowledge.task import ProbeTask, probe_task
+    from cogcalib.report.probe_page import write_probe_html
+
+    with Progress(console=Console(stderr=True), transient=True) as bars, input_errors():
+        asked = ProbeTask(**{key: value for key, value in vars(options).items() if key != "verb"})
+        bar = bars.add_task("probe", total=None)
+        found = probe_task(asked, lambda done, total: bars.update(bar, completed=done, total=total))
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    page = write_probe_html(found.folder)
+    show_probe(found.rows, console)
+    if found.kept:
+        console.print(f"{found.kept:,} questions were there from before.")
+    if found.shortened:
+        console.print(f"Passages shortened to fit the model: {found.shortened}")
+    # Not wrapped: a path is there to be copied.
+    console.print(f"\nRows: {found.folder / 'probe.parquet'}", soft_wrap=True)
+    console.print(f"Page: [bold]{page}[/bold]\n", soft_wrap=True)
+
+
+def show_probe(rows: Probed, console: Console) -> None:
+    """Print the categories, the groups and the detectors as tables."""
+    from rich.table import Table
+
+    from cogcalib.knowledge import CATEGORIES
+    from cogcalib.report.columns import percent
+    from cogcalib.report.probe_page import by_group, category_grid, detector_grid, shares
+
+    groups = by_group(rows)
+    for grid in (category_grid(rows), detector_grid(rows)):
+        table = Table(*grid.headers)
+        for line in grid.rows:
+            table.add_row(*(cell for cell, _ in line))
+        console.print(table)
+    if len(groups) > 1:
+        table = Table("Group", "Questions", *CATEGORIES)
+        for group, members in list(groups.items())[:MOST_GROUPS]:
+            parts = (f"{percent(share)} %" for share in shares(members))
+            table.add_row(group, f"{len(members):,}", *parts)
+        console.print(table)
+        if len(groups) > MOST_GROUPS:
+            console.print(f"... and {len(groups) - MOST_GROUPS} more groups: they are on the page")

@@ -1,0 +1,106 @@
+"""Examples, their prompts and a model in, what it knows of each out. Nothing is read or written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from cogcalib.knowledge.detectors import Signals, read_signals
+from cogcalib.knowledge.exact import Answered, answer_exactly
+from cogcalib.knowledge.record import Knowledge
+from cogcalib.knowledge.rotations import answer_choices
+from cogcalib.knowledge.sampled import answer_by_sampling
+from cogcalib.knowledge.settings import EXACT, PAPER, SlickSettings
+from cogcalib.knowledge.shots import Prompt
+from cogcalib.knowledge.slick import categorize, categorize_choice, hit_probability
+from cogcalib.records import Example
+
+
+def assess(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    prompts: Sequence[Prompt],
+    settings: SlickSettings = PAPER,
+    *,
+    group: str = "",
+) -> list[Knowledge]:
+    """SliCK category, probabilities and signals of every example.
+
+    What comes of an example does not depend on the others but for rounding, so that a data set may
+    be given whole or batch by batch.
+
+    Args:
+        model: A Hugging Face causal language model.
+        tokenizer: Its tokenizer.
+        examples: Questions of one group, all multiple choice or all open-ended.
+        prompts: The group's prompts (`cogcalib.knowledge.draw_prompts`).
+        settings: Mode, samples, temperature, top-k, batches.
+        group: Goes into the rows.
+
+    Returns:
+        One row an example, in the order given.
+
+    Raises:
+        ValueError: If the two kinds are mixed, there is no prompt, or as `answer_exactly`,
+            `answer_by_sampling` and `answer_choices`.
+    """
+    if not prompts:
+        raise ValueError("prompts must hold at least one, got none")
+    if len({example.options is None for example in examples}) > 1:
+        raise ValueError("examples must be all multiple choice or all open-ended, got both")
+    if not examples:
+        return []
+    choice = examples[0].options is not None
+    if choice:
+        answered = answer_choices(model, tokenizer, examples, prompts, settings)
+    elif settings.mode == EXACT:
+        answered = answer_exactly(model, tokenizer, examples, prompts, settings)
+    else:
+        answered = answer_by_sampling(model, tokenizer, examples, prompts, settings)
+    signals = read_signals(model, tokenizer, examples, batch_size=settings.batch_size)
+    return [
+        _row(example, found, signs, prompts, settings, group)
+        for example, found, signs in zip(examples, answered, signals, strict=True)
+    ]
+
+
+def pairs(examples: Sequence[Example], prompts: Sequence[Prompt]) -> int:
+    """How many question-prompt pairs `assess` works through: what its progress counts up to."""
+    return len(prompts) * sum(len(example.options or (0,)) for example in examples)
+
+
+def _row(
+    example: Example,
+    found: Sequence[Answered],
+    signals: Signals,
+    prompts: Sequence[Prompt],
+    settings: SlickSettings,
+    group: str,
+) -> Knowledge:
+    greedy = [each.greedy for each in found]
+    sampled = [each.sampled for each in found]
+    ids = [prompt.before(example)[0] for prompt in prompts]
+    if example.options is not None:
+        hit = hit_probability(sampled, settings.samples)
+        category = categorize_choice(greedy, sampled, len(example.options))
+        ids = [f"{id}/{turn}" for id in ids for turn in range(len(example.options))]
+    else:
+        # Samples that were drawn either hold a right one or do not.
+        exact = settings.mode == EXACT
+        hit = hit_probability(sampled, settings.samples) if exact else float(any(sampled))
+        category = categorize(greedy, hit)
+    return Knowledge(
+        example=example,
+        group=group or example.task,
+        category=category,
+        prompt_ids=tuple(ids),
+        greedy=tuple(greedy),
+        sampled=tuple(sampled),
+        strict=tuple(each.strict for each in found),
+        p_greedy=sum(greedy) / len(greedy),
+        p_sampled=sum(sampled) / len(sampled),
+        p_hit=hit,
+        signals=signals,
+    )

@@ -1,0 +1,125 @@
+"""Cheap signs of knowledge: what one pass over the training format shows, and how well it tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from cogcalib.metrics import auroc, bootstrap_interval
+from cogcalib.modeling.encoding import encode_batch
+from cogcalib.records import Example
+from cogcalib.scoring import ScoreSettings
+from cogcalib.scoring.batches import by_length
+from cogcalib.scoring.forward import Reader, inference, max_positions, padding_id
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """What the supervised tokens show, the end token included, asked as in training: zero-shot.
+
+    Attributes:
+        nll: Mean of -log p(y_t), nats; what the gate `nll` looks at.
+        margin: Mean of log p(y_t) - max_{v != y_t} log p(v), nats; above 0 at a token that greedy
+            decoding gives.
+        entropy: Mean entropy of the next-token distribution, nats. Needs the answer only to know
+            where it stands.
+        p_gold: Probability of the whole answer, exp(sum log p(y_t)), a fraction.
+        tokens: How many tokens.
+    """
+
+    nll: float
+    margin: float
+    entropy: float
+    p_gold: float
+    tokens: int
+
+
+DETECTORS: Mapping[str, Callable[[Signals], float]] = {
+    "nll": lambda row: -row.nll,
+    "margin": lambda row: row.margin,
+    "entropy": lambda row: -row.entropy,
+    "p_gold": lambda row: row.p_gold,
+}
+"""Name -> a score that is higher the likelier the example is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """How well a detector tells known from other examples.
+
+    Attributes:
+        auroc: Area under the ROC curve, a fraction; nan if all are known or none is.
+        low, high: Its 95 % bootstrap interval.
+    """
+
+    auroc: float
+    low: float
+    high: float
+
+
+def read_signals(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    *,
+    batch_size: int | None = None,
+) -> list[Signals]:
+    """Every example's signals, in one forward pass each, in the order given.
+
+    Raises:
+        ValueError: As `cogcalib.modeling.encode_batch`.
+    """
+    if not examples:
+        return []
+    encoded = encode_batch(examples, tokenizer, max_positions(model))
+    answers = [row.answer_ids for row in encoded]
+    kept = [len(row) for row in answers]
+
+    def work(batch: list[int]) -> list[Signals]:
+        log_p = reader.logits(batch).log_softmax(-1)
+        tokens = torch.tensor([id for i in batch for id in answers[i]], device=log_p.device)
+        gold = log_p.gather(1, tokens[:, None]).squeeze(1)
+        entropy = torch.special.entr(log_p.exp()).sum(-1)
+        best = log_p.scatter(1, tokens[:, None], -torch.inf).amax(-1)
+        lengths = [kept[index] for index in batch]
+        parts = (column.split(lengths) for column in (gold, gold - best, entropy))
+        return [
+            Signals(
+                nll=-own.mean().item(),
+                margin=margin.mean().item(),
+                entropy=spread.mean().item(),
+                p_gold=own.double().sum().exp().item(),
+                tokens=len(own),
+            )
+            for own, margin, spread in zip(*parts, strict=True)
+        ]
+
+    with inference(model):
+        sequences = [row.input_ids[:-1] for row in encoded]
+        reader = Reader(model, sequences, kept, padding_id(tokenizer))
+        batches = ScoreSettings(batch_size=batch_size)
+        return by_length(reader.lengths, work, batches, model.device, counted=False)
+
+
+def detect(
+    signals: Sequence[Signals], known: Sequence[bool], *, resamples: int = 1000
+) -> dict[str, Detection]:
+    """Each detector's AUROC against a label, with its interval.
+
+    Args:
+        signals: One an example.
+        known: The label, such as SliCK's HighlyKnown against the rest.
+        resamples: Bootstrap resamples.
+    """
+    found = {}
+    for name, score in DETECTORS.items():
+        # The AUROC looks at ranks only, and takes fractions.
+        ranks = rankdata([score(row) for row in signals]) / len(signals)
+        low, high = bootstrap_interval(auroc, ranks, np.asarray(known), resamples=resamples)
+        found[name] = Detection(auroc(ranks, known), low, high)
+    return found

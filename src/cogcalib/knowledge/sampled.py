@@ -1,0 +1,182 @@
+"""How often a sampled answer is right, and whether the greedy one is: by generating them.
+
+A prompt's keys and values are computed once and repeated for all its answers. The draws belong to
+the question and the prompt, so that neither the batch nor the other questions change an answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from cogcalib.knowledge.candidates import Asked, Tokens, answer_ends, ask, by_shots, check_room
+from cogcalib.knowledge.exact import Answered
+from cogcalib.knowledge.settings import SAMPLED, SlickSettings
+from cogcalib.knowledge.shots import Prompt
+from cogcalib.knowledge.truncation import draw
+from cogcalib.records import Example
+from cogcalib.scoring import ScoreSettings, exact_match
+from cogcalib.scoring.batches import by_length
+from cogcalib.scoring.forward import forward, inference, max_positions, pad_left, padding_id, upcast
+from cogcalib.scoring.prefix import Prefix, compute_prefix, shared_length
+
+
+def answer_by_sampling(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    prompts: Sequence[Prompt],
+    settings: SlickSettings | None = None,
+) -> list[list[Answered]]:
+    """Judge every open-ended question behind every prompt by one greedy and N sampled answers.
+
+    An answer is what stands before the first end token, or before a line break in it; it is right
+    if it matches the answer or an alias as `cogcalib.scoring.exact_match` has it, and strictly
+    right if its tokens are those of one of them and the end follows.
+
+    Args:
+        model: A Hugging Face causal language model with a key-value cache.
+        tokenizer: Its tokenizer.
+        examples: Open-ended questions of one group.
+        prompts: The group's prompts.
+        settings: Samples, temperature, top-k, longest answer, seed, batches.
+
+    Returns:
+        For each example, in the order given, one entry a prompt.
+
+    Raises:
+        ValueError: As `cogcalib.knowledge.exact.answer_exactly`, if the model has no key-value
+            cache, or an answer does not fit `max_new_tokens`.
+    """
+    settings = settings or SlickSettings(mode=SAMPLED)
+    ends = answer_ends(examples, prompts, tokenizer)
+    asked = ask(examples, tokenizer, ends)
+    sampler = Sampler(model, padding_id(tokenizer), ends, settings)
+    rows: list[list[Answered]] = [[] for _ in examples]
+    with inference(model):
+        for number, prompt in enumerate(prompts):
+            for indices, prompt_ids in by_shots(asked, prompt, tokenizer):
+                chosen = [asked[index] for index in indices]
+                answers = sampler(chosen, prompt_ids, prompt.number)
+                for index, tokens in zip(indices, answers, strict=True):
+                    rows[index].append(_judge(asked[index], tokens, ends, tokenizer))
+            if settings.progress is not None:
+                settings.progress((number + 1) * len(examples))
+    return rows
+
+
+class Sampler:
+    """Generates answers behind one prompt: the greedy one first, then the samples."""
+
+    def __init__(
+        self, model: PreTrainedModel, pad_id: int, ends: Sequence[int], settings: SlickSettings
+    ) -> None:
+        self.model, self.pad_id, self.settings = model, pad_id, settings
+        self.ends = torch.tensor(ends, device=model.device)
+        self.limit = max_positions(model)
+
+    def __call__(
+        self, asked: Sequence[Asked], prompts: Sequence[Tokens], number: int
+    ) -> list[list[Tokens]]:
+        """The tokens of 1 + N answers to each question, what follows an end included."""
+        most = self.settings.max_new_tokens
+        for each, row in zip(asked, prompts, strict=True):
+            longest = max(map(len, each.answers)) + 1
+            if longest > most:
+                raise ValueError(
+                    f"max_new_tokens must be at least {longest} for the answers of example "
+                    f"{each.example.id!r}, got {most}"
+                )
+            check_room(each, len(row) + most, self.limit)
+        prefix = None
+        if length := shared_length(prompts, [1] * len(prompts)):
+            prefix = compute_prefix(self.model, prompts[0][:length])
+        rest = [row[prefix.length if prefix else 0 :] for row in prompts]
+        uniforms = [self._uniforms(each, number) for each in asked]
+
+        def work(batch: list[int]) -> list[list[Tokens]]:
+            drawn = torch.from_numpy(np.concatenate([uniforms[index] for index in batch]))
+            tokens = self._decode([rest[i] for i in batch], prefix, drawn.to(self.model.device))
+            return tokens.view(len(batch), -1, tokens.shape[1]).tolist()
+
+        answers = self.settings.samples + 1
+        lengths = [answers * (len(row) + most) for row in prompts]
+        batches = ScoreSettings(batch_size=self.settings.batch_size)
+        return by_length(lengths, work, batches, self.model.device, counted=False)
+
+    def _uniforms(self, asked: Asked, number: int) -> np.ndarray:
+        """The draws of a question behind a prompt, whatever else is asked, [N, steps]."""
+        words = f"{self.settings.seed}/{number}/{asked.example.content_hash()}"
+        seed = int.from_bytes(hashlib.sha256(words.encode()).digest()[:16])
+        shape = (self.settings.samples, self.settings.max_new_tokens)
+        return np.random.default_rng(seed).random(shape)
+
+    def _decode(self, rest: Sequence[Tokens], prefix: Prefix | None, uniforms: Tensor) -> Tensor:
+        """Tokens of all answers, [b * (1 + N), steps]; a question's greedy one comes first."""
+        answers = self.settings.samples + 1
+        ids, mask = pad_left(rest, self.pad_id, self.model.device)
+        given = {}
+        if prefix is not None:
+            mask = torch.cat([mask.new_ones(len(ids), prefix.length), mask], dim=1)
+            given = {"past_key_values": prefix.repeated(len(ids))}
+        output = forward(self.model, ids, mask, 1, use_cache=True, **given)
+        cache = getattr(output, "past_key_values", None)
+        if not isinstance(cache, DynamicCache):
+            raise ValueError(
+                f"the model {type(self.model).__name__} gives no plain key-value cache to sample "
+                "with; exact mode needs none"
+            )
+        cache.batch_repeat_interleave(answers)
+        mask = mask.repeat_interleave(answers, dim=0)
+        logits = upcast(output.logits[:, -1]).repeat_interleave(answers, dim=0)
+        tokens = [self._next(logits, uniforms[:, 0])]
+        ended = torch.isin(tokens[0], self.ends)
+        while len(tokens) < self.settings.max_new_tokens and not ended.all():
+            ids = tokens[-1][:, None]
+            mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
+            output = forward(self.model, ids, mask, 1, past_key_values=cache, use_cache=True)
+            logits = upcast(output.logits[:, -1])
+            tokens.append(self._next(logits, uniforms[:, len(tokens)]))
+            ended |= torch.isin(tokens[-1], self.ends)
+        return torch.stack(tokens, dim=1)
+
+    def _next(self, logits: Tensor, uniform: Tensor) -> Tensor:
+        grouped = logits.view(-1, self.settings.samples + 1, logits.shape[-1])
+        drawn = draw(
+            grouped[:, 1:].flatten(0, 1), uniform, self.settings.temperature, self.settings.top_k
+        )
+        greedy = grouped[:, :1].argmax(-1)
+        return torch.cat([greedy, drawn.view(len(grouped), -1)], dim=1).flatten()
+
+
+def _judge(
+    asked: Asked,
+    answers: Sequence[Tokens],
+    ends: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+) -> Answered:
+    accepted = [asked.example.answer, *asked.example.aliases]
+    spelt = [_spelt(tokens, set(ends)) for tokens in answers]
+    # Sixteen samples are few different answers.
+    texts = dict.fromkeys(tokens for tokens, _ in spelt)
+    right = {tokens: exact_match(_text(tokens, tokenizer), accepted) for tokens in texts}
+    matching = [right[tokens] for tokens, _ in spelt]
+    strict = [ended and tokens in asked.answers for tokens, ended in spelt]
+    samples = len(answers) - 1
+    return Answered(matching[0], sum(matching[1:]) / samples, sum(strict[1:]) / samples)
+
+
+def _spelt(tokens: Tokens, ends: set[int]) -> tuple[tuple[int, ...], bool]:
+    """The tokens before the first end, and whether there was one."""
+    first = next((place for place, token in enumerate(tokens) if token in ends), None)
+    return tuple(tokens[:first]), first is not None
+
+
+def _text(tokens: tuple[int, ...], tokenizer: PreTrainedTokenizerBase) -> str:
+    text = str(tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
+    return text.split("\n", 1)[0].strip()

@@ -1,0 +1,309 @@
+"""What a probe found as one HTML file: shares, examples, thresholds, detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from cogcalib.knowledge import (
+    CATEGORIES,
+    Knowledge,
+    Probed,
+    detect,
+    estimate_threshold,
+    load_probe,
+)
+from cogcalib.knowledge.detectors import DETECTORS
+from cogcalib.records import Threshold, write_text
+from cogcalib.report.canvas import to_svg
+from cogcalib.report.columns import percent
+from cogcalib.report.page import Grid
+from cogcalib.report.probe_figures import (
+    nll_histogram,
+    population_chart,
+    roc_chart,
+    shares_chart,
+)
+from cogcalib.tasks.atlas import RELATIONS, TASKS, facts
+
+LABELS = {
+    "HighlyKnown": CATEGORIES[:1],
+    "HighlyKnown or MaybeKnown": CATEGORIES[:2],
+}
+"""What detectors are held against: name -> categories that count as known; the last is drawn."""
+
+MOST_GROUPS = 40
+EXAMPLES = 5
+POPULATION_BINS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePage:
+    """Everything the template prints. Texts are plain and escaped there; `Markup` is our SVG."""
+
+    name: str
+    finding: str
+    facts: list[tuple[str, str]]
+    shares: Markup
+    categories: Grid
+    groups: Grid | None
+    population: Markup | None
+    nll: Markup
+    threshold: str
+    roc: Markup | None
+    detectors: Grid
+    examples: list[tuple[str, Grid]]
+    config: str
+
+
+def write_probe_html(folder: Path | str, *, resamples: int = 1000) -> Path:
+    """Write ``probe.html`` into a probe's folder, atomically, and return its path.
+
+    Raises:
+        FileNotFoundError: If the folder holds no finished probe.
+        ValueError: If a file is malformed.
+    """
+    folder = Path(folder)
+    config = (folder / "config.yaml").read_text(encoding="utf-8")
+    page = probe_page(load_probe(folder), config, folder.name, resamples=resamples)
+    environment = Environment(
+        loader=PackageLoader("cogcalib.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    text = environment.get_template("probe.html.j2").render(page=page)
+    return write_text(folder / "probe.html", text)
+
+
+def probe_page(rows: Probed, config: str, name: str, *, resamples: int = 1000) -> ProbePage:
+    """Compute the whole page.
+
+    Args:
+        rows: Of the probe, at least one.
+        config: Its settings, YAML.
+        name: Of its folder.
+        resamples: Bootstrap resamples of the AUROCs.
+    """
+    settings = yaml.safe_load(config)
+    groups = by_group(rows)
+    shown = {"all": shares(rows.rows)}
+    if 1 < len(groups) <= MOST_GROUPS:
+        shown |= {group: shares(members) for group, members in groups.items()}
+    threshold = probe_threshold(rows)
+    cut = (
+        f"NLL ≤ {threshold.value:.3g} nats tells known (HighlyKnown or MaybeKnown) from other "
+        f"questions with TPR + TNR − 1 = {percent(threshold.separation)} %, "  # noqa: RUF001
+        f"right for {percent(threshold.accuracy)} % of them"
+    )
+    return ProbePage(
+        name=name,
+        finding=_finding(rows, settings),
+        facts=_facts(rows, settings),
+        shares=_svg(shares_chart(shown), "Shares of the categories", _spoken(shown)),
+        categories=category_grid(rows),
+        groups=_group_grid(groups) if len(groups) > 1 else None,
+        population=_population(rows),
+        nll=_nll(rows, threshold),
+        threshold=cut,
+        roc=_roc(rows, resamples),
+        detectors=detector_grid(rows, resamples=resamples),
+        examples=_examples(rows),
+        config=config,
+    )
+
+
+def shares(rows: Sequence[Knowledge]) -> list[float]:
+    """Share of each category, fractions, in the order of `CATEGORIES`."""
+    return [sum(row.category == name for row in rows) / len(rows) for name in CATEGORIES]
+
+
+def by_group(rows: Probed) -> dict[str, list[Knowledge]]:
+    """Group -> its rows, the best known group first."""
+    groups: dict[str, list[Knowledge]] = {}
+    for row in rows:
+        groups.setdefault(row.group, []).append(row)
+    known = {group: fmean(row.p_greedy for row in members) for group, members in groups.items()}
+    return {group: groups[group] for group in sorted(groups, key=lambda g: (-known[g], g))}
+
+
+def probe_threshold(rows: Probed) -> Threshold:
+    """The cut on the NLL that best tells HighlyKnown and MaybeKnown from the rest."""
+    known = [row.category in CATEGORIES[:2] for row in rows]
+    return estimate_threshold([row.signals.nll for row in rows], known)
+
+
+def category_grid(rows: Probed) -> Grid:
+    """A line for each category: how many, and what their probabilities are on average."""
+    lines = []
+    for name in CATEGORIES:
+        members = [row for row in rows if row.category == name]
+        means = [
+            fmean(values) if values else None
+            for values in (
+                [row.p_greedy for row in members],
+                [row.p_sampled for row in members],
+                [row.signals.nll for row in members],
+            )
+        ]
+        cells = [name, f"{len(members):,}", percent(len(members) / len(rows))]
+        cells += ["–" if mean is None else percent(mean) for mean in means[:2]]  # noqa: RUF001
+        cells.append("–" if means[2] is None else f"{means[2]:.2f}")  # noqa: RUF001
+        lines.append([(cell, False) for cell in cells])
+    headers = ["Category", "Questions", "Share %", "P(greedy) %", "P(sampled) %", "NLL (nats)"]
+    return Grid(headers, lines)
+
+
+def detector_grid(rows: Probed, *, resamples: int = 1000) -> Grid:
+    """A line for each detector: its AUROC with the 95 % interval, against each of `LABELS`."""
+    signals = [row.signals for row in rows]
+    columns = [
+        detect(signals, [row.category in known for row in rows], resamples=resamples)
+        for known in LABELS.values()
+    ]
+    lines = []
+    for name in DETECTORS:
+        cells = [name]
+        for column in columns:
+            found = column[name]
+            cells.append(
+                "–"  # noqa: RUF001
+                if np.isnan(found.auroc)
+                else f"{percent(found.auroc)} ({percent(found.low)}–{percent(found.high)})"  # noqa: RUF001
+            )
+        lines.append([(cell, False) for cell in cells])
+    return Grid(["Detector", *(f"AUROC %, {label}" for label in LABELS)], lines)
+
+
+def _finding(rows: Probed, settings: Mapping[str, Any]) -> str:
+    best, *_, worst = shares(rows.rows)
+    asked = "each of its prompts" if rows[0].example.options is None else "every order of options"
+    return (
+        f"{settings['model']} answers {percent(best)} % of these questions rightly under {asked}; "
+        f"{percent(worst)} % are new to it."
+    )
+
+
+def _facts(rows: Probed, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    asked = settings.get("task") or Path(str(settings.get("data"))).name
+    prompts = len(rows[0].prompt_ids)
+    facts_shown = [
+        ("questions", f"{len(rows):,}"),
+        ("asked", f"{asked}, {settings['split']}"),
+        ("mode", str(settings["mode"])),
+        ("renderings of each", str(prompts)),
+        ("temperature", f"{settings['temperature']:g}"),
+    ]
+    if settings.get("adapter"):
+        facts_shown.append(("adapter", str(settings["adapter"])))
+    return facts_shown
+
+
+def _group_grid(groups: Mapping[str, Sequence[Knowledge]]) -> Grid:
+    lines = [
+        [
+            (cell, False)
+            for cell in (
+                group,
+                f"{len(members):,}",
+                *(percent(share) for share in shares(members)),
+                percent(fmean(row.p_sampled for row in members)),
+            )
+        ]
+        for group, members in groups.items()
+    ]
+    return Grid(["Group", "Questions", *(f"{n} %" for n in CATEGORIES), "P(sampled) %"], lines)
+
+
+def _nll(rows: Probed, threshold: Threshold) -> Markup:
+    nlls: dict[str, list[float]] = {name: [] for name in CATEGORIES}
+    for row in rows:
+        nlls[row.category].append(row.signals.nll)
+    means = "; ".join(f"{n}: mean {fmean(v):.2f} nats" for n, v in nlls.items() if v)
+    return _svg(nll_histogram(nlls, threshold.value), "NLL by category", means)
+
+
+def _roc(rows: Probed, resamples: int) -> Markup | None:
+    label, categories = list(LABELS.items())[-1]
+    known = [row.category in categories for row in rows]
+    if len(set(known)) < 2:
+        return None
+    signals = [row.signals for row in rows]
+    areas = {name: found.auroc for name, found in detect(signals, known, resamples=2).items()}
+    scores = {name: [score(row) for row in signals] for name, score in DETECTORS.items()}
+    spoken = "; ".join(f"{name}: AUROC {percent(area)} %" for name, area in areas.items())
+    return _svg(roc_chart(scores, known, areas), f"Detectors of {label}", spoken)
+
+
+def _examples(rows: Probed) -> list[tuple[str, Grid]]:
+    """Of each category the questions most like it: spread over its rows in their order."""
+    tables = []
+    for name in CATEGORIES:
+        members = rows.filter(name).rows
+        step = max(1, len(members) // EXAMPLES)
+        lines = [
+            [
+                (cell, False)
+                for cell in (
+                    row.example.prompt,
+                    row.example.answer_text,
+                    percent(row.p_greedy),
+                    percent(row.p_sampled),
+                    f"{row.signals.nll:.2f}",
+                )
+            ]
+            for row in members[::step][:EXAMPLES]
+        ]
+        if lines:
+            headers = ["Question", "Answer", "P(greedy) %", "P(sampled) %", "NLL"]
+            tables.append((name, Grid(headers, lines, text_columns=2)))
+    return tables
+
+
+def _population(rows: Probed) -> Markup | None:
+    """Of an embedded task, whose places are known by how many people live there."""
+    found = [(people, row) for row in rows if (people := population(row)) is not None]
+    if len(found) < 2 * POPULATION_BINS:
+        return None
+    found.sort(key=lambda pair: pair[0])
+    parts = [part for part in np.array_split(np.arange(len(found)), POPULATION_BINS) if len(part)]
+    edges = [found[part[0]][0] for part in parts] + [found[-1][0]]
+    bins = [shares([found[index][1] for index in part]) for part in parts]
+    spoken = "; ".join(
+        f"from {low:,} people: {percent(row[0])} % HighlyKnown, {percent(row[-1])} % Unknown"
+        for low, row in zip(edges, bins, strict=False)
+    )
+    return _svg(population_chart(edges, bins), "Knowledge against population", spoken)
+
+
+def population(row: Knowledge) -> int | None:
+    """People living in the place that a question of an embedded task is about."""
+    task = row.example.task
+    if task not in TASKS:
+        return None
+    spec = RELATIONS[TASKS[task][0]]
+    name = row.example.id.removeprefix(f"{task}/")
+    people = {each[spec.subject]: int(each["population"]) for each in facts(spec.table)}
+    return people.get(name)
+
+
+def _spoken(shown: Mapping[str, Sequence[float]]) -> str:
+    return "; ".join(
+        f"{group}: "
+        + ", ".join(f"{n} {percent(s)} %" for n, s in zip(CATEGORIES, row, strict=True))
+        for group, row in shown.items()
+    )
+
+
+def _svg(figure: Any, name: str, description: str) -> Markup:
+    # to_svg escapes title and description, and matplotlib every text it draws.
+    return Markup(to_svg(figure, title=name, description=description))
