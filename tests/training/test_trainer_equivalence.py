@@ -166,6 +166,21 @@ def test_a_compiled_model_trains_alike(tmp_path: Path, penalty: str) -> None:
     assert_same_weights(compiled, trained(tmp_path, **settings), tolerance=1e-5)
 
 
+@pytest.mark.slow
+# torch 2.13 imports something of its own that it calls deprecated.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+def test_a_model_compiled_by_inductor_trains_alike(tmp_path: Path) -> None:
+    settings = {"optim": "sgd", "learning_rate": 0.05, "cut": 4.0, "max_steps": 2}
+    ours = trained(tmp_path, torch_compile=True, **settings)
+    assert ours.args.torch_compile_backend == "inductor"
+    assert ours.reader.fused
+    eager = trained(tmp_path, **settings)
+    assert_same_weights(ours, eager, tolerance=1e-5)
+    for row, other in zip(ours.state.log_history[:-1], eager.state.log_history[:-1], strict=True):
+        assert row["loss"] == pytest.approx(other["loss"], rel=1e-5)
+    assert 0 < ours.state.log_history[0]["gate_rate"] < 1
+
+
 def test_the_readable_loss_trains_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"optim": "sgd", "learning_rate": 0.05, "support": "options", "cut": 4.0}
     fused = trained(tmp_path, **settings)
