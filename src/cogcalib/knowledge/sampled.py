@@ -1,7 +1,9 @@
 """How often a sampled answer is right, and whether the greedy one is: by generating them.
 
-A prompt's keys and values are computed once and repeated for all its answers. The draws belong to
-the question and the prompt, so that neither the batch nor the other questions change an answer.
+A prompt's keys and values are computed once for all its answers, and answers that begin alike are
+read together until they part: sampling sixteen times costs little more than the different answers
+that come of it. The draws belong to the question and the prompt, so that neither the batch nor the
+other questions change an answer.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from cogcalib.knowledge.candidates import Asked, Tokens, answer_ends, ask, by_sh
 from cogcalib.knowledge.exact import Answered
 from cogcalib.knowledge.settings import SAMPLED, SlickSettings
 from cogcalib.knowledge.shots import Prompt
-from cogcalib.knowledge.truncation import draw
+from cogcalib.knowledge.truncation import cumulative, draw
 from cogcalib.records import Example
 from cogcalib.scoring import ScoreSettings, exact_match
 from cogcalib.scoring.batches import by_length
@@ -104,8 +106,8 @@ class Sampler:
             tokens = self._decode([rest[i] for i in batch], prefix, drawn.to(self.model.device))
             return tokens.view(len(batch), -1, tokens.shape[1]).tolist()
 
-        answers = self.settings.samples + 1
-        lengths = [answers * (len(row) + most) for row in prompts]
+        # A question takes as many rows as it has different answers: one as a rule, at worst 1 + N.
+        lengths = [len(row) + most for row in prompts]
         batches = ScoreSettings(batch_size=self.settings.batch_size)
         return by_length(lengths, work, batches, self.model.device, counted=False)
 
@@ -118,7 +120,33 @@ class Sampler:
 
     def _decode(self, rest: Sequence[Tokens], prefix: Prefix | None, uniforms: Tensor) -> Tensor:
         """Tokens of all answers, [b * (1 + N), steps]; a question's greedy one comes first."""
+        logits, cache, mask = self._read(rest, prefix)
+        # Which row of the batch each answer stands on: a question's answers share one until they
+        # part, and most never do.
         answers = self.settings.samples + 1
+        row = torch.arange(len(rest), device=logits.device).repeat_interleave(answers)
+        open_ = torch.ones_like(row, dtype=torch.bool)
+        tokens: list[Tensor] = []
+        while True:
+            chosen = self._next(logits, row, uniforms[:, len(tokens)])
+            tokens.append(torch.where(open_, chosen, self.ends[0]))
+            open_ &= ~torch.isin(chosen, self.ends)
+            if len(tokens) == self.settings.max_new_tokens or not open_.any():
+                return torch.stack(tokens, dim=1)
+            vocabulary = logits.shape[-1]
+            pairs = row[open_] * vocabulary + chosen[open_]
+            distinct, row[open_] = pairs.unique(return_inverse=True)
+            row[~open_] = 0
+            before, ids = distinct // vocabulary, (distinct % vocabulary)[:, None]
+            cache.batch_select_indices(before)
+            mask = torch.cat([mask[before], torch.ones_like(ids)], dim=1)
+            output = forward(self.model, ids, mask, 1, past_key_values=cache, use_cache=True)
+            logits = upcast(output.logits[:, -1])
+
+    def _read(
+        self, rest: Sequence[Tokens], prefix: Prefix | None
+    ) -> tuple[Tensor, DynamicCache, Tensor]:
+        """Logits after the prompts, their keys and values, and their mask."""
         ids, mask = pad_left(rest, self.pad_id, self.model.device)
         given = {}
         if prefix is not None:
@@ -131,27 +159,15 @@ class Sampler:
                 f"the model {type(self.model).__name__} gives no plain key-value cache to sample "
                 "with; exact mode needs none"
             )
-        cache.batch_repeat_interleave(answers)
-        mask = mask.repeat_interleave(answers, dim=0)
-        logits = upcast(output.logits[:, -1]).repeat_interleave(answers, dim=0)
-        tokens = [self._next(logits, uniforms[:, 0])]
-        ended = torch.isin(tokens[0], self.ends)
-        while len(tokens) < self.settings.max_new_tokens and not ended.all():
-            ids = tokens[-1][:, None]
-            mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
-            output = forward(self.model, ids, mask, 1, past_key_values=cache, use_cache=True)
-            logits = upcast(output.logits[:, -1])
-            tokens.append(self._next(logits, uniforms[:, len(tokens)]))
-            ended |= torch.isin(tokens[-1], self.ends)
-        return torch.stack(tokens, dim=1)
+        return upcast(output.logits[:, -1]), cache, mask
 
-    def _next(self, logits: Tensor, uniform: Tensor) -> Tensor:
-        grouped = logits.view(-1, self.settings.samples + 1, logits.shape[-1])
-        drawn = draw(
-            grouped[:, 1:].flatten(0, 1), uniform, self.settings.temperature, self.settings.top_k
-        )
-        greedy = grouped[:, :1].argmax(-1)
-        return torch.cat([greedy, drawn.view(len(grouped), -1)], dim=1).flatten()
+    def _next(self, logits: Tensor, row: Tensor, uniform: Tensor) -> Tensor:
+        """The next token of every answer, of which each (1 + N)-th is greedy."""
+        rows = row.view(-1, self.settings.samples + 1)
+        summed = cumulative(logits, self.settings.temperature, self.settings.top_k)
+        drawn = draw(summed[rows[:, 1:].flatten()], uniform)
+        greedy = logits[rows[:, 0]].argmax(-1, keepdim=True)
+        return torch.cat([greedy, drawn.view(len(rows), -1)], dim=1).flatten()
 
 
 def _judge(

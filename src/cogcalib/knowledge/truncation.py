@@ -36,23 +36,26 @@ def log_probabilities(logits: Tensor, tokens: Tensor, temperature: float, top_k:
     return (chosen / temperature - total).masked_fill(chosen < least, -torch.inf)
 
 
-def draw(logits: Tensor, uniform: Tensor, temperature: float, top_k: int) -> Tensor:
-    """Tokens drawn from q, one a row, by inverting its cumulative sums in the order of the ids.
+def cumulative(logits: Tensor, temperature: float, top_k: int) -> Tensor:
+    """Sums of q up to each token in the order of the ids, float64 [n, V]; logits are [n, V]."""
+    if 0 < top_k < logits.shape[1]:
+        least = logits.topk(top_k, sorted=True).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    return (logits / temperature).softmax(-1, dtype=torch.float64).cumsum(-1)
+
+
+def draw(summed: Tensor, uniform: Tensor) -> Tensor:
+    """Tokens drawn from q, one a row, by inverting its sums.
 
     Args:
-        logits: Over the vocabulary, [n, V].
+        summed: As `cumulative` gives them, [n, V].
         uniform: A number in [0, 1) for each row, float64 [n].
-        temperature: T.
-        top_k: k; 0 cuts nothing.
 
     Returns:
         Token ids, int64 [n].
     """
-    if 0 < top_k < logits.shape[1]:
-        least = logits.topk(top_k, sorted=True).values[:, -1:]
-        logits = logits.masked_fill(logits < least, -torch.inf)
-    summed = (logits / temperature).softmax(-1, dtype=torch.float64).cumsum(-1)
-    # Times the last sum, which rounding may leave below 1. A token of probability 0 adds nothing
-    # to the sum and is never the first above it.
-    sought = (uniform[:, None] * summed[:, -1:]).clamp(max=summed[:, -1:].nextafter(summed[:, :1]))
+    # Times the last sum, which rounding may leave below 1. A token of probability 0 adds nothing to
+    # the sum and is never the first above it.
+    last = summed[:, -1:]
+    sought = torch.minimum(uniform[:, None] * last, last.nextafter(torch.zeros_like(last)))
     return torch.searchsorted(summed, sought, right=True).squeeze(1)

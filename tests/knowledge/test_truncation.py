@@ -1,0 +1,49 @@
+"""The tempered and truncated distribution, against transformers' own and against counting."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import TemperatureLogitsWarper, TopKLogitsWarper
+
+from cogcalib.knowledge.truncation import cumulative, draw, log_probabilities
+
+# Of few different values, so that ties with the k-th are common.
+logits = st.lists(
+    st.lists(st.integers(-4, 4).map(float), min_size=9, max_size=9), min_size=1, max_size=4
+).map(lambda rows: torch.tensor(rows, dtype=torch.float64))
+
+
+def theirs(values: torch.Tensor, temperature: float, top_k: int) -> torch.Tensor:
+    values = TemperatureLogitsWarper(temperature)(None, values)
+    if top_k:
+        values = TopKLogitsWarper(top_k)(None, values)
+    return values.log_softmax(-1)
+
+
+@given(logits, st.sampled_from([0.5, 1.0, 2.0]), st.integers(0, 12))
+def test_it_is_what_transformers_samples_from(values, temperature, top_k):
+    tokens = torch.arange(9).repeat(len(values), 1)
+    found = log_probabilities(values, tokens, temperature, top_k)
+    torch.testing.assert_close(found, theirs(values, temperature, top_k))
+    summed = theirs(values, temperature, top_k).exp().cumsum(-1)
+    torch.testing.assert_close(cumulative(values, temperature, top_k), summed)
+
+
+@given(logits, st.integers(1, 9), st.floats(0, 1, exclude_max=True))
+def test_no_token_is_drawn_that_was_cut(values, top_k, uniform):
+    drawn = draw(cumulative(values, 0.5, top_k), torch.full((len(values),), uniform).double())
+    q = theirs(values, 0.5, top_k).exp().gather(1, drawn[:, None])
+    assert (q > 0).all()
+
+
+@pytest.mark.parametrize("top_k", [0, 3])
+def test_evenly_spaced_draws_come_in_proportion(top_k):
+    values = torch.tensor([[0.3, -1.0, 2.0, 2.0, 0.0, 1.9]], dtype=torch.float64)
+    uniform = (torch.arange(20_000).double() + 0.5) / 20_000
+    drawn = draw(cumulative(values, 0.5, top_k).repeat(20_000, 1), uniform)
+    share = drawn.bincount(minlength=6) / 20_000
+    expected = theirs(values, 0.5, top_k).exp()[0].float()
+    torch.testing.assert_close(share, expected, atol=1e-4, rtol=0)
