@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from cogcalib.records import input_errors
 def add_to(verbs: Any) -> None:
     """Add the verb to the command line."""
     score = verbs.add_parser("score", help="score a model on a task and show how it is calibrated")
-    score.add_argument("--model", required=True, help="a folder, a hub id, or atlas")
+    score.add_argument("--model", required=True, help="a folder, a hub id, or atlas; a name served")
     score.add_argument("--task", required=True, help="its name, or the path of a task file")
     score.add_argument("--adapter", help="folder or hub id of a PEFT adapter on top of the model")
     score.add_argument("--split", default="test", help="split of the task (test)")
@@ -30,6 +31,21 @@ def add_to(verbs: Any) -> None:
     score.add_argument("--dtype", default="float32", help="number format of the weights (float32)")
     score.add_argument("--four-bit", action="store_true", help="weights in 4 bits (bitsandbytes)")
     score.add_argument("--batch-size", type=int, metavar="N", help="most sequences in one pass")
+    remote = score.add_argument_group(
+        "endpoint", "ask an OpenAI-compatible server (vLLM, SGLang, llama.cpp) for --model"
+    )
+    remote.add_argument("--endpoint", metavar="URL", help="such as http://localhost:8000/v1")
+    remote.add_argument(
+        "--tokenizer", metavar="PATH", help="folder or hub id of its model's tokenizer (--model)"
+    )
+    remote.add_argument("--concurrency", type=int, metavar="N", help="requests at once (8)")
+    remote.add_argument("--timeout", type=float, metavar="SECONDS", help="per request (120)")
+    remote.add_argument(
+        "--top-logprobs", type=int, metavar="K", help="likeliest tokens to ask for (20)"
+    )
+    remote.add_argument(
+        "--api-key-env", metavar="NAME", help="environment variable of the key (OPENAI_API_KEY)"
+    )
     score.set_defaults(verb=_score)
 
 
@@ -38,14 +54,21 @@ def _score(options: argparse.Namespace) -> None:
     from rich.progress import Progress
 
     quiet()
+    from cogcalib.scoring.endpoint import EndpointError
     from cogcalib.scoring.task import ScoreTask, score_task
 
-    asked = ScoreTask(**{key: value for key, value in vars(options).items() if key != "verb"})
-    with Progress(console=Console(stderr=True), transient=True) as bars, input_errors():
-        bar = bars.add_task("score", total=None)
-        scored = score_task(
-            asked, lambda done, total: bars.update(bar, completed=done, total=total)
-        )
+    words = {key: value for key, value in vars(options).items() if key != "verb"}
+    try:
+        with Progress(console=Console(stderr=True), transient=True) as bars, input_errors():
+            bar = bars.add_task("score", total=None)
+            scored = score_task(
+                ScoreTask(**words),
+                lambda done, total: bars.update(bar, completed=done, total=total),
+            )
+    except EndpointError as error:
+        kept = "; the same command goes on from there" if options.output is not None else ""
+        print(f"cogcalib: {error}{kept}", file=sys.stderr)
+        raise SystemExit(1) from error
     if not scored.main:
         return
     print_tables([scored.summary], options.split)

@@ -39,13 +39,38 @@ def score_continuations(
         ValueError: As `cogcalib.scoring.score`, if a label's tokens cannot be told from the
             prompt's, or a temperature names another definition.
     """
-    temperature = settings.temperatures(("options",))["options"]
-    limit = max_positions(model)
-    encode = _texts if settings.answer == TEXT else _labels
-    rows = encode(examples, tokenizer, limit)
+    settings.temperatures(("options",))
+    rows = encode_options(examples, tokenizer, max_positions(model), settings)
     flat = [pair for row in rows for pair in row]
     sums = iter(option_log_likelihoods(model, flat, padding_id(tokenizer), settings))
     logprobs = [[next(sums) for _ in row] for row in rows]
+    return predict_from_likelihoods(examples, rows, logprobs, settings)
+
+
+def encode_options(
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    limit: int | None,
+    settings: ScoreSettings,
+) -> list[list[Continuation]]:
+    """Prompt and option of every option of every question, as `settings.answer` says.
+
+    Raises:
+        ValueError: If a label's tokens cannot be told from the prompt's, or one is longer than
+            `limit` positions.
+    """
+    encode = _texts if settings.answer == TEXT else _labels
+    return encode(examples, tokenizer, limit)
+
+
+def predict_from_likelihoods(
+    examples: Sequence[Example],
+    rows: Sequence[Sequence[Continuation]],
+    logprobs: Sequence[Sequence[float]],
+    settings: ScoreSettings,
+) -> list[Prediction]:
+    """Predictions from the log-likelihood of each of `rows`, see `score_continuations`."""
+    temperature = settings.temperatures(("options",))["options"]
     shares = []
     for row, values in zip(rows, logprobs, strict=True):
         lengths = [len(tokens) if settings.length_normalized else 1 for _, tokens in row]

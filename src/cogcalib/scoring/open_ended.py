@@ -63,7 +63,7 @@ def score_open_ended(
     prompts = [row.prompt_ids for row in encodings]
     generations = generate(model, prompts, tokenizer.eos_token_id, pad_id, settings)
     return [
-        _prediction(example, generation, nll, tokenizer, settings)
+        judge(example, generation, nll, tokenizer, settings)
         for example, generation, nll in zip(examples, generations, nlls, strict=True)
     ]
 
@@ -158,13 +158,14 @@ def _decode(
     return torch.cat(tokens, dim=1), torch.cat(logprobs, dim=1)
 
 
-def _prediction(
+def judge(
     example: Example,
     generation: Generation,
     nll: float,
     tokenizer: PreTrainedTokenizerBase,
     settings: ScoreSettings,
 ) -> Prediction:
+    """The prediction that a generated answer makes, see `score_open_ended`."""
     text = str(tokenizer.decode(generation.tokens, skip_special_tokens=True)).strip()
     total = sum(generation.logprobs)
     return Prediction(

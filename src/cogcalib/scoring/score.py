@@ -44,7 +44,7 @@ def score(
         ValueError: If the two kinds are mixed, ids repeat, an example is longer than the model has
             positions, or a setting does not fit the kind.
     """
-    _check(examples)
+    check_examples(examples)
     if not examples:
         return []
     with inference(model):
@@ -77,7 +77,7 @@ def answer_logits(
     Raises:
         ValueError: As `score`, or if there is no example or `settings.answer` is no letter.
     """
-    _check(examples)
+    check_examples(examples)
     if not examples:
         raise ValueError("examples is empty: there are no logits to collect")
     if settings.answer != LETTER:
@@ -100,7 +100,12 @@ def answer_logits(
     return np.concatenate(rows), np.array(tokens, dtype=np.int64)
 
 
-def _check(examples: Sequence[Example]) -> None:
+def check_examples(examples: Sequence[Example]) -> None:
+    """Check what every way of scoring needs of its examples.
+
+    Raises:
+        ValueError: If ids repeat, or multiple choice and open-ended are mixed.
+    """
     repeated = [id for id, count in Counter(e.id for e in examples).items() if count > 1]
     if repeated:
         raise ValueError(f"examples must have distinct ids, {repeated[0]!r} comes more than once")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from cogcalib.modeling import load_model, shorten_passages
+from transformers import PreTrainedTokenizerBase
+
+from cogcalib.modeling import load_model, load_tokenizer, shorten_passages
 from cogcalib.records import PRESETS, Example, Prediction
 from cogcalib.scoring.batches import process
 from cogcalib.scoring.definitions import LETTER
+from cogcalib.scoring.endpoint import Endpoint, score_endpoint, served_length
+from cogcalib.scoring.endpoint_journal import ENDING
 from cogcalib.scoring.files import check_output, write_predictions
 from cogcalib.scoring.forward import max_positions
 from cogcalib.scoring.match import token_f1
@@ -25,7 +30,7 @@ class ScoreTask:
     """What `score_task` is asked for.
 
     Attributes:
-        model: A folder, a hub id, or an embedded model.
+        model: A folder, a hub id, or an embedded model; with an endpoint the name it serves.
         task: Its name, or the path of a task file.
         adapter: Folder or hub id of a PEFT adapter on top of the model.
         split: Split of the task.
@@ -34,6 +39,12 @@ class ScoreTask:
         prompt: Prompt preset.
         answer, batch_size: As in `ScoreSettings`.
         dtype, four_bit: As in `load_model`.
+        endpoint: Address of a server to ask instead of loading a model.
+        tokenizer: Of the endpoint's model, a folder or a hub id; None takes `model` as such a name.
+        api_key_env, concurrency, timeout, top_logprobs: As in `Endpoint`; None takes its default.
+
+    Raises:
+        ValueError: If something is asked for that goes only with an endpoint or only without.
     """
 
     model: str
@@ -47,6 +58,36 @@ class ScoreTask:
     batch_size: int | None = None
     dtype: str = "float32"
     four_bit: bool = False
+    endpoint: str | None = None
+    tokenizer: str | None = None
+    api_key_env: str | None = None
+    concurrency: int | None = None
+    timeout: float | None = None
+    top_logprobs: int | None = None
+
+    def __post_init__(self) -> None:
+        where, names = ("without", _REMOTE) if self.endpoint is None else ("with", _LOCAL)
+        default = {field.name: field.default for field in fields(self)}
+        if given := [name for name in names if getattr(self, name) != default[name]]:
+            raise ValueError(f"{given[0]} cannot be used {where} an endpoint")
+
+    def server(self) -> Endpoint | None:
+        """The endpoint to ask, None if a model is to be loaded.
+
+        Raises:
+            ValueError: As `Endpoint`, or if the environment variable that was named is not set.
+        """
+        if self.endpoint is None:
+            return None
+        if self.api_key_env is not None and not os.environ.get(self.api_key_env):
+            raise ValueError(f"api_key_env: the environment variable {self.api_key_env} is not set")
+        given = {name: getattr(self, name) for name in _REMOTE if name != "tokenizer"}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return Endpoint(url=self.endpoint, model=self.model, **chosen)
+
+
+_LOCAL = ("adapter", "four_bit", "dtype", "batch_size")
+_REMOTE = ("tokenizer", "api_key_env", "concurrency", "timeout", "top_logprobs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +112,11 @@ class Scored:
 def score_task(
     asked: ScoreTask, progress: Callable[[int, int], None] | None = None, *, resamples: int = 1000
 ) -> Scored:
-    """Score a model on a split of a task.
+    """Score a model on a split of a task, loaded here or behind an endpoint.
 
-    Under ``accelerate launch`` the processes share the work; the first writes the file.
+    Answers of an endpoint are kept beside the output until that is written, so that a scoring that
+    was cut short goes on where it ended. Under ``accelerate launch`` the processes share the work;
+    the first writes the file.
 
     Args:
         asked: What to score.
@@ -82,7 +125,8 @@ def score_task(
 
     Raises:
         ValueError: If the output exists already, there is no such task, split or model, or an
-            example does not fit the model or its tokenizer.
+            example does not fit the model or its tokenizer, or the endpoint refuses a request.
+        EndpointError: If the endpoint stops answering.
     """
     name = asked.model if asked.adapter is None else f"{asked.model} + {asked.adapter}"
     settings = ScoreSettings(
@@ -91,6 +135,9 @@ def score_task(
         answer=asked.answer,
         progress=None if progress is None else lambda done: progress(done, len(examples)),
     )
+    server = asked.server()
+    if server is not None and process()[1] > 1:
+        raise ValueError("an endpoint is asked by one process; concurrency says how much at once")
     if asked.output is not None:
         check_output(asked.output)
     task = load_task(asked.task, asked.data_dir, prompt=asked.prompt)
@@ -99,19 +146,59 @@ def score_task(
             f"split must be one of {', '.join(task.splits)} for task {task.name}, "
             f"got {asked.split!r}"
         )
-    model, tokenizer = load_model(
-        asked.model, adapter=asked.adapter, dtype=asked.dtype, four_bit=asked.four_bit
-    )
-    examples, shortened = list(task.splits[asked.split]), 0
-    if (limit := max_positions(model)) is not None:
-        room = 0 if examples[0].options is not None else settings.max_new_tokens
-        examples, shortened = shorten_passages(examples, tokenizer, limit - room)
-    predictions = score(model, tokenizer, examples, settings)
+    examples = list(task.splits[asked.split])  # what progress counts
+    if server is None:
+        examples, shortened, predictions = _from_model(asked, examples, settings)
+    else:
+        examples, shortened, predictions = _from_endpoint(asked, server, examples, settings)
     main = process()[0] == 0
     if asked.output is not None and main:
         write_predictions(asked.output, predictions)
+        if server is not None:
+            _journal(asked.output).unlink(missing_ok=True)
     summary = summarize(predictions, method=name, seed=None, resamples=resamples if main else 1)
     return Scored(predictions, summary, _mean_f1(examples, predictions), shortened, main)
+
+
+_Outcome = tuple[list[Example], int, list[Prediction]]
+"""The examples as they were asked, how many of them were shortened, and what came of them."""
+
+
+def _from_model(asked: ScoreTask, examples: list[Example], settings: ScoreSettings) -> _Outcome:
+    model, tokenizer = load_model(
+        asked.model, adapter=asked.adapter, dtype=asked.dtype, four_bit=asked.four_bit
+    )
+    examples, shortened = _fitting(examples, tokenizer, max_positions(model), settings)
+    return examples, shortened, score(model, tokenizer, examples, settings)
+
+
+def _from_endpoint(
+    asked: ScoreTask, server: Endpoint, examples: list[Example], settings: ScoreSettings
+) -> _Outcome:
+    try:
+        tokenizer = load_tokenizer(asked.tokenizer or asked.model)
+    except ValueError as error:
+        raise ValueError(f"tokenizer must be that of the endpoint's model: {error}") from error
+    examples, shortened = _fitting(examples, tokenizer, served_length(server), settings)
+    journal = None if asked.output is None else _journal(asked.output)
+    found = score_endpoint(server, tokenizer, examples, settings, journal=journal)
+    return examples, shortened, found
+
+
+def _fitting(
+    examples: list[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    limit: int | None,
+    settings: ScoreSettings,
+) -> tuple[list[Example], int]:
+    if limit is None:
+        return examples, 0
+    room = 0 if examples[0].options is not None else settings.max_new_tokens
+    return shorten_passages(examples, tokenizer, limit - room)
+
+
+def _journal(output: Path) -> Path:
+    return output.with_name(output.name + ENDING)
 
 
 def _mean_f1(examples: Sequence[Example], predictions: Sequence[Prediction]) -> float | None:
