@@ -30,6 +30,7 @@ class TokenStatistics(NamedTuple):
         entropy: Of the distribution over the vocabulary, nats, ``[N]``.
         right: Whether the target is the arg max (the first of equals), ``[N]`` bool.
         target_logit: Logit of the target, ``[N]``.
+        log_confidence: Log of the largest probability over the vocabulary, nats, ``[N]``.
         option_scores: Logits of the options, -inf where there is none, ``[N, K]``; or None.
     """
 
@@ -37,6 +38,7 @@ class TokenStatistics(NamedTuple):
     entropy: Tensor
     right: Tensor
     target_logit: Tensor
+    log_confidence: Tensor
     option_scores: Tensor | None
 
 
@@ -70,6 +72,7 @@ class Tiles:
             entropy=like.new_zeros(n),
             right=torch.zeros_like(targets, dtype=torch.bool),
             target_logit=like.new_zeros(n),
+            log_confidence=like.new_zeros(n),
             option_scores=None if option_ids is None else like.new_zeros(option_ids.shape),
         )
 
@@ -84,7 +87,8 @@ class Tiles:
         found = self.statistics
         for block, at in self._blocks(rows):
             logits, targets = tile[block], self.targets[at]
-            found.right[at] = first_maximum(logits) == targets
+            best = first_maximum(logits)
+            found.right[at] = best == targets
             found.target_logit[at] = _pick(logits, targets)
             if self.option_ids is not None and found.option_scores is not None:
                 ids = self.option_ids[at]
@@ -93,6 +97,7 @@ class Tiles:
             copy = self._scratch_rows(0, len(logits)).copy_(logits)
             torch.log_softmax(copy, 1, out=logits)
             found.ce[at] = -_pick(logits, targets)
+            found.log_confidence[at] = _pick(logits, best)
         return tile
 
     def finish(self, tile: Tensor, rows: slice) -> None:

@@ -16,11 +16,13 @@ from transformers.trainer_callback import CallbackHandler
 
 from cogcalib.records import Threshold, write_json
 from cogcalib.training.config import CogCalibConfig
+from cogcalib.training.knowledge import CalibrationReading
 from cogcalib.training.packing import count_examples
 from cogcalib.training.state import KnowledgeState, Schedule
 
 logger = get_logger(__name__)
 THRESHOLDS_NAME = "thresholds.json"
+STRENGTHS_NAME = "strengths.json"
 
 
 class Learner(Protocol):
@@ -34,8 +36,8 @@ class Learner(Protocol):
     resumed_from: str | None
     callback_handler: CallbackHandler
 
-    def estimate_threshold(self) -> Threshold:
-        """The threshold of the model as it stands now."""
+    def read_calibration(self) -> CalibrationReading:
+        """What the calibration split says of the model as it stands now."""
         ...
 
 
@@ -94,23 +96,31 @@ class KnowledgeCallback(TrainerCallback):
         knowledge = trainer.knowledge
         if not self.schedule.is_due(step, knowledge.style_end):
             return
-        threshold = None if trainer.calibration_dataset is None else trainer.estimate_threshold()
+        reading = None if trainer.calibration_dataset is None else trainer.read_calibration()
         if knowledge.style_end is None:
-            if threshold is not None and self.schedule.auto:
-                knowledge.separations.append(threshold.separation)
+            if reading is not None and self.schedule.auto:
+                knowledge.separations.append(reading.threshold.separation)
             if not self.schedule.style_is_over(step, knowledge.separations):
                 return
             knowledge.style_end = step
-        if threshold is not None:
-            self._put_in_force(threshold, args, state, control)
+        if reading is not None:
+            if (law := trainer.args.strength_law) is not None:
+                before = knowledge.strengths[-1] if knowledge.strengths else None
+                knowledge.strengths.append(
+                    law.next(before, step, reading.confidence, reading.accuracy)
+                )
+            self._put_in_force(reading.threshold, args, state, control)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Write ``thresholds.json``."""
-        if args.should_save:
-            history = [asdict(threshold) for threshold in self.trainer.knowledge.history]
-            write_json(Path(str(args.output_dir)) / THRESHOLDS_NAME, history)
+        """Write ``thresholds.json`` and, if alpha tuned itself, ``strengths.json``."""
+        if not args.should_save:
+            return
+        output, knowledge = Path(str(args.output_dir)), self.trainer.knowledge
+        write_json(output / THRESHOLDS_NAME, [asdict(row) for row in knowledge.history])
+        if knowledge.strengths:
+            write_json(output / STRENGTHS_NAME, [asdict(row) for row in knowledge.strengths])
 
     def _put_in_force(
         self,

@@ -12,6 +12,7 @@ from cogcalib.config.schema import TrainSection
 from cogcalib.losses import GATES, Gate, MarginReduction, Penalty, PenaltyKind, Support
 from cogcalib.losses.objective import NllReduction
 from cogcalib.training.segments import UNITS, Unit
+from cogcalib.training.strength import StrengthLaw
 
 GATES_WITHOUT_THRESHOLD = ("none", "all", "oracle")
 """Gates that ask for no threshold, hence for no calibration data set."""
@@ -30,7 +31,9 @@ class CogCalibConfig(SFTConfig):
             Strength of the penalty: the loss of a known example is CE + alpha * R. If `None`, the
             best of a sweep over each penalty on the embedded model: 0.2 for label smoothing and
             margin, 0.4 for entropy; and 1 for focal, which is the focal loss whole. Choose yours on
-            your calibration split.
+            your calibration split. `"auto"` lets the calibration split steer it whenever the
+            threshold is estimated, towards a mean confidence that equals the accuracy
+            (`cogcalib.training.strength`).
         support (`str`, defaults to `"vocab"`):
             Tokens whose logits are penalised: the whole vocabulary, or the answer `"options"` at
             the token where they compete (needs a column `option_ids` or `options`).
@@ -88,11 +91,12 @@ class CogCalibConfig(SFTConfig):
             "choices": list(get_args(PenaltyKind)),
         },
     )
-    alpha: float | None = field(
+    alpha: float | str | None = field(
         default=None,
         metadata={
             "help": "Strength of the penalty: the loss of a known example is CE + alpha R. If "
-            "None, 0.2 for label smoothing and margin, 0.4 for entropy, 1 for focal."
+            "None, 0.2 for label smoothing and margin, 0.4 for entropy, 1 for focal. `'auto'` lets "
+            "the calibration split steer it."
         },
     )
     support: str = field(
@@ -205,8 +209,34 @@ class CogCalibConfig(SFTConfig):
 
     @property
     def strength(self) -> float:
-        """`alpha`, never None."""
-        return cast(float, self.alpha)
+        """`alpha`, a number: 0 where it tunes itself, which is where it starts."""
+        return 0.0 if self.alpha == "auto" else cast(float, self.alpha)
+
+    @property
+    def strength_law(self) -> StrengthLaw | None:
+        """What tunes `alpha`; None if nothing does."""
+        if self.alpha != "auto":
+            return None
+        share = self.penalty == "label_smoothing"
+        swept = TrainSection().alpha
+        usual = getattr(getattr(swept, self.penalty), self.support)
+        return StrengthLaw(
+            scale=usual / getattr(swept.label_smoothing, self.support),
+            largest=1.0 if share else math.inf,
+        )
+
+    def _read_alpha(self) -> None:
+        """Take a number or "auto"; a command line's number comes as a string."""
+        if isinstance(self.alpha, str) and self.alpha != "auto":
+            try:
+                self.alpha = float(self.alpha)
+            except ValueError:
+                raise ValueError(f"alpha must be a number or 'auto', got {self.alpha!r}") from None
+        if self.alpha == "auto" and (self.gate == "none" or self.penalty == "focal"):
+            raise ValueError(
+                f"alpha='auto' has nothing to tune with penalty={self.penalty!r}, "
+                f"gate={self.gate!r}: it needs another penalty than 'focal', and a gate that opens"
+            )
 
     def _fill_in_strengths(self) -> None:
         """Take what is not given from the sweep that the run configuration also rests on."""
@@ -219,6 +249,7 @@ class CogCalibConfig(SFTConfig):
             self.margin = getattr(swept.margin, self.support)
 
     def _validate_method(self) -> None:
+        self._read_alpha()
         self._fill_in_strengths()
         self.build_penalty()
         if self.gate not in GATES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -12,12 +13,27 @@ from datasets import Dataset
 from torch import Tensor, nn
 
 from cogcalib.knowledge.threshold import estimate_threshold
-from cogcalib.losses import NO_OPTION, NllReduction, TokenStatistics, example_nll
+from cogcalib.losses import NO_OPTION, NllReduction, Support, TokenStatistics, example_nll
 from cogcalib.records import Threshold
 from cogcalib.training.collator import KNOWN, OPTION_IDS
 from cogcalib.training.forward import Located, locate, undisturbed
 from cogcalib.training.loss import Reader
 from cogcalib.training.segments import Unit, unit_starts
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationReading:
+    """What the calibration split says of a model.
+
+    Attributes:
+        threshold: On the NLL of what it knows.
+        confidence: Mean over the units of `confident_units`, a fraction.
+        accuracy: The same of being right.
+    """
+
+    threshold: Threshold
+    confidence: float
+    accuracy: float
 
 
 def known_units(statistics: TokenStatistics, located: Located) -> Tensor:
@@ -41,7 +57,40 @@ def known_units(statistics: TokenStatistics, located: Located) -> Tensor:
     return wrong.index_add(0, units.index, (~right).long()) == 0
 
 
-def calibration_threshold(
+def confident_units(
+    statistics: TokenStatistics, located: Located, support: Support
+) -> tuple[Tensor, Tensor]:
+    """Confidence in its own answer and whether that is right, for each unit, both ``[U]``.
+
+    With options, at the token where they compete: the largest probability among them or over the
+    whole vocabulary, as `support` says, and whether their arg max is the gold one. Otherwise the
+    means over the unit's tokens of the largest probability over the vocabulary, and of whether its
+    token is the gold one, under teacher forcing.
+    """
+    units, options, scores = located.units, located.options, statistics.option_scores
+    ones = statistics.log_confidence.new_ones(len(units.index))
+    sizes = ones.new_zeros(len(units)).index_add(0, units.index, ones)
+    confidence, right = statistics.log_confidence.exp(), statistics.right.to(ones)
+    if options is not None and scores is not None and scores.shape[1]:
+        competing = (options != NO_OPTION).any(1)
+        best = options.gather(1, scores.argmax(1, keepdim=True)).squeeze(1)
+        right = torch.where(competing, (best == located.targets).to(ones), right)
+        if support == "options":
+            share = scores.masked_fill(~competing[:, None], 0).softmax(1).amax(1)
+            confidence = torch.where(competing, share.to(ones), confidence)
+        # Of a unit with options the other tokens do not count.
+        chosen = ones.new_zeros(len(units)).index_add(0, units.index, competing.to(ones)) > 0
+        counted = competing | ~chosen[units.index]
+        confidence, right = confidence * counted, right * counted
+        sizes = torch.where(chosen, 1, sizes)
+    none = sizes.new_zeros(len(units))
+    return (
+        none.index_add(0, units.index, confidence) / sizes,
+        none.index_add(0, units.index, right) / sizes,
+    )
+
+
+def read_calibration(
     model: nn.Module,
     dataset: Dataset,
     *,
@@ -52,9 +101,10 @@ def calibration_threshold(
     batch_size: int,
     unit: Unit,
     nll_reduction: NllReduction,
+    support: Support,
     step: int | None,
-) -> Threshold:
-    """Estimate the threshold of the model as it stands, on all ranks together.
+) -> CalibrationReading:
+    """Read the calibration split with the model as it stands, on all ranks together.
 
     The batches are cut before they are dealt to the ranks, so that n processes compute what one
     would, to the bit, and every rank ends with the same threshold. No random number is drawn: the
@@ -70,13 +120,14 @@ def calibration_threshold(
         batch_size: Examples per forward pass.
         unit: What is judged as one, as in the loss.
         nll_reduction: As in the loss.
+        support: Over which tokens the confidence is read, see `confident_units`.
         step: Optimiser step to record.
     """
     lengths = [len(ids) for ids in dataset["input_ids"]]
     order = sorted(range(len(dataset)), key=lambda index: -lengths[index])
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     ends = list(accumulate(len(unit_starts(labels, unit)) for labels in dataset["labels"]))
-    result = torch.zeros(2, ends[-1], device=accelerator.device)
+    result = torch.zeros(4, ends[-1], device=accelerator.device)
     with undisturbed(model, accelerator.device):
         # Sharded models gather their weights together: no rank may make fewer passes than another.
         rounds = -(-len(batches) // accelerator.num_processes)
@@ -93,6 +144,8 @@ def calibration_threshold(
                 nll = example_nll(ce, located.units.index, len(located.units), nll_reduction)
                 known = known_units(statistics, located)
                 columns = [c for row in rows for c in range(ends[row - 1] if row else 0, ends[row])]
-                result[:, columns] = torch.stack([nll, known.to(nll)]).to(result)
-    nll, known = accelerator.reduce(result, reduction="sum").cpu().numpy()
-    return estimate_threshold(nll, known == 1, step=step)
+                answers = confident_units(statistics, located, support)
+                result[:, columns] = torch.stack([nll, known.to(nll), *answers]).to(result)
+    nll, known, confidence, right = accelerator.reduce(result, reduction="sum").cpu().numpy()
+    threshold = estimate_threshold(nll, known == 1, step=step)
+    return CalibrationReading(threshold, float(confidence.mean()), float(right.mean()))

@@ -187,10 +187,12 @@ def readable_statistics(logits: Tensor, located: Located) -> TokenStatistics:
     if options is not None:
         scores = logits.gather(1, options.clamp(min=0))
         scores = scores.masked_fill(options == NO_OPTION, -torch.inf)
+    best = logits.argmax(1)
     return TokenStatistics(
         ce=cross_entropy(logits, targets),
         entropy=entropy(logits.float()),
-        right=logits.argmax(1) == targets,
+        right=best == targets,
         target_logit=logits.gather(1, targets[:, None]).squeeze(1),
+        log_confidence=-cross_entropy(logits, best),
         option_scores=scores,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cogcalib.records import Threshold, write_json
+from cogcalib.training.strength import Strength
 
 STATE_NAME = "cogcalib_state.json"
 RATE_WINDOW = 100
@@ -30,6 +31,7 @@ class KnowledgeState:
         style_end: Step at which the style phase ended; None while it lasts.
         separations: Separations measured during a style phase of length ``auto``.
         history: Every threshold that gated, oldest first.
+        strengths: Every alpha that tuned itself, oldest first.
         rate: Running mean of the share of examples the ``nll`` gate calls known.
         rate_count: Micro-batches `rate` has seen, at most `RATE_WINDOW`.
     """
@@ -37,6 +39,7 @@ class KnowledgeState:
     style_end: int | None = None
     separations: list[float] = field(default_factory=list)
     history: list[Threshold] = field(default_factory=list)
+    strengths: list[Strength] = field(default_factory=list)
     rate: float = 0.0
     rate_count: int = 0
 
@@ -68,6 +71,7 @@ class KnowledgeState:
             )
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         content["history"] = [Threshold(**threshold) for threshold in content["history"]]
+        content["strengths"] = [Strength(**strength) for strength in content["strengths"]]
         return cls(**content)
 
 

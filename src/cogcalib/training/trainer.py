@@ -29,7 +29,7 @@ from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.forward import locate
 from cogcalib.training.gating import OpenGate
 from cogcalib.training.isolation import TOLERANCE, TOLERANCE_HALF, check_isolation
-from cogcalib.training.knowledge import calibration_threshold
+from cogcalib.training.knowledge import CalibrationReading, read_calibration
 from cogcalib.training.loss import Objective, Reader
 from cogcalib.training.metrics import (
     batch_sums,
@@ -154,7 +154,7 @@ class CogCalibTrainer(PreparedTrainer):
         gate = self._gate(located.units, known)
         objective = Objective(
             penalty=self.penalty,
-            alpha=self.args.strength,
+            alpha=self.alpha,
             gate=gate,
             num_items_in_batch=num_items_in_batch,
             nll_reduction=self.args.nll_reduction_name,
@@ -213,15 +213,29 @@ class CogCalibTrainer(PreparedTrainer):
         """Whether training is still plain cross-entropy, so that NLL will measure knowledge."""
         return self.knowledge.style_end is None
 
+    @property
+    def alpha(self) -> float:
+        """The strength of the penalty in force: what it has tuned itself to, or what was given."""
+        strengths = self.knowledge.strengths
+        return strengths[-1].alpha if strengths else self.args.strength
+
     def estimate_threshold(self) -> Threshold:
         """The threshold of the model as it stands now, the same on every rank.
 
         Raises:
             ValueError: If the trainer has no calibration data set.
         """
+        return self.read_calibration().threshold
+
+    def read_calibration(self) -> CalibrationReading:
+        """The threshold, the mean confidence and the accuracy of the model as it stands now.
+
+        Raises:
+            ValueError: If the trainer has no calibration data set.
+        """
         if self.calibration_dataset is None:
             raise ValueError("estimate_threshold needs a calibration_dataset, the trainer has none")
-        return calibration_threshold(
+        return read_calibration(
             self.model_wrapped,
             self.calibration_dataset,
             reader=self.reader,
@@ -231,6 +245,7 @@ class CogCalibTrainer(PreparedTrainer):
             batch_size=self.args.per_device_eval_batch_size,
             unit=self.args.unit_name,
             nll_reduction=self.args.nll_reduction_name,
+            support=self.penalty.support,
             step=self.state.global_step,
         )
 
@@ -259,6 +274,10 @@ class CogCalibTrainer(PreparedTrainer):
         if threshold is not None:
             for name, value in of_threshold(threshold).items():
                 metrics[name].append(value)
+            if self.knowledge.strengths:
+                latest = self.knowledge.strengths[-1]
+                metrics["alpha"].append(latest.alpha)
+                metrics["calibration_gap"].append(latest.confidence - latest.accuracy)
             if totals["n_units"]:
                 share_known = totals["n_known"] / totals["n_units"]
                 self.knowledge.update_rate(share_known)
