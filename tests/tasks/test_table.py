@@ -1,0 +1,70 @@
+"""A table of one's own questions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cogcalib.tasks import load_table
+
+CSV = """question,answer,aliases,group
+Who wrote Emma?,Jane Austen,Austen|J. Austen,books
+"What is 2, doubled?",4,,numbers
+"""
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_csv(tmp_path):
+    task = load_table(written(tmp_path, "My questions.csv", CSV), prompt="blob")
+    first, second = task.splits["train"]
+    assert task.name == "my-questions"
+    assert (first.prompt, first.answer, first.aliases) == (
+        "Who wrote Emma?", "Jane Austen", ("Austen", "J. Austen"),
+    )  # fmt: skip
+    assert (second.prompt, second.answer, second.aliases) == ("What is 2, doubled?", "4", ())
+    assert [task.group_of[e.id] for e in task.splits["train"]] == ["books", "numbers"]
+    assert {e.preset for e in task.splits["train"]} == {"blob"}
+
+
+def test_jsonl_and_csv_give_the_same_questions(tmp_path):
+    rows = [
+        {"question": "Who wrote Emma?", "answer": "Jane Austen", "aliases": ["Austen"], "year": 1},
+        {"question": "What is 2, doubled?", "answer": 4},
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    found = load_table(written(tmp_path, "q.jsonl", lines)).splits["train"]
+    text = 'question,answer,aliases\nWho wrote Emma?,Jane Austen,Austen\n"What is 2, doubled?",4,\n'
+    assert found == load_table(written(tmp_path, "q.csv", text)).splits["train"]
+
+
+def test_a_question_asked_twice_keeps_two_rows(tmp_path):
+    path = written(tmp_path, "q.csv", "question,answer\nWho?,me\nWho?,you\n")
+    ids = [example.id for example in load_table(path).splits["train"]]
+    assert len(set(ids)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("q.csv", "question,reply\na,b\n", r"'answer' is missing; there are question, reply"),
+        ("q.csv", "question,answer\n", "there is no row"),
+        ("q.csv", "question,answer\nWho?,\n", r"q.csv, row 1: .*answer is empty"),
+        ("q.csv", "question,answer,group\nWho?,me,\n", "row 1, column 'group': must name a group"),
+        ("q.txt", "question,answer\n", r"must be one of .jsonl, .csv, .parquet, got '.txt'"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(tmp_path, name, text, message):
+    with pytest.raises(ValueError, match=message):
+        load_table(written(tmp_path, name, text))
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no such data file"):
+        load_table(tmp_path / "absent.csv")
