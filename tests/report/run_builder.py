@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from cogcalib.metrics import auroc, bootstrap_interval, brier_score, expected_calibration_error
 from cogcalib.records import (
     Example,
     Option,
@@ -19,6 +18,7 @@ from cogcalib.records import (
     write_jsonl,
     write_text,
 )
+from cogcalib.scoring import summarize
 
 COUNTRY, CAPITAL = "atlas/country", "atlas/capital"
 SIZES = {CAPITAL: 150, COUNTRY: 1000}
@@ -85,39 +85,6 @@ def predictions(method: str, seed: int, task: str, run: str) -> list[Prediction]
     return rows
 
 
-def metrics_row(method: str, seed: int, task: str, rows: list[Prediction]) -> dict[str, Any]:
-    """One row of ``metrics.json``."""
-    correct = np.array([row.correct for row in rows])
-    ece, area, mean = {}, {}, {}
-    for name in ("vocab", "options"):
-        sure = np.array([row.confidence[name] for row in rows])
-        low, high = bootstrap_interval(expected_calibration_error, sure, correct, resamples=50)
-        ece[name] = {
-            "value": expected_calibration_error(sure, correct),
-            "low": low,
-            "high": high,
-        }
-        area[name], mean[name] = auroc(sure, correct), float(sure.mean())
-    sure = np.array([row.confidence["vocab"] for row in rows])
-    accuracy = float(correct.mean())
-    return {
-        "method": method,
-        "task": task,
-        "split": "test",
-        "seed": seed,
-        "n": len(rows),
-        "accuracy": accuracy,
-        "nll": float(np.mean([row.nll for row in rows])),
-        "brier": brier_score(sure, correct),
-        "ece": ece,
-        "auroc": area,
-        "intervals": {"accuracy": [accuracy - 0.027, accuracy + 0.027]},
-        "confidence": mean,
-        "small_n": len(rows) < 500,
-        "share_known": 0.63 + 0.01 * seed if method.startswith("co") else None,
-    }
-
-
 def build_run(
     path: Path, *, methods: tuple[str, ...] = tuple(SHARPNESS), seeds: tuple[int, ...] = (0, 1)
 ) -> Path:
@@ -128,7 +95,10 @@ def build_run(
         for method in methods:
             for seed in seeds:
                 scored = predictions(method, seed, task, path.name)
-                rows.append(metrics_row(method, seed, task, scored))
+                share = 0.63 + 0.01 * seed if method.startswith("co") else None
+                rows.append(
+                    summarize(scored, method=method, seed=seed, resamples=50, share_known=share)
+                )
                 if task == COUNTRY:
                     rows.append(rows[-1] | {"split": "calibration"})
                 stage = "recalibrate" if "+" in method else "score"

@@ -38,7 +38,7 @@ def heights(container: object) -> list[float]:
 def test_reliability_diagram_draws_the_curve() -> None:
     curve = reliability_curve(CONFIDENCE, CORRECT)
     filled = curve.count > 0
-    upper, lower = reliability_diagram(CONFIDENCE, CORRECT, title="SFT").axes
+    upper, lower = reliability_diagram(CONFIDENCE, CORRECT, definition="vocab", title="SFT").axes
     accuracy, gap = upper.containers
     assert heights(accuracy) == pytest.approx(curve.accuracy[filled])
     assert heights(gap) == pytest.approx(curve.gap[filled])
@@ -47,7 +47,8 @@ def test_reliability_diagram_draws_the_curve() -> None:
     assert heights(lower.containers[0]) == pytest.approx(curve.count)
     assert upper.get_xlim() == lower.get_xlim() == (0, 1)
     ece = expected_calibration_error(CONFIDENCE, CORRECT)
-    assert upper.texts[0].get_text() == f"ECE {100 * ece:.1f} %\nn = 400"
+    label = "15 equal-width bins\nconfidence: vocab, n = 400"
+    assert upper.texts[0].get_text() == f"ECE {100 * ece:.1f} %, {label}"
 
 
 def test_histogram_splits_right_from_wrong() -> None:
@@ -117,7 +118,7 @@ def test_probe_chart_counts_categories() -> None:
 
 def test_svg_is_well_formed_named_and_reproducible() -> None:
     def draw(title: str) -> str:
-        figure = reliability_diagram(CONFIDENCE, CORRECT, title=title)
+        figure = reliability_diagram(CONFIDENCE, CORRECT, definition="vocab", title=title)
         return to_svg(figure, title=title, description="<b> & more")
 
     text = draw("A & <B>")
@@ -131,11 +132,11 @@ def test_svg_is_well_formed_named_and_reproducible() -> None:
 
 
 def test_dollars_in_a_name_are_no_formula() -> None:
-    figure = reliability_diagram(CONFIDENCE, CORRECT, title=r"$\oops$")
+    figure = reliability_diagram(CONFIDENCE, CORRECT, definition="vocab", title=r"$\oops$")
     assert r"$\oops$" in to_svg(figure, title="A", description="")
 
 
 def test_drawing_leaves_matplotlib_settings_alone() -> None:
     before = dict(mpl.rcParams)
-    reliability_diagram(CONFIDENCE, CORRECT)
+    reliability_diagram(CONFIDENCE, CORRECT, definition="vocab")
     assert dict(mpl.rcParams) == before

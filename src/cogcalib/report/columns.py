@@ -69,7 +69,8 @@ def columns(task: TaskSummary, *, wide: bool = False) -> list[Column]:
             definitions, so that the table fits a terminal.
     """
     primary = task.primary
-    result = [
+    result = [Column("n", "", lambda row: f"{row.n:,}")] if task.several_n else []
+    result += [
         Column("Accuracy %", "", lambda row: as_percent(row.accuracy)),
         Column("ECE %", primary, lambda row: as_percent(row.ece[primary]), primary=True),
     ]
@@ -102,18 +103,18 @@ CONFIDENCE = {
 
 
 def title(task: TaskSummary) -> str:
-    """``atlas/country · test · in-domain · n = 1,000``."""
+    """``atlas/country · test · in-domain · n = 1,000``, n left out where methods differ in it."""
     domain = {True: ["in-domain"], False: ["out-of-domain"], None: []}[task.in_domain]
-    return " · ".join([task.task, task.split, *domain, f"n = {task.n:,}"])
+    number = [] if task.several_n else [f"n = {task.n:,}"]
+    return " · ".join([task.task, task.split, *domain, *number])
 
 
 def caption(task: TaskSummary) -> str:
     """What the columns are and how far to trust them, in one paragraph."""
-    meaning = CONFIDENCE.get(task.primary, f"definition {task.primary!r}")
-    sentences = [
-        f"ECE in percent: 15 equal-width bins, confidence = {meaning}, n = {task.n:,}; "
-        "lowest in bold."
-    ]
+    sentences = [f"ECE in percent: {task.ece_label}; lowest in bold."]
+    sentences += [f"{name}: {CONFIDENCE[name]}." for name in (task.primary,) if name in CONFIDENCE]
+    if len(task.definitions) > 1:
+        sentences.append("Other ECE columns: the same bins, the confidence they are headed with.")
     sentences += _nll(task)
     if any(len(row.seeds) == 1 for row in task.methods):
         sentences.append(

@@ -49,7 +49,7 @@ def ece_chart(task: TaskSummary) -> Figure:
     )
     left.set_ylim(len(task.methods) - 0.5, -0.5)
     left.set_xlim(left=0)
-    left.set_xlabel(f"ECE (%), confidence: {task.primary}; lower is better")
+    left.set_xlabel(f"ECE (%); lower is better\n{task.ece_label}")
     right.set_xlabel("accuracy (%); higher is better")
     for axes in (left, right):
         axes.grid(axis="y", visible=False)

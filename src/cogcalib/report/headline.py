@@ -30,9 +30,10 @@ def headline(run: Run, task: TaskSummary) -> list[str]:
     choice = choose(run.rows, task)
     if choice.method is None or "sft" not in task or not task.ece("sft").values:
         reason = choice.reason or "SFT has no ECE on this split"
-        return [_lowest(task), f"No CogCalib variant is singled out: {reason}."]
+        return [_lowest(task), _measured(task), f"No CogCalib variant is singled out: {reason}."]
     best = choice.method
-    sentences = [_comparison(task, best), _chosen(choice), _certainty(run, task, best)]
+    sentences = [_comparison(task, best), _measured(task), _chosen(choice)]
+    sentences.append(_certainty(run, task, best))
     if "sft+ts" in task and task.ece("sft+ts").values:
         sentences.append(_temperature(task, best))
     if uniform := _uniform(task, best):
@@ -50,6 +51,10 @@ def _shown(statistic: Statistic) -> float:
 def _pct(statistic: Statistic) -> str:
     # A no-break space, lest a line begin with the sign.
     return f"{percent(statistic.mean)}\N{NO-BREAK SPACE}%"
+
+
+def _measured(task: TaskSummary) -> str:
+    return f"Every ECE here: {task.ece_label}."
 
 
 def _lowest(task: TaskSummary) -> str:

@@ -65,6 +65,7 @@ class Page:
     probe: Markup | None
     probe_table: Grid | None
     data: Grid | None
+    bins: int
     methods: list[tuple[str, str]]
     config: str
     record: list[tuple[str, Grid]]
@@ -97,6 +98,7 @@ def page_content(run: Run) -> Page:
         probe=_probe(run),
         probe_table=_probe_table(run),
         data=_data(run),
+        bins=main.bins,
         methods=[(methods.label(each), methods.describe(each)) for each in names],
         config=run.config_text,
         record=_record(run),
@@ -140,7 +142,8 @@ def _ece_chart(task: TaskSummary) -> Markup:
         f"accuracy {percent(row.accuracy.mean)} %"
         for row in task.methods
     )
-    return _svg(ece_chart(task), f"ECE and accuracy on {task.task}", readings)
+    name = f"ECE and accuracy on {task.task}"
+    return _svg(ece_chart(task), name, f"{readings}. ECE: {task.ece_label}")
 
 
 def _per_method(run: Run, task: TaskSummary) -> tuple[list[Markup], list[Markup], str]:
@@ -157,7 +160,10 @@ def _per_method(run: Run, task: TaskSummary) -> tuple[list[Markup], list[Markup]
         summary = f"{len(predictions)} answers, accuracy {percent(fmean(correct))} %, " + (
             f"mean confidence {percent(fmean(confidence))} %"
         )
-        diagram = reliability_diagram(confidence, correct, title=name, colour=colour)
+        diagram = reliability_diagram(
+            confidence, correct, definition=task.primary, bins=task.bins, binning=task.binning,
+            title=name, colour=colour,
+        )  # fmt: skip
         diagrams.append(_svg(diagram, f"Reliability diagram of {name}", summary))
         histogram = confidence_histogram(confidence, correct, title=name, colour=colour)
         histograms.append(_svg(histogram, f"Confidence of {name}", summary))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,7 +46,7 @@ def paired_differences(
         )
         if first and first.keys() == second.keys():
             differences[seed] = paired_bootstrap(
-                expected_calibration_error,
+                partial(expected_calibration_error, bins=task.bins, binning=task.binning),
                 _arrays([first[id] for id in first], task.primary),
                 _arrays([second[id] for id in first], task.primary),
                 resamples=resamples,

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from cogcalib.metrics import (
     ReliabilityCurve,
+    ece_label,
     expected_calibration_error,
     reliability_curve,
 )
@@ -27,7 +28,9 @@ def reliability_diagram(
     confidence: ArrayLike,
     correct: ArrayLike,
     *,
+    definition: str,
     bins: int = 15,
+    binning: str = "width",
     title: str = "",
     colour: str = DEFAULT_COLOUR,
 ) -> Figure:
@@ -36,7 +39,8 @@ def reliability_diagram(
     Args:
         confidence: Confidence of each answer, fraction, [n].
         correct: Whether each answer is right, [n].
-        bins: Number of equal-width bins.
+        definition: Which confidence it is, printed beside the ECE.
+        bins, binning: As in `cogcalib.metrics.reliability_curve`.
         title: Printed above.
         colour: Colour of the bars.
 
@@ -46,21 +50,17 @@ def reliability_diagram(
     Raises:
         ValueError: For malformed arrays (see `cogcalib.metrics.reliability_curve`).
     """
-    curve = reliability_curve(confidence, correct, bins=bins)
-    ece = expected_calibration_error(confidence, correct, bins=bins)
-    figure = new_figure(3.2, 3.7)
+    curve = reliability_curve(confidence, correct, bins=bins, binning=binning)
+    ece = expected_calibration_error(confidence, correct, bins=bins, binning=binning)
+    label = ece_label(definition, int(curve.count.sum()), bins=bins, binning=binning)
+    figure = new_figure(3.2, 3.9)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     _draw_accuracy(upper, curve, colour)
-    upper.set_title(title)
-    upper.text(
-        0.04,
-        0.96,
-        f"ECE {100 * ece:.1f} %\nn = {curve.count.sum():,}",
-        transform=upper.transAxes,
-        va="top",
-        linespacing=1.4,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2},
-    )
+    # Above the axes: inside, there is a bar wherever a model is right at low confidence.
+    upper.set_title(title, pad=30)
+    binned, made = label.split(", ", 1)
+    text = f"ECE {100 * ece:.1f} %, {binned}\n{made}"
+    upper.text(0, 1.03, text, transform=upper.transAxes, fontsize=8, linespacing=1.4)
     _draw_counts(lower, curve, colour)
     return figure
 

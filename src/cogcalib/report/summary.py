@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cogcalib.metrics import SMALL_N
+from cogcalib.metrics import SMALL_N, ece_label
 from cogcalib.report import methods
 from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED
+from cogcalib.scoring.summary import BINS
 
 REQUIRED = ("method", "task", "split", "seed", "n", "accuracy", "nll", "brier", "ece")
 
@@ -65,8 +66,9 @@ class TaskSummary:
         task, split: What was measured.
         in_domain: Whether the methods were trained on this task; None if nobody knows.
         definitions: Confidence definitions that all rows share, the primary one first.
-        n: Number of examples.
+        n: Number of examples, the least of any method.
         small_n: Whether n is below `SMALL_N`, where a binned ECE is mostly noise.
+        bins, binning: Of the ECEs, as in `cogcalib.metrics.expected_calibration_error`.
         methods: One summary per method.
     """
 
@@ -76,6 +78,8 @@ class TaskSummary:
     definitions: tuple[str, ...]
     n: int
     small_n: bool
+    bins: int
+    binning: str
     methods: tuple[MethodSummary, ...]
 
     def __getitem__(self, method: str) -> MethodSummary:
@@ -94,6 +98,17 @@ class TaskSummary:
     def ece(self, method: str) -> Statistic:
         """The primary ECE of one method."""
         return self[method].ece[self.primary]
+
+    @property
+    def several_n(self) -> bool:
+        """Whether methods were measured on different numbers of examples."""
+        return len({summary.n for summary in self.methods}) > 1
+
+    @property
+    def ece_label(self) -> str:
+        """What must stand beside the primary ECEs: bins, binning, confidence and n."""
+        label = ece_label(self.primary, self.n, bins=self.bins, binning=self.binning)
+        return f"{label} to {max(row.n for row in self.methods):,}" if self.several_n else label
 
     @property
     def several_seeds(self) -> bool:
@@ -127,7 +142,8 @@ def group_rows(
 
     Raises:
         ValueError: If there is no row of the split, a row misses a key, two rows have the same
-            method, task and seed, or the ECEs of one task share no confidence definition.
+            method, task and seed, or the ECEs of one task share no confidence definition or differ
+            in their bins.
     """
     check_rows(rows)
     kept = [row for row in rows if row["split"] == split]
@@ -172,6 +188,7 @@ def _group_task(
         raise ValueError(f"the ECEs of task {task!r} share no confidence definition")
     names = sorted({str(row["method"]) for row in rows}, key=methods.sort_key)
     n = min(int(row["n"]) for row in rows)
+    bins, binning = _binning(task, rows)
     return TaskSummary(
         task=task,
         split=split,
@@ -179,11 +196,25 @@ def _group_task(
         definitions=tuple(ranked),
         n=n,
         small_n=n < SMALL_N,
+        bins=bins,
+        binning=binning,
         methods=tuple(
             _group_method(name, [row for row in rows if row["method"] == name], ranked)
             for name in names
         ),
     )
+
+
+def _binning(task: str, rows: Sequence[Mapping[str, Any]]) -> tuple[int, str]:
+    """Bins and binning of all ECEs; rows written before they were noted have the standard ones."""
+    found = {
+        (int(each.get("bins", BINS)), str(each.get("binning", "width")))
+        for row in rows
+        for each in row["ece"].values()
+    }
+    if len(found) > 1:
+        raise ValueError(f"the ECEs of task {task!r} differ in their bins: {sorted(found)}")
+    return found.pop()
 
 
 def _group_method(
