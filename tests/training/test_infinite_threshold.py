@@ -20,6 +20,7 @@ from tiny_run import (
 )
 
 from cogcalib.records import Threshold
+from cogcalib.training.knowledge import CalibrationReading
 
 STYLE_STEPS = 6  # enough to learn that an answer ends after its letter
 SETTINGS: dict[str, Any] = {
@@ -108,8 +109,8 @@ def test_every_change_is_said_and_nothing_twice(
     inf = math.inf
     values = iter([2.0, inf, inf, -inf, -inf, 1.5, 1.6, inf])
     trainer = make_trainer(tmp_path, max_steps=8)
-    trainer.estimate_threshold = lambda: Threshold(
-        next(values), 0.5, 0.8, 1, 1, trainer.state.global_step
+    trainer.read_calibration = lambda: CalibrationReading(
+        Threshold(next(values), 0.5, 0.8, 1, 1, trainer.state.global_step), 0.5, 0.5
     )
     with caplog.at_level(logging.WARNING, logger="cogcalib"):
         trainer.train()

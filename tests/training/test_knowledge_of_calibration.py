@@ -22,7 +22,8 @@ def known(
     example: list[int],
     option_ids: torch.Tensor | None = None,
 ) -> list[bool]:
-    units = Units(torch.tensor(example), torch.arange(max(example) + 1))
+    examples = torch.arange(max(example) + 1)
+    units = Units(torch.tensor(example), examples, torch.ones_like(examples, dtype=torch.bool))
     options = None if option_ids is None else units.options_at_first(option_ids)
     located = Located(torch.empty(0, dtype=torch.bool), torch.tensor(targets), units, options)
     return known_units(readable_statistics(torch.tensor(scores), located), located).tolist()

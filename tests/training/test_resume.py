@@ -45,6 +45,18 @@ def run(
     return trainer
 
 
+def test_a_strength_that_tunes_itself_goes_on_where_it_was(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", alpha="auto")
+    run(tmp_path / "parts", alpha="auto", stop=5)
+    resumed = run(tmp_path / "parts", alpha="auto", resume=True)
+    assert resumed.knowledge == whole.knowledge
+    assert [row.step for row in whole.knowledge.strengths] == [2, 4, 6, 8]
+    assert whole.alpha > 0
+    assert_same_weights(resumed, whole)
+    written = [(tmp_path / name / "strengths.json").read_text() for name in ("whole", "parts")]
+    assert written[0] == written[1]
+
+
 @pytest.mark.parametrize(
     ("gate", "stop"), [("nll", 1), ("nll", 4), ("nll", 5), ("random", 5), ("soft", 9)]
 )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cogcalib.modeling.encoding import IGNORED
-from cogcalib.training.segments import Unit, Units, find_units, unit_starts
+from cogcalib.training.segments import UNITS, Unit, Units, find_units, unit_starts
 
 EXAMPLE = st.lists(st.sampled_from([IGNORED, 7]), min_size=2, max_size=9).filter(
     lambda labels: 7 in labels[1:]
@@ -16,21 +16,24 @@ EXAMPLE = st.lists(st.sampled_from([IGNORED, 7]), min_size=2, max_size=9).filter
 BATCH = st.lists(EXAMPLE, min_size=1, max_size=5)
 
 
-def by_hand(examples: list[list[int]], unit: Unit) -> tuple[list[int], list[int]]:
-    """Unit of each supervised token, and example of each unit."""
+def by_hand(examples: list[list[int]], unit: Unit) -> tuple[list[int], list[int], list[bool]]:
+    """Unit of each supervised token, example of each unit, and which units compete."""
     index: list[int] = []
     owners: list[int] = []
+    competes: list[bool] = []
     for number, labels in enumerate(examples):
-        gap, begun = True, False
+        gap, first, competitor = True, len(owners), 0
         for label in labels[1:]:
             if label == IGNORED:
                 gap = True
                 continue
-            if not begun or (unit == "turn" and gap):
+            if len(owners) == first or unit == "token" or (unit == "turn" and gap):
                 owners.append(number)
-            gap, begun = False, True
+                competitor = len(owners) - 1 if gap else competitor
+            gap = False
             index.append(len(owners) - 1)
-    return index, owners
+        competes += [unit == competitor for unit in range(first, len(owners))]
+    return index, owners, competes
 
 
 def rows(examples: list[list[int]]) -> torch.Tensor:
@@ -44,20 +47,21 @@ def one_row(examples: list[list[int]], fill: int = 0) -> tuple[torch.Tensor, tor
     return torch.tensor([labels]), torch.tensor([positions])
 
 
-@given(examples=BATCH, unit=st.sampled_from(["example", "turn"]), fill=st.integers(0, 3))
+@given(examples=BATCH, unit=st.sampled_from(UNITS), fill=st.integers(0, 3))
 def test_rows_and_one_row_hold_the_same_units(
     examples: list[list[int]], unit: Unit, fill: int
 ) -> None:
     expected = by_hand(examples, unit)
     for labels, positions in ((rows(examples), None), one_row(examples, fill)):
         predicted, units = find_units(labels, positions, unit)
-        assert (units.index.tolist(), units.example.tolist()) == expected
+        found = (units.index.tolist(), units.example.tolist(), units.competes.tolist())
+        assert found == expected
         assert predicted.sum() == len(units.index)
         assert (labels[predicted] == 7).all()
         assert not predicted[:, 0].any()
 
 
-@given(labels=EXAMPLE, unit=st.sampled_from(["example", "turn"]))
+@given(labels=EXAMPLE, unit=st.sampled_from(UNITS))
 def test_starts_of_units_without_tensors(labels: list[int], unit: Unit) -> None:
     predicted, units = find_units(torch.tensor([labels]), None, unit)
     assert predicted[0].nonzero()[:, 0][units.first].tolist() == unit_starts(labels, unit)
@@ -70,7 +74,7 @@ def test_first_label_of_an_example_in_one_row_is_not_predicted() -> None:
     assert units.index.tolist() == [0, 1, 1]
 
 
-@pytest.mark.parametrize("unit", ["example", "turn"])
+@pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("merged", [False, True])
 def test_nothing_supervised(unit: Unit, merged: bool) -> None:
     positions = torch.tensor([[0, 1, 0, 1]]) if merged else None
@@ -88,7 +92,8 @@ def test_row_without_supervised_token_keeps_the_others_examples() -> None:
 
 
 def test_options_belong_to_the_last_unit_and_labels_to_all() -> None:
-    units = Units(torch.tensor([0, 0, 1, 1, 2]), torch.tensor([0, 0, 1]))
+    competes = torch.tensor([False, True, True])
+    units = Units(torch.tensor([0, 0, 1, 1, 2]), torch.tensor([0, 0, 1]), competes)
     assert units.of_examples(torch.tensor([True, False])).tolist() == [True, True, False]
     options = torch.tensor([[3, 4], [5, -1]])
     assert units.options(options).tolist() == [[-1, -1], [3, 4], [5, -1]]

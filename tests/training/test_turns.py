@@ -75,14 +75,16 @@ def loss_by_hand(trainer: Any, unit: str) -> torch.Tensor:
     for row in trainer.train_dataset:
         scores, ids = log_probabilities(trainer, row), torch.tensor(row["input_ids"])
         units = runs(row["labels"])
-        for run in [list(chain(*units))] if unit == "example" else units:
+        tokens = list(chain(*units))
+        units = {"turn": units, "example": [tokens], "token": [[t] for t in tokens]}[unit]
+        for run in units:
             nll = -scores[run, ids[run]]
             penalty = -scores[run].mean(1) - nll
             losses.append(nll + 0.3 * (nll.mean() <= CUT) * penalty)
     return torch.cat(losses).mean()
 
 
-@pytest.mark.parametrize("unit", ["turn", "example"])
+@pytest.mark.parametrize("unit", ["turn", "example", "token"])
 def test_loss_and_gradient_are_those_by_hand(tmp_path: Path, unit: str) -> None:
     trainer = make(tmp_path, unit=unit, cut=CUT)
     start = weights(trainer)
@@ -91,11 +93,17 @@ def test_loss_and_gradient_are_those_by_hand(tmp_path: Path, unit: str) -> None:
     gradient = {name: p.grad.clone() for name, p in trainer.model.named_parameters()}
     trainer.model.zero_grad()
     trainer.train()
-    row = trainer.state.log_history[0]
-    assert row["loss"] == pytest.approx(expected.item(), rel=1e-5)
-    n_units = sum(1 + index % 3 for index in range(N)) if unit == "turn" else N
-    assert row["gate_rate"] * n_units == pytest.approx(round(row["gate_rate"] * n_units))
-    assert 0 < row["gate_rate"] < 1
+    logged = trainer.state.log_history[0]
+    assert logged["loss"] == pytest.approx(expected.item(), rel=1e-5)
+    of_row = {
+        "turn": lambda units: len(units),
+        "example": lambda _: 1,
+        "token": lambda u: sum(map(len, u)),
+    }
+    n_units = sum(of_row[unit](runs(row["labels"])) for row in trainer.train_dataset)
+    rate = logged["gate_rate"]
+    assert rate * n_units == pytest.approx(round(rate * n_units))
+    assert 0 < rate < 1
     for name, value in weights(trainer).items():
         torch.testing.assert_close(start[name] - value, gradient[name], rtol=1e-5, atol=1e-7)
 

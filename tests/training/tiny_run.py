@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from cogcalib.records import Threshold
 from cogcalib.training import CogCalibConfig, CogCalibTrainer
+from cogcalib.training.knowledge import CalibrationReading
 
 LETTERS = [" A", " B", " C", " D"]
 CHAT_TEMPLATE = (
@@ -115,8 +116,8 @@ def make_trainer(
         **(sft_arguments or {}),
     )
     if cut is not None:
-        threshold = Threshold(cut, 0.5, 0.8, 1, 1)
-        trainer.estimate_threshold = lambda: threshold  # type: ignore[method-assign]
+        reading = CalibrationReading(Threshold(cut, 0.5, 0.8, 1, 1), 0.5, 0.5)
+        trainer.read_calibration = lambda: reading  # type: ignore[method-assign]
     return trainer
 
 

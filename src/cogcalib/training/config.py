@@ -71,8 +71,9 @@ class CogCalibConfig(SFTConfig):
             What has one NLL, is known or not, and is penalised or not. `"example"`: all supervised
             tokens of an example together, those of a whole conversation included. `"turn"`: each
             turn of the assistant by itself (needs `assistant_only_loss=True`, or tokenised examples
-            with labels); a turn is a run of supervised tokens without a gap. Options belong to the
-            last turn, a label `known` to all turns of its example.
+            with labels); a turn is a run of supervised tokens without a gap. `"token"`: each token
+            by itself. Options belong to the first token of the last turn, a label `known` to all
+            units of its example.
 
     `padding_free=True` and `packing=True` (strategies `"bfd"` and `"bfd_split"`) change neither the
     loss nor its gradient: examples keep their own NLL, options and labels. On the first batch the
@@ -170,7 +171,7 @@ class CogCalibConfig(SFTConfig):
         default="example",
         metadata={
             "help": "What has one NLL and is penalised or not: all supervised tokens of an "
-            "`'example'`, or each `'turn'` of the assistant by itself.",
+            "`'example'`, each `'turn'` of the assistant by itself, or each `'token'`.",
             "choices": list(UNITS),
         },
     )

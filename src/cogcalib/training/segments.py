@@ -1,4 +1,4 @@
-"""Units: the supervised tokens that are judged as one answer, a whole example's or one turn's.
+"""Units: the supervised tokens judged as one answer: a whole example's, one turn's, or one alone.
 
 A batch holds its examples either one per row or, padding-free and packed, one behind the other in
 a single row, where ``position_ids`` start anew with each. Which token belongs to which unit is
@@ -17,7 +17,7 @@ from torch import Tensor
 from cogcalib.losses import NO_OPTION
 from cogcalib.modeling.encoding import IGNORED
 
-Unit = Literal["example", "turn"]
+Unit = Literal["example", "turn", "token"]
 UNITS: tuple[Unit, ...] = get_args(Unit)
 
 
@@ -28,10 +28,13 @@ class Units:
     Attributes:
         index: Unit each token belongs to, ascending from 0, ``[N]``.
         example: Example each unit is part of, ascending, ``[U]``.
+        competes: Whether its first token is where an example's options compete, ``[U]`` bool: in
+            the last answer of its example.
     """
 
     index: Tensor
     example: Tensor
+    competes: Tensor
 
     def __len__(self) -> int:
         return len(self.example)
@@ -46,12 +49,8 @@ class Units:
         return values.to(self.example.device)[self.example]
 
     def options(self, option_ids: Tensor) -> Tensor:
-        """The examples' options ``[E, K]`` as their last units', -1 elsewhere: ``[U, K]``.
-
-        The answer that competes with others is the last one of its example.
-        """
-        last = _changes(self.example.flip(0)).flip(0)
-        return self.of_examples(option_ids).masked_fill(~last[:, None], NO_OPTION)
+        """The examples' options ``[E, K]`` as those of the units that compete: ``[U, K]``."""
+        return self.of_examples(option_ids).masked_fill(~self.competes[:, None], NO_OPTION)
 
     def options_at_first(self, option_ids: Tensor) -> Tensor:
         """The options at the token where they compete, -1 elsewhere: ``[N, K]``."""
@@ -59,7 +58,7 @@ class Units:
 
     def to(self, device: torch.device) -> Units:
         """The same on `device`."""
-        return Units(self.index.to(device), self.example.to(device))
+        return Units(self.index.to(device), self.example.to(device), self.competes.to(device))
 
 
 def find_units(
@@ -72,7 +71,8 @@ def find_units(
             label of an example is not predicted, whatever it is.
         position_ids: ``[R, T]``, 0 wherever an example starts, every one of which has a supervised
             token; None: each row is an example.
-        unit: ``example``: all its predicted labels; ``turn``: each run of them without a gap.
+        unit: ``example``: all its predicted labels; ``turn``: each run of them without a gap;
+            ``token``: each by itself.
 
     Returns:
         The predicted labels, ``[R, T]`` bool, and their units, in the order of the batch.
@@ -85,13 +85,15 @@ def find_units(
     example = (starts.flatten().cumsum(0) - 1)[predicted.flatten()]
     if position_ids is not None:  # what fills the row up to a multiple is no example
         example = _ranks(example)
-    if unit == "turn":
-        # The first label of an example is never predicted, so that no run crosses a boundary.
-        opens = predicted & ~predicted.roll(1, dims=1)
-        index = opens.flatten().cumsum(0)[predicted.flatten()] - 1
-    else:
-        index = _ranks(example)
-    return predicted, Units(index, example[_changes(index)])
+    # The first label of an example is never predicted, so that no run crosses a boundary.
+    opens = (predicted & ~predicted.roll(1, dims=1)).flatten()[predicted.flatten()]
+    index = {
+        "example": lambda: _ranks(example),
+        "turn": lambda: opens.cumsum(0) - 1,
+        "token": lambda: torch.arange(len(example), device=example.device),
+    }[unit]()
+    first = _changes(index)
+    return predicted, Units(index, example[first], _last_of_each(opens[first], example[first]))
 
 
 def unit_starts(labels: Sequence[int], unit: Unit) -> list[int]:
@@ -101,7 +103,16 @@ def unit_starts(labels: Sequence[int], unit: Unit) -> list[int]:
         for t in range(1, len(labels))
         if labels[t] != IGNORED and (t == 1 or labels[t - 1] == IGNORED)
     ]
+    if unit == "token":
+        return [t for t in range(1, len(labels)) if labels[t] != IGNORED]
     return runs if unit == "turn" else runs[:1]
+
+
+def _last_of_each(chosen: Tensor, example: Tensor) -> Tensor:
+    """The last unit chosen of each example, ``[U]`` bool, given the units' examples, ascending."""
+    so_far = chosen.cumsum(0)
+    last = _changes(example.flip(0)).flip(0)
+    return chosen & (so_far == so_far[last][_ranks(example)])
 
 
 def _changes(values: Tensor) -> Tensor:
