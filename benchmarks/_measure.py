@@ -28,7 +28,10 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One ratio: `ours` against `theirs`, both names of contestants, and what it may be at most."""
+    """One ratio: `ours` against `theirs`, both names of contestants, and what it may be at most.
+
+    `floor`: the least seconds that the work takes on this machine, whoever does it.
+    """
 
     case: str
     ours: str
@@ -36,6 +39,7 @@ class Comparison:
     against: str
     time_limit: float | None = None
     memory_limit: float | None = None
+    floor: float | None = None
 
 
 def take_turns(
@@ -107,12 +111,13 @@ def report(
 ) -> dict[str, Any]:
     """Print the ratios as a table and write them, with what they are made of, as JSON.
 
-    A ratio is the median over the turns, ``spread`` its quartiles; `more` goes into the JSON, too.
+    A ratio is the median over the turns, ``spread`` its quartiles, ``floor`` what the time ratio
+    would be if nothing but the least necessary were done; `more` goes into the JSON, too.
     """
     ratios = {}
     for one in comparisons:
         pairs = [a / b for a, b in zip(seconds[one.ours], seconds[one.theirs], strict=True)]
-        ratios[one.case] = {
+        ratios[one.case] = ratio = {
             "time": statistics.median(pairs),
             "spread": np.quantile(pairs, [0.25, 0.75]).tolist(),
             "time_range": [min(pairs), max(pairs)],
@@ -120,6 +125,8 @@ def report(
             "against": one.against,
             "limit": {"time": one.time_limit, "memory": one.memory_limit},
         }
+        if one.floor is not None:
+            ratio["floor"] = one.floor / statistics.median(seconds[one.theirs])
     contestants = {
         name: {"seconds": list(values), "peak_bytes": memory.get(name)}
         for name, values in seconds.items()
@@ -139,15 +146,18 @@ def report(
 
 def _print_table(ratios: Mapping[str, Mapping[str, Any]]) -> None:
     width = max((len(case) for case in ratios), default=4)
+    floors = any("floor" in ratio for ratio in ratios.values())
     print(
-        f"{'case':<{width}}  {'time':>6} {'(range)':>15} {'limit':>6}  {'memory':>6} {'limit':>6}"
+        f"{'case':<{width}}  {'time':>6} {'(range)':>15} {'limit':>6}"
+        f"{' ' * floors}{'floor' if floors else '':>{6 * floors}}  {'memory':>6} {'limit':>6}"
     )
     for case, ratio in ratios.items():
         low, high = ratio["time_range"]
         limit = ratio["limit"]
+        floor = f" {_number(ratio.get('floor')):>6}" if floors else ""
         print(
             f"{case:<{width}}  {ratio['time']:6.3f} {f'({low:.3f}-{high:.3f})':>15} "
-            f"{_number(limit['time']):>6}  {_number(ratio['memory']):>6} "
+            f"{_number(limit['time']):>6}{floor}  {_number(ratio['memory']):>6} "
             f"{_number(limit['memory']):>6}  against {ratio['against']}"
         )
 

@@ -1,0 +1,135 @@
+"""The contestants of `loss.py`: linear layer and cross-entropy, forward and backward."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from _measure import Work
+from torch import Tensor
+from torch.nn import LinearCrossEntropyOptions
+
+from cogcalib.losses import LinearHead, Penalty, fused_cogcalib_loss
+
+PENALTIES = {
+    "label_smoothing": Penalty("label_smoothing"),
+    "margin": Penalty("margin"),
+    "entropy": Penalty("entropy"),
+}
+LENGTHS = {"short": 3, "long": 512}
+OURS = [f"{term}/{length}" for term in PENALTIES for length in LENGTHS]
+TRL, TORCH, TORCH_WIDE, LIGER, CCE = "trl", "torch", "torch-128-rows", "liger", "cce"
+AGAINST = {
+    TRL: "TRL's fused head",
+    TORCH: "torch linear_cross_entropy",
+    TORCH_WIDE: "torch linear_cross_entropy, batch_chunk_size=128",
+    LIGER: "Liger's fused linear cross-entropy, sums in float32",
+    CCE: "Apple's cut cross-entropy, filter_eps='high'",
+}
+PACKAGES = {LIGER: ("liger_kernel", "liger-kernel"), CCE: ("cut_cross_entropy",) * 2}
+"""Module and distribution of what is compared with only where it is installed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is computed: sizes, dtype, device, and whether the head takes a gradient."""
+
+    tokens: int
+    hidden: int
+    vocabulary: int
+    dtype: str
+    device: str
+    frozen: bool
+
+    @property
+    def head(self) -> str:
+        """For the name of a case."""
+        return "frozen" if self.frozen else "trained"
+
+
+def absent(device: str) -> dict[str, str]:
+    """Which of the others cannot take part, and why."""
+    found = {}
+    for name, (module, distribution) in PACKAGES.items():
+        if device != "cuda":
+            found[name] = "runs on CUDA only"
+        elif importlib.util.find_spec(module) is None:
+            found[name] = f"not installed (pip install {distribution})"
+    return found
+
+
+def make_inputs(shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
+    """Hidden states whose logits spread like a language model's, the head, random targets."""
+    generator = torch.Generator().manual_seed(0)
+    dtype = getattr(torch, shape.dtype)
+    hidden = torch.randn(shape.tokens, shape.hidden, generator=generator)
+    weight = torch.randn(shape.vocabulary, shape.hidden, generator=generator)
+    weight.mul_(3 / shape.hidden**0.5)
+    targets = torch.randint(shape.vocabulary, (shape.tokens,), generator=generator)
+    return (
+        hidden.to(shape.device, dtype).requires_grad_(),
+        weight.to(shape.device, dtype).requires_grad_(not shape.frozen),
+        targets.to(shape.device),
+    )
+
+
+def make_work(name: str, shape: Shape) -> Work:
+    """Forward and backward of one contestant, on inputs of its own."""
+    return partial(run, name, *make_inputs(shape))
+
+
+def run(name: str, hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradients of a contestant's loss; they are handed over, none is accumulated."""
+    loss = loss_of(name, hidden, weight, targets)
+    wanted = [tensor for tensor in (hidden, weight) if tensor.requires_grad]
+    return torch.autograd.grad(loss, wanted)
+
+
+def loss_of(name: str, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """The mean loss as one of the contestants computes it."""
+    if name == TRL:
+        return _trl(hidden, weight, targets)
+    if name in (TORCH, TORCH_WIDE):
+        options = LinearCrossEntropyOptions()
+        if name == TORCH_WIDE:
+            options = LinearCrossEntropyOptions(batch_chunk_size=128, chunking_method=None)
+        return F.linear_cross_entropy(hidden, weight, targets, options=options)
+    if name == LIGER:
+        from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+
+        # As everybody else here; by default Liger sums the weight's gradient in the weight's dtype.
+        return LigerFusedLinearCrossEntropyLoss(accum_dtype=torch.float32)(weight, hidden, targets)
+    if name == CCE:
+        from cut_cross_entropy import linear_cross_entropy
+
+        return linear_cross_entropy(hidden, weight, targets)
+    return _ours(name, hidden, weight, targets)
+
+
+def _trl(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE, _ChunkedLogProbFunction
+
+    outputs = ("log_probs", "entropy", "is_top1")
+    chunk = _CHUNKED_LOGPROB_CHUNK_SIZE
+    log_probs, *_ = _ChunkedLogProbFunction.apply(
+        hidden, weight, None, targets, 1.0, chunk, None, 1.0, outputs
+    )
+    return -log_probs.sum() / len(targets)
+
+
+def _ours(name: str, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    term, length = name.split("/")
+    example = torch.arange(len(targets), device=targets.device) // LENGTHS[length]
+    return fused_cogcalib_loss(
+        hidden,
+        LinearHead(weight),
+        targets,
+        example,
+        int(example[-1]) + 1,
+        penalty=PENALTIES[term],
+        alpha=0.1,
+        gate=lambda nll, _: torch.ones_like(nll),
+    ).loss

@@ -1,0 +1,71 @@
+"""The benchmark of the loss runs and writes what others read; no time is asserted."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+OTHERS = ["trl", "torch", "torch-128-rows"]
+CASES = [
+    f"{term}/{length}/{head}/{other}"
+    for head in ("trained", "frozen")
+    for term in ("label_smoothing", "margin", "entropy")
+    for length in ("short", "long")
+    for other in OTHERS
+]
+
+
+def run(folder: Path, *options: str) -> dict[str, Any]:
+    path = folder / "results" / "loss.json"
+    command = [sys.executable, str(BENCHMARKS / "loss.py"), "--quick", "--repeats", "2"]
+    done = subprocess.run(
+        [*command, "--json", str(path), *options], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    for shown in [*result["ratios"], "Liger", "Apple", "runs on CUDA only"]:
+        assert shown in done.stdout
+    return result
+
+
+def test_times_are_compared_and_floors_stand_beside_them(tmp_path: Path) -> None:
+    result = run(tmp_path, "--no-memory")
+    assert list(result["ratios"]) == CASES
+    for ratio in result["ratios"].values():
+        low, high = ratio["spread"]
+        assert 0 < low <= ratio["time"] <= high < math.inf
+        assert ratio["against"]
+        assert ratio["memory"] is None
+        assert 0 < ratio["floor"] < math.inf
+    assert result["settings"]["quick"] is True
+    assert result["absent"].keys() == {"liger", "cce"}
+    assert min(result["peak_rates"].values()) > 0
+
+
+@pytest.mark.slow
+def test_memory_of_the_losses_is_compared(tmp_path: Path) -> None:
+    for ratio in run(tmp_path)["ratios"].values():
+        assert math.isfinite(ratio["memory"])
+
+
+def test_the_floor_is_the_slower_of_computing_and_moving(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from _floor import PeakRates, measure_peak_rates
+    from _linear_losses import absent
+
+    computing = PeakRates(flops=1e3, bytes=math.inf)
+    assert computing.floor(5, 7, 11, "float32", frozen=False) == 6 * 5 * 7 * 11 / 1e3
+    assert computing.floor(5, 7, 11, "float32", frozen=True) == 4 * 5 * 7 * 11 / 1e3
+    moving = PeakRates(flops=math.inf, bytes=1e3)
+    assert moving.floor(5, 7, 11, "bfloat16", frozen=False) == 2 * 7 * (2 * 5 + 2 * 11) / 1e3
+    assert moving.floor(5, 7, 11, "bfloat16", frozen=True) == 2 * 7 * (2 * 5 + 11) / 1e3
+    assert measure_peak_rates("cpu", "float32", quick=True).flops > 0
+    reasons = absent("cuda")
+    assert all("pip install" in reason for reason in reasons.values())
