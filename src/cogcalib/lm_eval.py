@@ -22,6 +22,24 @@ _FILE_NAME = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.+-]+
 Row = Mapping[str, Any]
 
 
+def is_samples(path: Path | str) -> bool:
+    """Whether a file is one of ``--log_samples``, judged by the keys of its first row.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    path = Path(path)
+    if path.suffix != ".jsonl":
+        return False
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        first = next(lines, "")
+    try:
+        row = json.loads(first)
+    except ValueError:
+        return False
+    return isinstance(row, dict) and {"doc_id", "filtered_resps"} <= row.keys()
+
+
 def read_samples(
     path: Path | str,
     *,

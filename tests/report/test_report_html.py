@@ -64,7 +64,7 @@ def test_tables_show_every_definition_side_by_side(run: Run) -> None:
     for definition in ("vocab", "options", "surface"):
         assert page.count(f"ECE % {definition}") == 2
     assert "7.8" in page
-    assert "-log of the gold letter" in page
+    assert "-log of the right option" in page
 
 
 def test_page_needs_nothing_from_outside(text: str) -> None:

@@ -123,7 +123,7 @@ def test_wide_tables_show_every_definition_and_the_interval_of_auroc() -> None:
 
 def test_caption_says_what_the_nll_is() -> None:
     (table,) = metrics_table([row("sft")])
-    assert "-log of the gold letter's share among the options." in str(table.caption)
+    assert "-log of the right option's share." in str(table.caption)
     (table,) = metrics_table([row("sft"), row("sft+ts")])
     assert "(+ TS: under the temperature of options)" in str(table.caption)
     (table,) = metrics_table([row("sft", ece={"mean": {"value": 0.2}}, auroc={})])

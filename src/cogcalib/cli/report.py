@@ -20,7 +20,11 @@ def add_to(verbs: Any) -> None:
         type=Path,
         nargs="+",
         metavar="RUN|FILE",
-        help="a run folder, or files of predictions (.jsonl, .parquet)",
+        help="a run folder, or files of predictions (.jsonl, .parquet), samples that "
+        "lm-evaluation-harness logged among them",
+    )
+    report.add_argument(
+        "--split", metavar="NAME", help="the split of such samples, which keep no record of it"
     )
     report.set_defaults(verb=_report)
 
@@ -30,9 +34,11 @@ def _report(options: argparse.Namespace) -> None:
 
     with input_errors():
         if len(options.paths) == 1 and options.paths[0].suffix not in (".jsonl", ".parquet"):
+            if options.split is not None:
+                raise ValueError("--split is for lm-evaluation-harness' samples, not for a run")
             write_html(options.paths[0])
             show_run(options.paths[0])
             return
-        rows = prediction_rows(options.paths)
+        rows = prediction_rows(options.paths, samples_split=options.split)
     for split in dict.fromkeys(row["split"] for row in rows):
         print_tables(rows, split)

@@ -2,47 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cogcalib.lm_eval import is_samples, read_samples
 from cogcalib.records import Prediction
 from cogcalib.scoring import read_predictions, summarize
 
+UNKNOWN_SPLIT = "unknown split"
+"""Split of lm-evaluation-harness' samples, which keep no record of it, unless somebody says it."""
 
-def prediction_rows(paths: Sequence[Path], *, resamples: int = 1000) -> list[dict[str, Any]]:
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What becomes one row: the predictions of one model and run on a task's split.
+
+    Attributes:
+        path: The file they come from.
+        method: What the row is called.
+        predictions: At least one.
+    """
+
+    path: Path
+    method: str
+    predictions: list[Prediction]
+
+
+def prediction_rows(
+    paths: Sequence[Path], *, samples_split: str | None = None, resamples: int = 1000
+) -> list[dict[str, Any]]:
     """A row as in ``metrics.json`` for every model, run, task and split in the files.
 
     ``method`` is the name of the file without its ending, and of model and run where it holds
-    several. No training is known of, so that ``seed`` is None.
+    several. Of samples that lm-evaluation-harness logged, a file for each task, it is the model,
+    and the run where a task has several of it. No training is known of, so that ``seed`` is None.
 
     Args:
-        paths: JSONL or Parquet files of predictions.
+        paths: JSONL or Parquet files of predictions, ``samples_<task>_<date>.jsonl`` of the
+            harness.
+        samples_split: The split that the harness' samples are of; `UNKNOWN_SPLIT` if None.
         resamples: Bootstrap resamples per interval.
 
     Raises:
         FileNotFoundError: If a file does not exist.
-        ValueError: Naming file, row and key of what does not fit, or two files that bear one name.
+        ValueError: Naming file, row and key of what does not fit, or two files that bear one name,
+            or are two samples of one model, task and run; or a `samples_split` without samples.
     """
-    if repeated := sorted(path.stem for path in paths if _stems(paths).count(path.stem) > 1):
-        raise ValueError(f"files must bear distinct names, {repeated[0]!r} comes more than once")
-    rows = []
     for path in paths:
-        groups: dict[tuple[str, ...], list[Prediction]] = {}
-        for row in read_predictions(path):
-            groups.setdefault((row.model, row.run, row.task, row.split), []).append(row)
-        sources = {key[:2] for key in groups}
-        for (model, run, _, _), predictions in groups.items():
-            several = f" ({model}, {run})" if len(sources) > 1 else ""
-            try:
-                found = summarize(
-                    predictions, method=f"{path.stem}{several}", seed=None, resamples=resamples
-                )
-            except ValueError as error:
-                raise ValueError(f"{path}: {error}") from error
-            rows.append(found)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no file {path}")
+    logged = [path for path in paths if is_samples(path)]
+    if samples_split is not None and not logged:
+        raise ValueError(
+            "split is for lm-evaluation-harness' samples, and none of the files is one"
+        )
+    stems = Counter(path.stem for path in paths if path not in logged)
+    if repeated := sorted(stem for stem, count in stems.items() if count > 1):
+        raise ValueError(f"files must bear distinct names, {repeated[0]!r} comes more than once")
+    groups = [
+        *(group for path in paths if path not in logged for group in _own(path)),
+        *_samples(logged, samples_split or UNKNOWN_SPLIT),
+    ]
+    rows = []
+    for group in groups:
+        try:
+            row = summarize(group.predictions, method=group.method, seed=None, resamples=resamples)
+        except ValueError as error:
+            raise ValueError(f"{group.path}: {error}") from error
+        rows.append(row)
     return rows
 
 
-def _stems(paths: Sequence[Path]) -> list[str]:
-    return [path.stem for path in paths]
+def _own(path: Path) -> Iterator[Group]:
+    groups: dict[tuple[str, ...], list[Prediction]] = {}
+    for row in read_predictions(path):
+        groups.setdefault((row.model, row.run, row.task, row.split), []).append(row)
+    sources = {key[:2] for key in groups}
+    for (model, run, _, _), predictions in groups.items():
+        several = f" ({model}, {run})" if len(sources) > 1 else ""
+        yield Group(path, f"{path.stem}{several}", predictions)
+
+
+def _samples(paths: Sequence[Path], split: str) -> list[Group]:
+    files = {path: read_samples(path, split=split) for path in paths}
+    known: dict[tuple[str, str, str], Path] = {}
+    for path, predictions in files.items():
+        first = predictions[0]
+        if not first.confidence:
+            raise ValueError(
+                f"{path}: the harness logs no probabilities of generated text, so that it has no "
+                "calibration"
+            )
+        other = known.setdefault((first.model, first.task, first.run), path)
+        if other is not path:
+            raise ValueError(f"{other} and {path} are of one model, task and run")
+    runs = Counter((model, task) for model, task, _ in known)
+    several = {model for (model, _), count in runs.items() if count > 1}
+    return [
+        Group(path, f"{model} ({run})" if model in several else model, files[path])
+        for (model, _, run), path in known.items()
+    ]
