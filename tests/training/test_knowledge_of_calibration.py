@@ -10,9 +10,9 @@ import torch
 from tiny_run import assert_same_weights, largest_difference, make_data, make_model, make_trainer
 
 from cogcalib.knowledge.threshold import estimate_threshold
+from cogcalib.losses import token_statistics
 from cogcalib.training.forward import Located, locate
 from cogcalib.training.knowledge import known_units
-from cogcalib.training.loss import readable_statistics
 from cogcalib.training.segments import Units
 
 
@@ -26,7 +26,8 @@ def known(
     units = Units(torch.tensor(example), examples, torch.ones_like(examples, dtype=torch.bool))
     options = None if option_ids is None else units.options_at_first(option_ids)
     located = Located(torch.empty(0, dtype=torch.bool), torch.tensor(targets), units, options)
-    return known_units(readable_statistics(torch.tensor(scores), located), located).tolist()
+    statistics = token_statistics(torch.tensor(scores), located.targets, options)
+    return known_units(statistics, located).tolist()
 
 
 def test_open_ended_needs_every_token_end_included() -> None:

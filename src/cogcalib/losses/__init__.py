@@ -8,6 +8,7 @@ from cogcalib.losses.gate import GATES, Gate, gate_weights
 from cogcalib.losses.head import LinearHead
 from cogcalib.losses.objective import LossParts, NllReduction, cogcalib_loss, example_nll
 from cogcalib.losses.standalone import CogCalibLoss
+from cogcalib.losses.statistics import TokenStatistics, known_examples, token_statistics
 from cogcalib.losses.terms import (
     NO_OPTION,
     MarginReduction,
@@ -17,7 +18,6 @@ from cogcalib.losses.terms import (
     cross_entropy,
     token_penalty,
 )
-from cogcalib.losses.tiles import TokenStatistics
 
 __all__ = [
     "GATES",
@@ -40,5 +40,7 @@ __all__ = [
     "fused_cogcalib_loss",
     "fused_statistics",
     "gate_weights",
+    "known_examples",
     "token_penalty",
+    "token_statistics",
 ]

@@ -25,8 +25,9 @@ from torch import Tensor
 from cogcalib.losses.computation import Batch, Computation, GateSlice, Method, rows_of, spans
 from cogcalib.losses.head import LinearHead, Projection
 from cogcalib.losses.objective import NllReduction
+from cogcalib.losses.statistics import TokenStatistics
 from cogcalib.losses.terms import Penalty
-from cogcalib.losses.tiles import Tiles, TokenStatistics
+from cogcalib.losses.tiles import Tiles
 
 
 class FusedParts(NamedTuple):

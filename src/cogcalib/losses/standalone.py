@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cogcalib.losses.gate import GATES, Gate, gate_weights
 from cogcalib.losses.objective import NllReduction, cogcalib_loss, example_nll
+from cogcalib.losses.statistics import known_examples, token_statistics
 from cogcalib.losses.terms import NO_OPTION, Penalty, cross_entropy, token_penalty
 
 IGNORED = -100
@@ -113,24 +114,19 @@ class CogCalibLoss:
 
         Examples without a supervised token are left out.
 
-        With options: the gold one is the most likely of them. Otherwise every supervised token is
-        the arg max under teacher forcing, which is when greedy decoding yields the answer.
+        See `known_examples`; with options they compete at each example's first token.
 
         Args:
             outputs: As in the loss, of a model in evaluation mode.
             labels: As in the loss.
         """
         logits, targets, example = _supervised(outputs, labels)
-        nll = example_nll(cross_entropy(logits, targets), example, len(labels), self.nll_reduction)
-        options = self._options(example)
-        if options is None:
-            right = logits.argmax(1) == targets
-        else:
-            best = options.gather(1, logits.gather(1, options.clamp(min=0)).argmax(1, keepdim=True))
-            right = (best.squeeze(1) == targets) | ~_first(example)
-        wrong = torch.zeros_like(nll).index_add(0, example, (~right).to(nll))
-        present = torch.bincount(example, minlength=len(labels)) > 0
-        return nll[present].tolist(), (wrong == 0)[present].tolist()
+        options, n = self._options(example), len(labels)
+        found = token_statistics(logits, targets, options)
+        nll = example_nll(found.ce, example, n, self.nll_reduction)
+        known = known_examples(found, targets, example, n, options)
+        present = torch.bincount(example, minlength=n) > 0
+        return nll[present].tolist(), known[present].tolist()
 
     def _gate(self, nll: Tensor) -> Tensor:
         evaluating = not torch.is_grad_enabled()  # so that losses compare across methods

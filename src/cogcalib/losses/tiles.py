@@ -8,38 +8,16 @@ run eagerly, kernel after kernel; how fast has not been measured yet.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from cogcalib.losses.head import Projection
+from cogcalib.losses.statistics import TokenStatistics
 from cogcalib.losses.terms import NO_OPTION, Penalty, focal, focal_slope
 
 _CPU_BLOCK_BYTES = 2**20
 _CHUNK = 256
-
-
-class TokenStatistics(NamedTuple):
-    """What the logits say at N supervised tokens, without gradient.
-
-    A tuple, since DeepSpeed looks for tensors in tuples, and into every other object.
-
-    Attributes:
-        ce: Negative log-likelihood of the target, nats, ``[N]``.
-        entropy: Of the distribution over the vocabulary, nats, ``[N]``.
-        right: Whether the target is the arg max (the first of equals), ``[N]`` bool.
-        target_logit: Logit of the target, ``[N]``.
-        log_confidence: Log of the largest probability over the vocabulary, nats, ``[N]``.
-        option_scores: Logits of the options, -inf where there is none, ``[N, K]``; or None.
-    """
-
-    ce: Tensor
-    entropy: Tensor
-    right: Tensor
-    target_logit: Tensor
-    log_confidence: Tensor
-    option_scores: Tensor | None
 
 
 class Tiles:

@@ -13,7 +13,14 @@ from datasets import Dataset
 from torch import Tensor, nn
 
 from cogcalib.knowledge.threshold import estimate_threshold
-from cogcalib.losses import NO_OPTION, NllReduction, Support, TokenStatistics, example_nll
+from cogcalib.losses import (
+    NO_OPTION,
+    NllReduction,
+    Support,
+    TokenStatistics,
+    example_nll,
+    known_examples,
+)
 from cogcalib.records import Threshold
 from cogcalib.training.collator import KNOWN, OPTION_IDS
 from cogcalib.training.forward import Located, locate, undisturbed
@@ -37,24 +44,9 @@ class CalibrationReading:
 
 
 def known_units(statistics: TokenStatistics, located: Located) -> Tensor:
-    """Whether the model answers correctly by itself, for each unit, ``[U]`` bool.
-
-    With options: their arg max is the gold one. Otherwise every supervised token, the end token
-    included, is the arg max under teacher forcing, which is exactly when greedy decoding yields
-    the answer.
-
-    Args:
-        statistics: What the model says at the batch's supervised tokens.
-        located: Those tokens, on the device of the statistics.
-    """
-    units, right, scores = located.units, statistics.right, statistics.option_scores
-    options = located.options
-    if options is not None and scores is not None and scores.shape[1]:
-        best = options.gather(1, scores.argmax(1, keepdim=True)).squeeze(1)
-        competing = (options != NO_OPTION).any(1)[units.first][units.index]
-        right = torch.where(competing, (best == located.targets) | ~units.first, right)
-    wrong = torch.zeros(len(units), dtype=torch.long, device=right.device)
-    return wrong.index_add(0, units.index, (~right).long()) == 0
+    """Whether the model answers correctly by itself, for each unit: `known_examples`, ``[U]``."""
+    units = located.units
+    return known_examples(statistics, located.targets, units.index, len(units), located.options)
 
 
 def confident_units(

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cogcalib.losses import (
-    NO_OPTION,
     FusedParts,
     LinearHead,
     NllReduction,
@@ -30,6 +29,7 @@ from cogcalib.losses import (
     fused_cogcalib_loss,
     fused_statistics,
     token_penalty,
+    token_statistics,
 )
 from cogcalib.losses.terms import entropy
 from cogcalib.training.forward import Located, supervised_logits
@@ -97,7 +97,8 @@ class Reader:
             of_batch = partial(_fused_statistics, located=located)
             return self._at_head(model, inputs, located, of_batch)[0]
         logits, _ = self._logits(model, inputs, located)
-        return readable_statistics(logits, located.to(logits.device))
+        located = located.to(logits.device)
+        return token_statistics(logits, located.targets, located.options)
 
     def _logits(
         self, model: nn.Module, inputs: Mapping[str, Any], located: Located
@@ -177,22 +178,4 @@ def _readable_loss(logits: Tensor, located: Located, objective: Objective) -> Fu
         spread, right = entropy(logits.float()), logits.argmax(1) == located.targets
     return FusedParts(
         parts.loss, parts.ce, parts.penalty, parts.nll, parts.weights, ce.detach(), spread, right
-    )
-
-
-def readable_statistics(logits: Tensor, located: Located) -> TokenStatistics:
-    """Statistics read off logits, ``[N, V]``; see `Reader.statistics`."""
-    targets, options = located.targets, located.options
-    scores = None
-    if options is not None:
-        scores = logits.gather(1, options.clamp(min=0))
-        scores = scores.masked_fill(options == NO_OPTION, -torch.inf)
-    best = logits.argmax(1)
-    return TokenStatistics(
-        ce=cross_entropy(logits, targets),
-        entropy=entropy(logits.float()),
-        right=best == targets,
-        target_logit=logits.gather(1, targets[:, None]).squeeze(1),
-        log_confidence=-cross_entropy(logits, best),
-        option_scores=scores,
     )
