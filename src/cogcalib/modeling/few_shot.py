@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cogcalib.modeling.continuations import continuations
@@ -63,9 +64,15 @@ def end_tokens(tokenizer: PreTrainedTokenizerBase, *, newline: bool) -> tuple[in
         raise ValueError("the tokenizer has no end-of-sequence token (eos_token)")
     ends = {int(tokenizer.eos_token_id)}
     if newline:
-        texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
-        ends |= {token for token, text in enumerate(texts) if text.lstrip(" \t").startswith("\n")}
+        ends |= _line_breaks(tokenizer, len(tokenizer))
     return tuple(sorted(ends))
+
+
+@lru_cache(maxsize=4)
+def _line_breaks(tokenizer: PreTrainedTokenizerBase, size: int) -> frozenset[int]:
+    # Of a large vocabulary this takes longer than a batch of questions.
+    texts = tokenizer.batch_decode([[token] for token in range(size)])
+    return frozenset(t for t, text in enumerate(texts) if text.lstrip(" \t").startswith("\n"))
 
 
 def _closed(tokens: Tokens, tokenizer: PreTrainedTokenizerBase) -> Tokens:
