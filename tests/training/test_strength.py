@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_run import make_args, make_trainer, weights
 
+from cogcalib.losses import token_statistics
 from cogcalib.records import Threshold
 from cogcalib.training.forward import Located
 from cogcalib.training.knowledge import CalibrationReading, confident_units
-from cogcalib.training.loss import readable_statistics
 from cogcalib.training.segments import Units
 from cogcalib.training.strength import INTEGRAL, PROPORTIONAL, Strength, StrengthLaw
 
@@ -83,7 +83,7 @@ def test_what_is_read() -> None:
     options = torch.tensor([[0, 1], [-1, -1], [-1, -1], [-1, -1]])
     located = Located(torch.empty(0, dtype=torch.bool), targets, units, options)
     p = logits.softmax(1)
-    found = readable_statistics(logits, located)
+    found = token_statistics(logits, located.targets, located.options)
     confidence, right = confident_units(found, located, "options")
     among = p[0, 0] / (p[0, 0] + p[0, 1])
     open_ended = (p[2, 0] + p[3, 1]) / 2

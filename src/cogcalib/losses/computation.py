@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cogcalib.losses.compiled import CompiledTiles
 from cogcalib.losses.head import HeadGradients, Projection
 from cogcalib.losses.objective import NllReduction, example_nll
 from cogcalib.losses.terms import NO_OPTION, Penalty, token_penalty
@@ -40,6 +41,7 @@ class Method:
     denominator: Tensor
     tile_bytes: int | None
     differentiate: bool
+    compiled: bool
 
 
 class Computation:
@@ -50,7 +52,8 @@ class Computation:
     ) -> None:
         self._projection, self._batch, self._method = projection, batch, method
         self._rows = rows_of(projection, method.tile_bytes)
-        self._tiles = Tiles(projection, batch.targets, batch.option_ids, self._rows)
+        tiles = CompiledTiles if method.compiled else Tiles
+        self._tiles = tiles(projection, batch.targets, batch.option_ids, self._rows)
         self._found = self._tiles.statistics
         self._nll = self._found.ce.new_zeros(batch.n_examples)
         self._weights = torch.zeros_like(self._nll)
@@ -68,7 +71,8 @@ class Computation:
         reduced = weighted.sum() / self._method.denominator
         loss = ce + self._method.alpha * reduced
         found = self._found
-        return loss, ce, reduced, self._nll, self._weights, found.ce, found.entropy, found.right
+        tokens = (found.ce, found.entropy, found.right, found.log_confidence, self._tiles.penalty)
+        return loss, ce, reduced, self._nll, self._weights, *tokens
 
     def _any_tiles(self, examples: slice | None = None, tokens: slice | None = None) -> None:
         """Cross-entropy of a run (None: of all), whatever rows share a tile; then the gate."""

@@ -12,7 +12,8 @@ whole example before the penalty's gradient is weighted:
   gradient is added at the end.
 
 `cogcalib.losses.terms` and `cogcalib.losses.objective` are the reference it is tested against. On
-CUDA the same tiles run eagerly through cuBLAS; that path has not been measured yet.
+CUDA the same tiles run eagerly through cuBLAS, or with `cogcalib.losses.compiled`, which is
+experimental; neither has been measured there yet.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class FusedParts(NamedTuple):
         token_ce: Cross-entropy of each token in nats, detached, ``[N]``.
         entropy: Entropy over the vocabulary at each token in nats, detached, ``[N]``.
         right: Whether the target is the arg max, ``[N]`` bool.
+        log_confidence: Log of the largest probability at each token, nats, detached, ``[N]``.
+        token_penalty: R of each token, detached, ``[N]``; defined where the gate is open.
     """
 
     loss: Tensor
@@ -54,6 +57,8 @@ class FusedParts(NamedTuple):
     token_ce: Tensor
     entropy: Tensor
     right: Tensor
+    log_confidence: Tensor
+    token_penalty: Tensor
 
 
 def fused_cogcalib_loss(
@@ -70,6 +75,7 @@ def fused_cogcalib_loss(
     num_items_in_batch: Tensor | int | None = None,
     nll_reduction: NllReduction = "mean",
     tile_bytes: int | None = None,
+    compiled: bool = False,
 ) -> FusedParts:
     """``L = sum_tokens (CE + alpha g_i R) / num_items_in_batch``, never holding all the logits.
 
@@ -94,6 +100,8 @@ def fused_cogcalib_loss(
         num_items_in_batch: Supervised tokens of the whole optimiser step; None: those given here.
         nll_reduction: How an example's NLL reduces over its tokens.
         tile_bytes: Memory for a tile of logits; None: 128 MiB, on CUDA 512 MiB.
+        compiled: Experimental: whether `torch.compile` makes the kernels that work on a tile, which
+            takes a minute or so at first. Meant for CUDA, where it has not been measured yet.
 
     Returns:
         The parts. Without any supervised token the loss is a finite 0 with a graph.
@@ -118,6 +126,7 @@ def fused_cogcalib_loss(
         denominator=torch.as_tensor(items, device=hidden.device).clamp(min=1),
         tile_bytes=tile_bytes,
         differentiate=torch.is_grad_enabled(),
+        compiled=compiled,
     )
     return FusedParts(*_FusedLoss.apply(hidden, *head.parameters, head, batch, method))
 

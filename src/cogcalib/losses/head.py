@@ -141,7 +141,7 @@ class Projection:
 
     def cap_slope(self, logits: Tensor) -> Tensor | None:
         """``d cap(x) / dx`` where ``cap(x)`` is `logits`; None: 1."""
-        return None if self.softcap is None else 1 - (logits / self.softcap).square()
+        return None if self.softcap is None else cap_slope(logits, self.softcap)
 
     def _column_slices(self) -> Iterator[slice]:
         on_cpu = self.weight.device.type == "cpu"
@@ -244,6 +244,11 @@ class HeadGradients:
     def sums(self) -> tuple[Tensor | None, ...]:
         """hidden, weight, bias, low_rank_input, low_rank_weight; None where not needed."""
         return self.hidden, self.weight, self.bias, self.low_rank_input, self.low_rank_weight
+
+
+def cap_slope(logits: Tensor, softcap: float) -> Tensor:
+    """``d cap(x) / dx`` where ``cap(x)`` is `logits`."""
+    return 1 - (logits / softcap).square()
 
 
 def product_into(out: Tensor, left: Tensor, right: Tensor) -> None:

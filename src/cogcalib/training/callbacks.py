@@ -17,6 +17,7 @@ from transformers.trainer_callback import CallbackHandler
 from cogcalib.records import Threshold, write_json
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.knowledge import CalibrationReading
+from cogcalib.training.ledger import Ledger
 from cogcalib.training.packing import count_examples
 from cogcalib.training.state import KnowledgeState, Schedule
 
@@ -35,6 +36,7 @@ class Learner(Protocol):
     gate_generator: torch.Generator
     resumed_from: str | None
     callback_handler: CallbackHandler
+    ledger: Ledger | None
 
     def read_calibration(self) -> CalibrationReading:
         """What the calibration split says of the model as it stands now."""
@@ -43,6 +45,8 @@ class Learner(Protocol):
 
 class KnowledgeCallback(TrainerCallback):
     """Ends the style phase and re-estimates the threshold, always between two optimiser steps.
+
+    Opens and closes the ledger, too.
 
     Other callbacks are told by an event of their own: those that define
     ``on_threshold(args, state, control, *, threshold)`` receive every threshold that comes into
@@ -64,6 +68,8 @@ class KnowledgeCallback(TrainerCallback):
         trainer = self.trainer
         checkpoint = trainer.resumed_from
         trainer.knowledge = KnowledgeState()
+        if trainer.ledger is not None:
+            trainer.ledger.begin(state.global_step)
         self.schedule = None
         if trainer.args.gate != "none":
             if checkpoint:
@@ -115,6 +121,8 @@ class KnowledgeCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Write ``thresholds.json`` and, if alpha tuned itself, ``strengths.json``."""
+        if self.trainer.ledger is not None:
+            self.trainer.ledger.flush(state.global_step)
         if not args.should_save:
             return
         output, knowledge = Path(str(args.output_dir)), self.trainer.knowledge

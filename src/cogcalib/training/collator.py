@@ -12,12 +12,14 @@ from cogcalib.losses import NO_OPTION
 
 OPTION_IDS = "option_ids"
 KNOWN = "known"
-EXTRA_COLUMNS = (OPTION_IDS, KNOWN)
+NUMBER = "example_number"
+EXAMPLE_ID = "example_id"
+EXTRA_COLUMNS = (OPTION_IDS, KNOWN, NUMBER)
 
 
 @dataclass
 class CogCalibCollator:
-    """Adds ``option_ids [E, K]`` (filled up with -1) and ``known [E]`` to the inner batch.
+    """Adds ``option_ids [E, K]`` (filled up with -1), ``known [E]`` and ``example_number [E]``.
 
     E is the number of examples, in their order in the batch: one per row, or several in a packed
     row, whose extra columns are lists with an entry for each.
@@ -47,6 +49,8 @@ class CogCalibCollator:
             batch[OPTION_IDS] = torch.tensor(padded, dtype=torch.long).reshape(len(padded), width)
         if KNOWN in rows[0]:
             batch[KNOWN] = torch.tensor([bool(known) for known in _of_examples(rows, KNOWN)])
+        if NUMBER in rows[0]:
+            batch[NUMBER] = torch.tensor(_of_examples(rows, NUMBER))
         return batch
 
 

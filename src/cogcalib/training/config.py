@@ -75,6 +75,11 @@ class CogCalibConfig(SFTConfig):
             by itself. Options belong to the first token of the last turn, a label `known` to all
             units of its example.
 
+        ledger (`bool`, defaults to `True`):
+            Whether to keep the knowledge ledger, `ledger/` in `output_dir`: what the training saw
+            of each example at each pass (`cogcalib.knowledge.ledger`). Examples go by a column
+            `example_id`, else by their number.
+
     `padding_free=True` and `packing=True` (strategies `"bfd"` and `"bfd_split"`) change neither the
     loss nor its gradient: examples keep their own NLL, options and labels. On the first batch the
     model is tried for whether examples in one row see each other, and refused if so. What is longer
@@ -174,6 +179,11 @@ class CogCalibConfig(SFTConfig):
             "`'example'`, each `'turn'` of the assistant by itself, or each `'token'`.",
             "choices": list(UNITS),
         },
+    )
+
+    ledger: bool = field(
+        default=True,
+        metadata={"help": "Whether to keep a ledger of what the training saw of each example."},
     )
 
     def __post_init__(self) -> None:

@@ -31,7 +31,6 @@ from cogcalib.losses import (
     token_penalty,
     token_statistics,
 )
-from cogcalib.losses.terms import entropy
 from cogcalib.training.forward import Located, supervised_logits
 from cogcalib.training.head import add_head_access, verify_head
 
@@ -164,9 +163,10 @@ def _fused_statistics(hidden: Tensor, head: LinearHead, *, located: Located) -> 
 
 def _readable_loss(logits: Tensor, located: Located, objective: Objective) -> FusedParts:
     ce = cross_entropy(logits, located.targets)
+    penalty = token_penalty(objective.penalty, logits, located.targets, located.options)
     parts = cogcalib_loss(
         ce,
-        token_penalty(objective.penalty, logits, located.targets, located.options),
+        penalty,
         located.units.index,
         len(located.units),
         alpha=objective.alpha,
@@ -175,7 +175,6 @@ def _readable_loss(logits: Tensor, located: Located, objective: Objective) -> Fu
         nll_reduction=objective.nll_reduction,
     )
     with torch.no_grad():
-        spread, right = entropy(logits.float()), logits.argmax(1) == located.targets
-    return FusedParts(
-        parts.loss, parts.ce, parts.penalty, parts.nll, parts.weights, ce.detach(), spread, right
-    )
+        found = token_statistics(logits, located.targets, located.options)
+    tokens = (found.ce, found.entropy, found.right, found.log_confidence, penalty.detach())
+    return FusedParts(parts.loss, parts.ce, parts.penalty, parts.nll, parts.weights, *tokens)

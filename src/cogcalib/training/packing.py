@@ -31,8 +31,8 @@ def pack(dataset: Dataset, length: int, strategy: str, map_arguments: Mapping[st
         map_arguments: For `Dataset.map`.
 
     Returns:
-        Rows with ``input_ids`` and ``labels``, ``seq_lengths``, and for each of the columns
-        ``option_ids`` and ``known`` of `dataset` a list with one entry per example.
+        Rows with ``input_ids`` and ``labels``, ``seq_lengths``, and for each of `EXTRA_COLUMNS`
+        that `dataset` has a list with one entry per example.
     """
     extra = [column for column in EXTRA_COLUMNS if column in dataset.column_names]
     tokens = dataset.select_columns(list(TOKENS))

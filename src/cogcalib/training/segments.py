@@ -44,6 +44,13 @@ class Units:
         """Whether a token is the first one of its unit, ``[N]`` bool."""
         return _changes(self.index)
 
+    @property
+    def within_example(self) -> Tensor:
+        """Number of each unit in its example, from 0, ``[U]``."""
+        first = _changes(self.example)
+        place = torch.arange(len(self), device=first.device)
+        return place - place[first][_ranks(self.example)]
+
     def of_examples(self, values: Tensor) -> Tensor:
         """What is said of the examples, ``[E, ...]``, said of their units, ``[U, ...]``."""
         return values.to(self.example.device)[self.example]

@@ -24,12 +24,13 @@ from cogcalib.records import Threshold
 from cogcalib.training import checks
 from cogcalib.training.callbacks import KnowledgeCallback
 from cogcalib.training.checkpoints import begin_checkpoint, checkpoint_to_resume, load_whole
-from cogcalib.training.collator import KNOWN, OPTION_IDS
+from cogcalib.training.collator import KNOWN, NUMBER, OPTION_IDS
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.forward import locate
 from cogcalib.training.gating import OpenGate
 from cogcalib.training.isolation import TOLERANCE, TOLERANCE_HALF, check_isolation
 from cogcalib.training.knowledge import CalibrationReading, read_calibration
+from cogcalib.training.ledger import number_examples, open_ledger
 from cogcalib.training.loss import Objective, Reader
 from cogcalib.training.metrics import (
     batch_sums,
@@ -110,6 +111,7 @@ class CogCalibTrainer(PreparedTrainer):
         checks.refuse_split_sequences(args.parallelism_config)
         text_field = args.dataset_text_field if formatting_func is None else None
         checks.check_data_sets(args, train_dataset, calibration_dataset, text_field)
+        names, train_dataset = number_examples(train_dataset, args)
         super().__init__(
             model,
             args,
@@ -129,6 +131,7 @@ class CogCalibTrainer(PreparedTrainer):
         self.gate_generator = torch.Generator()
         self.knowledge = KnowledgeState()
         self.resumed_from: str | None = None
+        self.ledger = open_ledger(args, names, self.accelerator.process_index)
         if calibration_dataset is not None:
             self._prepare_calibration(calibration_dataset)
         self.add_callback(KnowledgeCallback(self))
@@ -144,6 +147,7 @@ class CogCalibTrainer(PreparedTrainer):
     ) -> Any:
         """The loss of one micro-batch: cross-entropy, and the penalty where the gate is open."""
         option_ids, known = inputs.pop(OPTION_IDS, None), inputs.pop(KNOWN, None)
+        numbers = inputs.pop(NUMBER, None)
         self._check_isolation(model)
         if self.args.gate == "none" or not self.model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
@@ -161,6 +165,15 @@ class CogCalibTrainer(PreparedTrainer):
         )
         parts, aux_loss = self.reader.loss(model, inputs, located, objective)
         self._record(inputs, parts, gate, aux_loss, num_items_in_batch)
+        if self.ledger is not None:
+            self.ledger.add(
+                self.state.global_step,
+                numbers,
+                located.units,
+                parts,
+                alpha=self.alpha,
+                threshold=gate.threshold,
+            )
         return self._scaled(parts.loss, aux_loss, num_items_in_batch)
 
     def _gate(self, units: Units, known: Tensor | None) -> OpenGate:
@@ -319,6 +332,8 @@ class CogCalibTrainer(PreparedTrainer):
             name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             folder = begin_checkpoint(Path(self._get_output_dir(trial=trial)) / name)
             self.knowledge.save(folder)
+        if self.ledger is not None:
+            self.ledger.flush(self.state.global_step)
         super()._save_checkpoint(model, trial)
 
     def _save_rng_state(self, output_dir: str) -> None:

@@ -1,0 +1,86 @@
+"""The knowledge ledger: what training saw of every example at every pass.
+
+One row a supervised unit and pass, in Parquet files that are written whole and never changed. A
+killed training that goes on drops the files behind its checkpoint and writes them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SCHEMA = pa.schema(
+    [
+        ("example", pa.string()),
+        ("unit", pa.int32()),
+        ("step", pa.int32()),
+        ("nll", pa.float32()),
+        ("threshold", pa.float32()),
+        ("weight", pa.float32()),
+        ("penalty", pa.float32()),
+        ("right", pa.float32()),
+        ("confidence", pa.float32()),
+    ]
+)
+"""Columns of the ledger.
+
+- ``example``: its id, or its number in the training data if it has none.
+- ``unit``: number of the unit within its example: 0, or which turn or token.
+- ``step``: optimiser steps done when it was seen.
+- ``nll``: of the unit before the step, nats, reduced as ``nll_reduction`` says.
+- ``threshold``: in force, nats; nan during the style phase and for gates without one.
+- ``weight``: the gate's answer, in [0, 1].
+- ``penalty``: alpha * weight * mean of R over its tokens: what was added to its cross-entropy.
+- ``right``: share of its tokens that are the arg max under teacher forcing.
+- ``confidence``: mean over its tokens of the largest probability over the vocabulary, a fraction.
+"""
+
+FOLDER = "ledger"
+
+
+def part_name(first: int, last: int, rank: int) -> str:
+    """Name of the file of one rank with the steps ``first <= step < last``."""
+    return f"steps-{first:09d}-{last:09d}-rank-{rank}.parquet"
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Remove the files with steps that a training going on at `step` is about to repeat."""
+    for path in _parts(folder, lambda last: last > step):
+        path.unlink()
+
+
+def read_ledger(run: Path | str) -> pa.Table:
+    """The whole ledger of a training, by step, example and unit.
+
+    Args:
+        run: The output folder of a training, or the folder ``ledger`` in it.
+
+    Returns:
+        A table of `SCHEMA`.
+
+    Raises:
+        FileNotFoundError: If there is no ledger.
+        ValueError: If a file is none of ours, naming it.
+    """
+    folder = Path(run)
+    folder = folder if folder.name == FOLDER else folder / FOLDER
+    parts = _parts(folder, lambda _: True)
+    if not parts:
+        raise FileNotFoundError(f"{folder} holds no ledger: no files steps-*.parquet")
+    tables = []
+    for path in parts:
+        try:
+            tables.append(pq.read_table(path).cast(SCHEMA))
+        except (pa.ArrowException, ValueError, OSError) as error:
+            raise ValueError(f"{path} is no part of a ledger: {error}") from error
+    return pa.concat_tables(tables).sort_by(
+        [(name, "ascending") for name in ("step", "example", "unit")]
+    )
+
+
+def _parts(folder: Path, wanted: Callable[[int], bool]) -> list[Path]:
+    found = sorted(folder.glob("steps-*-rank-*.parquet"))
+    return [path for path in found if wanted(int(path.name.split("-")[2]))]

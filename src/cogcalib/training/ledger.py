@@ -1,0 +1,150 @@
+"""Keeps the knowledge ledger while training; `cogcalib.knowledge.ledger` says what is in it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from datasets import Dataset
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cogcalib.knowledge.ledger import FOLDER, SCHEMA, drop_after, part_name
+from cogcalib.losses import FusedParts
+from cogcalib.training.collator import EXAMPLE_ID, NUMBER
+from cogcalib.training.config import CogCalibConfig
+from cogcalib.training.packing import LENGTHS
+from cogcalib.training.segments import Units
+
+_VALUES = ("nll", "threshold", "weight", "penalty", "right", "confidence")
+
+
+def number_examples(
+    dataset: Dataset | None, args: CogCalibConfig
+) -> tuple[list[str] | None, Dataset | None]:
+    """The examples' names, and the data set with their numbers beside them, if a ledger is kept.
+
+    Raises:
+        ValueError: If the column of numbers is there already, or names repeat.
+    """
+    if dataset is None or not args.ledger or args.gate == "none":
+        return None, dataset
+    columns = dataset.column_names
+    if LENGTHS in columns:  # packed rows, which the preparation refuses
+        return None, dataset
+    if NUMBER in columns:
+        raise ValueError(f"train_dataset must have no column {NUMBER!r}: the ledger makes its own")
+    numbers = list(range(len(dataset)))
+    names = list(map(str, dataset[EXAMPLE_ID] if EXAMPLE_ID in columns else numbers))
+    if len(set(names)) < len(names):
+        raise ValueError(f"{EXAMPLE_ID} of train_dataset must be distinct, some repeat")
+    return names, dataset.add_column(NUMBER, numbers)
+
+
+def open_ledger(args: CogCalibConfig, names: Sequence[str] | None, rank: int) -> Ledger | None:
+    """The ledger of a training; None if none is kept."""
+    return None if names is None else Ledger(Path(str(args.output_dir)), names, rank)
+
+
+class Ledger:
+    """Collects rows in memory and writes those of some steps into a file of their own.
+
+    Args:
+        output: Output folder of the training.
+        ids: Names of the training examples, by number.
+        rank: Of this process; each writes what it saw.
+    """
+
+    def __init__(self, output: Path, ids: Sequence[str], rank: int) -> None:
+        self.folder, self._rank = output / FOLDER, rank
+        self._names = pa.array(ids, pa.string())
+        self._first = 0
+        self._rows: list[tuple[int, NDArray[np.int64], NDArray[np.float32]]] = []
+
+    def begin(self, step: int) -> None:
+        """Go on at `step`: what an earlier process wrote of later steps comes again."""
+        self._rows, self._first = [], step
+        if self._rank == 0:
+            drop_after(self.folder, step)
+
+    def add(
+        self,
+        step: int,
+        numbers: Tensor,
+        units: Units,
+        parts: FusedParts,
+        *,
+        alpha: float,
+        threshold: float,
+    ) -> None:
+        """Take one micro-batch.
+
+        Args:
+            step: Optimiser steps done.
+            numbers: Of its examples in the training data, ``[E]``.
+            units: Of its supervised tokens.
+            parts: Its loss.
+            alpha: Strength of the penalty.
+            threshold: In force, nan without one.
+        """
+        index = units.index.to(parts.nll.device)
+        sums = parts.nll.new_zeros(4, len(units)).index_add_(
+            1,
+            index,
+            torch.stack(
+                [
+                    torch.ones_like(parts.token_ce),
+                    parts.token_penalty,
+                    parts.right.to(parts.nll),
+                    parts.log_confidence.exp(),
+                ]
+            ),
+        )
+        size, penalty, right, confidence = sums
+        weights = parts.weights.to(parts.nll)
+        values = torch.stack(
+            [
+                parts.nll,
+                torch.full_like(parts.nll, threshold),
+                weights,
+                alpha * weights * penalty / size,
+                right / size,
+                confidence / size,
+            ]
+        )
+        places = torch.stack([numbers.to(units.example)[units.example], units.within_example])
+        self._rows.append((step, places.cpu().numpy(), values.float().cpu().numpy()))
+
+    def flush(self, step: int) -> None:
+        """Write the rows since the last time; `step` optimiser steps are done."""
+        if not self._rows:
+            self._first = step
+            return
+        steps = np.repeat([row[0] for row in self._rows], [row[1].shape[1] for row in self._rows])
+        places = np.concatenate([row[1] for row in self._rows], axis=1)
+        values = np.concatenate([row[2] for row in self._rows], axis=1)
+        example = self._names.take(pa.array(places[0]))
+        columns = {"example": example, "unit": places[1], "step": steps}
+        columns |= dict(zip(_VALUES, values, strict=True))
+        table = pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)
+        _write(table, self.folder / part_name(self._first, step, self._rank))
+        self._rows, self._first = [], step
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    """Atomically: a reader sees the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        pq.write_table(table, temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
