@@ -37,9 +37,11 @@ LAYERS = {
     "atlas": 3,
     "report": 4,
     "stages": 5,
+    "tuning": 6,
     "pipeline": 6,
-    "__init__": 7,
-    "cli": 8,
+    "reproduce": 7,
+    "__init__": 8,
+    "cli": 9,
 }
 
 # Rooms of one layer that may import each other all the same: (importing room, imported room).
@@ -254,7 +256,7 @@ def test_upward_import_is_found_however_written(build, source):
         ),
         pytest.param(
             {"report/html.py": "from cogcalib import load_task"},
-            "cogcalib.report.html (4) imports cogcalib (7)",
+            "cogcalib.report.html (4) imports cogcalib (8)",
             id="the public names are for users",
         ),
         pytest.param(

@@ -17,11 +17,8 @@ from pathlib import Path
 from rich.console import Console
 
 from cogcalib import stages
-from cogcalib.config import Config, Method, dump_config
-from cogcalib.modeling import fingerprint
-from cogcalib.progress import StageProgress
-from cogcalib.records import input_errors
-from cogcalib.run_folder import RunFolder, code_state
+from cogcalib.config import Config, Method
+from cogcalib.run_folder import RunFolder
 
 
 def run(
@@ -46,18 +43,8 @@ def run(
         InputError: If a task, model or data set cannot be used as configured, or the folder holds
             something else, or this run and `resume` is not set. Nothing was trained then.
     """
-    with input_errors():
-        stages.check_methods(config)
-        tasks = stages.load_tasks(config, data_dir)
-        folder = RunFolder(root / config.name, dump_config(config), resume=resume)
-        folder.claim("model.json", fingerprint(config.model.path))
-        folder.claim("tasks.json", stages.describe_tasks(config, tasks))
-        if folder.begun_with(code_state()) != code_state():
-            console.print("  [yellow]begun with other code: finished stages are kept[/]")
-    work = stages.Work(config, folder, StageProgress(console, folder.path / "timings.json"))
-    with input_errors():
-        knowledge = stages.probe_base(work, tasks)
-        splits = stages.choose_splits(work, tasks, knowledge)
+    begun = stages.begin(config, root / config.name, console, resume=resume, data_dir=data_dir)
+    work, splits, knowledge = begun.work, begun.splits, begun.knowledge
     methods = [Method.parse(name) for name in config.methods]
 
     for seed in config.seeds:
@@ -66,4 +53,4 @@ def run(
             stages.score(work, method, seed, splits)
 
     stages.report(work, splits)
-    return folder
+    return work.folder

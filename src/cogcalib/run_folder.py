@@ -114,6 +114,10 @@ class RunFolder:
         stage = "recalibrate" if "+" in method else "score"
         return self.path / stage / method / f"seed-{seed}"
 
+    def tune(self, method: str, seed: int) -> Path:
+        """Folder of a trial's predictions: those on the calibration split alone."""
+        return self.path / "tune" / method / f"seed-{seed}"
+
     def write_predictions(self, folder: Path, predictions: Sequence[Prediction]) -> None:
         """Write the predictions of one task and split."""
         first = predictions[0]

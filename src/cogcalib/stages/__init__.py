@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from cogcalib.stages.data import choose_splits, describe_tasks, load_tasks
-from cogcalib.stages.probe import probe_base
+from cogcalib.stages.baselines import COST as BASELINE_COST
+from cogcalib.stages.begin import Begun, begin
+from cogcalib.stages.data import choose_splits, describe_tasks, load_tasks, read_splits
+from cogcalib.stages.members import member_seeds
+from cogcalib.stages.probe import probe_base, read_probe
 from cogcalib.stages.report import report
-from cogcalib.stages.score import score
+from cogcalib.stages.score import score, try_out
 from cogcalib.stages.train import check_methods, train
 from cogcalib.stages.work import Splits, Work
 
 __all__ = [
+    "BASELINE_COST",
+    "Begun",
     "Splits",
     "Work",
+    "begin",
     "check_methods",
     "choose_splits",
     "describe_tasks",
     "load_tasks",
+    "member_seeds",
     "probe_base",
+    "read_probe",
+    "read_splits",
     "report",
     "score",
     "train",
+    "try_out",
 ]

@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 from cogcalib.config import Config, Method
 from cogcalib.modeling import audit_labels, encode_batch, load_tokenizer, shorten_passages
-from cogcalib.records import ProbeRecord, write_jsonl
-from cogcalib.run_folder import data_manifest
+from cogcalib.records import Example, ProbeRecord, read_jsonl, write_jsonl
+from cogcalib.run_folder import RunFolder, data_manifest
 from cogcalib.stages.work import TUNING, Splits, Work
 from cogcalib.tasks import Task, check_disjoint, compose, draw, load_task
 
@@ -43,6 +43,9 @@ def load_tasks(config: Config, data_dir: Path | None = None) -> tuple[Task, list
     methods = [Method.parse(name) for name in config.methods]
     if options is None and any(method.support == "options" for method in methods):
         raise ValueError(f"methods: -options needs answer options, {task.name} is open-ended")
+    averaged = [method.name for method in methods if method.baseline]
+    if averaged and any(each.splits["test"][0].options is None for each in (task, *others)):
+        raise ValueError(f"methods: {averaged[0]} needs answer options in every task tested on")
     tokenizer = load_tokenizer(config.model.path)
     task = _fitted(task, tokenizer, config.train.max_length)
     tests = (replace(other, splits={"test": other.splits["test"]}) for other in others)
@@ -102,4 +105,16 @@ def choose_splits(
     for name, examples in splits.items():
         write_jsonl(work.folder.splits(name), examples)
     work.folder.claim("splits/manifest.json", data_manifest(splits))
+    return splits
+
+
+def read_splits(folder: RunFolder, config: Config) -> Splits:
+    """The questions that `choose_splits` chose before, without loading a data set.
+
+    Raises:
+        RunFolderError: If the files hold other questions than were chosen.
+    """
+    names = ("train", "calibration", "test", *config.tasks.out_of_domain)
+    splits = {name: read_jsonl(folder.splits(name), Example) for name in names}
+    folder.claim("splits/manifest.json", data_manifest(splits))
     return splits

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cogcalib.knowledge import probe, renderings
 from cogcalib.modeling import load_model
 from cogcalib.records import ProbeRecord, read_jsonl, write_jsonl
+from cogcalib.run_folder import RunFolder
 from cogcalib.stages.work import Work
 from cogcalib.tasks import Task, draw
 
@@ -24,4 +25,9 @@ def probe_base(work: Work, tasks: tuple[Task, list[Task]]) -> dict[str, ProbeRec
             batch_size = work.config.score.batch_size
             records = probe(model, tokenizer, pool, batch_size=batch_size, progress=advance)
         write_jsonl(path, records)
-    return {record.id: record for record in read_jsonl(path, ProbeRecord)}
+    return read_probe(work.folder)
+
+
+def read_probe(folder: RunFolder) -> dict[str, ProbeRecord]:
+    """What a probe finished before found, as `probe_base` returns it."""
+    return {record.id: record for record in read_jsonl(folder.probe(), ProbeRecord)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,8 @@ from cogcalib.scoring import (
     fit_vector_scaling,
 )
 from cogcalib.scoring import score as score_examples
-from cogcalib.stages.work import Splits, Work
-
-Predict = Callable[[Sequence[Example], Advance], list[Prediction]]
+from cogcalib.stages.baselines import by_baseline
+from cogcalib.stages.work import Predict, Splits, Work
 
 
 def score(work: Work, method: Method, seed: int, splits: Splits) -> None:
@@ -40,7 +39,9 @@ def score(work: Work, method: Method, seed: int, splits: Splits) -> None:
     if method.posthoc not in (None, "ts"):
         score(work, method.before_posthoc, seed, splits)
     with work.progress.stage(label, sum(map(len, scored.values()))) as advance:
-        if method.posthoc in (None, "ts"):
+        if method.baseline and not method.posthoc:
+            predict = by_baseline(work, method, seed, splits, unfinished)
+        elif method.posthoc in (None, "ts"):
             predict = _by_model(work, method, seed, splits, unfinished)
         else:
             predict = _by_map(work, method, seed, splits, unfinished)
@@ -49,6 +50,21 @@ def score(work: Work, method: Method, seed: int, splits: Splits) -> None:
             predictions = predict(examples, partial(_after, advance, done))
             done += len(examples)
             work.folder.write_predictions(unfinished, predictions)
+    unfinished.rename(output)
+
+
+def try_out(work: Work, method: Method, seed: int, splits: Splits) -> None:
+    """Predictions of a method on the calibration split alone, to choose by: never on a test."""
+    output = work.folder.tune(method.name, seed)
+    label = f"tune: {method.name}, seed {seed}"
+    if output.exists():
+        work.progress.skipped(label)
+        return
+    examples = splits["calibration"]
+    unfinished = output.with_name(f"{output.name}.partial")
+    with work.progress.stage(label, len(examples)) as advance:
+        predict = _by_model(work, method, seed, splits, unfinished)
+        work.folder.write_predictions(unfinished, predict(examples, advance))
     unfinished.rename(output)
 
 

@@ -10,6 +10,8 @@ import torch
 from cogcalib.config import Config, Method
 from cogcalib.modeling import load_model, lora_config
 from cogcalib.records import Example, ProbeRecord
+from cogcalib.stages.baselines import check_baseline
+from cogcalib.stages.members import member_seeds
 from cogcalib.stages.work import Splits, Work
 from cogcalib.training import CogCalibConfig, FitData, fit
 
@@ -18,10 +20,11 @@ def check_methods(config: Config) -> None:
     """Build every method's training arguments once, before any is needed.
 
     Raises:
-        ValueError: As `CogCalibConfig`.
+        ValueError: As `CogCalibConfig`; also for a baseline that cannot run here.
     """
     for name in config.methods:
         method = Method.parse(name)
+        check_baseline(config, method)
         if method.trained != "base":
             CogCalibConfig(config.name, **_trainer_settings(config, method, config.seeds[0]))
 
@@ -29,11 +32,17 @@ def check_methods(config: Config) -> None:
 def train(
     work: Work, method: Method, seed: int, splits: Splits, knowledge: Mapping[str, ProbeRecord]
 ) -> None:
-    """Fine-tune the model a method needs, unless it is the base model."""
+    """Fine-tune the models a method needs, unless it is the base model."""
+    if method.trained != "base":
+        for each in member_seeds(work.config, method, seed):
+            _train(work, method, each, splits, knowledge)
+
+
+def _train(
+    work: Work, method: Method, seed: int, splits: Splits, knowledge: Mapping[str, ProbeRecord]
+) -> None:
     output = work.folder.train(method.trained, seed)
     label = f"train: {method.trained}, seed {seed}"
-    if method.trained == "base":
-        return
     if output.exists():
         work.progress.skipped(label)
         return
@@ -83,8 +92,9 @@ def _trainer_settings(config: Config, method: Method, seed: int) -> dict[str, An
         "warmup_steps": round(stage.warmup_share * stage.steps),
         "lr_scheduler_type": "cosine",
         "max_length": stage.max_length,
-        # The same for uniform regularisation, so that nothing but the gate differs.
-        "style_steps": stage.style_steps,
+        # The same for uniform regularisation, so that nothing but the gate differs; the focal loss
+        # is a baseline, and as published from the first step on.
+        "style_steps": 0 if method.penalty == "focal" else stage.style_steps,
         "threshold_every": stage.threshold_every,
         "gate": method.gate,
         "alpha": stage.alpha_of(method),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cogcalib.config import Config, Method
-from cogcalib.progress import StageProgress
-from cogcalib.records import Example
+from cogcalib.progress import Advance, StageProgress
+from cogcalib.records import Example, Prediction
 from cogcalib.run_folder import RunFolder
 
 Splits = Mapping[str, list[Example]]
 """Split or out-of-domain task -> its examples."""
+Predict = Callable[[Sequence[Example], Advance], list[Prediction]]
+"""Predictions of one method for examples of one task and split."""
 TUNING = ("train", "calibration")
 """Splits that a model or a threshold is fitted on."""
 

@@ -1,0 +1,85 @@
+"""The verb ``reproduce``: a table of the paper, or of ours, on any model."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from cogcalib.cli.console import quiet
+
+
+def add_to(verbs: Any) -> None:
+    """Add the verb to the command line."""
+    verb = verbs.add_parser(
+        "reproduce", help="a whole table: train, choose, score, compare; goes on where it stopped"
+    )
+    verb.add_argument("table", metavar="TABLE", help="such as main, controls, ratio, ood")
+    verb.add_argument(
+        "--model", required=True, help="a shipped preset (atlas ...) or a YAML file like it"
+    )
+    verb.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 ... N-1 (5)")
+    verb.add_argument(
+        "--tune-seeds", type=int, default=1, metavar="N", help="seeds of each trial (1)"
+    )
+    verb.add_argument(
+        "--rule", choices=("ece", "nll"), default="ece", help="how strengths are chosen (ece)"
+    )
+    verb.add_argument("--jobs", type=int, default=1, metavar="N", help="processes at once (1)")
+    verb.add_argument("--dry-run", action="store_true", help="print the plan and its hours")
+    verb.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of local data sets")
+    verb.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run folders")
+    verb.add_argument(
+        "--output", type=Path, default=Path("docs/results"), help="where the table goes"
+    )
+    verb.add_argument("--limit-methods", nargs="+", metavar="METHOD", help="only these rows")
+    verb.add_argument("--without", nargs="+", default=[], metavar="METHOD", help="not these rows")
+    verb.set_defaults(verb=_reproduce)
+
+
+def _reproduce(options: argparse.Namespace) -> None:
+    quiet()
+    import torch
+    from rich.console import Console
+
+    from cogcalib.records import InputError
+    from cogcalib.reproduce import Options, load_preset, load_table, make_plan, reproduce
+    from cogcalib.reproduce.workers import visible_gpus
+    from cogcalib.reproduce.write import write_results
+
+    for name in ("seeds", "tune_seeds", "jobs"):
+        if getattr(options, name) < 1:
+            raise InputError(
+                f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}"
+            )
+    plan = make_plan(
+        load_table(options.table),
+        load_preset(options.model),
+        options.runs / "reproduce",
+        seeds=range(options.seeds),
+        tune_seeds=range(options.tune_seeds),
+        limit_methods=options.limit_methods,
+        without=options.without,
+    )
+    console = Console()
+    if options.dry_run:
+        from cogcalib.reproduce.estimate import show_plan
+
+        show_plan(plan, options.jobs, console)
+        return
+    gpus = visible_gpus(torch.cuda.device_count())
+    settings = Options(options.jobs, options.rule, options.data_dir, tuple(gpus))
+    outcome = reproduce(plan, settings, console)
+    # Paths of this machine are nobody's business; what they hold is told by its hash.
+    command = shlex.join(["cogcalib", *sys.argv[1:]])
+    for path in write_results(outcome, options.output, command, options.rule):
+        console.print(f"  {path}", soft_wrap=True)
+    for reason in outcome.left_out:
+        console.print(f"  [yellow]left out[/] {reason}", soft_wrap=True)
+    for failure in outcome.failures:
+        console.print(f"\n[red]failed[/] {failure.cell.label}", soft_wrap=True)
+        console.print(failure.message, markup=False, highlight=False)
+    if outcome.failures or outcome.left_out:
+        raise SystemExit(1)

@@ -1,0 +1,131 @@
+"""Two methods on the same questions, pooled over seeds: differences and their intervals.
+
+Questions are resampled, the same for all methods, and a metric is averaged over the seeds: what is
+asked is whether a difference would hold on other questions of the task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cogcalib.metrics import expected_calibration_error
+from cogcalib.records import Prediction
+from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED
+
+RESAMPLES = 2000
+BINS = 15
+LEVEL = 0.95
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """The metrics of a method, mean over seeds, and on every resample of the questions.
+
+    Attributes:
+        values: Metric (``accuracy``, ``nll``, ``brier``, ``ece.vocab`` ...) -> value; fractions,
+            nats.
+        draws: Metric -> values on the resamples, [resamples]; the same resamples for every method
+            on the same questions.
+    """
+
+    values: Mapping[str, float]
+    draws: Mapping[str, Floats]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Metric of one method minus that of another, with its 95 % interval.
+
+    Attributes:
+        value: The difference, in the unit of the metric.
+        low, high: Ends of the interval.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.low > 0 or self.high < 0
+
+
+def resample(runs: Sequence[Sequence[Prediction]], resamples: int = RESAMPLES) -> Resampled:
+    """The metrics of one method on one task's split, from its predictions of every seed.
+
+    An equal-width ECE is the sum over bins of \\|sum of confidence - correct\\| / n, so that the
+    resamples of all bins are one product of matrices.
+
+    Args:
+        runs: Predictions by seed, on the same questions.
+        resamples: Number of resamples.
+
+    Raises:
+        ValueError: If the seeds answer different questions.
+    """
+    ids = sorted(row.id for row in runs[0])
+    if any(sorted(row.id for row in run) != ids for run in runs):
+        raise ValueError("predictions of all seeds must answer the same questions")
+    weights = _weights(len(ids), resamples)
+    values: dict[str, list[float]] = {}
+    draws: dict[str, list[Floats]] = {}
+    for run in runs:
+        rows = sorted(run, key=lambda row: row.id)
+        correct = np.array([row.correct for row in rows], dtype=np.float64)
+        known = (*MULTIPLE_CHOICE, *OPEN_ENDED)
+        confidence = {
+            name: np.array([row.confidence[name] for row in rows])
+            for name in sorted(rows[0].confidence, key=known.index)
+        }
+        primary = next(iter(confidence.values()))
+        linear = {
+            "accuracy": correct,
+            "nll": np.array([row.nll for row in rows]),
+            "brier": (primary - correct) ** 2,
+        }
+        for name, column in linear.items():
+            values.setdefault(name, []).append(float(column.mean()))
+            draws.setdefault(name, []).append(weights @ column)
+        for name, row in confidence.items():
+            metric = f"ece.{name}"
+            value = expected_calibration_error(row, correct.astype(bool), bins=BINS)
+            values.setdefault(metric, []).append(value)
+            draws.setdefault(metric, []).append(
+                np.abs(weights @ _gaps_by_bin(row, correct)).sum(axis=1)
+            )
+    return Resampled(
+        {name: float(np.mean(each)) for name, each in values.items()},
+        {name: np.mean(each, axis=0) for name, each in draws.items()},
+    )
+
+
+def difference(one: Resampled, other: Resampled, metric: str) -> Difference:
+    """`one` minus `other`."""
+    draws = one.draws[metric] - other.draws[metric]
+    tail = (1 - LEVEL) / 2
+    # Between two infinities (of an NLL) there is nothing to interpolate.
+    low, high = np.quantile(draws, [tail, 1 - tail], method="nearest")
+    return Difference(one.values[metric] - other.values[metric], float(low), float(high))
+
+
+def _weights(n: int, resamples: int) -> Floats:
+    """Share of each question in each resample, [resamples, n]."""
+    drawn = np.random.default_rng(0).integers(n, size=(resamples, n))
+    counts = np.stack([np.bincount(row, minlength=n) for row in drawn])
+    shares: Floats = counts / n
+    return shares
+
+
+def _gaps_by_bin(confidence: Floats, correct: Floats) -> Floats:
+    """Confidence minus correctness, each in the column of its bin, [n, bins]."""
+    # Bins are closed on the right; 0 belongs to the first.
+    bins = np.searchsorted(np.arange(1, BINS) / BINS, confidence, side="left")
+    gaps = np.zeros((len(confidence), BINS))
+    gaps[np.arange(len(confidence)), bins] = confidence - correct
+    return gaps

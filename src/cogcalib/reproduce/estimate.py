@@ -1,0 +1,172 @@
+"""How long a plan will take: from cells that were timed, else from what they compute."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console
+from rich.table import Table as Grid
+
+from cogcalib.config import Method
+from cogcalib.reproduce.cell import timing_path
+from cogcalib.reproduce.definitions import load_preset
+from cogcalib.reproduce.plan import (
+    Cell,
+    Place,
+    Plan,
+    baseline_cells,
+    distinct,
+    prepare_cells,
+    row_cells,
+    trial_cells,
+)
+from cogcalib.tasks import summaries
+from cogcalib.tuning import candidates, is_tunable
+
+TRAIN, SCORE = 6, 2
+"""FLOPs per parameter and token: forward and backward, and forward alone (Kaplan et al. 2020)."""
+PREPARE_PASSES = 12
+"""Times that a probe reads a training question: four rotations of the options, and more."""
+UNKNOWN_ROWS = 1000
+"""Questions of a split whose size nobody stated."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of cells of one kind.
+
+    Attributes:
+        place: Their run folder, as ``model/name``.
+        kind: Their kind.
+        cells: How many.
+        missing: How many of them are yet to be done.
+        seconds: Of one.
+        source: Where that comes from.
+    """
+
+    place: str
+    kind: str
+    cells: int
+    missing: int
+    seconds: float
+    source: str
+
+
+def estimates(plan: Plan) -> list[Estimate]:
+    """By place and kind, with the rows that rest on a choice counted as one cell a row and seed."""
+    found = []
+    for place in plan.places:
+        cells = [cell for cell in all_cells(plan) if cell.place is place]
+        for kind in dict.fromkeys(cell.kind for cell in cells):
+            here = [cell for cell in cells if cell.kind == kind]
+            seconds, source = _seconds(plan, here)
+            missing = sum(cell.missing() for cell in here)
+            name = f"{place.model}/{place.path.name}"
+            found.append(Estimate(name, kind, len(here), missing, seconds, source))
+    return found
+
+
+def all_cells(plan: Plan) -> list[Cell]:
+    """Every cell; strengths that are yet to be chosen are stood for by the first of the grid."""
+    cells = prepare_cells(plan) + trial_cells(plan)
+    for place in plan.shown():
+        names = [_any_strength(plan, place, name) for name in place.methods]
+        cells += row_cells(place, names, plan.seeds)
+        cells += baseline_cells(place, names, plan.seeds)
+    return distinct(cells)
+
+
+def _any_strength(plan: Plan, place: Place, name: str) -> str:
+    method = Method.parse(name)
+    if place.tuned_at is None or not is_tunable(method):
+        return name
+    first = candidates(method)[0].name
+    return first + (f"+{method.posthoc}" if method.posthoc else "")
+
+
+def _seconds(plan: Plan, cells: list[Cell]) -> tuple[float, str]:
+    """Median of the finished cells of this kind in any place of this model, else from FLOPs."""
+    root, kind = cells[0].place.path.parent, cells[0].kind
+    own = [path for cell in cells if (path := timing_path(cell)).exists()]
+    paths = own or sorted(root.glob(f"*/cells/{kind}*.json"))
+    timed = [_read(path) for path in paths if path.name.startswith(kind)]
+    if timed:
+        return median(timed), f"measured, {len(timed)} cells"
+    preset = plan.preset
+    if cells[0].place.model != preset.name:
+        preset = load_preset(cells[0].place.model)
+    flops = median(_flops(cell, preset.parameters, preset.tokens) for cell in cells)
+    return flops / preset.rate.flops, f"FLOPs, {preset.rate.device} at {preset.rate.flops:.1e}/s"
+
+
+def _read(path: Path) -> float:
+    seconds: float = json.loads(path.read_text(encoding="utf-8"))["wall"]
+    return seconds
+
+
+def _flops(cell: Cell, parameters: float, tokens: int) -> float:
+    config, passes = cell.place.config, 1
+    per_question = parameters * tokens
+    test = _rows(cell.place, "test")
+    calibration = _rows(cell.place, "calibration")
+    if cell.kind == "prepare":
+        return SCORE * per_question * _rows(cell.place, "train") * PREPARE_PASSES
+    train = config.train
+    read = train.steps * train.batch_size * train.gradient_accumulation
+    trained = TRAIN * per_question * read
+    if cell.kind == "member":
+        return trained
+    if cell.kind == "trial":
+        return trained + SCORE * per_question * calibration
+    if cell.kind == "baseline":
+        passes, trained = config.baselines.members, 0.0
+    elif cell.method == "mc_dropout":
+        passes = config.baselines.passes
+    scored = SCORE * per_question * (calibration + test) * passes * max(1, len(cell.predicted))
+    return trained + scored
+
+
+def _rows(place: Place, split: str) -> int:
+    """Questions of a split; of the test splits of all tasks together."""
+    tasks = place.config.tasks
+    sizes = {line.name: line.rows for line in summaries()}
+
+    def of(name: str) -> int:
+        return sizes.get(name, {}).get(split, UNKNOWN_ROWS)
+
+    limit = tasks.limit.get(split)  # type: ignore[call-overload]
+    own = min(of(tasks.train), limit) if limit else of(tasks.train)
+    return own + (sum(of(name) for name in tasks.out_of_domain) if split == "test" else 0)
+
+
+def show_plan(plan: Plan, jobs: int, console: Console) -> None:
+    """Print what would run, and for how long."""
+    grid = Grid(box=None, pad_edge=False)
+    for head in ("run folder", "cells", "of them to do", "seconds each", "hours", "estimated from"):
+        grid.add_column(
+            head, justify="left" if head in ("run folder", "estimated from") else "right"
+        )
+    total = 0.0
+    for each in estimates(plan):
+        hours = each.missing * each.seconds / 3600
+        total += hours
+        grid.add_row(
+            f"{each.place}: {each.kind}",
+            str(each.cells),
+            str(each.missing),
+            f"{each.seconds:.1f}",
+            f"{hours:.2f}",
+            each.source,
+        )
+    console.print(f"\n[bold]{plan.table.name}[/] on {plan.preset.name}: {plan.table.question}\n")
+    console.print(grid)
+    chosen = sum(len(place.best) for place in plan.places) * len(plan.seeds)
+    if chosen:
+        console.print(f"\nand post-hoc calibration of {chosen} chosen models, minutes at most")
+    console.print(
+        f"\n{total:.1f} hours of work, {total / jobs:.1f} in {jobs} "
+        f"process{'es' * (jobs > 1)}; nothing was run\n"
+    )

@@ -1,0 +1,180 @@
+"""A table of methods as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cogcalib.report.methods import label
+from cogcalib.reproduce.compare import BINS, RESAMPLES, Difference, difference
+from cogcalib.reproduce.definitions import Table
+from cogcalib.reproduce.rows import Cost, Group, Row
+
+MISSING = "–"  # noqa: RUF001 - a typographic dash is meant
+PERCENT = ("accuracy", "ece")
+
+
+def methods_page(table: Table, groups: Sequence[Group]) -> Iterator[str]:
+    """Lines: for each group the methods, then the differences question by question."""
+    for group in groups:
+        yield f"## {group.title}"
+        yield ""
+        yield from _methods(group)
+        yield ""
+        yield from _differences(table, group)
+    yield from _across(table, groups)
+    yield from _caption(groups)
+
+
+def _methods(group: Group) -> Iterator[str]:
+    metrics = _metrics(group)
+    heads = [_head(metric, group) for metric in metrics]
+    yield _line(["method", *heads, "training", "passes", "extra parameters"])
+    yield _line([":---", *["---:"] * (len(heads) + 3)])
+    best = {metric: _best(group, metric) for metric in metrics}
+    for row in group.shown():
+        cells = []
+        for metric in metrics:
+            text = _cell(row, metric)
+            cells.append(f"**{text}**" if row is best[metric] else text)
+        yield _line([row_label(row), *cells, *_cost(row.cost)])
+
+
+def _metrics(group: Group) -> list[str]:
+    """Columns: the first two confidence definitions that occur, the primary one first."""
+    found = dict.fromkeys(
+        metric for row in group.rows for metric in row.values if metric.startswith("ece.")
+    )
+    names = sorted(found, key=lambda metric: metric != f"ece.{group.primary}")
+    return ["accuracy", *names[:2], "nll", "brier", "aurc"]
+
+
+def _head(metric: str, group: Group) -> str:
+    kind, _, definition = metric.partition(".")
+    if kind == "ece":
+        return f"ECE {definition} % ({BINS} bins, width, n = {group.n:,})"
+    return {"accuracy": "accuracy %", "nll": "NLL", "brier": "Brier", "aurc": "AURC"}[kind]
+
+
+def _cell(row: Row, metric: str) -> str:
+    mean, deviation = row.mean(metric), row.deviation(metric)
+    if mean is None:
+        return MISSING
+    scale, digits = _scale(metric)
+    text = f"{scale * mean:.{digits}f}"
+    return text if deviation is None else f"{text} ± {scale * deviation:.{digits}f}"
+
+
+def _scale(metric: str) -> tuple[int, int]:
+    return (100, 1) if metric.partition(".")[0] in PERCENT else (1, 3)
+
+
+def _cost(cost: Cost) -> list[str]:
+    training = MISSING if cost.training is None else f"{cost.training:.2f}"
+    extra = MISSING if cost.extra_parameters is None else f"{cost.extra_parameters:,}"
+    return [training, str(cost.passes), extra]
+
+
+def _best(group: Group, metric: str) -> Row | None:
+    """The best row of a column, if it differs significantly from the runner-up."""
+    rows = [row for row in group.shown() if metric in row.resampled.values]
+    sign = -1 if metric == "accuracy" else 1
+    ranked = sorted(rows, key=lambda row: sign * row.resampled.values[metric])
+    if len(ranked) < 2:
+        return None
+    first, second = ranked[:2]
+    return first if difference(first.resampled, second.resampled, metric).significant else None
+
+
+def _differences(table: Table, group: Group) -> Iterator[str]:
+    for against in table.against:
+        other = group.find(against)
+        rows = [row for row in group.shown() if other and row is not other]
+        if other is not None and rows:
+            yield f"Against {label(against)}, question by question:"
+            yield ""
+            yield from _compared(group, [(row_label(row), row, other) for row in rows])
+            yield ""
+    pairs = [
+        (one, two)
+        for names in table.pairs
+        if (one := group.find(names[0])) and (two := group.find(names[1]))
+    ]
+    if pairs:
+        yield "Pairs, question by question:"
+        yield ""
+        named = [(f"{row_label(one)} - {row_label(two)}", one, two) for one, two in pairs]
+        yield from _compared(group, named)
+        yield ""
+
+
+def _across(table: Table, groups: Sequence[Group]) -> Iterator[str]:
+    """Pairs over variants: ``fixed:cols`` against ``cols``."""
+    wanted = [names for names in table.pairs if any(":" in name for name in names)]
+    places = dict.fromkeys((group.place.model, group.place.task, group.task) for group in groups)
+    for place in places if wanted else ():
+        here = {
+            group.place.variant: group
+            for group in groups
+            if (group.place.model, group.place.task, group.task) == place
+        }
+        first = next(iter(table.variants))
+        named = []
+        for names in wanted:
+            parts = [name.rpartition(":") for name in names]
+            found = [here.get(variant or first) for variant, _, _ in parts]
+            rows = [each and each.find(part[2]) for each, part in zip(found, parts, strict=True)]
+            if rows[0] and rows[1]:
+                named.append((" - ".join(names), rows[0], rows[1]))
+        if named:
+            yield f"## {place[0]}: {place[2]}, variants compared question by question"
+            yield ""
+            yield from _compared(next(iter(here.values())), named)
+            yield ""
+
+
+def _compared(group: Group, named: Sequence[tuple[str, Row, Row]]) -> Iterator[str]:
+    metrics = [metric for metric in _metrics(group) if metric not in ("brier", "aurc")]
+    heads = [_head(metric, group).partition(" (")[0] for metric in metrics]
+    yield _line(["", *(f"Δ {head}" for head in heads)])
+    yield _line([":---", *["---:"] * len(heads)])
+    for name, one, other in named:
+        yield _line([name, *(_difference(one, other, metric) for metric in metrics)])
+
+
+def _difference(one: Row, other: Row, metric: str) -> str:
+    if metric not in one.resampled.draws or metric not in other.resampled.draws:
+        return MISSING
+    return difference_text(difference(one.resampled, other.resampled, metric), metric)
+
+
+def difference_text(found: Difference, metric: str) -> str:
+    """``-8.3 [-10.1, -6.2] *``, the star where the interval excludes zero."""
+    scale, digits = _scale(metric)
+    low, high = (f"{scale * value:+.{digits}f}" for value in (found.low, found.high))
+    mark = " *" if found.significant else ""
+    return f"{scale * found.value:+.{digits}f} [{low}, {high}]{mark}"
+
+
+def row_label(row: Row) -> str:
+    """``CoLS@0.1 + TS``; a row that was chosen says which it is."""
+    before, plus, posthoc = row.method.partition("+")
+    trained, at, alpha = before.partition("@")
+    name = label(f"{trained}{plus}{posthoc}").replace(label(trained), label(trained) + at + alpha)
+    return f"{row.name.partition('+')[0]}, chosen: {name}" if row.chosen else name
+
+
+def _caption(groups: Sequence[Group]) -> Iterator[str]:
+    seeds = max((len(row.seeds) for group in groups for row in group.rows), default=0)
+    yield (
+        f"Mean ± standard deviation over {seeds} seed{'s' * (seeds != 1)}. Bold: best of its "
+        "column and significantly better than the runner-up (AURC is not tested). Δ: difference "
+        f"with its 95 % interval from {RESAMPLES:,} paired resamples of the questions, each metric "
+        "averaged over the seeds; * where it excludes zero. Brier and AURC are those of the first "
+        "confidence definition that the method has. Training: time as a multiple of SFT's, "
+        "processor time on a CPU; passes: per question; extra parameters: kept beside one "
+        "fine-tuned model. A strength after @ was chosen on the calibration split."
+    )
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

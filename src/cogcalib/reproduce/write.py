@@ -1,0 +1,180 @@
+"""The files of a table: Markdown, CSV, record, figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from cogcalib.modeling import fingerprint
+from cogcalib.records import write_json, write_text
+from cogcalib.report.canvas import new_figure, styled
+from cogcalib.report.methods import colour
+from cogcalib.reproduce.cell import device
+from cogcalib.reproduce.compare import Difference, difference
+from cogcalib.reproduce.execute import Outcome
+from cogcalib.reproduce.markdown import methods_page, row_label
+from cogcalib.reproduce.rows import Group, Row, collect
+from cogcalib.run_folder import code_state, hardware, versions
+from cogcalib.tuning import ACCURACY_FLOOR, GRID
+
+
+def write_results(outcome: Outcome, output: Path, command: str, rule: str) -> list[Path]:
+    """Write all that came of a table.
+
+    Args:
+        outcome: What was run.
+        output: Folder; files are named ``<table>-<model>``.
+        command: The command line that says so.
+        rule: By which strengths were chosen.
+
+    Returns:
+        The files.
+    """
+    plan = outcome.plan
+    stem = output / f"{plan.table.name}-{plan.preset.name}"
+    groups = collect(outcome)
+    figures = _figures(groups, stem)
+    return [
+        write_text(stem.with_suffix(".md"), _markdown(outcome, groups, figures, command)),
+        write_text(stem.with_suffix(".csv"), _csv(groups)),
+        write_json(stem.with_suffix(".json"), _record(outcome, groups, command, rule)),
+        *figures,
+    ]
+
+
+def _markdown(
+    outcome: Outcome, groups: Sequence[Group], figures: Sequence[Path], command: str
+) -> str:
+    table = outcome.plan.table
+    lines = [f"# {table.title}: {outcome.plan.preset.name}", "", table.question, ""]
+    lines += [f"`{command}`", ""]
+    lines += methods_page(table, groups)
+    lines += [*(["", table.note] if table.note else []), ""]
+    lines += [f"![{figure.stem}]({figure.name})" for figure in figures]
+    if outcome.left_out or outcome.failures:
+        lines += ["", "Not there:", ""]
+        lines += [f"- {reason}" for reason in outcome.left_out]
+        lines += [f"- {failure.cell.label} failed" for failure in outcome.failures]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _csv(groups: Sequence[Group]) -> str:
+    """One line per row, test and seed."""
+    metrics = dict.fromkeys(m for group in groups for row in group.rows for m in row.values)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    heads = ["model", "trained_on", "variant", "row", "method", "task", "n", "seed"]
+    writer.writerow([*heads, *metrics])
+    for group in groups:
+        place = group.place
+        for row in group.rows:
+            for index, seed in enumerate(row.seeds):
+                found = [row.values[m][index] if m in row.values else "" for m in metrics]
+                where = [place.model, place.config.tasks.train, place.variant]
+                writer.writerow([*where, row.name, row.method, group.task, group.n, seed, *found])
+    return text.getvalue()
+
+
+def _record(outcome: Outcome, groups: Sequence[Group], command: str, rule: str) -> dict[str, Any]:
+    plan = outcome.plan
+    return {
+        "table": plan.table.model_dump(mode="json"),
+        "preset": plan.preset.model_dump(mode="json"),
+        "command": command,
+        "seeds": plan.seeds,
+        "tuning": {
+            "rule": rule,
+            "grid": GRID,
+            "accuracy_floor": ACCURACY_FLOOR,
+            "seeds": plan.tune_seeds,
+            "choices": {str(p.name): [asdict(c) for c in v] for p, v in outcome.choices.items()},
+            "trials": {str(p.name): [asdict(t) for t in v] for p, v in outcome.trials.items()},
+        },
+        "configurations": {p.path.name: p.config.model_dump(mode="json") for p in plan.places},
+        "models": {
+            path: fingerprint(path)
+            for path in dict.fromkeys(place.config.model.path for place in plan.places)
+        },
+        "code": code_state(),
+        "versions": versions(),
+        "hardware": hardware(device()),
+        "results": [_group(group, plan.table.against) for group in groups],
+        "failures": [failure.cell.label for failure in outcome.failures],
+        "left_out": outcome.left_out,
+    }
+
+
+def _group(group: Group, against: Sequence[str]) -> dict[str, Any]:
+    return {
+        "model": group.place.model,
+        "trained_on": group.place.config.tasks.train,
+        "variant": group.place.variant,
+        "task": group.task,
+        "in_domain": group.in_domain,
+        "n": group.n,
+        "rows": [_row(group, row, against) for row in group.rows],
+    }
+
+
+def _row(group: Group, row: Row, against: Sequence[str]) -> dict[str, Any]:
+    others = [other for name in against if (other := group.find(name)) and other is not row]
+    return {
+        "row": row.name,
+        "method": row.method,
+        "seeds": row.seeds,
+        "mean": {metric: row.mean(metric) for metric in row.values},
+        "deviation": {metric: row.deviation(metric) for metric in row.values},
+        "cost": asdict(row.cost),
+        "against": {
+            other.name: {
+                metric: _as_json(difference(row.resampled, other.resampled, metric))
+                for metric in row.resampled.draws
+                if metric in other.resampled.draws
+            }
+            for other in others
+        },
+    }
+
+
+def _as_json(found: Difference) -> dict[str, Any]:
+    return {**asdict(found), "significant": found.significant}
+
+
+def _figures(groups: Sequence[Group], stem: Path) -> list[Path]:
+    """One figure per place: every method's ECE on every task tested on."""
+    found = []
+    for place in dict.fromkeys(group.place.path for group in groups):
+        here = [group for group in groups if group.place.path == place]
+        path = stem.with_name(f"{stem.name}-{place.parent.name}-{place.name}.svg")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _draw(here).savefig(path, metadata={"Date": None})
+        found.append(path)
+    return found
+
+
+@styled
+def _draw(groups: Sequence[Group]) -> Figure:
+    names = [row_label(row) for row in groups[0].shown()]
+    figure = new_figure(2.4 + 2.3 * len(groups), 1.0 + 0.22 * len(names))
+    panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    for axes, group in zip(panels, groups, strict=True):
+        metric = f"ece.{group.primary}"
+        for place, row in enumerate(group.shown()):
+            mean, deviation = row.mean(metric), row.deviation(metric) or 0.0
+            if mean is not None:
+                shade = colour(row.method.partition("@")[0])
+                axes.errorbar(
+                    100 * mean, place, xerr=100 * deviation, fmt="o", color=shade, markersize=5
+                )
+        axes.set_title(group.task)
+        axes.set_xlabel(f"ECE {group.primary} (%)")
+        axes.set_xlim(left=0)
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].set_ylim(len(names) - 0.5, -0.5)
+    return figure
