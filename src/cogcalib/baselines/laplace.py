@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cogcalib.baselines.base import Cost, check_choices
@@ -23,6 +22,7 @@ from cogcalib.baselines.option_logits import (
     adapter_weights,
     encode_questions,
     only_trainable,
+    option_jacobian,
 )
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring import ScoreSettings
@@ -175,11 +175,12 @@ class LaplaceLoRA:
         batches = Batches(questions, settings, self.model.device, self._options)
         generator = torch.Generator().manual_seed(self.seed)
         rows: dict[int, list[float]] = {}
-        # The fused attention kernels cannot be differentiated for all options at once.
-        with only_trainable(self.model, self._weights), sdpa_kernel(SDPBackend.MATH):
+        classifier = OptionLogits(self.model)
+        with only_trainable(self.model, self._weights):
             for indices, batch in batches.with_indices():
-                jacobian, mean = laplace.backend.jacobians(batch)
-                variance = laplace.functional_variance(jacobian).detach()
+                # laplace-torch's own Jacobian goes back through the batch once per logit in it.
+                mean, jacobian = option_jacobian(classifier, batch, self._weights)
+                variance = laplace.functional_variance(jacobian)
                 shares = self._shares(mean, variance, questions, indices, generator)
                 rows.update(zip(indices, shares.tolist(), strict=True))
         shares_in_order = [rows[index] for index in range(len(examples))]

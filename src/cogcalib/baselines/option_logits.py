@@ -71,6 +71,50 @@ class OptionLogits(nn.Module):
         return logits.gather(1, options.clamp(min=0)).masked_fill(options < 0, ABSENT)
 
 
+def option_jacobian(
+    classifier: OptionLogits, batch: dict[str, Tensor], weights: Sequence[nn.Parameter]
+) -> tuple[Tensor, Tensor]:
+    """Logits of the options and their slopes in `weights`, question by question.
+
+    One pass forward and one back per option serve the whole batch: what a linear layer got, and the
+    gradient of what it gave, make the slopes of each question, ``sum_s g_s a_s^T``.
+
+    Args:
+        classifier: Maps the batch to logits.
+        batch: Of `Batches`.
+        weights: Weights of linear layers, each used once in a pass; all take gradients.
+
+    Returns:
+        Logits, [b, K], and slopes, [b, K, P], P the numbers in `weights`, one after the other.
+    """
+    index = {id(weight): at for at, weight in enumerate(weights)}
+    taken: dict[int, Tensor] = {}
+    given: dict[int, Tensor] = {}
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        at = index[id(module.weight)]
+        taken[at], given[at] = inputs[0].detach(), output
+
+    layers = [
+        module
+        for module in classifier.modules()
+        if isinstance(module, nn.Linear) and id(module.weight) in index
+    ]
+    handles = [layer.register_forward_hook(keep) for layer in layers]
+    try:
+        logits = classifier(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    order = range(len(weights))
+    rows = []
+    for column in logits.sum(0):
+        slopes = torch.autograd.grad(column, [given[at] for at in order], retain_graph=True)
+        blocks = [torch.einsum("bsi,bsj->bij", slopes[at], taken[at]) for at in order]
+        rows.append(torch.cat([block.flatten(1) for block in blocks], dim=1))
+    return logits.detach(), torch.stack(rows, dim=1)
+
+
 class Batches:
     """Questions in batches of one length each, so that nothing is padded.
 
