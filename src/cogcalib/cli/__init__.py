@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 
 from cogcalib import __version__
-from cogcalib.cli import probe, report, reproduce, run, score, tasks, tune
+from cogcalib.cli import ledger, probe, report, reproduce, run, score, tasks, tune
 from cogcalib.records import InputError
 
-VERBS = (run, tune, reproduce, probe, score, report, tasks)
+VERBS = (run, tune, reproduce, probe, ledger, score, report, tasks)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,96 @@
+"""The verb ``ledger``: what a training saw of its examples, pass by pass."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from cogcalib.records import InputError, input_errors
+
+SHOWN = 10
+
+
+def add_to(verbs: Any) -> None:
+    """Add the verb to the command line."""
+    ledger = verbs.add_parser(
+        "ledger", help="draw how training examples became known, and which were forgotten"
+    )
+    ledger.add_argument(
+        "run", type=Path, metavar="RUN", help="a run folder, or the output folder of a training"
+    )
+    ledger.add_argument("--method", help="of a run: whose training (the first with a ledger)")
+    ledger.add_argument("--seed", type=int, help="of a run: which seed (the first)")
+    ledger.add_argument("--output", type=Path, metavar="FILE.png", help="(RUN/ledger.png)")
+    ledger.set_defaults(verb=_ledger)
+
+
+def _ledger(options: argparse.Namespace) -> None:
+    from cogcalib.knowledge.ledger import read_ledger
+    from cogcalib.knowledge.passes import Passes
+    from cogcalib.report.ledger_figure import ledger_figure
+
+    with input_errors():
+        folder, name = _training(options.run, options.method, options.seed)
+        output = options.output or folder / "ledger.png"
+        if output.suffix != ".png" or (options.output and output.exists()):
+            raise InputError(f"output must be a new file that ends in .png, got {output}")
+        passes = Passes(read_ledger(folder))
+    summaries = passes.summaries()
+    _print(summaries, name)
+    forgotten = passes.forgotten()
+    print(f"\nKnown once and not at the last pass: {len(forgotten)} examples")
+    for example in forgotten[:SHOWN]:
+        print(f"  {example}")
+    if len(forgotten) > SHOWN:
+        print(f"  and {len(forgotten) - SHOWN} more")
+    unfinished = output.with_name(f".{output.name}")
+    ledger_figure(summaries, name).savefig(unfinished, format="png", dpi=150)
+    unfinished.replace(output)
+    print(f"\nDrawn: {output}")
+
+
+def _training(run: Path, method: str | None, seed: int | None) -> tuple[Path, str]:
+    """The folder of the training meant, and how to call it.
+
+    Raises:
+        FileNotFoundError: If there is no folder, or no ledger that fits, naming those there are.
+    """
+    if not run.is_dir():
+        raise FileNotFoundError(f"there is no folder {run}")
+    if (run / "ledger").is_dir():
+        return run, run.name
+    found = sorted(path.parent for path in run.glob("train/*/seed-*/ledger"))
+    fitting = [
+        path
+        for path in found
+        if method in (None, path.parent.name) and seed in (None, int(path.name[5:]))
+    ]
+    if not fitting:
+        names = ", ".join(f"{path.parent.name} {path.name}" for path in found) or "none"
+        raise FileNotFoundError(
+            f"{run} has no ledger of that method and seed, but of: {names}; methods without a gate "
+            "(sft, ls ...) keep none, or one without a threshold"
+            if found
+            else f"{run} has no ledger: no method with a gate was trained there"
+        )
+    return fitting[0], f"{fitting[0].parent.name}, {fitting[0].name}"
+
+
+def _print(summaries: Any, name: str) -> None:
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    titles = ("pass", "step", "n", "known %", "learnt %", "forgotten %", "penalty")
+    halves = [
+        f"{half} at first: {what} %" for half in ("known", "unknown") for what in ("right", "conf.")
+    ]
+    table = Table(*(Column(title, justify="right") for title in (*titles, *halves)), title=name)
+    for each in summaries:
+        shares = [f"{100 * value:.1f}" for value in (each.known, each.learnt, each.forgotten)]
+        pairs = [each.at_first[half] or (None, None) for half in ("known", "unknown")]
+        split = ["-" if value is None else f"{100 * value:.1f}" for pair in pairs for value in pair]
+        table.add_row(
+            str(each.number), str(each.step), str(each.n), *shares, f"{each.penalty:.3f}", *split
+        )
+    Console(width=140).print(table)
