@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 PROPORTIONAL = 2.0
-INTEGRAL = 0.5
+INTEGRAL = 1.0
 """Gains per fraction of gap, of a penalty that takes off as much confidence as alpha says."""
 
 
