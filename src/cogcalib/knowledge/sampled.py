@@ -164,8 +164,9 @@ class Sampler:
     def _next(self, logits: Tensor, row: Tensor, uniform: Tensor) -> Tensor:
         """The next token of every answer, of which each (1 + N)-th is greedy."""
         rows = row.view(-1, self.settings.samples + 1)
-        summed = cumulative(logits, self.settings.temperature, self.settings.top_k)
-        drawn = draw(summed[rows[:, 1:].flatten()], uniform)
+        ids, summed = cumulative(logits, self.settings.temperature, self.settings.top_k)
+        samples = rows[:, 1:].flatten()
+        drawn = draw(ids[samples], summed[samples], uniform)
         greedy = logits[rows[:, 0]].argmax(-1, keepdim=True)
         return torch.cat([greedy, drawn.view(len(rows), -1)], dim=1).flatten()
 

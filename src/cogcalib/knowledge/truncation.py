@@ -36,19 +36,34 @@ def log_probabilities(logits: Tensor, tokens: Tensor, temperature: float, top_k:
     return (chosen / temperature - total).masked_fill(chosen < least, -torch.inf)
 
 
-def cumulative(logits: Tensor, temperature: float, top_k: int) -> Tensor:
-    """Sums of q up to each token in the order of the ids, float64 [n, V]; logits are [n, V]."""
-    if 0 < top_k < logits.shape[1]:
-        least = logits.topk(top_k, sorted=True).values[:, -1:]
-        logits = logits.masked_fill(logits < least, -torch.inf)
-    return (logits / temperature).softmax(-1, dtype=torch.float64).cumsum(-1)
+def cumulative(logits: Tensor, temperature: float, top_k: int) -> tuple[Tensor, Tensor]:
+    """The tokens that are not cut in the order of their ids, and the sums of q up to each.
+
+    Args:
+        logits: Over the vocabulary, [n, V].
+        temperature: T.
+        top_k: k; 0 cuts nothing.
+
+    Returns:
+        Token ids, int64 [n, m], and sums, float64 [n, m]. Where a row has fewer than m tokens the
+        others add nothing to its sums.
+    """
+    if not 0 < top_k < logits.shape[1]:
+        ids = torch.arange(logits.shape[1], device=logits.device).expand(logits.shape)
+        return ids, (logits / temperature).softmax(-1, dtype=torch.float64).cumsum(-1)
+    least = logits.topk(top_k, sorted=True).values[:, -1:]
+    most = int((logits >= least).sum(-1).max())
+    ids = logits.topk(most, sorted=False).indices.sort(-1).values
+    kept = logits.gather(1, ids)
+    kept = kept.masked_fill(kept < least, -torch.inf)
+    return ids, (kept / temperature).softmax(-1, dtype=torch.float64).cumsum(-1)
 
 
-def draw(summed: Tensor, uniform: Tensor) -> Tensor:
+def draw(ids: Tensor, summed: Tensor, uniform: Tensor) -> Tensor:
     """Tokens drawn from q, one a row, by inverting its sums.
 
     Args:
-        summed: As `cumulative` gives them, [n, V].
+        ids, summed: As `cumulative` gives them, [n, m].
         uniform: A number in [0, 1) for each row, float64 [n].
 
     Returns:
@@ -58,4 +73,4 @@ def draw(summed: Tensor, uniform: Tensor) -> Tensor:
     # the sum and is never the first above it.
     last = summed[:, -1:]
     sought = torch.minimum(uniform[:, None] * last, last.nextafter(torch.zeros_like(last)))
-    return torch.searchsorted(summed, sought, right=True).squeeze(1)
+    return ids.gather(1, torch.searchsorted(summed, sought, right=True)).squeeze(1)
