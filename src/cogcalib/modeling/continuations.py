@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+LEAST = 4
+"""Characters that the last line of a prompt must have to stand for the prompt."""
+
+Text = tuple[str, bool]
+"""What is tokenised, and whether it is bare: a chat, to which no special tokens are added."""
+
+
 def continuations(
     examples: Sequence[Example],
     completions: Sequence[Sequence[str]],
@@ -29,31 +36,48 @@ def continuations(
     Prompt and completion are tokenised together; where the tokenizer would merge across their
     boundary the completion is tokenised apart, provided the text stays the same. `shots` stand,
     answered, before every question.
+
+    A prompt, which may hold a long passage, is tokenised once: behind its last line alone a
+    completion has the tokens that it has behind the whole. Only where that line ends with another
+    token than the prompt does, or merges with the completion, is the whole tokenised again.
     """
     shown = "" if any(in_chat(example) for example in examples) else render_shots(shots)
-    prompts = [
-        chat_prompt(example, tokenizer, shots)
+    prompts: list[Text] = [
+        (chat_prompt(example, tokenizer, shots), True)
         if in_chat(example)
-        else shown + render_prompt(example)
+        else (shown + render_prompt(example), False)
         for example in examples
     ]
+    lines = [(_last_line(prompt), bare) for prompt, bare in prompts]
     texts = [
-        prompt + text
-        for prompt, row in zip(prompts, completions, strict=True)
-        for text in ("", *row)
+        (line + text, bare)
+        for (line, bare), row in zip(lines, completions, strict=True)
+        for text in row
     ]
-    bare = [
-        in_chat(example)
-        for example, row in zip(examples, completions, strict=True)
-        for _ in ("", *row)
+    tokens = _tokenize([*prompts, *lines, *texts], tokenizer)
+    found = [
+        [_behind(tokens[prompt], tokens[line], tokens[line[0] + text, line[1]]) for text in row]
+        for prompt, line, row in zip(prompts, lines, completions, strict=True)
     ]
-    tokens = iter(_tokenize(texts, bare, tokenizer))
-    split = []
-    for row in completions:
-        prompt_ids = next(tokens)
-        ids = [_split(prompt_ids, next(tokens), text, tokenizer) for text in row]
-        split.append((prompt_ids, ids))
-    return split
+    again = [
+        (prompt + text, bare)
+        for (prompt, bare), row, split in zip(prompts, completions, found, strict=True)
+        for text, ids in zip(row, split, strict=True)
+        if ids is None
+    ]
+    whole = _tokenize(again, tokenizer)
+    return [
+        (
+            list(tokens[prompt]),
+            [
+                _split(tokens[prompt], whole[prompt[0] + text, prompt[1]], text, tokenizer)
+                if ids is None
+                else ids
+                for text, ids in zip(row, split, strict=True)
+            ],
+        )
+        for prompt, row, split in zip(prompts, completions, found, strict=True)
+    ]
 
 
 def label_tokens(
@@ -72,6 +96,18 @@ def label_tokens(
     return [rows for _, rows in continuations(examples, letters, tokenizer)]
 
 
+def _last_line(prompt: str) -> str:
+    """The end of a prompt, from the beginning of a line on."""
+    return prompt[prompt.rfind("\n", 0, max(0, len(prompt) - LEAST)) + 1 :]
+
+
+def _behind(prompt_ids: list[int], line: list[int], joint: list[int]) -> list[int] | None:
+    """What `joint` has behind `line`; None if it does not show how the prompt goes on."""
+    if line and line[-1:] == prompt_ids[-1:] and joint[: len(line)] == line:
+        return joint[len(line) :]
+    return None
+
+
 def _split(
     prompt_ids: list[int], joint: list[int], answer: str, tokenizer: PreTrainedTokenizerBase
 ) -> list[int] | None:
@@ -87,15 +123,16 @@ def _split(
     return None
 
 
-def _tokenize(
-    texts: Sequence[str], bare: Sequence[bool], tokenizer: PreTrainedTokenizerBase
-) -> list[list[int]]:
-    """Tokens of each text; to a `bare` one, a chat, the tokenizer adds no special tokens."""
-    rows: list[list[int]] = [[] for _ in texts]
-    for kind in sorted(set(bare)):
-        chosen = [index for index, flag in enumerate(bare) if flag == kind]
-        found = tokenizer([texts[i] for i in chosen], add_special_tokens=not kind)["input_ids"]
-        for index, ids in zip(chosen, found, strict=True):
-            rows[index] = ids
-    # Some tokenizers are set to close every text; a prompt must stay open.
-    return [row[:-1] if row and row[-1] == tokenizer.eos_token_id else row for row in rows]
+def _tokenize(texts: Sequence[Text], tokenizer: PreTrainedTokenizerBase) -> dict[Text, list[int]]:
+    """Tokens of each distinct text."""
+    tokens: dict[Text, list[int]] = {}
+    for bare in (False, True):
+        chosen = [text for text in dict.fromkeys(texts) if text[1] == bare]
+        if not chosen:
+            continue
+        rows = tokenizer([text for text, _ in chosen], add_special_tokens=not bare)["input_ids"]
+        for text, row in zip(chosen, rows, strict=True):
+            # Some tokenizers are set to close every text; a prompt must stay open.
+            closed = row and row[-1] == tokenizer.eos_token_id
+            tokens[text] = row[:-1] if closed else row
+    return tokens
