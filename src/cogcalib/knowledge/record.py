@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,6 +13,7 @@ import pyarrow.parquet as pq
 from cogcalib.knowledge.detectors import Signals
 from cogcalib.knowledge.slick import CATEGORIES
 from cogcalib.records import Example, Option
+from cogcalib.scoring.files import write_table
 
 FILE = "probe.parquet"
 """Name of the rows in a probe's folder."""
@@ -148,17 +147,7 @@ def load_probe(path: Path | str) -> Probed:
 def write_rows(path: Path, rows: Sequence[Knowledge]) -> Path:
     """Write rows, atomically: a file under its final name is whole."""
     table = pa.Table.from_pylist([_flat(row) for row in rows], schema=SCHEMA)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        pq.write_table(table, temporary)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
+    return write_table(path, table)
 
 
 def read_rows(path: Path) -> list[Knowledge]:

@@ -55,6 +55,11 @@ def write_predictions(path: Path | str, predictions: Sequence[Prediction]) -> Pa
         [{**row, "confidence": list(row["confidence"].items())} for row in rows],
         schema=pa.schema([(name, columns.get(name, pa.string())) for name in names]),
     )
+    return write_table(path, table)
+
+
+def write_table(path: Path, table: pa.Table) -> Path:
+    """Write a table as Parquet: a reader sees the old file or the whole new one, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
