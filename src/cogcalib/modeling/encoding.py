@@ -179,8 +179,8 @@ def to_dataset(
         max_length: As in `encode_batch`.
 
     Returns:
-        Columns ``input_ids``, ``labels`` and ``example_id``; ``option_ids`` if every example is multiple choice;
-        ``known`` if given.
+        Columns ``input_ids``, ``labels`` and ``example_id``; ``option_ids`` if every example is
+        multiple choice; ``known`` if given.
 
     Raises:
         ValueError: If there is no example, `known` misses one, or as in `encode_batch`.
@@ -220,7 +220,8 @@ def _option_ids(
         if ids is None or len(ids) != 1 or ids[0] == unknown:
             raise ValueError(
                 f"example {example.id!r}: option letter {letter!r} must be one single token of "
-                f"the tokenizer's vocabulary after the prompt, got token ids {ids}"
+                f"the tokenizer's vocabulary after the prompt, got token ids {ids}; labels of "
+                "several tokens can be scored (answer='label'), not trained on"
             )
         if ids[0] in owner:
             raise ValueError(

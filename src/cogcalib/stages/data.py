@@ -52,6 +52,8 @@ def load_tasks(config: Config, data_dir: Path | None = None) -> tuple[Task, list
     others = [_fitted(other, tokenizer, config.train.max_length) for other in tests]
     for examples in task.splits.values():
         encode_batch(examples, tokenizer, config.train.max_length)
+    for other in others:
+        encode_batch(other.splits["test"], tokenizer)  # how long it may be is the model's to say
     return task, others
 
 
