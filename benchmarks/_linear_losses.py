@@ -20,8 +20,8 @@ PENALTIES = {
     "entropy": Penalty("entropy"),
 }
 LENGTHS = {"short": 3, "long": 512}
-OURS = [f"{term}/{length}" for term in PENALTIES for length in LENGTHS]
 TRL, TORCH, TORCH_WIDE, LIGER, CCE = "trl", "torch", "torch-128-rows", "liger", "cce"
+COMPILED = "compiled"
 AGAINST = {
     TRL: "TRL's fused head",
     TORCH: "torch linear_cross_entropy",
@@ -121,7 +121,7 @@ def _trl(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 
 
 def _ours(name: str, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    term, length = name.split("/")
+    term, length, *how = name.split("/")
     example = torch.arange(len(targets), device=targets.device) // LENGTHS[length]
     return fused_cogcalib_loss(
         hidden,
@@ -132,4 +132,5 @@ def _ours(name: str, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         penalty=PENALTIES[term],
         alpha=0.1,
         gate=lambda nll, _: torch.ones_like(nll),
+        compiled=how == [COMPILED],
     ).loss

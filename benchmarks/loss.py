@@ -11,6 +11,7 @@ turn:
     python benchmarks/loss.py --tokens 512 --repeats 5          # sooner, and less exact
     python benchmarks/loss.py --quick                           # does it run? measures nothing
     python benchmarks/loss.py --device cuda --dtype bfloat16 --tokens 16384 --hidden 4096
+    python benchmarks/loss.py --device cuda --dtype bfloat16 --term entropy --compiled
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from dataclasses import asdict
 from functools import partial
 
 import torch
-from _floor import PeakRates, measure_peak_rates
+from _floor import measure_peak_rates
 from _linear_losses import (
     AGAINST,
     CCE,
+    COMPILED,
     LENGTHS,
     LIGER,
-    OURS,
     PENALTIES,
     TORCH,
     TRL,
@@ -44,31 +45,39 @@ CUDA_LIMITS = {name: dict.fromkeys(PENALTIES, 1.05) for name in (TRL, LIGER, CCE
 MEMORY_LIMITS = {"trained": 0.12, "frozen": 0.20}
 
 
-def compare(shape: Shape, others: list[str], rates: PeakRates) -> list[Comparison]:
-    """Every term and length of ours against each of the others."""
-    on_cpu = shape.device == "cpu"
+def compare(shape: Shape, ours: list[str], others: list[str], floor: float) -> list[Comparison]:
+    """Each of ours against each of the others, and compiled against eager."""
+    on_cpu, head = shape.device == "cpu", shape.head
     limits = CPU_LIMITS if on_cpu else CUDA_LIMITS
-    sizes = shape.tokens, shape.hidden, shape.vocabulary
-    return [
-        Comparison(
-            case=f"{term}/{length}/{shape.head}/{theirs}",
-            ours=f"{shape.head}/{term}/{length}",
-            theirs=f"{shape.head}/{theirs}",
-            against=AGAINST[theirs],
-            time_limit=limits.get(theirs, {}).get(term),
-            memory_limit=MEMORY_LIMITS[shape.head] if on_cpu and theirs == TRL else None,
-            floor=rates.floor(*sizes, shape.dtype, shape.frozen),
-        )
-        for term in PENALTIES
-        for length in LENGTHS
-        for theirs in others
-    ]
+    found = []
+    for name in ours:
+        term, length, *how = name.split("/")
+        rivals = dict(zip(others, others, strict=True))
+        if how:
+            rivals["eager"] = f"{term}/{length}"
+        for label, theirs in rivals.items():
+            found.append(
+                Comparison(
+                    case="/".join([term, length, head, *how, label]),
+                    ours=f"{head}/{name}",
+                    theirs=f"{head}/{theirs}",
+                    against=AGAINST.get(label, "the same without compiling"),
+                    time_limit=limits.get(theirs, {}).get(term),
+                    memory_limit=MEMORY_LIMITS[head] if on_cpu and theirs == TRL else None,
+                    floor=floor,
+                )
+            )
+    return found
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_options(parser, repeats=3)
     parser.add_argument("--quick", action="store_true", help="tiny, only to see that it runs")
+    parser.add_argument("--term", choices=list(PENALTIES), action="append", help="default: all")
+    parser.add_argument(
+        "--compiled", action="store_true", help="ours with compiled tiles as well (experimental)"
+    )
     parser.add_argument("--tokens", type=int, default=4096)
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--vocabulary", type=int, default=128_256)
@@ -85,6 +94,10 @@ def main() -> None:
     device, dtype = options.device, options.dtype
     missing = absent(device)
     others = [name for name in AGAINST if name not in missing]
+    ours = [f"{term}/{length}" for term in options.term or PENALTIES for length in LENGTHS]
+    if options.compiled:
+        ours += [f"{name}/{COMPILED}" for name in ours]
+    names = [*others, *ours]
     rates = measure_peak_rates(device, dtype, options.quick)
 
     comparisons: list[Comparison] = []
@@ -94,13 +107,15 @@ def main() -> None:
         shape = Shape(options.tokens, options.hidden, options.vocabulary, dtype, device, frozen)
         small = make_inputs(Shape(8, options.hidden, 1024, dtype, device, frozen))
         inputs = make_inputs(shape)
-        names = [*others, *OURS]
         for name in names:
             run(name, *small)  # libraries load at the first call
+            if name.endswith(COMPILED):
+                run(name, *inputs)  # compiled for one size; for any other the second time
         work = {f"{shape.head}/{name}": partial(run, name, *inputs) for name in names}
         seconds |= take_turns(work, options.repeats, device)
         del inputs, work
-        comparisons += compare(shape, others, rates)
+        sizes = shape.tokens, shape.hidden, shape.vocabulary
+        comparisons += compare(shape, ours, others, rates.floor(*sizes, dtype, frozen))
         if not options.no_memory:
             for name in names:
                 memory[f"{shape.head}/{name}"] = peak_memory(make_work, (name, shape), device)

@@ -51,8 +51,17 @@ def test_times_are_compared_and_floors_stand_beside_them(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_memory_of_the_losses_is_compared(tmp_path: Path) -> None:
-    for ratio in run(tmp_path)["ratios"].values():
+    ratios = run(tmp_path, "--term", "entropy")["ratios"]
+    assert list(ratios) == [case for case in CASES if case.startswith("entropy")]
+    for ratio in ratios.values():
         assert math.isfinite(ratio["memory"])
+
+
+@pytest.mark.slow
+def test_compiled_tiles_are_compared_with_eager_ones(tmp_path: Path) -> None:
+    ratios = run(tmp_path, "--no-memory", "--term", "margin", "--compiled")["ratios"]
+    assert len(ratios) == 2 * 2 * (2 * len(OTHERS) + 1)
+    assert ratios["margin/short/frozen/compiled/eager"]["time"] > 0
 
 
 def test_the_floor_is_the_slower_of_computing_and_moving(monkeypatch: pytest.MonkeyPatch) -> None:

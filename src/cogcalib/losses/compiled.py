@@ -1,9 +1,10 @@
 """Experimental: what is done with a tile's elements, compiled instead of kernel after kernel.
 
-One pass reads the statistics off the logits, a second one turns them into the gradient. Both are the
-readable terms themselves, the gradient theirs by automatic differentiation, which `torch.compile`
-makes a few kernels of: Triton's on CUDA, C++ on a CPU. Matrix products, bias, scale and softcap stay
-with `cogcalib.losses.head`, the penalty over options with `cogcalib.losses.computation`.
+One pass reads the statistics off the logits, a second one turns them into the gradient. Both are
+the readable terms themselves, the gradient theirs by automatic differentiation; `torch.compile`
+makes a few kernels of them, Triton's on CUDA, C++ on a CPU. Matrix products, bias, scale and
+softcap stay with `cogcalib.losses.head`, the penalty over options with
+`cogcalib.losses.computation`.
 
 Meant for CUDA, where it has not run yet: tested on a CPU, eagerly and compiled.
 """
