@@ -72,6 +72,12 @@ def _score(options: argparse.Namespace) -> None:
     if not scored.main:
         return
     print_tables([scored.summary], options.split)
+    letters = options.answer == "letter" and scored.f1 is None
+    if options.endpoint is not None and letters and "surface" not in scored.summary["ece"]:
+        print(
+            "\nConfidence `surface` is left out: the server did not list every surface form of "
+            "every option; --top-logprobs asks for more"
+        )
     if scored.f1 is not None:
         print(f"\nToken F1: {100 * scored.f1:.1f} %")
     if scored.shortened:

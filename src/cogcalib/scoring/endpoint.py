@@ -179,18 +179,29 @@ def _each(
     items: Sequence[Any], work: Callable[[Any], T], client: Client, settings: ScoreSettings
 ) -> list[T]:
     """`work` on every item, as many at once as the endpoint may be asked; results in order."""
+    failed: list[BaseException] = []
+
+    def attempt(item: Any) -> T:
+        try:
+            return work(item)
+        except BaseException as error:
+            # What is under way still comes back and is kept; nothing else is begun.
+            failed.append(error)
+            client.stop()
+            raise
+
     with ThreadPoolExecutor(client.endpoint.concurrency, "cogcalib-endpoint") as pool:
-        futures = [pool.submit(work, item) for item in items]
+        futures = [pool.submit(attempt, item) for item in items]
         try:
             for done, future in enumerate(as_completed(futures), start=1):
                 future.result()
                 if settings.progress is not None:
                     settings.progress(done)
-        except BaseException:
-            # What is under way still comes back and is kept; nothing else is begun.
+        except BaseException as error:
             client.stop()
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            # The first to fail says why; the others were stopped.
+            raise (failed[0] if failed else error) from None
     return [future.result() for future in futures]
 
 
@@ -201,9 +212,7 @@ def _check(settings: ScoreSettings) -> None:
             f"instead, got {dict(settings.temperature)}"
         )
     if settings.batch_size is not None:
-        raise ValueError(
-            "batch_size is the server's; concurrency says how much it is asked at once"
-        )
+        raise ValueError("batch_size is the server's own; concurrency bounds the requests at once")
 
 
 def _identity(

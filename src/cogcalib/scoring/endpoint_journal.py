@@ -93,8 +93,8 @@ class Journal:
             try:
                 rows.append(json.loads(line))
                 if number > 1:
-                    answer = {**rows[-1]}
-                    self._answers[answer.pop("key")] = Answer.from_json(answer)
+                    key = rows[-1].pop("key")
+                    self._answers[key] = Answer.from_json(rows[-1])
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(f"{self.path}, line {number}: no journal's: {error!r}") from error
         if rows:

@@ -113,9 +113,7 @@ def read_answer(
         finish = str(choice.get("finish_reason"))
         counted = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise ReplyError(
-            f"the reply has no log-probabilities that can be read: {error!r}"
-        ) from error
+        raise ReplyError(f"the reply has no readable log-probabilities: {error!r}") from error
     if counted["prompt_tokens"] not in (None, len(prompt)):
         raise ReplyError(
             f"{len(prompt)} tokens were sent and the server counts {counted['prompt_tokens']}: it "
