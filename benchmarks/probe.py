@@ -59,7 +59,6 @@ class Case:
     """What is probed.
 
     Attributes:
-        name: Of the case.
         generated: Longest answer sampled, tokens.
         against_generate, against_cached: What the ratios may be at most; None promises nothing.
         width, layers, inner, vocabulary: Of the Llama.
@@ -129,9 +128,8 @@ class Sides:
 
     def exact(self) -> list[list[Answered]]:
         """Exact mode as it is."""
-        return answer_exactly(
-            self.model, self.tokenizer, self.examples, self.prompts, self.settings
-        )
+        model, tokenizer, settings = self.model, self.tokenizer, self.settings
+        return answer_exactly(model, tokenizer, self.examples, self.prompts, settings)
 
     def unshared(self) -> list[list[Answered]]:
         """Exact mode without sharing the shots between questions."""
@@ -197,17 +195,14 @@ SAMPLING = ("generate", "cached", "sampled")
 
 
 def check_equal(sides: Sides) -> float:
-    """The largest difference of log P between the shots shared and not shared.
+    """The largest difference of P(sampled) between the shots shared and not shared.
 
     Raises:
         RuntimeError: If it is above the tolerance.
     """
-    pairs = [
-        (a.sampled, b.sampled)
-        for ours, theirs in zip(sides.exact(), sides.unshared(), strict=True)
-        for a, b in zip(ours, theirs, strict=True)
-    ]
-    worst = max(abs(a - b) for a, b in pairs)
+    rows = zip(sides.exact(), sides.unshared(), strict=True)
+    pairs = [pair for ours, theirs in rows for pair in zip(ours, theirs, strict=True)]
+    worst = max(abs(a.sampled - b.sampled) for a, b in pairs)
     if worst > TOLERANCE:
         raise RuntimeError(f"probabilities differ by {worst:.2g}, above {TOLERANCE:g}")
     return worst
@@ -261,16 +256,13 @@ def _fastest(work: Work, times: int = 20) -> float:
     return min(once() for _ in range(times))
 
 
-def where_time_goes(sides: Sides, lines: int = 12) -> list[dict[str, Any]]:
+def where_time_goes(sides: Sides, lines: int = 10) -> list[tuple[str, float]]:
     """The functions in which exact mode spends most, seconds without what they call."""
     profile = cProfile.Profile()
     profile.runcall(sides.exact)
     stats: Any = pstats.Stats(profile)
-    rows = [
-        {"function": name if line == 0 else f"{os.path.basename(file)}:{name}", "seconds": own}
-        for (file, line, name), (_, _, own, _, _) in stats.stats.items()
-    ]
-    return sorted(rows, key=lambda row: -row["seconds"])[:lines]
+    rows = [(f"{os.path.basename(at[0])}:{at[2]}", row[2]) for at, row in stats.stats.items()]
+    return sorted(rows, key=lambda row: -row[1])[:lines]
 
 
 def contestants(case: Case, sides: Sides) -> tuple[list[Comparison], dict[str, Work]]:
@@ -293,10 +285,8 @@ def contestants(case: Case, sides: Sides) -> tuple[list[Comparison], dict[str, W
 
 def memory_work(case: Case, device: str, side: str) -> Work:
     """What `peak_memory` watches: one turn of a side, warmed up by the shortest one."""
-    sides = Sides(case, device)
-    sides.body()
-    work: Work = getattr(sides, side)
-    return work
+    (sides := Sides(case, device)).body()
+    return getattr(sides, side)  # type: ignore[no-any-return]
 
 
 def per_question(case: Case, seconds: dict[str, list[float]]) -> dict[str, list[float]]:
@@ -351,8 +341,8 @@ def print_details(details: dict[str, Any], seconds: dict[str, list[float]]) -> N
             f"{least['megabytes']:.0f} MB at {least['gigabytes_per_second']:.0f} GB/s); "
             "seconds by function:"
         )
-        for row in found["profile"]:
-            print(f"  {row['seconds']:7.3f}  {row['function']}")
+        for function, own in found["profile"]:
+            print(f"  {own:7.3f}  {function}")
 
 
 if __name__ == "__main__":
