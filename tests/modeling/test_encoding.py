@@ -189,16 +189,14 @@ def test_dataset_columns(tokenizer_of, choice, question):
     tokenizer = tokenizer_of("atlas")
     rows = to_dataset([choice, choice], tokenizer, known={"lyon": True})
     row = encode(choice, tokenizer)
-    assert rows.column_names == ["input_ids", "labels", "example_id", "option_ids", "known"]
+    assert rows.column_names == ["input_ids", "labels", "option_ids", "known"]
     assert rows[1] == {
         "input_ids": row.input_ids,
         "labels": row.labels,
-        "example_id": "lyon",
         "option_ids": list(row.option_ids),
         "known": True,
     }
-    columns = to_dataset([choice, question], tokenizer).column_names
-    assert columns == ["input_ids", "labels", "example_id"]
+    assert to_dataset([choice, question], tokenizer).column_names == ["input_ids", "labels"]
 
 
 def test_dataset_refuses_bad_input(tokenizer_of, choice, question):

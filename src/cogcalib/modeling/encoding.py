@@ -179,7 +179,7 @@ def to_dataset(
         max_length: As in `encode_batch`.
 
     Returns:
-        Columns ``input_ids``, ``labels`` and ``example_id``; ``option_ids`` if every example is
+        Columns ``input_ids`` and ``labels``; ``option_ids`` if every example is
         multiple choice; ``known`` if given.
 
     Raises:
@@ -195,7 +195,6 @@ def to_dataset(
     columns: dict[str, list[object]] = {
         "input_ids": [row.input_ids for row in encoded],
         "labels": [row.labels for row in encoded],
-        "example_id": [example.id for example in examples],
     }
     if all(row.option_ids is not None for row in encoded):
         columns["option_ids"] = [list(row.option_ids or ()) for row in encoded]

@@ -24,6 +24,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from cogcalib.modeling.encoding import to_dataset
 from cogcalib.records import Example, write_jsonl
 from cogcalib.training.checkpoints import last_complete_checkpoint
+from cogcalib.training.collator import EXAMPLE_ID
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.trainer import CogCalibTrainer
 
@@ -77,10 +78,11 @@ def fit(
         **settings,
     )
     set_seed(arguments.seed)  # the adapter's weights are drawn before the trainer seeds itself
+    train = to_dataset(data.train, tokenizer, data.known, arguments.max_length)
     trainer = CogCalibTrainer(
         model=model,
         args=arguments,
-        train_dataset=to_dataset(data.train, tokenizer, data.known, arguments.max_length),
+        train_dataset=train.add_column(EXAMPLE_ID, [example.id for example in data.train]),
         calibration_dataset=to_dataset(
             data.calibration, tokenizer, max_length=arguments.max_length
         ),
