@@ -71,14 +71,19 @@ def test_command_is_callable():
     assert callable(getattr(importlib.import_module(module), function))
 
 
+#: What only an extra installs: import name -> extra and distribution.
+OPTIONAL = {"laplace": ("laplace", "laplace-torch"), "ray": ("ray", "ray")}
+
+
 def test_imported_libraries_are_declared():
-    declared = {"": requirements(), "atlas": requirements("atlas")}
     homes = packages_distributions()
     for path in SOURCE.rglob("*.py"):
-        room = "atlas" if "atlas" in path.relative_to(SOURCE).parts else ""
+        room = ("atlas",) if "atlas" in path.relative_to(SOURCE).parts else ()
         for top in top_level_imports(path) - sys.stdlib_module_names - {"cogcalib"}:
-            names = {canonicalize_name(name) for name in homes[top]}
-            assert names & set(declared[room]), f"{path.name} imports {top}, declared nowhere"
+            extra, distribution = OPTIONAL.get(top, (None, None))
+            declared = requirements(*room) if extra is None else requirements(extra)
+            names = {distribution or ""} | {canonicalize_name(name) for name in homes.get(top, ())}
+            assert names & set(declared), f"{path.name} imports {top}, declared nowhere"
 
 
 def top_level_imports(path: Path) -> set[str]:
