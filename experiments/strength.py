@@ -7,7 +7,7 @@
 
 ``target`` smooths each known example not by a constant but towards the accuracy that the
 calibration split shows at its confidence: with a(c) the isotonic regression of right on confidence
-at the last reading, K options, and c = exp(-2 NLL) of an answer of a letter and a certain end token,
+at the last reading, K options, and c = exp(-2 NLL) of a letter and a certain end token,
 its weight is (1 - a(c)) K / (K - 1), at alpha 1 over the options.
 """
 
