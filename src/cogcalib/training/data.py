@@ -88,7 +88,8 @@ def check_rows(dataset: Dataset, name: str, max_length: int | None, unit: Unit) 
         dataset: Tokenised, not truncated.
         name: ``train``, ``calibration`` or an evaluation set's name.
         max_length: Tokens to which TRL would cut an example, silently.
-        unit: What is judged as one; the options belong to an example's last unit.
+        unit: What is judged as one; the options belong to the first token of an example's last unit,
+            or turn where each token is a unit.
     """
     options = dataset[OPTION_IDS] if OPTION_IDS in dataset.column_names else None
     for index, (ids, labels) in enumerate(
@@ -105,7 +106,7 @@ def check_rows(dataset: Dataset, name: str, max_length: int | None, unit: Unit) 
                 f"{where}: it has {len(ids)} tokens, and max_length={max_length} would cut its "
                 "answer; shorten the example or raise max_length"
             )
-        gold = labels[unit_starts(labels, unit)[-1]]
+        gold = labels[unit_starts(labels, "turn" if unit == "token" else unit)[-1]]
         if options is not None and options[index] and gold not in options[index]:
             raise ValueError(
                 f"{where}: its answer's first token {gold} is none of its {OPTION_IDS} "
@@ -175,7 +176,8 @@ def resolve_options(
         tokenised: The same examples, tokenised by `tokenise`.
         tokenise: Turns text into ``input_ids`` and ``labels``.
         name: Of the data set, for the error.
-        unit: What is judged as one; the options belong to an example's last unit.
+        unit: What is judged as one; the options belong to the first token of an example's last unit,
+            or turn where each token is a unit.
 
     Raises:
         ValueError: Naming the example whose option is not one token, the first supervised
