@@ -32,7 +32,36 @@ def test_an_example_is_shown_with_its_supervised_span(
     out = capsys.readouterr().out
     assert "rivers, version 1" in out
     assert "Answer:⟦ " in out
-    assert "labels behind 4 prompts:" in out
+    assert "labels behind 3 prompts:" in out
+
+
+LABELLED = (
+    "{name: own, description: '', kind: multiple-choice, question: '{q}', answer: a,"
+    " source: {parts: {all: {file: rows.jsonl}}}, splits: {train: {part: all}},"
+    " options: {texts: ['it is not', 'it is'], labels: [no, yes], letters: [Wrongly, Truly]}}"
+)
+
+
+def test_labels_of_several_tokens_are_shown_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"q": "Is ice cold?", "a": "yes"}\n')
+    task = tmp_path / "own.yaml"
+    task.write_text(LABELLED)
+    assert cli.main(["tasks", "show", str(task)]) == 0
+    out = capsys.readouterr().out
+    assert "Answer:⟦ Truly" in out
+    assert "labels behind 1 prompts:" in out
+    assert ", several" in out
+    assert "labels must be single and distinct tokens" in out
+
+
+def test_the_inverted_labels_of_boolq_can_be_looked_at(
+    shared_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["tasks", "show", "boolq", "--data-dir", str(shared_data), "--prompt", "blob"]
+    assert cli.main(words) == 0
+    assert "labels must be single and distinct tokens" in capsys.readouterr().out
 
 
 def test_repeats_are_shown(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:

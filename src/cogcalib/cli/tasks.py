@@ -45,11 +45,11 @@ def _show_task(options: argparse.Namespace) -> None:
     with input_errors():
         task = load_task(options.name, options.data_dir, prompt=options.prompt)
         tokenizer = load_tokenizer(options.model)
-        example = next(iter(task.splits.values()))[0]
-        shown = [show_example(example, tokenizer)]
-        if example.options is not None:
-            shown.append(show_audit(task.splits["test"], tokenizer))
-    rows = ", ".join(f"{split} {len(examples)}" for split, examples in task.splits.items())
+        examples = next(iter(task.splits.values()))
+        shown = [show_example(examples[0], tokenizer)]
+        if examples[0].options is not None:
+            shown.append(show_audit(examples, tokenizer))
+    rows = ", ".join(f"{split} {len(each)}" for split, each in task.splits.items())
     print(f"{task.name}, version {task.version}: {task.description}")
     print(f"from {task.source}; licence: {task.licence}")
     print(f"rows: {rows}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cogcalib.modeling.encoding import encode
+from cogcalib.modeling.continuations import continuations
 from cogcalib.modeling.labels import audit_labels
+from cogcalib.modeling.prompts import render_completion
 from cogcalib.records import Example
 
 if TYPE_CHECKING:
@@ -19,12 +20,23 @@ OPEN, CLOSE = "\u27e6", "\u27e7"
 def show_example(example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
     """Prompt and answer as text and as tokens, the supervised span in double brackets.
 
+    A label of several tokens is shown as well: `show_audit` says what is wrong with it.
+
     Raises:
-        ValueError: As `encode`.
+        ValueError: If the tokenizer has no end token, finds no tokens for the answer, or the
+            preset has no wording for the question or needs a chat template the tokenizer lacks.
     """
-    row = encode(example, tokenizer)
-    prompt, answer = (tokenizer.decode(ids) for ids in (row.prompt_ids, row.answer_ids))
-    pieces = [tokenizer.convert_ids_to_tokens(ids) for ids in (row.prompt_ids, row.answer_ids)]
+    if tokenizer.eos_token_id is None:
+        raise ValueError("the tokenizer has no end-of-sequence token (eos_token)")
+    ((prompt_ids, (found,)),) = continuations([example], [[render_completion(example)]], tokenizer)
+    if not found:
+        raise ValueError(
+            f"example {example.id!r}: the tokenizer finds no tokens for the answer "
+            f"{example.answer!r} after the prompt"
+        )
+    answer_ids = [*found, tokenizer.eos_token_id]
+    prompt, answer = (tokenizer.decode(ids) for ids in (prompt_ids, answer_ids))
+    pieces = [tokenizer.convert_ids_to_tokens(ids) for ids in (prompt_ids, answer_ids)]
     spelled = ["|".join(map(str, tokens)) for tokens in pieces]
     return "\n".join(
         [
@@ -32,8 +44,7 @@ def show_example(example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
             "",
             f"{prompt}{OPEN}{answer}{CLOSE}",
             "",
-            f"{len(row.prompt_ids)} + {len(row.answer_ids)} tokens "
-            f"(supervised ids {row.answer_ids}):",
+            f"{len(prompt_ids)} + {len(answer_ids)} tokens (supervised ids {answer_ids}):",
             f"{spelled[0]}|{OPEN}{spelled[1]}{CLOSE}",
         ]
     )
@@ -59,5 +70,8 @@ def show_audit(examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) 
         else "  by themselves the letters have other tokens: never look them up alone"
     )
     if not (audit.single and audit.distinct):
-        lines.append("  labels must be single and distinct tokens: this model cannot be asked so")
+        lines.append(
+            "  labels must be single and distinct tokens: with this tokenizer the questions cannot "
+            "be trained on, and only `cogcalib score --answer label` or `text` scores them"
+        )
     return "\n".join(lines)
