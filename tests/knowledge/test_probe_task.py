@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cogcalib.knowledge import load_probe, task
+from cogcalib.knowledge import load_probe, worker
 from cogcalib.knowledge.task import ProbeTask, probe_task
 from cogcalib.run_folder import RunFolderError
+from cogcalib.tasks import load_task
 
 
 def asked(folder: Path, **more: object) -> ProbeTask:
@@ -23,7 +24,7 @@ def test_rows_come_in_the_order_of_the_split(tmp_path):
     assert told[-1] == (40, 40)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert list(load_probe(found.folder)) == list(found.rows)
-    split = [example.id for example in found.task.splits["train"]]
+    split = [example.id for example in load_task("atlas/country-open").splits["train"]]
     assert found.rows.ids == sorted(found.rows.ids, key=split.index)
     prompts = json.loads((found.folder / "prompts.json").read_text(encoding="utf-8"))
     assert [len(each["shots"]) for each in prompts["atlas/country-open"]] == [1, 1]
@@ -31,8 +32,8 @@ def test_rows_come_in_the_order_of_the_split(tmp_path):
 
 def test_finished_batches_are_not_repeated(tmp_path, monkeypatch):
     whole = probe_task(asked(tmp_path / "whole"))
-    monkeypatch.setattr(task, "BATCH", 6)
-    real, calls = task.assess, []
+    monkeypatch.setattr(worker, "BATCH", 6)
+    real, calls = worker.assess, []
 
     def breaking(model, tokenizer, examples, *rest, **named):  # type: ignore[no-untyped-def]
         calls.append(len(examples))
@@ -40,7 +41,7 @@ def test_finished_batches_are_not_repeated(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(model, tokenizer, examples, *rest, **named)
 
-    monkeypatch.setattr(task, "assess", breaking)
+    monkeypatch.setattr(worker, "assess", breaking)
     with pytest.raises(KeyboardInterrupt):
         probe_task(asked(tmp_path / "p"))
     assert not (tmp_path / "p" / "probe.parquet").exists()

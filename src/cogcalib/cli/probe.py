@@ -27,9 +27,9 @@ def add_to(verbs: Any) -> None:
     what.add_argument(
         "--data",
         type=Path,
-        metavar="FILE",
-        help="own questions: .csv or .jsonl with the columns question and answer, and if wanted "
-        "aliases and group",
+        metavar="PATH",
+        help="own questions: .csv, .jsonl or .parquet, or a folder of such files, with the columns "
+        "question and answer, and if wanted aliases and group",
     )
     probe.add_argument("--adapter", help="folder or hub id of a PEFT adapter on top of the model")
     probe.add_argument("--mode", default="exact", help="exact, or sampled by generating (exact)")
@@ -57,6 +57,16 @@ def add_to(verbs: Any) -> None:
     probe.add_argument("--dtype", default="float32", help="number format of the weights (float32)")
     probe.add_argument("--four-bit", action="store_true", help="weights in 4 bits (bitsandbytes)")
     probe.add_argument("--batch-size", type=int, metavar="N", help="most sequences in one pass")
+    scale = probe.add_argument_group("large data sets")
+    scale.add_argument(
+        "--engine", default="local", help="local, alone or by accelerate launch; or ray (local)"
+    )
+    scale.add_argument(
+        "--workers", type=int, metavar="N", help="of Ray, a model in each (one for each GPU, or 1)"
+    )
+    scale.add_argument(
+        "--partition", type=int, default=4096, metavar="N", help="questions in a part (4096)"
+    )
     probe.set_defaults(verb=_probe)
 
 
@@ -65,16 +75,26 @@ def _probe(options: argparse.Namespace) -> None:
     from rich.progress import Progress
 
     quiet()
+    from cogcalib.knowledge import CATEGORIES
+    from cogcalib.knowledge.parts import count_categories, draw_rows
     from cogcalib.knowledge.task import ProbeTask, probe_task
-    from cogcalib.report.probe_page import write_probe_html
+    from cogcalib.report.probe_page import MOST_ROWS, write_probe_html
 
     with Progress(console=Console(stderr=True), transient=True) as bars, input_errors():
         asked = ProbeTask(**{key: value for key, value in vars(options).items() if key != "verb"})
         bar = bars.add_task("probe", total=None)
         found = probe_task(asked, lambda done, total: bars.update(bar, completed=done, total=total))
+    if not found.main:
+        return
     console = Console(width=None if sys.stdout.isatty() else 120)
     page = write_probe_html(found.folder)
-    show_probe(found.rows, console)
+    counts = count_categories(found.folder)
+    if counts.total() > MOST_ROWS:
+        console.print(
+            f"Of {counts.total():,} questions these are {MOST_ROWS:,}, drawn at random; of all: "
+            + ", ".join(f"{name} {counts[name]:,}" for name in CATEGORIES)
+        )
+    show_probe(draw_rows(found.folder, MOST_ROWS), console)
     if found.kept:
         console.print(f"{found.kept:,} questions were there from before.")
     if found.shortened:

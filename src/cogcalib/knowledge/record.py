@@ -131,27 +131,46 @@ class Probed(Sequence[Knowledge]):
 
 
 def load_probe(path: Path | str) -> Probed:
-    """Read what ``cogcalib probe`` wrote: its folder, or the Parquet file.
+    """Read what ``cogcalib probe`` wrote: its folder, or the Parquet file or files.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no probe's file.
     """
+    return Probed(read_rows(probe_file(path)))
+
+
+def probe_file(path: Path | str) -> Path:
+    """Where the rows of a probe are: one Parquet file, or a folder of them.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
     path = Path(path)
-    file = path / FILE if path.is_dir() else path
-    if not file.is_file():
+    parted = path.is_dir() and path.name == FILE
+    file = path / FILE if path.is_dir() and not parted else path
+    if not file.exists():
         raise FileNotFoundError(f"there is no file {file}; a probe that was interrupted goes on")
-    return Probed(read_rows(file))
+    return file
 
 
 def write_rows(path: Path, rows: Sequence[Knowledge]) -> Path:
     """Write rows, atomically: a file under its final name is whole."""
-    table = pa.Table.from_pylist([_flat(row) for row in rows], schema=SCHEMA)
-    return write_table(path, table)
+    return write_table(path, to_table(rows))
+
+
+def to_table(rows: Sequence[Knowledge]) -> pa.Table:
+    """Rows as a table of `SCHEMA`."""
+    return pa.Table.from_pylist([_flat(row) for row in rows], schema=SCHEMA)
+
+
+def from_table(table: pa.Table) -> list[Knowledge]:
+    """Rows of a table of `SCHEMA`."""
+    return [_nested(row) for row in table.to_pylist()]
 
 
 def read_rows(path: Path) -> list[Knowledge]:
-    """Read back what `write_rows` wrote.
+    """Read back what `write_rows` wrote, into a file or into the files of a folder.
 
     Raises:
         ValueError: If it is no Parquet file, or has other columns.
@@ -162,7 +181,7 @@ def read_rows(path: Path) -> list[Knowledge]:
         raise ValueError(f"{path}: no valid Parquet file: {error}") from error
     if missing := sorted(set(SCHEMA.names) - set(table.column_names)):
         raise ValueError(f"{path}: no probe's file, the column {missing[0]!r} is missing")
-    return [_nested(row) for row in table.to_pylist()]
+    return from_table(table)
 
 
 def _flat(row: Knowledge) -> dict[str, Any]:

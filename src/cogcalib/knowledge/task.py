@@ -1,37 +1,42 @@
 """A model by name, questions by name or as a table: what the model knows of them, in a folder.
 
-Batches of a group are finished one by one. Each leaves a part file, and a probe that was
-interrupted does not repeat what is there.
+The work is done partition by partition, here or by Ray's workers. Each leaves a file, and a probe
+that was interrupted does not repeat what is there.
 """
 
 from __future__ import annotations
 
+import random
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from cogcalib.knowledge.assess import assess, pairs
-from cogcalib.knowledge.record import FILE, Knowledge, Probed, load_probe, read_rows, write_rows
+from cogcalib.knowledge.parts import merge, part_files
+from cogcalib.knowledge.questions import Listed, Questions, named, partitions, survey
+from cogcalib.knowledge.record import FILE, Probed, load_probe
 from cogcalib.knowledge.settings import EXACT, SlickSettings
 from cogcalib.knowledge.shots import Prompt, Prompts, draw_prompts
-from cogcalib.modeling import fingerprint, load_model, shorten_passages
+from cogcalib.knowledge.worker import Finished, Plan, Worker
+from cogcalib.modeling import fingerprint
 from cogcalib.records import PRESETS, Example
 from cogcalib.run_folder import RunFolder, data_manifest
-from cogcalib.scoring.forward import max_positions
-from cogcalib.tasks import Task, draw, load_table, load_task
+from cogcalib.scoring.batches import from_main, process
+from cogcalib.tasks import Asked, Table, Task, draw, load_task
 
-BATCH = 256
-"""Questions in a part file."""
+PARTITION = 4096
+"""Questions in a partition."""
+
+LOCAL, RAY = ENGINES = ("local", "ray")
 
 SHOTS = 4
 """Shots of an open-ended question, if nothing is said; multiple choice is asked zero-shot."""
 
-_NOT_SETTINGS = ("output", "batch_size", "data_dir")
+_NOT_SETTINGS = ("output", "batch_size", "data_dir", "engine", "workers")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +46,7 @@ class ProbeTask:
     Attributes:
         model: A folder, a hub id, or an embedded model.
         task: Name of a task, or the path of a task file; either this or `data`.
-        data: Table of own questions, see `cogcalib.tasks.load_table`.
+        data: File of own questions or folder of such, see `cogcalib.tasks.Table`.
         adapter: Folder or hub id of a PEFT adapter on top of the model.
         split: Split of the task to probe.
         shot_split: Split that shots are drawn from; None takes ``train``, or `split` where the
@@ -55,6 +60,13 @@ class ProbeTask:
         output: Folder of the results; None names one below ``runs`` after model and task.
         data_dir: Folder of local data sets.
         dtype, four_bit: As in `load_model`.
+        engine: ``local``: this process, or those of ``accelerate launch``; ``ray``: workers of Ray,
+            which leave a folder of Parquet files, one a partition, instead of one file.
+        workers: Of Ray, each with a replica of the model; None takes one for each GPU, or one.
+        partition: Questions whose groups are brought together, and that go into one part.
+
+    Raises:
+        ValueError: If something is out of range, or does not go together.
     """
 
     model: str
@@ -78,12 +90,22 @@ class ProbeTask:
     batch_size: int | None = None
     dtype: str = "float32"
     four_bit: bool = False
+    engine: str = LOCAL
+    workers: int | None = None
+    partition: int = PARTITION
 
     def __post_init__(self) -> None:
         if (self.task is None) == (self.data is None):
             raise ValueError("either task or data must be given, and not both")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit must be at least 1, got {self.limit}")
+        if self.engine not in ENGINES:
+            raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
+        if self.workers is not None and self.engine != RAY:
+            raise ValueError("workers are Ray's: they need engine ray")
+        for name in ("workers", "partition"):
+            if (getattr(self, name) or 1) < 1 or getattr(self, name) == 0:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
     @property
     def folder(self) -> Path:
@@ -100,22 +122,30 @@ class Probe:
     """What came of it.
 
     Attributes:
-        rows: What the model knows, in the order of the split.
-        folder: Where they are.
-        task: The questions' task.
+        folder: Where the rows are.
+        name: Of the questions' task.
         kept: Questions whose rows an earlier call had left.
-        shortened: Passages cut so that their questions fit the model.
+        shortened: Passages this call cut so that their questions fit the model.
+        main: Whether this is the process that writes and prints.
     """
 
-    rows: Probed
     folder: Path
-    task: Task
+    name: str
     kept: int
     shortened: int
+    main: bool
+
+    @property
+    def rows(self) -> Probed:
+        """What the model knows, in the order of the questions; read into memory whole."""
+        return load_probe(self.folder)
 
 
 def probe_task(asked: ProbeTask, progress: Callable[[int, int], None] | None = None) -> Probe:
     """Probe what a model knows of a split of a task or of a table.
+
+    Of a table no more than a partition is in memory at once. Under ``accelerate launch`` the
+    processes share the work; the first writes.
 
     Args:
         asked: What to probe.
@@ -123,53 +153,123 @@ def probe_task(asked: ProbeTask, progress: Callable[[int, int], None] | None = N
 
     Raises:
         ValueError: If there is no such task, table, split or model, a setting is out of range, a
-            group has too few questions to draw prompts from, or the folder holds something else.
+            group has too few questions to draw prompts from, the folder holds something else, or
+            Ray is not installed or has no room for the workers.
     """
     settings = SlickSettings(
         mode=asked.mode, temperature=asked.temperature, top_k=asked.top_k, samples=asked.samples,
         max_new_tokens=asked.max_new_tokens, seed=asked.seed, batch_size=asked.batch_size,
     )  # fmt: skip
-    task = _load(asked)
-    examples, pool = _questions(asked, task)
-    groups = _grouped(examples, task.group_of)
+    if asked.engine == RAY:
+        from cogcalib.knowledge.ray_engine import check_ray
+
+        check_ray()
+        if process()[1] > 1:
+            raise ValueError("engine ray starts its own workers: not under accelerate launch")
+    data = _of_table(asked) if asked.data is not None else _of_task(asked)
     shots = asked.shots
     if shots is None:
-        shots = SHOTS if examples[0].options is None else 0
+        shots = SHOTS if data.questions.read(0)[0].example.options is None else 0
     prompts = draw_prompts(
-        pool, task.group_of, list(groups), prompts=asked.prompts, shots=shots, seed=asked.seed
+        data.pool, data.group_of, data.groups, prompts=asked.prompts, shots=shots, seed=asked.seed
     )
-    folder = _claimed(asked, {"asked": examples, "shots": pool}, prompts)
-    done = folder.path / FILE
-    if done.exists():
-        return Probe(load_probe(done), folder.path, task, len(examples), 0)
-    model, tokenizer = load_model(
-        asked.model, adapter=asked.adapter, dtype=asked.dtype, four_bit=asked.four_bit
-    )
-    shortened, limit = 0, max_positions(model)
-    if limit is not None and shots == 0:
-        room = settings.max_new_tokens if settings.mode != EXACT else 0
-        examples, shortened = shorten_passages(examples, tokenizer, limit - room)
-        groups = _grouped(examples, task.group_of)
-    rows, kept = _parts(
-        folder.path / "parts",
-        groups,
-        prompts,
-        lambda batch, group, tell: assess(
-            model, tokenizer, batch, prompts[group], _telling(settings, tell), group=group
-        ),
-        progress,
-    )
-    found = {row.example.id: row for row in rows}
-    ordered = Probed([found[example.id] for example in examples])
-    write_rows(done, ordered.rows)
-    shutil.rmtree(folder.path / "parts")
-    return Probe(ordered, folder.path, task, kept, shortened)
+    main = process()[0] == 0
+    folder = from_main(lambda: _claimed(asked, data.manifest, prompts).path)
+    done = folder / FILE
+    if from_main(done.exists):
+        return Probe(folder, data.name, data.questions.count, 0, main)
+    plan = Plan(
+        model=asked.model, adapter=asked.adapter, dtype=asked.dtype, four_bit=asked.four_bit,
+        questions=data.questions, prompts=prompts, settings=settings, shots=shots,
+        folder=folder / "parts",
+    )  # fmt: skip
+    found = _by_ray(plan, asked, progress) if asked.engine == RAY else _here(plan, progress)
+    if main:
+        _conclude(plan, done, asked.engine)
+    return Probe(folder, data.name, found.kept, found.shortened, main)
 
 
-def _load(asked: ProbeTask) -> Task:
-    if asked.data is not None:
-        return load_table(asked.data, prompt=asked.prompt)
-    return load_task(asked.task or "", asked.data_dir, prompt=asked.prompt)
+class _Data(NamedTuple):
+    """What is asked: questions, and what their prompts are drawn from."""
+
+    name: str
+    questions: Questions
+    pool: list[Example]
+    group_of: dict[str, str]
+    groups: list[str]
+    manifest: dict[str, Any]
+
+
+def _of_table(asked: ProbeTask) -> _Data:
+    table = Table(asked.data or "", prompt=asked.prompt)
+    if asked.split != "train" or (asked.shot_split or "train") != "train":
+        named = asked.split if asked.split != "train" else asked.shot_split
+        raise ValueError(f"split must be train for a table, got {named!r}")
+    found = survey(table, asked.partition)
+    questions: Questions = found.questions
+    if asked.limit is not None:
+        questions = Listed(
+            _picked(table, questions.count, asked.limit, asked.seed), asked.partition
+        )
+    manifest = {"asked": found.manifest, "shots": found.manifest}
+    return _Data(table.name, questions, found.pool, found.group_of, found.groups, manifest)
+
+
+def _of_task(asked: ProbeTask) -> _Data:
+    task = load_task(asked.task or "", asked.data_dir, prompt=asked.prompt)
+    examples, pool = _questions(asked, task)
+    rows = [Asked(e, task.group_of.get(e.id, e.task)) for e in examples]
+    questions = Listed(rows, asked.partition)
+    groups = list(dict.fromkeys(row.group for row in rows))
+    manifest = data_manifest({"asked": examples, "shots": pool})
+    return _Data(task.name, questions, pool, dict(task.group_of), groups, manifest)
+
+
+def _picked(table: Table, count: int, limit: int, seed: int) -> list[Asked]:
+    if limit > count:
+        raise ValueError(f"limit must be at most {count}, the table's questions, got {limit}")
+    wanted = set(random.Random(seed).sample(range(count), limit))
+    rows = (row for _, row in table.read())
+    return [named(row) for index, row in enumerate(rows) if index in wanted]
+
+
+def _here(plan: Plan, progress: Callable[[int, int], None] | None) -> Finished:
+    """Finish all partitions in this process; how many pairs, kept questions, cut passages."""
+    worker = Worker(plan)
+    total = plan.renderings
+    done = kept = shortened = 0
+    for number in range(partitions(plan.questions)):
+
+        def tell(more: int, before: int = done) -> None:
+            if progress is not None:
+                progress(before + more, total)
+
+        found = worker.finish(number, tell)
+        done += found.renderings
+        kept += found.kept
+        shortened += found.shortened
+        tell(0, done)
+    return Finished(done, kept, shortened)
+
+
+def _by_ray(plan: Plan, asked: ProbeTask, progress: Callable[[int, int], None] | None) -> Finished:
+    from cogcalib.knowledge.ray_engine import finish_all
+
+    return finish_all(plan, asked.workers, progress)
+
+
+def _conclude(plan: Plan, done: Path, engine: str) -> None:
+    """From a folder of finished partitions to what stays."""
+    if engine == RAY:
+        for left in plan.folder.iterdir():  # of a worker that was cut off and came back too late
+            if left.is_dir():
+                shutil.rmtree(left)
+            elif left.suffix != ".parquet":
+                left.unlink()
+        plan.folder.rename(done)
+        return
+    merge(part_files(plan.folder), done)
+    shutil.rmtree(plan.folder)
 
 
 def _questions(asked: ProbeTask, task: Task) -> tuple[list[Example], list[Example]]:
@@ -183,14 +283,7 @@ def _questions(asked: ProbeTask, task: Task) -> tuple[list[Example], list[Exampl
     return draw(task.splits[asked.split], asked.limit, asked.seed), task.splits[shown]
 
 
-def _grouped(examples: Sequence[Example], group_of: Mapping[str, str]) -> dict[str, list[Example]]:
-    groups: dict[str, list[Example]] = {}
-    for example in examples:
-        groups.setdefault(group_of.get(example.id, example.task), []).append(example)
-    return groups
-
-
-def _claimed(asked: ProbeTask, data: dict[str, list[Example]], prompts: Prompts) -> RunFolder:
+def _claimed(asked: ProbeTask, data: dict[str, Any], prompts: Prompts) -> RunFolder:
     """The folder, if it is new or holds the same probe."""
     settings = {key: value for key, value in asdict(asked).items() if key not in _NOT_SETTINGS}
     text = yaml.safe_dump(
@@ -198,7 +291,7 @@ def _claimed(asked: ProbeTask, data: dict[str, list[Example]], prompts: Prompts)
         sort_keys=False,
     )
     folder = RunFolder(asked.folder, text, resume=True)
-    inputs = {"model": fingerprint(asked.model), "data": data_manifest(data)}
+    inputs = {"model": fingerprint(asked.model), "data": data}
     folder.claim("inputs.json", inputs)
     shown: dict[str, list[dict[str, Any]]] = {
         group: [_named(prompt) for prompt in drawn] for group, drawn in prompts.items()
@@ -210,52 +303,3 @@ def _claimed(asked: ProbeTask, data: dict[str, list[Example]], prompts: Prompts)
 def _named(prompt: Prompt) -> dict[str, Any]:
     reserve = prompt.reserve.id if prompt.reserve is not None else None
     return {"shots": [shot.id for shot in prompt.shots], "reserve": reserve}
-
-
-Assess = Callable[[Sequence[Example], str, Callable[[int], None]], list[Knowledge]]
-
-
-def _parts(
-    folder: Path,
-    groups: Mapping[str, Sequence[Example]],
-    prompts: Prompts,
-    assess_batch: Assess,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[list[Knowledge], int]:
-    """All rows, from the part files that are there and by assessing the rest; how many were there.
-
-    The parts' names say their place alone: the folder's settings, model and data are the same.
-    """
-    batches = list(_batches(groups))
-    total = sum(pairs(batch, prompts[group]) for group, batch in batches)
-    rows: list[Knowledge] = []
-    kept = done = 0
-    for number, (group, batch) in enumerate(batches):
-        path = folder / f"{number:06d}.parquet"
-        if path.exists():
-            rows += read_rows(path)
-            kept += len(batch)
-        else:
-            before = done
-
-            def tell(pairs_done: int, before: int = before) -> None:
-                if progress is not None:
-                    progress(before + pairs_done, total)
-
-            found = assess_batch(batch, group, tell)
-            write_rows(path, found)
-            rows += found
-        done += pairs(batch, prompts[group])
-        if progress is not None:
-            progress(done, total)
-    return rows, kept
-
-
-def _batches(groups: Mapping[str, Sequence[Example]]) -> Iterator[tuple[str, Sequence[Example]]]:
-    for group, examples in groups.items():
-        for start in range(0, len(examples), BATCH):
-            yield group, examples[start : start + BATCH]
-
-
-def _telling(settings: SlickSettings, tell: Callable[[int], None]) -> SlickSettings:
-    return replace(settings, progress=tell)

@@ -19,9 +19,9 @@ from cogcalib.knowledge import (
     Probed,
     detect,
     estimate_threshold,
-    load_probe,
 )
 from cogcalib.knowledge.detectors import DETECTORS
+from cogcalib.knowledge.parts import count_categories, draw_rows
 from cogcalib.records import Threshold, write_text
 from cogcalib.report.canvas import to_svg
 from cogcalib.report.columns import percent
@@ -39,6 +39,9 @@ LABELS = {
     "HighlyKnown or MaybeKnown": CATEGORIES[:2],
 }
 """What detectors are held against: name -> categories that count as known; the last is drawn."""
+
+MOST_ROWS = 10_000
+"""Questions that the page and the terminal show; of a larger probe so many are drawn."""
 
 MOST_GROUPS = 40
 EXAMPLES = 5
@@ -73,7 +76,8 @@ def write_probe_html(folder: Path | str, *, resamples: int = 1000) -> Path:
     """
     folder = Path(folder)
     config = (folder / "config.yaml").read_text(encoding="utf-8")
-    page = probe_page(load_probe(folder), config, folder.name, resamples=resamples)
+    rows, counts = draw_rows(folder, MOST_ROWS), count_categories(folder)
+    page = probe_page(rows, config, folder.name, resamples=resamples, counts=counts)
     environment = Environment(
         loader=PackageLoader("cogcalib.report"),
         autoescape=True,
@@ -85,7 +89,14 @@ def write_probe_html(folder: Path | str, *, resamples: int = 1000) -> Path:
     return write_text(folder / "probe.html", text)
 
 
-def probe_page(rows: Probed, config: str, name: str, *, resamples: int = 1000) -> ProbePage:
+def probe_page(
+    rows: Probed,
+    config: str,
+    name: str,
+    *,
+    resamples: int = 1000,
+    counts: Mapping[str, int] | None = None,
+) -> ProbePage:
     """Compute the whole page.
 
     Args:
@@ -93,6 +104,7 @@ def probe_page(rows: Probed, config: str, name: str, *, resamples: int = 1000) -
         config: Its settings, YAML.
         name: Of its folder.
         resamples: Bootstrap resamples of the AUROCs.
+        counts: Category -> questions, of the whole probe, where `rows` are drawn from it.
     """
     settings = yaml.safe_load(config)
     groups = by_group(rows)
@@ -108,7 +120,7 @@ def probe_page(rows: Probed, config: str, name: str, *, resamples: int = 1000) -
     return ProbePage(
         name=name,
         finding=_finding(rows, settings),
-        facts=_facts(rows, settings),
+        facts=_facts(rows, settings, counts or {}),
         shares=_svg(shares_chart(shown), "Shares of the categories", _spoken(shown)),
         categories=category_grid(rows),
         groups=_group_grid(groups) if len(groups) > 1 else None,
@@ -193,7 +205,9 @@ def _finding(rows: Probed, settings: Mapping[str, Any]) -> str:
     )
 
 
-def _facts(rows: Probed, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(
+    rows: Probed, settings: Mapping[str, Any], counts: Mapping[str, int]
+) -> list[tuple[str, str]]:
     asked = settings.get("task") or Path(str(settings.get("data"))).name
     prompts = len(rows[0].prompt_ids)
     facts_shown = [
@@ -203,6 +217,10 @@ def _facts(rows: Probed, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("renderings of each", str(prompts)),
         ("temperature", f"{settings['temperature']:g}"),
     ]
+    if len(rows) < (total := sum(counts.values())):
+        every = ", ".join(f"{n} {percent(counts.get(n, 0) / total)} %" for n in CATEGORIES)
+        facts_shown[0] = ("questions", f"{len(rows):,}, drawn at random from {total:,}")
+        facts_shown.insert(1, ("of all", every))
     if settings.get("adapter"):
         facts_shown.append(("adapter", str(settings["adapter"])))
     return facts_shown

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from cogcalib.scoring.settings import ScoreSettings
@@ -113,6 +113,27 @@ def process() -> tuple[int, int]:
     # Without an accelerator it must be told, or it takes every process for the only one.
     state = PartialState(cpu=not torch.accelerator.is_available())
     return int(state.process_index), int(state.num_processes)
+
+
+def from_main(work: Callable[[], T]) -> T:
+    """What `work` gives in the first process, in all of them; what it raises all raise.
+
+    For whatever looks at or touches files: they may change between one process and the next.
+    """
+    rank, processes = process()
+    if processes == 1:
+        return work()
+    outcome: list[Any] = [None, None]
+    if rank == 0:
+        try:
+            outcome[0] = work()
+        except (ValueError, OSError) as error:
+            outcome[1] = error
+    result, error = broadcast_object_list(outcome)
+    if error is not None:
+        raise error
+    given: T = result
+    return given
 
 
 def _units(lengths: Sequence[int], limit: Limit) -> Iterator[list[int]]:

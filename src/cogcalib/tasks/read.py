@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,19 @@ class Row:
         return f"{self.origin}, row {self.number}"
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where in a file a row begins.
+
+    Attributes:
+        rows: How many stand before it.
+        bytes: The same in bytes, where a reader can go there at once: JSONL.
+    """
+
+    rows: int = 0
+    bytes: int = 0
+
+
 def read_part(source: Source, name: str, folder: Path | None) -> list[Row]:
     """All rows of a part.
 
@@ -56,52 +70,85 @@ def read_part(source: Source, name: str, folder: Path | None) -> list[Row]:
 
 
 def read_file(path: Path) -> Iterator[Row]:
-    """Rows of one local file, whose kind its name tells.
+    """Rows of one local file, whose kind its name tells, as they are asked for.
 
     Raises:
         ValueError: Naming file and row.
+    """
+    for _, row in read_from(path, Start()):
+        yield row
+
+
+def read_from(path: Path, start: Start) -> Iterator[tuple[Start, Row]]:
+    """The rows from one on, each with where it begins.
+
+    Raises:
+        ValueError: As `read_file`.
     """
     if path.suffix not in _READERS:
         raise ValueError(f"{path}: must be one of {', '.join(_READERS)}, got {path.suffix!r}")
     if not path.is_file():
         raise ValueError(f"{path}: no such data file")
-    for number, values in enumerate(_READERS[path.suffix](path), start=1):
-        yield Row(values, str(path), number)
+    for at, values in _READERS[path.suffix](path, start):
+        yield at, Row(values, str(path), at.rows + 1)
 
 
-def _jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
-    # Not splitlines: JSON leaves U+2028 and its like inside a string as they are.
-    lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    for number, line in enumerate(lines if lines != [""] else [], start=1):
-        try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, row {number}: no valid JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise ValueError(f"{path}, row {number}: must be an object, got {line[:60]!r}")
-        yield values
+_Values = Iterator[tuple[Start, Mapping[str, Any]]]
 
 
-def _csv(path: Path) -> Iterator[Mapping[str, Any]]:
+def _jsonl(path: Path, start: Start) -> _Values:
+    # Binary lines end at a line feed alone: JSON leaves U+2028 and its like as they are.
+    with path.open("rb") as file:
+        file.seek(start.bytes)
+        at = start
+        for line in file:
+            try:
+                values = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{path}, row {at.rows + 1}: no valid JSON: {error}") from error
+            if not isinstance(values, dict):
+                shown = line.decode()[:60]
+                raise ValueError(f"{path}, row {at.rows + 1}: must be an object, got {shown!r}")
+            yield at, values
+            at = Start(at.rows + 1, at.bytes + len(line))
+
+
+def _csv(path: Path, start: Start) -> _Values:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        for number, values in enumerate(csv.DictReader(file, strict=True), start=1):
+        for number, values in enumerate(csv.DictReader(file, strict=True)):
             if None in values or None in values.values():
-                raise ValueError(f"{path}, row {number}: must have as many cells as the header")
-            yield values
+                raise ValueError(f"{path}, row {number + 1}: must have as many cells as the header")
+            if number >= start.rows:
+                yield Start(number), values
 
 
-def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
+def _parquet(path: Path, start: Start) -> _Values:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        # Buffered: else a row group's columns are in memory whole, and one may hold a million rows.
+        with pq.ParquetFile(path, buffer_size=_BUFFER) as file:
+            ends = accumulate(
+                file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)
+            )
+            groups = [(i, end) for i, end in enumerate(ends) if end > start.rows]
+            number = file.metadata.num_rows
+            if groups:
+                first, end = groups[0]
+                number = end - file.metadata.row_group(first).num_rows
+            for batch in file.iter_batches(1024, row_groups=[i for i, _ in groups]):
+                ahead = min(max(0, start.rows - number), len(batch))
+                for place, values in enumerate(batch.slice(ahead).to_pylist(), number + ahead):
+                    yield Start(place), values
+                number += len(batch)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: no valid Parquet: {error}") from error
-    yield from table.to_pylist()
 
 
-_READERS: dict[str, Callable[[Path], Iterator[Mapping[str, Any]]]] = {
+_BUFFER = 2**20
+
+_READERS: dict[str, Callable[[Path, Start], _Values]] = {
     ".jsonl": _jsonl,
     ".csv": _csv,
     ".parquet": _parquet,

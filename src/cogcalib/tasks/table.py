@@ -1,16 +1,16 @@
-"""A table of one's own questions, without any task file."""
+"""A table of one's own questions, without any task file; of any size, read row by row."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
-from cogcalib.records import PRESETS, check_preset
-from cogcalib.tasks.divide import Asked
-from cogcalib.tasks.load import build_examples
-from cogcalib.tasks.read import Row, read_file
-from cogcalib.tasks.rows import question_key
+from cogcalib.records import PRESETS, Example, check_preset
+from cogcalib.tasks.read import Row, Start, read_from
+from cogcalib.tasks.rows import accepted, build_example, content_id, question_key
 from cogcalib.tasks.schema import Definition, Part, Source, Split
 from cogcalib.tasks.task import Task
 
@@ -20,69 +20,138 @@ COLUMNS = ("question", "answer", "aliases", "group")
 SEPARATOR = "|"
 """Between the aliases in one cell of a CSV."""
 
+KINDS = (".jsonl", ".parquet", ".csv")
+"""Files a folder of tables is looked through for."""
 
-def load_table(path: Path | str, *, prompt: str = PRESETS[0]) -> Task:
-    """Open-ended questions from a CSV, JSONL or Parquet file with the columns of `COLUMNS`.
+
+class Asked(NamedTuple):
+    """A question and its group, which is empty where the table has none."""
+
+    example: Example
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a table a row begins: the number of its file, and where there."""
+
+    file: int = 0
+    start: Start = field(default_factory=Start)
+
+
+class Table:
+    """Open-ended questions in a CSV, JSONL or Parquet file, or in a folder of such files.
+
+    Nothing is kept: every reading goes through the files again. It can be pickled.
 
     Args:
-        path: Of the file. ``aliases`` holds further accepted answers: in a CSV separated by ``|``,
-            else a list.
+        path: Of the file, or of the folder, whose files are read in the order of their names.
+        prompt: Preset that words the questions.
+
+    Attributes:
+        name: Of the questions' task, made of the file's.
+
+    Raises:
+        ValueError: If the preset is unknown, the file is missing, empty or of another kind, or has
+            no columns ``question`` and ``answer``.
+    """
+
+    def __init__(self, path: Path | str, *, prompt: str = PRESETS[0]) -> None:
+        self.path, self.preset = Path(path), prompt
+        check_preset(prompt)
+        self.files = _files(self.path)
+        self.name = _name(self.path)
+        _, first = next(self._rows(Place()), (None, None))
+        if first is None:
+            raise ValueError(f"{self.path}: there is no row")
+        if missing := [column for column in COLUMNS[:2] if column not in first.values]:
+            raise ValueError(
+                f"{self.path}: needs the columns question and answer (and may have aliases and "
+                f"group), {missing[0]!r} is missing; there are {', '.join(sorted(first.values))}"
+            )
+        self.grouped = "group" in first.values
+        self._definition = Definition(
+            name=self.name,
+            description=f"questions of {self.path.name}",
+            kind="open-ended",
+            source=Source(parts={"all": Part(file=self.path.name)}),
+            question="{question}",
+            answer="answer",
+            aliases="aliases",
+            splits={"train": Split(part="all")},
+        )
+
+    def read(self, start: Place | None = None) -> Iterator[tuple[Place, Asked]]:
+        """The questions from one on, each with where its row begins.
+
+        Raises:
+            ValueError: If a row cannot be used, naming file, row and column.
+        """
+        for place, row in self._rows(start or Place()):
+            yield place, self._asked(row)
+
+    def everywhere(self) -> Table:
+        """The same for a process that stands in another folder."""
+        table = copy(self)
+        table.path = self.path.resolve()
+        table.files = [file.resolve() for file in self.files]
+        return table
+
+    def _rows(self, start: Place) -> Iterator[tuple[Place, Row]]:
+        for number in range(start.file, len(self.files)):
+            begin = start.start if number == start.file else Start()
+            for at, row in read_from(self.files[number], begin):
+                yield Place(number, at), row
+
+    def _asked(self, row: Row) -> Asked:
+        values = dict(row.values)
+        group = " ".join(str(values.get("group") or "").split())
+        if ("group" in values) != self.grouped or (self.grouped and not group):
+            raise ValueError(f"{row.place}, column 'group': must name a group, or no row may")
+        aliases = values.get("aliases") or []
+        if isinstance(aliases, str):
+            aliases = [each.strip() for each in aliases.split(SEPARATOR) if each.strip()]
+        row = replace(row, values={**values, "aliases": aliases})
+        key = question_key(self._definition, row)
+        # The same question may have another answer, or stand in another group.
+        id = content_id("\n".join((key, *accepted("answer", row), group)))
+        return Asked(build_example(self._definition, row, "train", id, self.preset), group)
+
+
+def load_table(path: Path | str, *, prompt: str = PRESETS[0]) -> Task:
+    """All questions of a `Table` at once, as a task.
+
+    Args:
+        path: Of the file or folder. ``aliases`` holds further accepted answers: in a CSV separated
+            by ``|``, else a list.
         prompt: Preset that words the questions.
 
     Returns:
-        A task with one split, ``train``, named like the file.
+        A task with one split, ``train``, named like the file. A question's id is made of its
+        wording, answer and group; a row that repeats all three has the same.
 
     Raises:
-        ValueError: If the preset is unknown, the file is missing, empty or of another kind, or a
-            row cannot be used (naming file, row and column).
+        ValueError: As `Table` and `Table.read`.
     """
-    path = Path(path)
-    check_preset(prompt)
-    rows = list(read_file(path))
-    if not rows:
-        raise ValueError(f"{path}: there is no row")
-    there = {column for row in rows for column in row.values}
-    if missing := [column for column in COLUMNS[:2] if column not in there]:
-        raise ValueError(
-            f"{path}: needs the columns question and answer (and may have aliases and group), "
-            f"{missing[0]!r} is missing; there are {', '.join(sorted(there))}"
-        )
-    definition = Definition(
-        name=_name(path),
-        description=f"questions of {path.name}",
-        kind="open-ended",
-        source=Source(parts={"all": Part(file=path.name)}),
-        question="{question}",
-        answer="answer",
-        aliases="aliases" if "aliases" in there else None,
-        group="{group}" if "group" in there else None,
-        splits={"train": Split(part="all")},
-    )
-    read = [_prepared(row, there) for row in rows]
-    asked = [Asked(question_key(definition, row), row) for row in read]
-    group_of: dict[str, str] = {}
-    examples = build_examples(definition, asked, "train", prompt, Counter(), group_of)
+    table = Table(path, prompt=prompt)
+    asked = [each for _, each in table.read()]
     return Task(
-        name=definition.name,
-        description=definition.description,
-        licence=definition.licence,
-        splits={"train": examples},
+        name=table.name,
+        description=f"questions of {table.path.name}",
+        licence="not stated",
+        splits={"train": [each.example for each in asked]},
         source=str(path),
-        group_of=group_of,
+        group_of={each.example.id: each.group for each in asked if each.group},
     )
 
 
-def _prepared(row: Row, there: set[str]) -> Row:
-    """The row with its aliases as a list; JSONL rows may leave optional columns out."""
-    values = dict(row.values)
-    if "group" in there and not str(values.get("group") or "").strip():
-        raise ValueError(f"{row.place}, column 'group': must name a group, or no row may")
-    aliases = values.get("aliases")
-    if isinstance(aliases, str):
-        values["aliases"] = [each.strip() for each in aliases.split(SEPARATOR) if each.strip()]
-    elif aliases is None:
-        values["aliases"] = []
-    return replace(row, values=values)
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.suffix in KINDS)
+    if not files:
+        raise ValueError(f"{path}: the folder holds no file ending in {', '.join(KINDS)}")
+    return files
 
 
 def _name(path: Path) -> str:

@@ -1,0 +1,97 @@
+"""Files of a probe's rows that need not fit into memory: merged, counted, drawn from in passes."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cogcalib.knowledge.record import Probed, from_table, probe_file
+
+_ROWS = 4096
+_BUFFER = 2**20
+
+
+def part_name(number: int) -> str:
+    """The name of a part's file; in the order of the names stands the order of the parts."""
+    return f"{number:08d}.parquet"
+
+
+def part_files(path: Path) -> list[Path]:
+    """The file itself, or the files of a folder in their order."""
+    return sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+
+
+def merge(parts: Sequence[Path], path: Path) -> Path:
+    """Write the rows of all parts into one file, atomically, a row group a part."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        with pq.ParquetWriter(temporary, pq.read_schema(parts[0])) as writer:
+            for part in parts:
+                writer.write_table(pq.read_table(part))
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def count_categories(path: Path | str) -> Counter[str]:
+    """Category -> how many of a probe's rows are of it.
+
+    Raises:
+        FileNotFoundError: If there is no finished probe.
+    """
+    counts: Counter[str] = Counter()
+    for batch in _batches(probe_file(path), ["category"]):
+        for each in batch["category"].value_counts().to_pylist():
+            counts[each["values"]] += each["counts"]
+    return counts
+
+
+def draw_rows(path: Path | str, most: int) -> Probed:
+    """All rows of a probe, or `most` of them drawn at random, in their order.
+
+    Those are drawn whose ids have the smallest hashes, so that it is the same ones each time and
+    whatever the rows' order.
+
+    Raises:
+        FileNotFoundError: If there is no finished probe.
+    """
+    file = probe_file(path)
+    smallest: list[tuple[int, int]] = []
+    row = 0
+    for batch in _batches(file, ["id"]):
+        for id in batch["id"].to_pylist():
+            drawn = int.from_bytes(hashlib.sha256(id.encode()).digest()[:8])
+            if len(smallest) < most:
+                heapq.heappush(smallest, (-drawn, -row))
+            else:
+                heapq.heappushpop(smallest, (-drawn, -row))
+            row += 1
+    chosen = sorted(-row for _, row in smallest)
+    rows, row, at = [], 0, 0
+    for batch in _batches(file):
+        first = at
+        while at < len(chosen) and chosen[at] < row + len(batch):
+            at += 1
+        if at > first:
+            wanted = pa.array([index - row for index in chosen[first:at]])
+            rows += from_table(pa.Table.from_batches([batch.take(wanted)]))
+        row += len(batch)
+    return Probed(rows)
+
+
+def _batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    for part in part_files(path):
+        with pq.ParquetFile(part, buffer_size=_BUFFER) as file:
+            yield from file.iter_batches(_ROWS, columns=columns)

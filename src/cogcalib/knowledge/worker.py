@@ -1,0 +1,183 @@
+"""A model replica that finishes a probe's partitions, in whichever process it stands.
+
+Within a partition the questions of a group come together, and every `BATCH` of them leave a file.
+When all are there they become the partition's file, in the order of the questions. So what a
+partition holds does not depend on who finishes it, nor on how often he was interrupted.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cogcalib.knowledge.assess import assess, pairs
+from cogcalib.knowledge.parts import part_name
+from cogcalib.knowledge.questions import Questions
+from cogcalib.knowledge.record import Knowledge, write_rows
+from cogcalib.knowledge.settings import EXACT, SlickSettings
+from cogcalib.knowledge.shots import Prompts
+from cogcalib.modeling import load_model, shorten_passages
+from cogcalib.records import Example
+from cogcalib.scoring.batches import from_main, process
+from cogcalib.scoring.files import write_table
+from cogcalib.scoring.forward import max_positions
+from cogcalib.tasks import Asked
+
+BATCH = 256
+"""Questions in a batch's file."""
+
+Tell = Callable[[int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that a worker needs. It can be pickled.
+
+    Attributes:
+        model, adapter, dtype, four_bit: As in `load_model`.
+        questions: In partitions.
+        prompts: Of every group.
+        settings: How to ask; without `progress`.
+        shots: Examples in each prompt.
+        folder: Of the parts.
+    """
+
+    model: str
+    adapter: str | None
+    dtype: str
+    four_bit: bool
+    questions: Questions
+    prompts: Prompts
+    settings: SlickSettings
+    shots: int
+    folder: Path
+
+    def part(self, number: int) -> Path:
+        """The file of a partition; it exists when the partition is finished."""
+        return self.folder / part_name(number)
+
+    @property
+    def renderings(self) -> int:
+        """Question-prompt pairs of the whole probe."""
+        return self.questions.renderings * len(next(iter(self.prompts.values())))
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A partition that is.
+
+    Attributes:
+        renderings: Question-prompt pairs in it.
+        kept: Questions whose rows were there before.
+        shortened: Passages cut so that their questions fit the model, among the others.
+    """
+
+    renderings: int
+    kept: int = 0
+    shortened: int = 0
+
+
+class Worker:
+    """Finishes partitions, one after the other. Under ``accelerate launch`` all processes must.
+
+    Args:
+        plan: What to do.
+
+    Raises:
+        ValueError: As `load_model`.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.model, self.tokenizer = load_model(
+            plan.model, adapter=plan.adapter, dtype=plan.dtype, four_bit=plan.four_bit
+        )
+
+    def finish(self, number: int, tell: Tell | None = None) -> Finished:
+        """Finish a partition, unless it is.
+
+        Args:
+            number: Of the partition.
+            tell: Called with the number of its question-prompt pairs done so far.
+
+        Raises:
+            ValueError: As `assess`.
+        """
+        asked = self.plan.questions.read(number)
+        file = self.plan.part(number)
+        if from_main(file.exists):
+            return Finished(self._pairs(asked), kept=len(asked))
+        batches = list(_batches(asked))
+        folder = file.with_suffix("")
+        done = kept = shortened = 0
+        for place, batch in enumerate(batches):
+            chosen, path = [asked[index] for index in batch], folder / part_name(place)
+            if from_main(path.exists):
+                kept += len(chosen)
+            else:
+                rows, cut = self._assess(chosen, _after(done, tell))
+                shortened += cut
+                if process()[0] == 0:
+                    write_rows(path, rows)
+            done += self._pairs(chosen)
+            if tell is not None:
+                tell(done)
+        if process()[0] == 0:
+            _gather(folder, batches, file)
+        return Finished(done, kept, shortened)
+
+    def _pairs(self, asked: Sequence[Asked]) -> int:
+        prompts = self.plan.prompts
+        return sum(pairs([example], prompts[group]) for example, group in asked)
+
+    def _assess(self, asked: Sequence[Asked], tell: Tell | None) -> tuple[list[Knowledge], int]:
+        """The rows of questions of which those of a group stand together; the passages cut."""
+        groups: dict[str, list[Example]] = {}
+        for each in asked:
+            groups.setdefault(each.group, []).append(each.example)
+        rows: list[Knowledge] = []
+        done = shortened = 0
+        for group, examples in groups.items():
+            examples, cut = self._fitting(examples)
+            prompts = self.plan.prompts[group]
+            settings = replace(self.plan.settings, progress=_after(done, tell))
+            rows += assess(self.model, self.tokenizer, examples, prompts, settings, group=group)
+            done += pairs(examples, prompts)
+            shortened += cut
+        return rows, shortened
+
+    def _fitting(self, examples: list[Example]) -> tuple[list[Example], int]:
+        limit = max_positions(self.model)
+        if limit is None or self.plan.shots > 0:
+            return examples, 0
+        settings = self.plan.settings
+        room = settings.max_new_tokens if settings.mode != EXACT else 0
+        return shorten_passages(examples, self.tokenizer, limit - room)
+
+
+def _batches(asked: Sequence[Asked]) -> Iterator[list[int]]:
+    """Indices of the questions, group by group, `BATCH` at once."""
+    first: dict[str, int] = {}
+    for each in asked:
+        first.setdefault(each.group, len(first))
+    order = sorted(range(len(asked)), key=lambda index: first[asked[index].group])
+    for start in range(0, len(order), BATCH):
+        yield order[start : start + BATCH]
+
+
+def _after(done: int, tell: Tell | None) -> Tell | None:
+    return None if tell is None else lambda more: tell(done + more)
+
+
+def _gather(folder: Path, batches: Sequence[Sequence[int]], file: Path) -> None:
+    """Make the batches' files one, its rows in the order of the questions."""
+    tables = [pq.read_table(folder / part_name(place)) for place in range(len(batches))]
+    order = [index for batch in batches for index in batch]
+    place = sorted(range(len(order)), key=order.__getitem__)
+    write_table(file, pa.concat_tables(tables).combine_chunks().take(pa.array(place)))
+    shutil.rmtree(folder)
