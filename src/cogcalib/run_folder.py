@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -44,26 +44,30 @@ class RunFolder:
         path: The folder; created if it does not exist.
         config: The configuration as text.
         resume: Go on in a folder that already holds this configuration.
+        reread: Brings a configuration held there into the form of `config`, keys that came later
+            at their defaults.
 
     Raises:
         RunFolderError: If the folder holds another configuration or other things, or holds this
             one and `resume` is not set.
     """
 
-    def __init__(self, path: Path, config: str, *, resume: bool = False) -> None:
+    def __init__(
+        self, path: Path, config: str, *, resume: bool = False, reread: Callable[[str], str] = str
+    ) -> None:
         self.path = path
         if path.exists() and not path.is_dir():
             raise RunFolderError(f"{path} is a file, no run folder")
         if path.is_dir() and any(path.iterdir()):
-            self._check_owner(config, resume)
+            self._check_owner(config, resume, reread)
         else:
             write_text(path / CONFIG, config)
 
-    def _check_owner(self, config: str, resume: bool) -> None:
+    def _check_owner(self, config: str, resume: bool, reread: Callable[[str], str]) -> None:
         held = self.path / CONFIG
         if not held.is_file():
             raise RunFolderError(f"{self.path} is not empty and holds no {CONFIG}: no run of ours")
-        difference = _first_difference(held.read_text(encoding="utf-8"), config)
+        difference = _first_difference(reread(held.read_text(encoding="utf-8")), config)
         if difference:
             raise RunFolderError(
                 f"{self.path} holds a run of a different configuration ({difference}); "

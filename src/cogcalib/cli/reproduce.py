@@ -67,7 +67,7 @@ def _reproduce(options: argparse.Namespace) -> None:
     if options.dry_run:
         from cogcalib.reproduce.estimate import show_plan
 
-        show_plan(plan, options.jobs, console)
+        show_plan(plan, options.jobs, console if console.is_terminal else Console(width=120))
         return
     gpus = visible_gpus(torch.cuda.device_count())
     settings = Options(options.jobs, options.rule, options.data_dir, tuple(gpus))

@@ -106,6 +106,7 @@ class TrainSection(Section):
             so seldom that it costs about 2 %, but once to four times an epoch.
         alpha: Strength of each penalty, by support.
         margin: Of the margin penalty, in logits, by support.
+        unit: What is known or not as a whole: an ``example``, a ``turn`` or each ``token``.
         save_every: Steps between checkpoints; null keeps none, and an interrupted method starts
             again.
     """
@@ -120,6 +121,7 @@ class TrainSection(Section):
     threshold_every: int | float | None = None
     alpha: AlphaSection = AlphaSection()
     margin: BySupport = BySupport(vocab=8.0, options=2.0)
+    unit: Literal["example", "turn", "token"] = "example"
     save_every: Positive | None = None
 
     @field_validator("style_steps", mode="before")

@@ -13,7 +13,7 @@ from rich.console import Console
 from transformers import set_seed
 
 from cogcalib import stages
-from cogcalib.config import Method, dump_config
+from cogcalib.config import Method
 from cogcalib.progress import StageProgress
 from cogcalib.records import write_json
 from cogcalib.reproduce.plan import Cell
@@ -67,7 +67,7 @@ def device() -> str:
 
 def _run(cell: Cell, console: Console) -> None:
     config = cell.place.config
-    folder = RunFolder(cell.place.path, dump_config(config), resume=True)
+    folder = stages.open_folder(config, cell.place.path, resume=True)
     timings = folder.path / "cells" / f"stages-{cell.name}.json"
     work = Work(config, folder, StageProgress(console, timings))
     splits = stages.read_splits(folder, config)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -99,7 +101,7 @@ def _seconds(plan: Plan, cells: list[Cell]) -> tuple[float, str]:
     if cells[0].place.model != preset.name:
         preset = load_preset(cells[0].place.model)
     flops = median(_flops(cell, preset.parameters, preset.tokens) for cell in cells)
-    return flops / preset.rate.flops, f"FLOPs, {preset.rate.device} at {preset.rate.flops:.1e}/s"
+    return flops / preset.rate.flops, f"FLOPs at an assumed {preset.rate.flops:.0e}/s"
 
 
 def _read(path: Path) -> float:
@@ -132,14 +134,19 @@ def _flops(cell: Cell, parameters: float, tokens: int) -> float:
 def _rows(place: Place, split: str) -> int:
     """Questions of a split; of the test splits of all tasks together."""
     tasks = place.config.tasks
-    sizes = {line.name: line.rows for line in summaries()}
 
     def of(name: str) -> int:
-        return sizes.get(name, {}).get(split, UNKNOWN_ROWS)
+        return _sizes().get(name, {}).get(split, UNKNOWN_ROWS)
 
     limit = tasks.limit.get(split)  # type: ignore[call-overload]
     own = min(of(tasks.train), limit) if limit else of(tasks.train)
     return own + (sum(of(name) for name in tasks.out_of_domain) if split == "test" else 0)
+
+
+@cache
+def _sizes() -> dict[str, Mapping[str, int]]:
+    """Task -> split -> rows, without loading a data set."""
+    return {line.name: line.rows for line in summaries()}
 
 
 def show_plan(plan: Plan, jobs: int, console: Console) -> None:
@@ -166,6 +173,7 @@ def show_plan(plan: Plan, jobs: int, console: Console) -> None:
     chosen = sum(len(place.best) for place in plan.places) * len(plan.seeds)
     if chosen:
         console.print(f"\nand post-hoc calibration of {chosen} chosen models, minutes at most")
+    console.print(f"FLOPs: {plan.preset.rate.device}", highlight=False)
     console.print(
         f"\n{total:.1f} hours of work, {total / jobs:.1f} in {jobs} "
         f"process{'es' * (jobs > 1)}; nothing was run\n"

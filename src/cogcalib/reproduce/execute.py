@@ -17,7 +17,7 @@ from statistics import mean
 from rich.console import Console
 from rich.markup import escape
 
-from cogcalib.config import Config, Method, dump_config
+from cogcalib.config import Config, Method
 from cogcalib.records import input_errors
 from cogcalib.reproduce.cell import read_rows
 from cogcalib.reproduce.definitions import Best
@@ -33,7 +33,7 @@ from cogcalib.reproduce.plan import (
 )
 from cogcalib.reproduce.workers import Failure, Workers
 from cogcalib.run_folder import RunFolder
-from cogcalib.stages import check_methods
+from cogcalib.stages import check_methods, open_folder
 from cogcalib.tuning import ACCURACY_FLOOR, Choice, Rule, Trial, candidates, choose, read_trial
 
 Resolved = Mapping[str, str]
@@ -253,4 +253,4 @@ def choose_best(folder: RunFolder, spec: Best, resolved: Resolved, seeds: Sequen
 
 
 def _open(place: Place) -> RunFolder:
-    return RunFolder(place.path, dump_config(place.config), resume=True)
+    return open_folder(place.config, place.path, resume=True)

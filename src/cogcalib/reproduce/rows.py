@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
 
-from cogcalib.config import Method, dump_config
+from cogcalib.config import Method
 from cogcalib.records import Prediction, read_jsonl
 from cogcalib.reproduce.cell import cost_path, read_rows
 from cogcalib.reproduce.compare import Resampled, resample
@@ -18,7 +18,7 @@ from cogcalib.reproduce.execute import Outcome
 from cogcalib.reproduce.plan import Place
 from cogcalib.run_folder import RunFolder
 from cogcalib.scoring import primary_definition
-from cogcalib.stages import BASELINE_COST, member_seeds
+from cogcalib.stages import BASELINE_COST, member_seeds, open_folder
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def collect(outcome: Outcome) -> list[Group]:
     for place in outcome.plan.shown():
         if place.path not in outcome.resolved:
             continue
-        folder = RunFolder(place.path, dump_config(place.config), resume=True)
+        folder = open_folder(place.config, place.path, resume=True)
         groups += _groups(place, folder, outcome.resolved[place.path], outcome.plan.seeds)
     return groups
 
@@ -162,6 +162,7 @@ def _values(folder: RunFolder, method: str, seed: int, task: str) -> dict[str, f
     values = {name: row[name] for name in ("accuracy", "nll", "brier")}
     for name, found in row["ece"].items():
         values[f"ece.{name}"] = found["value"]
+    values["confidence"] = next(iter(row["confidence"].values()))
     values["aurc"] = next(iter(row["aurc"].values()))["value"]
     return {name: value for name, value in values.items() if value is not None}
 

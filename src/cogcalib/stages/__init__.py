@@ -10,7 +10,7 @@ from cogcalib.stages.probe import probe_base, read_probe
 from cogcalib.stages.report import report
 from cogcalib.stages.score import score, try_out
 from cogcalib.stages.train import check_methods, train
-from cogcalib.stages.work import Splits, Work
+from cogcalib.stages.work import Splits, Work, open_folder
 
 __all__ = [
     "BASELINE_COST",
@@ -23,6 +23,7 @@ __all__ = [
     "describe_tasks",
     "load_tasks",
     "member_seeds",
+    "open_folder",
     "probe_base",
     "read_probe",
     "read_splits",

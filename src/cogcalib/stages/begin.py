@@ -8,15 +8,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cogcalib.config import Config, dump_config
+from cogcalib.config import Config
 from cogcalib.modeling import fingerprint
 from cogcalib.progress import StageProgress
 from cogcalib.records import ProbeRecord, input_errors
-from cogcalib.run_folder import RunFolder, code_state
+from cogcalib.run_folder import code_state
 from cogcalib.stages.data import choose_splits, describe_tasks, load_tasks
 from cogcalib.stages.probe import probe_base
 from cogcalib.stages.train import check_methods
-from cogcalib.stages.work import Splits, Work
+from cogcalib.stages.work import Splits, Work, open_folder
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def begin(
     with input_errors():
         check_methods(config)
         tasks = load_tasks(config, data_dir)
-        folder = RunFolder(path, dump_config(config), resume=resume)
+        folder = open_folder(config, path, resume=resume)
         folder.claim("model.json", fingerprint(config.model.path))
         folder.claim("tasks.json", describe_tasks(config, tasks))
         if folder.begun_with(code_state()) != code_state():

@@ -112,5 +112,6 @@ def _trainer_settings(config: Config, method: Method, seed: int) -> dict[str, An
             "penalty": method.penalty,
             "support": method.support,
             "margin": getattr(stage.margin, method.support),
+            "unit": stage.unit,
         }
     return settings

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from cogcalib.config import Config, Method
+from cogcalib.config import Config, ConfigError, Method, dump_config, parse_config
 from cogcalib.progress import Advance, StageProgress
 from cogcalib.records import Example, Prediction
 from cogcalib.run_folder import RunFolder
@@ -29,3 +30,15 @@ class Work:
     def model_name(self, method: Method) -> str:
         """How predictions name the model they come from."""
         return f"{self.config.model.path} ({method.name})"
+
+
+def open_folder(config: Config, path: Path, *, resume: bool) -> RunFolder:
+    """The folder of a run, as `RunFolder`; one begun before a key was added goes on."""
+    return RunFolder(path, dump_config(config), resume=resume, reread=_as_today)
+
+
+def _as_today(held: str) -> str:
+    try:
+        return dump_config(parse_config(held))
+    except ConfigError:
+        return held
