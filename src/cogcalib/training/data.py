@@ -88,8 +88,8 @@ def check_rows(dataset: Dataset, name: str, max_length: int | None, unit: Unit) 
         dataset: Tokenised, not truncated.
         name: ``train``, ``calibration`` or an evaluation set's name.
         max_length: Tokens to which TRL would cut an example, silently.
-        unit: What is judged as one; the options belong to the first token of an example's last unit,
-            or turn where each token is a unit.
+        unit: What is judged as one; the options belong to the first token of an example's last
+            unit, or of its last turn where each token is a unit.
     """
     options = dataset[OPTION_IDS] if OPTION_IDS in dataset.column_names else None
     for index, (ids, labels) in enumerate(
@@ -176,8 +176,7 @@ def resolve_options(
         tokenised: The same examples, tokenised by `tokenise`.
         tokenise: Turns text into ``input_ids`` and ``labels``.
         name: Of the data set, for the error.
-        unit: What is judged as one; the options belong to the first token of an example's last unit,
-            or turn where each token is a unit.
+        unit: What is judged as one; the options belong to an example's last unit.
 
     Raises:
         ValueError: Naming the example whose option is not one token, the first supervised
