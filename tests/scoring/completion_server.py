@@ -36,6 +36,7 @@ class CompletionServer:
     Attributes:
         dialect: ``vllm``, ``sglang`` or ``llamacpp``.
         most: Most log-probabilities that vLLM gives.
+        positions: ``max_model_len`` in the list of models; None says nothing.
         before: Called with each request's number before it is answered; a reply of its own, if it
             returns one, is sent instead. It may also wait.
         requests: Bodies in the order of their arrival.
@@ -48,6 +49,7 @@ class CompletionServer:
     dialect: str = "vllm"
     name: str = "tiny"
     most: int = 20
+    positions: int | None = None
     before: Callable[[int], Reply | None] = lambda number: None
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -164,7 +166,7 @@ def serve(server: CompletionServer) -> Iterator[CompletionServer]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            known = {"id": server.name, "max_model_len": None}
+            known = {"id": server.name, "max_model_len": server.positions}
             self._send((200, {}, {"object": "list", "data": [known]}))
 
         def do_POST(self) -> None:

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from cogcalib.modeling import load_model, load_tokenizer, shorten_passages
 from cogcalib.records import PRESETS, Example, Prediction
 from cogcalib.scoring.batches import process
-from cogcalib.scoring.definitions import LETTER
+from cogcalib.scoring.definitions import LETTER, TEXT
 from cogcalib.scoring.endpoint import Endpoint, score_endpoint, served_length
 from cogcalib.scoring.endpoint_journal import ENDING
 from cogcalib.scoring.files import check_output, write_predictions
@@ -194,7 +194,8 @@ def _fitting(
     if limit is None:
         return examples, 0
     room = 0 if examples[0].options is not None else settings.max_new_tokens
-    return shorten_passages(examples, tokenizer, limit - room)
+    by_text = settings.answer == TEXT
+    return shorten_passages(examples, tokenizer, limit - room, by_text=by_text)
 
 
 def _journal(output: Path) -> Path:
