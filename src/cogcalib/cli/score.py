@@ -55,6 +55,7 @@ def _score(options: argparse.Namespace) -> None:
 
     quiet()
     from cogcalib.scoring.endpoint import EndpointError
+    from cogcalib.scoring.record import label_line, record_path
     from cogcalib.scoring.task import ScoreTask, score_task
 
     words = {key: value for key, value in vars(options).items() if key != "verb"}
@@ -72,6 +73,8 @@ def _score(options: argparse.Namespace) -> None:
     if not scored.main:
         return
     print_tables([scored.summary], options.split)
+    if scored.labels is not None:
+        print(f"\n{label_line(scored.labels)}")
     letters = options.answer == "letter" and scored.f1 is None
     if options.endpoint is not None and letters and "surface" not in scored.summary["ece"]:
         print(
@@ -83,4 +86,4 @@ def _score(options: argparse.Namespace) -> None:
     if scored.shortened:
         print(f"\nPassages shortened to fit the model: {scored.shortened}")
     if options.output is not None:
-        print(f"\nPredictions: {options.output}")
+        print(f"\nPredictions: {options.output}\nRecord: {record_path(options.output)}")

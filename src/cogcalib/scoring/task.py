@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from cogcalib.modeling import load_model, load_tokenizer, shorten_passages
+from cogcalib.modeling import (
+    LabelAudit,
+    audit_labels,
+    load_model,
+    load_tokenizer,
+    shorten_passages,
+)
 from cogcalib.records import PRESETS, Example, Prediction
+from cogcalib.run_folder import data_manifest
 from cogcalib.scoring.batches import process
 from cogcalib.scoring.definitions import LETTER, TEXT
 from cogcalib.scoring.endpoint import Endpoint, score_endpoint, served_length
 from cogcalib.scoring.endpoint_journal import ENDING
-from cogcalib.scoring.files import check_output, write_predictions
+from cogcalib.scoring.files import write_predictions
 from cogcalib.scoring.forward import max_positions
 from cogcalib.scoring.match import token_f1
+from cogcalib.scoring.record import check_outputs, describe_task, write_record
 from cogcalib.scoring.score import score
 from cogcalib.scoring.settings import ScoreSettings
 from cogcalib.scoring.summary import summarize
-from cogcalib.tasks import load_task
+from cogcalib.tasks import Task, load_task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +42,8 @@ class ScoreTask:
         task: Its name, or the path of a task file.
         adapter: Folder or hub id of a PEFT adapter on top of the model.
         split: Split of the task.
-        output: File to write the predictions to, ``.jsonl`` or ``.parquet``.
+        output: File to write the predictions to, ``.jsonl`` or ``.parquet``; what they were made
+            with goes beside it, into ``<output>.record.json``.
         data_dir: Folder of local data sets.
         prompt: Prompt preset.
         answer, batch_size: As in `ScoreSettings`.
@@ -99,6 +108,8 @@ class Scored:
         summary: A row as in ``metrics.json``, its seed None.
         f1: Mean token F1, a fraction; None if multiple choice.
         shortened: How many passages were cut so that their questions fit the model.
+        labels: Audit of the option labels, made before any question was asked; None where none is
+            read: open-ended, or options answered with their text.
         main: Whether this is the process that writes and prints.
     """
 
@@ -106,6 +117,7 @@ class Scored:
     summary: dict[str, Any]
     f1: float | None
     shortened: int
+    labels: LabelAudit | None
     main: bool
 
 
@@ -124,8 +136,9 @@ def score_task(
         resamples: Bootstrap resamples per interval.
 
     Raises:
-        ValueError: If the output exists already, there is no such task, split or model, or an
-            example does not fit the model or its tokenizer, or the endpoint refuses a request.
+        ValueError: If the output or its record exists already, there is no such task, split or
+            model, an example does not fit the model or its tokenizer, or the endpoint refuses a
+            request.
         EndpointError: If the endpoint stops answering.
     """
     name = asked.model if asked.adapter is None else f"{asked.model} + {asked.adapter}"
@@ -139,7 +152,7 @@ def score_task(
     if server is not None and process()[1] > 1:
         raise ValueError("an endpoint is asked by one process; concurrency says how much at once")
     if asked.output is not None:
-        check_output(asked.output)
+        check_outputs(asked.output)
     task = load_task(asked.task, asked.data_dir, prompt=asked.prompt)
     if asked.split not in task.splits:
         raise ValueError(
@@ -148,20 +161,37 @@ def score_task(
         )
     examples = list(task.splits[asked.split])  # what progress counts
     if server is None:
-        examples, shortened, predictions = _from_model(asked, examples, settings)
+        found = _from_model(asked, examples, settings)
     else:
-        examples, shortened, predictions = _from_endpoint(asked, server, examples, settings)
+        found = _from_endpoint(asked, server, examples, settings)
     main = process()[0] == 0
     if asked.output is not None and main:
-        write_predictions(asked.output, predictions)
+        write_predictions(asked.output, found.predictions)
+    summary = summarize(
+        found.predictions, method=name, seed=None, resamples=resamples if main else 1
+    )
+    if asked.output is not None and main:
+        write_record(asked.output, _record(asked, server, task, found, summary))
         if server is not None:
             _journal(asked.output).unlink(missing_ok=True)
-    summary = summarize(predictions, method=name, seed=None, resamples=resamples if main else 1)
-    return Scored(predictions, summary, _mean_f1(examples, predictions), shortened, main)
+    return Scored(
+        predictions=found.predictions,
+        summary=summary,
+        f1=_mean_f1(found.examples, found.predictions),
+        shortened=found.shortened,
+        labels=found.labels,
+        main=main,
+    )
 
 
-_Outcome = tuple[list[Example], int, list[Prediction]]
-"""The examples as they were asked, how many of them were shortened, and what came of them."""
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """The examples as they were asked, how many of them were shortened, and what came of them."""
+
+    examples: list[Example]
+    shortened: int
+    labels: LabelAudit | None
+    predictions: list[Prediction]
 
 
 def _from_model(asked: ScoreTask, examples: list[Example], settings: ScoreSettings) -> _Outcome:
@@ -169,7 +199,8 @@ def _from_model(asked: ScoreTask, examples: list[Example], settings: ScoreSettin
         asked.model, adapter=asked.adapter, dtype=asked.dtype, four_bit=asked.four_bit
     )
     examples, shortened = _fitting(examples, tokenizer, max_positions(model), settings)
-    return examples, shortened, score(model, tokenizer, examples, settings)
+    labels = _audit(examples, tokenizer, settings)
+    return _Outcome(examples, shortened, labels, score(model, tokenizer, examples, settings))
 
 
 def _from_endpoint(
@@ -180,9 +211,10 @@ def _from_endpoint(
     except ValueError as error:
         raise ValueError(f"tokenizer must be that of the endpoint's model: {error}") from error
     examples, shortened = _fitting(examples, tokenizer, served_length(server), settings)
+    labels = _audit(examples, tokenizer, settings)
     journal = None if asked.output is None else _journal(asked.output)
     found = score_endpoint(server, tokenizer, examples, settings, journal=journal)
-    return examples, shortened, found
+    return _Outcome(examples, shortened, labels, found)
 
 
 def _fitting(
@@ -196,6 +228,33 @@ def _fitting(
     room = 0 if examples[0].options is not None else settings.max_new_tokens
     by_text = settings.answer == TEXT
     return shorten_passages(examples, tokenizer, limit - room, by_text=by_text)
+
+
+def _audit(
+    examples: list[Example], tokenizer: PreTrainedTokenizerBase, settings: ScoreSettings
+) -> LabelAudit | None:
+    return None if settings.answer == TEXT else audit_labels(examples, tokenizer)
+
+
+def _record(
+    asked: ScoreTask,
+    server: Endpoint | None,
+    task: Task,
+    found: _Outcome,
+    summary: dict[str, Any],
+) -> dict[str, Any]:
+    """What the predictions were made with. Keys are no part of it, nor where the data lay."""
+    shortened = replace(task, shortened={asked.split: found.shortened})
+    here = {"dtype": asked.dtype, "four_bit": asked.four_bit} if server is None else {}
+    there = {} if server is None else {"endpoint": server.url, "tokenizer": asked.tokenizer}
+    return {
+        "model": {"name": asked.model, "adapter": asked.adapter, **here, **there},
+        "tasks": {task.name: describe_task(shortened, found.labels, prompt=asked.prompt)},
+        "split": asked.split,
+        "data": data_manifest({asked.split: found.examples}),
+        "answer": asked.answer,
+        "metrics": [summary],
+    }
 
 
 def _journal(output: Path) -> Path:

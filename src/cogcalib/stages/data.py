@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from cogcalib.config import Config, Method
 from cogcalib.modeling import audit_labels, encode_batch, load_tokenizer, shorten_passages
 from cogcalib.records import Example, ProbeRecord, read_jsonl, write_jsonl
 from cogcalib.run_folder import RunFolder, data_manifest
+from cogcalib.scoring.record import describe_task
 from cogcalib.stages.work import TUNING, Splits, Work
 from cogcalib.tasks import Task, check_disjoint, compose, draw, load_task
 
@@ -71,16 +71,7 @@ def describe_tasks(config: Config, tasks: tuple[Task, list[Task]]) -> dict[str, 
     described = {}
     for task in (tasks[0], *tasks[1]):
         audit = audit_labels(task.splits["test"], tokenizer)
-        described[task.name] = {
-            "version": task.version,
-            "source": task.source,
-            "licence": task.licence,
-            "prompt": config.tasks.prompt,
-            "dropped": [asdict(repeats) for repeats in task.dropped],
-            "shortened": dict(task.shortened),
-            # As JSON has it, so that a resumed run compares equal.
-            "labels": None if audit is None else json.loads(json.dumps(asdict(audit))),
-        }
+        described[task.name] = describe_task(task, audit, prompt=config.tasks.prompt)
     return described
 
 
