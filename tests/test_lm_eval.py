@@ -187,7 +187,7 @@ def test_generation_without_exact_match_is_refused(tmp_path):
         read_samples(path, filter="strict")
 
 
-@pytest.mark.parametrize(("text", "message"), [("", "has no rows"), ("{", "row 1: no JSON")])
+@pytest.mark.parametrize(("text", "message"), [("", "has no rows"), ("{", "row 1: no valid JSON")])
 def test_files_without_samples(tmp_path, text, message):
     path = tmp_path / samples("letters").name
     path.write_text(text)

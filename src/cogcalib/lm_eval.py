@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cogcalib.records import Prediction
+from cogcalib.records import Prediction, json_lines
 
 _FILE_NAME = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.+-]+)\.jsonl")
 
@@ -114,14 +114,7 @@ def _select(path: Path, filter: str | None) -> Iterator[tuple[int, Row]]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Row]]:
-    # Not splitlines: JSON leaves U+2028 and its like inside a string as they are.
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line:
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{path}, row {number}: no JSON: {error}") from error
+    for number, _, row in json_lines(path):
         required = ("doc_id", "target", "arguments", "filtered_resps", "filter")
         if not isinstance(row, dict) or any(key not in row for key in required):
             found = sorted(row) if isinstance(row, dict) else type(row).__name__

@@ -306,6 +306,40 @@ def read_jsonl(path: Path | str, kind: type[T]) -> list[T]:
     return rows
 
 
+def json_lines(path: Path, begin: int = 0, row: int = 1) -> Iterator[tuple[int, int, Any]]:
+    """What stands in a JSONL file by anybody, line by line; blank lines at the end do not count.
+
+    Args:
+        path: Of the file.
+        begin: Byte at which to begin.
+        row: Number of the row there.
+
+    Yields:
+        Number of a row, the byte at which it begins, its value.
+
+    Raises:
+        ValueError: Naming file and row of what is no UTF-8, no JSON or blank.
+    """
+    blank = None
+    # Binary lines end at a line feed alone: JSON leaves U+2028 and its like as they are.
+    with path.open("rb") as file:
+        file.seek(begin)
+        for number, line in enumerate(file, start=row):
+            at, begin = begin, begin + len(line)
+            if not line.strip():
+                blank = blank or number
+                continue
+            if blank is not None:
+                raise ValueError(f"{path}, row {blank}: no valid JSON: the line is empty")
+            try:
+                value = json.loads(line.decode("utf-8-sig" if at == 0 else "utf-8"))
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{path}, row {number}: no UTF-8 text: {error}") from error
+            except ValueError as error:
+                raise ValueError(f"{path}, row {number}: no valid JSON: {error}") from error
+            yield number, at, value
+
+
 def _frozen(name: str, value: Any) -> Any:
     if name == "options" and value is not None:
         return tuple(Option(**option) for option in value)

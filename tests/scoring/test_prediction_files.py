@@ -98,11 +98,17 @@ def test_a_wrong_value_is_named_with_file_row_and_key(tmp_path, change, message)
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "there is no row"), ("[1]\n", "row 1: must be an object"), ("{\n", "row 1: no valid")],
+    [
+        ("", "there is no row"),
+        ("[1]\n", "row 1: must be an object"),
+        ("{\n", "row 1: no valid"),
+        ("\n{}\n", "row 1: no valid JSON: the line is empty"),
+        ("\ud800", "rows.jsonl, row 1: no UTF-8 text"),
+    ],
 )
 def test_a_broken_file_is_named(tmp_path, text, message):
     path = tmp_path / "rows.jsonl"
-    path.write_text(text)
+    path.write_bytes(text.encode(errors="surrogatepass"))
     with pytest.raises(ValueError, match=message):
         read_predictions(path)
 

@@ -75,13 +75,63 @@ def test_files_of_every_kind_give_the_same(tmp_path: Path) -> None:
         ({"right": "maybe"}, r"column 'right': must be one of \['yes', 'no'\], got 'maybe'"),
         ({"right": None}, "column 'right': must be text, got None"),
         ({"a": ["x"]}, r"column 'a': must be text, got \['x'\]"),
-        ({"question": "  "}, "prompt is empty"),
+        ({"question": "  "}, "column 'question': the question is empty"),
+        ({"b": " "}, "column 'b': option B is empty"),
+        ({"b": "it is "}, "columns 'a', 'b': options A and B are both 'it is'"),
     ],
 )
 def test_a_bad_cell_is_named(row: dict[str, object], what: str, tmp_path: Path) -> None:
     write_rows(tmp_path, [dict(ROWS[0]), {**ROWS[1], **row}])
     with pytest.raises(ValueError, match=rf"rows\.jsonl, row 2.*{what}"):
         load_task(write_task(tmp_path))
+
+
+def test_equal_options_stay_and_are_counted_where_the_task_says_so(tmp_path: Path) -> None:
+    write_rows(tmp_path, [dict(ROWS[0]), {**ROWS[1], "b": "it is"}])
+    task = load_task(write_task(tmp_path, text=f"{TASK}equal_options: true\n"))
+    assert task.equal_options == {"test": 1}
+    assert len(task.splits["test"]) == 2
+
+
+OPEN = """
+name: own
+description: ours
+kind: open-ended
+source: {parts: {test: {file: FILE}}}
+question: "{question}"
+answer: answer
+aliases: aliases
+splits: {test: {part: test}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ({"answer": " "}, "column 'answer': must be an answer or a list of them, got ' '"),
+        ({"answer": ["the Alps", ""]}, "column 'answer': one of them is empty"),
+        ({"aliases": ["Alps", " "]}, "column 'aliases': one of them is empty"),
+    ],
+)
+def test_an_empty_answer_is_refused(row: dict[str, object], what: str, tmp_path: Path) -> None:
+    good: dict[str, object] = {"question": "Where is Mont Blanc?", "answer": "x", "aliases": []}
+    write_rows(tmp_path, [{**good, **row}])
+    with pytest.raises(ValueError, match=rf"rows\.jsonl, row 1, {what}"):
+        load_task(write_task(tmp_path, text=OPEN))
+
+
+def test_an_empty_cell_holds_no_alias(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("question,answer,aliases\nWhere?,here,\n")
+    (example,) = load_task(write_task(tmp_path, "rows.csv", OPEN)).splits["test"]
+    assert example.aliases == ()
+
+
+def test_blank_lines_at_the_end_do_not_count(tmp_path: Path) -> None:
+    write_rows(tmp_path, [dict(row) for row in ROWS])
+    before = load_task(write_task(tmp_path)).splits
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write("\n  \n")
+    assert load_task(write_task(tmp_path)).splits == before
 
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
@@ -95,15 +145,23 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
     [
         ("rows.jsonl", "{}\n{", "row 2: no valid JSON"),
         ("rows.jsonl", "[1]", "row 1: must be an object"),
+        ("rows.jsonl", "{}\n\n{}", "row 2: no valid JSON: the line is empty"),
+        ("rows.jsonl", b'{"a": "\xe9"}', "row 1: no UTF-8 text"),
+        ("rows.csv", b"question,a,b,right\nW\xe9?,x,y,yes\n", "after row 0: no UTF-8 text"),
+        ("rows.csv", 'question,a,b,right\n"Why" so?,x,y,yes\n', "row 1: no valid CSV"),
+        ("rows.csv", 'question,a,b,right\n"Why?,x,y,yes\n', "row 1: no valid CSV"),
+        ("rows.csv", "question,a,a,right\n", "the header has two columns 'a'"),
         ("rows.csv", "question,a,b,right\nx,y\n", "row 1: must have as many cells as the header"),
         ("rows.parquet", "no", "no valid Parquet"),
         ("rows.txt", "", r"must be one of \.jsonl, \.csv, \.parquet"),
         ("absent.jsonl", None, "no such data file"),
     ],
 )
-def test_a_bad_file_is_named(file: str, content: str | None, what: str, tmp_path: Path) -> None:
+def test_a_bad_file_is_named(
+    file: str, content: str | bytes | None, what: str, tmp_path: Path
+) -> None:
     if content is not None:
-        (tmp_path / file).write_text(content)
+        (tmp_path / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=rf"{file}.*{what}"):
         load_task(write_task(tmp_path, file))
 
@@ -115,6 +173,7 @@ def test_a_bad_file_is_named(file: str, content: str | None, what: str, tmp_path
         ("answer: right", "anser: right", "anser: no such key"),
         ('question: "{question}"', "question: What?", "key: must name a column"),
         ('"{a}"', '"{a b}"', "braces must hold names of columns"),
+        ('"{a}"', '"{a!r:>20}"', "a column is shown as it is, without '!' or ':'"),
         ("labels: [yes, no]", "labels: [yes]", "must be equally many"),
         ("{test: {part: test}}", "{test: {part: dev}}", "the source has no part 'dev'"),
         ("{file: FILE}", "{}", "part 'test' needs a file, or the source a hub name"),

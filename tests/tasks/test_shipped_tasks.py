@@ -94,6 +94,17 @@ def test_relations_add_up(shared_data: Path) -> None:
     assert len(RELATIONS) == 24
 
 
+def test_equal_options_of_the_source_are_counted(shared_data: Path) -> None:
+    expected = {
+        "medmcqa": {"train": 9, "calibration": 5, "test": 7},
+        "mmlu": {"train": 1, "calibration": 3, "test": 9},
+        "openbookqa": {"train": 3},
+        "arc_challenge": {},
+    }
+    for name, counted in expected.items():
+        assert loaded(name, shared_data).equal_options == counted
+
+
 def test_labels_are_shown_as_letters_and_kept(shared_data: Path) -> None:
     splits = loaded("arc_challenge", shared_data).splits
     examples = [example for split in splits.values() for example in split]

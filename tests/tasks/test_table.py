@@ -55,7 +55,7 @@ def test_a_question_asked_twice_keeps_two_rows(tmp_path):
     [
         ("q.csv", "question,reply\na,b\n", r"'answer' is missing; there are question, reply"),
         ("q.csv", "question,answer\n", "there is no row"),
-        ("q.csv", "question,answer\nWho?,\n", r"q.csv, row 1: .*answer is empty"),
+        ("q.csv", "question,answer\nWho?,\n", r"q.csv, row 1, column 'answer': must be"),
         ("q.csv", "question,answer,group\nWho?,me,\n", "row 1, column 'group': must name a group"),
         ("q.txt", "question,answer\n", r"must be one of .jsonl, .csv, .parquet, got '.txt'"),
     ],

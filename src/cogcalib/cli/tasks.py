@@ -58,4 +58,6 @@ def _show_task(options: argparse.Namespace) -> None:
             f"dropped from {repeats.split}: {repeats.questions} questions ({repeats.rows} rows) "
             f"that stand in {repeats.found_in}"
         )
+    for split, number in task.equal_options.items():
+        print(f"{split}: {number} questions show one text under two letters")
     print("", *shown, sep="\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import tempfile
@@ -14,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cogcalib.records import Prediction, write_jsonl
+from cogcalib.records import Prediction, json_lines, write_jsonl
 
 FORMATS = (".jsonl", ".parquet")
 """Endings of the files that can be written and read."""
@@ -85,7 +84,8 @@ def read_predictions(path: Path | str) -> list[Prediction]:
         raise FileNotFoundError(f"there is no file {path}")
     if path.suffix not in FORMATS:
         raise ValueError(f"{path}: predictions must end in {' or '.join(FORMATS)}")
-    rows = _jsonl_rows(path) if path.suffix == ".jsonl" else _parquet_rows(path)
+    jsonl = path.suffix == ".jsonl"
+    rows = [row for _, _, row in json_lines(path)] if jsonl else _parquet_rows(path)
     if not rows:
         raise ValueError(f"{path}: there is no row")
     predictions, seen = [], set()
@@ -100,18 +100,6 @@ def read_predictions(path: Path | str) -> list[Prediction]:
         seen.add(identity)
         predictions.append(prediction)
     return predictions
-
-
-def _jsonl_rows(path: Path) -> list[Any]:
-    rows = []
-    # Not splitlines: JSON leaves U+2028 and its like inside a string as they are.
-    lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    for number, line in enumerate(lines if lines != [""] else [], start=1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, row {number}: no valid JSON: {error}") from error
-    return rows
 
 
 def _parquet_rows(path: Path) -> list[Any]:

@@ -27,9 +27,12 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_match(prediction: str, accepted: Iterable[str]) -> bool:
-    """Whether `prediction` equals one of the `accepted` answers after `normalize_answer`."""
+    """Whether `prediction` equals one of the `accepted` answers after `normalize_answer`.
+
+    Nothing is never right, whatever is accepted.
+    """
     normalized = normalize_answer(prediction)
-    return any(normalized == normalize_answer(answer) for answer in accepted)
+    return normalized != "" and any(normalized == normalize_answer(answer) for answer in accepted)
 
 
 def token_f1(prediction: str, accepted: Iterable[str]) -> float:
@@ -37,7 +40,7 @@ def token_f1(prediction: str, accepted: Iterable[str]) -> float:
 
     With c the number of words in common after `normalize_answer`, repeats counted: precision
     c / |prediction|, recall c / |answer|, F1 = 2c / (|prediction| + |answer|). 0 where nothing is
-    accepted.
+    accepted or said.
     """
     return max((_f1(prediction, answer) for answer in accepted), default=0.0)
 
@@ -45,7 +48,7 @@ def token_f1(prediction: str, accepted: Iterable[str]) -> float:
 def _f1(prediction: str, answer: str) -> float:
     said, wanted = (Counter(normalize_answer(text).split()) for text in (prediction, answer))
     total = said.total() + wanted.total()
-    return 2 * (said & wanted).total() / total if total else 1.0
+    return 2 * (said & wanted).total() / total if total else 0.0
 
 
 def _is_punctuation(character: str) -> bool:

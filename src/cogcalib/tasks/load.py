@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,8 +108,20 @@ def _load(
         version=named.version,
         source=f"{source.hub}@{source.revision}" if source.hub else source.homepage or "own files",
         dropped=dropped,
+        equal_options=_equal_options(splits),
         group_of=group_of,
     )
+
+
+def _equal_options(splits: Mapping[str, Sequence[Example]]) -> dict[str, int]:
+    found = {
+        split: sum(
+            len({option.text for option in example.options or ()}) < len(example.options or ())
+            for example in examples
+        )
+        for split, examples in splits.items()
+    }
+    return {split: number for split, number in found.items() if number}
 
 
 def build_examples(

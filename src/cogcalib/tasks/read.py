@@ -10,6 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from cogcalib.records import json_lines
 from cogcalib.tasks.schema import Part, Source
 
 
@@ -97,29 +98,35 @@ _Values = Iterator[tuple[Start, Mapping[str, Any]]]
 
 
 def _jsonl(path: Path, start: Start) -> _Values:
-    # Binary lines end at a line feed alone: JSON leaves U+2028 and its like as they are.
-    with path.open("rb") as file:
-        file.seek(start.bytes)
-        at = start
-        for line in file:
-            try:
-                values = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{path}, row {at.rows + 1}: no valid JSON: {error}") from error
-            if not isinstance(values, dict):
-                shown = line.decode()[:60]
-                raise ValueError(f"{path}, row {at.rows + 1}: must be an object, got {shown!r}")
-            yield at, values
-            at = Start(at.rows + 1, at.bytes + len(line))
+    for number, begin, values in json_lines(path, start.bytes, start.rows + 1):
+        if not isinstance(values, dict):
+            shown = json.dumps(values, ensure_ascii=False)[:60]
+            raise ValueError(f"{path}, row {number}: must be an object, got {shown}")
+        yield Start(number - 1, begin), values
 
 
 def _csv(path: Path, start: Start) -> _Values:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        for number, values in enumerate(csv.DictReader(file, strict=True)):
+        for number, values in enumerate(_csv_rows(path, csv.DictReader(file, strict=True))):
             if None in values or None in values.values():
                 raise ValueError(f"{path}, row {number + 1}: must have as many cells as the header")
             if number >= start.rows:
                 yield Start(number), values
+
+
+def _csv_rows(path: Path, reader: csv.DictReader[str]) -> Iterator[Mapping[str, Any]]:
+    number = 0
+    try:
+        names = list(reader.fieldnames or ())
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{path}: the header has two columns {twice[0]!r}")
+        for number, values in enumerate(reader, start=1):  # noqa: B007
+            yield values
+    except csv.Error as error:
+        raise ValueError(f"{path}, row {number + 1}: no valid CSV: {error}") from error
+    except UnicodeDecodeError as error:
+        # Files are decoded in blocks, ahead of the rows.
+        raise ValueError(f"{path}, after row {number}: no UTF-8 text: {error}") from error
 
 
 def _parquet(path: Path, start: Start) -> _Values:

@@ -43,23 +43,30 @@ def build_example(definition: Definition, row: Row, split: str, id: str, preset:
     question, options = definition.question, definition.options
     if wording is not None:
         question, options = wording.question or question, wording.options or options
+    prompt = fill(question, row).strip()
+    if not prompt:
+        raise ValueError(f"{row.place}, {_named(columns_of(question))}: the question is empty")
     shown = None if options is None else _options(options, row)
     aliases: tuple[str, ...] = ()
     if shown is not None and options is not None:
         gold = shown[_position(definition.answer, options, row)]
         answer = gold.letter if definition.kind == "multiple-choice" else gold.text
+        if definition.kind == "multiple-choice":
+            _check_texts(shown, options, row, equal=definition.equal_options)
     else:
         answer, *others = accepted(definition.answer, row)
         aliases = tuple(others)
     if definition.aliases is not None:
         more = accepted(definition.aliases, row, least=0)
         aliases = tuple(dict.fromkeys(text for text in (*aliases, *more) if text != answer))
+    if not answer.strip():
+        raise ValueError(f"{row.place}, column {definition.answer!r}: the answer is empty")
     try:
         return Example(
             id=id,
             task=definition.name,
             split=split,
-            prompt=fill(question, row).strip(),
+            prompt=prompt,
             options=shown if definition.kind == "multiple-choice" else None,
             answer=answer.strip(),
             aliases=aliases,
@@ -102,18 +109,22 @@ def text_of(column: str, row: Row) -> str:
 
 
 def accepted(column: str, row: Row, *, least: int = 1) -> list[str]:
-    """A cell with one answer or a list of them.
+    """A cell with one text or a list of them; an empty cell holds none.
 
     Raises:
-        ValueError: If there are fewer than `least`, or something is no text.
+        ValueError: If there are fewer than `least`, or one of them is no text or empty.
     """
     value = value_of(column, row)
-    values = [] if value is None else value if isinstance(value, list) else [value]
+    blank = value is None or (isinstance(value, str) and not value.strip())
+    values = [] if blank else value if isinstance(value, list) else [value]
     if len(values) < least or not all(isinstance(v, str | int | float) for v in values):
         raise ValueError(
             f"{row.place}, column {column!r}: must be an answer or a list of them, got {value!r}"
         )
-    return [plain(v) for v in values]
+    texts = [plain(v) for v in values]
+    if not all(text.strip() for text in texts):
+        raise ValueError(f"{row.place}, column {column!r}: one of them is empty, got {value!r}")
+    return texts
 
 
 def fill(template: str, row: Row) -> str:
@@ -122,6 +133,12 @@ def fill(template: str, row: Row) -> str:
         literal + (text_of(column, row) if column is not None else "")
         for literal, column in _parsed(template)
     )
+
+
+def columns_of(*templates: str) -> list[str]:
+    """The columns that templates name, each once."""
+    found = [column for template in templates for _, column in _parsed(template)]
+    return list(dict.fromkeys(column for column in found if column is not None))
 
 
 @cache
@@ -161,6 +178,35 @@ def _options(options: Options, row: Row) -> tuple[Option, ...]:
         Option(letter, text.strip(), label if own and label != letter else "")
         for letter, text, label in zip(letters, texts, labels, strict=True)
     )
+
+
+def _check_texts(shown: Sequence[Option], options: Options, row: Row, *, equal: bool) -> None:
+    """Raise if an option is empty, or, unless `equal` may be, says what another one says."""
+    first: dict[str, int] = {}
+    for number, option in enumerate(shown):
+        if not option.text:
+            where = _named(_option_columns(options, number))
+            raise ValueError(f"{row.place}, {where}: option {option.letter} is empty")
+        before = first.setdefault(option.text, number)
+        if before != number and not equal:
+            where = _named([*_option_columns(options, before), *_option_columns(options, number)])
+            raise ValueError(
+                f"{row.place}, {where}: options {shown[before].letter} and {option.letter} are "
+                f"both {option.text!r}; only a task with equal_options: true may have such rows"
+            )
+
+
+def _option_columns(options: Options, number: int) -> list[str]:
+    if options.column is not None:
+        return [options.column]
+    if options.fill is not None:
+        return [options.fill[number]]
+    return columns_of((options.texts or [])[number])
+
+
+def _named(columns: Sequence[str]) -> str:
+    distinct = list(dict.fromkeys(columns))
+    return f"column{'s' * (len(distinct) > 1)} {', '.join(map(repr, distinct))}"
 
 
 def _labels(options: Options, row: Row) -> list[str]:

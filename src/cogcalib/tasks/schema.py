@@ -32,11 +32,13 @@ class Section(BaseModel):
 
 def _template(template: str) -> str:
     try:
-        columns = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+        columns = [rest for _, *rest in Formatter().parse(template) if rest[0] is not None]
     except ValueError as error:
         raise ValueError(f"no valid template ({error}): {template!r}") from error
-    if not all(re.fullmatch(r"[^\W\d][\w.]*", name) for name in columns):
+    if not all(re.fullmatch(r"[^\W\d][\w.]*", str(name)) for name, _, _ in columns):
         raise ValueError(f"braces must hold names of columns, as {{question}}, got {template!r}")
+    if any(spec or conversion for _, spec, conversion in columns):
+        raise ValueError(f"a column is shown as it is, without '!' or ':', got {template!r}")
     return template
 
 
@@ -178,6 +180,8 @@ class Definition(Section):
         aliases: Column with further accepted answers.
         group: Template of what a question belongs with, such as its relation or subject: a probe
             draws its few-shot prompts and shows its shares by it.
+        equal_options: Whether a question may show one text under two letters; such rows are
+            refused without it, and counted in `Task.equal_options` with it.
         exclude: ``question`` or ``answer`` -> words or phrases; rows that hold one are left
             out, whatever the case.
     """
@@ -197,6 +201,7 @@ class Definition(Section):
     answer: str
     aliases: str | None = None
     group: Template | None = None
+    equal_options: bool = False
     exclude: dict[Literal["question", "answer"], list[str]] = {}
     splits: Annotated[dict[Literal["train", "calibration", "test"], Split], Field(min_length=1)]
     carve: Carve = Carve()

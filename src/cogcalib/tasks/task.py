@@ -37,6 +37,8 @@ class Task:
         version: Of the task's definition: another one may give other numbers.
         source: Data set and revision, or where else it comes from.
         dropped: Repeats between splits.
+        equal_options: Split -> questions that show one text under two letters, as the data set has
+            them; splits without any are left out.
         shortened: Split -> passages cut so that their questions fit a length limit.
         group_of: Example id -> its relation or subject; empty where the task does not tell them
             apart.
@@ -49,6 +51,7 @@ class Task:
     version: int = 1
     source: str = "embedded"
     dropped: tuple[Repeats, ...] = ()
+    equal_options: Mapping[str, int] = field(default_factory=dict)
     shortened: Mapping[str, int] = field(default_factory=dict)
     group_of: Mapping[str, str] = field(default_factory=dict)
 
