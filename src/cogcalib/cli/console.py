@@ -7,7 +7,12 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from cogcalib.records import write_json
+
+if TYPE_CHECKING:
+    from cogcalib.report.differences import Pair
 
 
 def quiet() -> None:
@@ -22,15 +27,43 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", ".*(deprecated|activation_checkpointing)", FutureWarning)
 
 
-def print_tables(rows: Sequence[Mapping[str, Any]], split: str) -> None:
+def print_tables(rows: Sequence[Mapping[str, Any]], split: str, pairs: Sequence[Pair] = ()) -> None:
+    """The rows of a split: the table everybody reads, all metrics, and paired differences."""
     from rich.console import Console
 
     from cogcalib.report import metrics_table
+    from cogcalib.report.detail import detail_tables
+    from cogcalib.report.differences import difference_tables
 
     console = Console(width=None if sys.stdout.isatty() else 120)
-    for table in metrics_table(rows, split=split, in_domain="") if rows else []:
+    for table in metrics_table(rows, split=split, in_domain=""):
         console.print()
         console.print(table)
+    for table in [*detail_tables(rows, split=split), *difference_tables(pairs, split=split)]:
+        console.print()
+        console.print(table)
+
+
+def check_json(path: Path | None) -> None:
+    """Check that rows can be written to `path`, before anything is computed.
+
+    Raises:
+        ValueError: If something lies there already.
+    """
+    if path is not None and path.exists():
+        raise ValueError(f"--json {path} already exists; remove it or choose another name")
+
+
+def write_rows(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as JSON, atomically, if a path was given.
+
+    Raises:
+        ValueError: As `check_json`.
+    """
+    if path is not None:
+        check_json(path)
+        write_json(path, [dict(row) for row in rows])
+        print(f"\nRows: {path}")
 
 
 def show_run(folder: Path) -> None:

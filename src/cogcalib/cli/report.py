@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cogcalib.cli.console import print_tables, show_run
+from cogcalib.cli.console import check_json, print_tables, show_run, write_rows
 from cogcalib.records import input_errors
 
 
@@ -26,19 +26,38 @@ def add_to(verbs: Any) -> None:
     report.add_argument(
         "--split", metavar="NAME", help="the split of such samples, which keep no record of it"
     )
+    report.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the rows, as in metrics.json, to a new file",
+    )
     report.set_defaults(verb=_report)
 
 
 def _report(options: argparse.Namespace) -> None:
-    from cogcalib.report import prediction_rows, write_html
+    from cogcalib.report import load_run, write_html
+    from cogcalib.report.differences import paired_predictions
+    from cogcalib.report.predictions import read_groups, rows_of
 
     with input_errors():
+        check_json(options.json)
         if len(options.paths) == 1 and options.paths[0].suffix not in (".jsonl", ".parquet"):
             if options.split is not None:
                 raise ValueError("--split is for lm-evaluation-harness' samples, not for a run")
             write_html(options.paths[0])
             show_run(options.paths[0])
+            write_rows(options.json, load_run(options.paths[0]).rows)
             return
-        rows = prediction_rows(options.paths, samples_split=options.split)
+        groups = read_groups(options.paths, samples_split=options.split)
+        rows = rows_of(groups)
+        pairs, notes = paired_predictions(groups)
     for split in dict.fromkeys(row["split"] for row in rows):
-        print_tables(rows, split)
+        print_tables(rows, split, pairs)
+    for note in notes:
+        print(f"\n{note}")
+    for pair in pairs:
+        for row in rows:
+            if (row["method"], row["task"], row["split"]) == (pair.one, pair.task, pair.split):
+                row["differences"] = {pair.other: pair.to_json()}
+    write_rows(options.json, rows)

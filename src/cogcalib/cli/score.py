@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cogcalib.cli.console import print_tables, quiet
+from cogcalib.cli.console import check_json, print_tables, quiet, write_rows
 from cogcalib.records import input_errors
 
 
@@ -20,6 +20,9 @@ def add_to(verbs: Any) -> None:
     score.add_argument("--split", default="test", help="split of the task (test)")
     score.add_argument(
         "--output", type=Path, metavar="FILE", help="write the predictions: .jsonl or .parquet"
+    )
+    score.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the row of metrics to a new file"
     )
     score.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of local data sets")
     score.add_argument("--prompt", default="cogcalib", help="prompt preset (cogcalib)")
@@ -58,9 +61,10 @@ def _score(options: argparse.Namespace) -> None:
     from cogcalib.scoring.record import label_line, record_path
     from cogcalib.scoring.task import ScoreTask, score_task
 
-    words = {key: value for key, value in vars(options).items() if key != "verb"}
+    words = {key: value for key, value in vars(options).items() if key not in ("verb", "json")}
     try:
         with Progress(console=Console(stderr=True), transient=True) as bars, input_errors():
+            check_json(options.json)
             bar = bars.add_task("score", total=None)
             scored = score_task(
                 ScoreTask(**words),
@@ -87,3 +91,4 @@ def _score(options: argparse.Namespace) -> None:
         print(f"\nPassages shortened to fit the model: {scored.shortened}")
     if options.output is not None:
         print(f"\nPredictions: {options.output}\nRecord: {record_path(options.output)}")
+    write_rows(options.json, [scored.summary])

@@ -36,15 +36,45 @@ def prediction_rows(
 ) -> list[dict[str, Any]]:
     """A row as in ``metrics.json`` for every model, run, task and split in the files.
 
+    Args:
+        paths: As in `read_groups`, and so is the other argument.
+        samples_split: The split that the harness' samples are of.
+        resamples: Bootstrap resamples per interval.
+
+    Raises:
+        FileNotFoundError: As `read_groups`.
+        ValueError: Likewise.
+    """
+    return rows_of(read_groups(paths, samples_split=samples_split), resamples=resamples)
+
+
+def rows_of(groups: Sequence[Group], *, resamples: int = 1000) -> list[dict[str, Any]]:
+    """A row as in ``metrics.json`` of each group. No training is known of: ``seed`` is None.
+
+    Raises:
+        ValueError: Naming the file whose predictions differ in their confidence definitions.
+    """
+    rows = []
+    for group in groups:
+        try:
+            row = summarize(group.predictions, method=group.method, seed=None, resamples=resamples)
+        except ValueError as error:
+            raise ValueError(f"{group.path}: {error}") from error
+        rows.append(row)
+    return rows
+
+
+def read_groups(paths: Sequence[Path], *, samples_split: str | None = None) -> list[Group]:
+    """The predictions of every model, run, task and split in the files, in their order.
+
     ``method`` is the name of the file without its ending, and of model and run where it holds
     several. Of samples that lm-evaluation-harness logged, a file for each task, it is the model,
-    and the run where a task has several of it. No training is known of, so that ``seed`` is None.
+    and the run where a task has several of it.
 
     Args:
         paths: JSONL or Parquet files of predictions, ``samples_<task>_<date>.jsonl`` of the
             harness.
         samples_split: The split that the harness' samples are of; `UNKNOWN_SPLIT` if None.
-        resamples: Bootstrap resamples per interval.
 
     Raises:
         FileNotFoundError: If a file does not exist.
@@ -62,18 +92,10 @@ def prediction_rows(
     stems = Counter(path.stem for path in paths if path not in logged)
     if repeated := sorted(stem for stem, count in stems.items() if count > 1):
         raise ValueError(f"files must bear distinct names, {repeated[0]!r} comes more than once")
-    groups = [
+    return [
         *(group for path in paths if path not in logged for group in _own(path)),
         *_samples(logged, samples_split or UNKNOWN_SPLIT),
     ]
-    rows = []
-    for group in groups:
-        try:
-            row = summarize(group.predictions, method=group.method, seed=None, resamples=resamples)
-        except ValueError as error:
-            raise ValueError(f"{group.path}: {error}") from error
-        rows.append(row)
-    return rows
 
 
 def _own(path: Path) -> Iterator[Group]:
