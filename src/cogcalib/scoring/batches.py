@@ -129,9 +129,9 @@ def from_main(work: Callable[[], T]) -> T:
             outcome[0] = work()
         except (ValueError, OSError) as error:
             outcome[1] = error
-    result, error = broadcast_object_list(outcome)
-    if error is not None:
-        raise error
+    result, refused = broadcast_object_list(outcome)
+    if refused is not None:
+        raise refused
     given: T = result
     return given
 
