@@ -71,6 +71,9 @@ def test_laplace_makes_sentences_of_the_options() -> None:
 def test_a_preset_without_a_wording_is_refused(preset: str, question: Example) -> None:
     with pytest.raises(ValueError, match="True and False only, got the letters"):
         render_prompt(passage(preset=preset))
+    about_a_passage = replace(question, preset=preset, context="Warsaw is in Poland.")
+    with pytest.raises(ValueError, match="open-ended"):
+        render_prompt(about_a_passage)
     if preset == "laplace":
         with pytest.raises(ValueError, match="'seat' is open-ended"):
             render_prompt(replace(question, preset=preset))
@@ -126,13 +129,23 @@ def test_the_passage_is_shortened_never_the_question(tokenizer_of, choice, kind:
     assert len(encode(replace(long, context=longer), tokenizer).input_ids) > limit
 
 
-def test_a_question_that_fits_no_passage_keeps_none(tokenizer_of) -> None:
+def test_a_passage_of_which_no_word_fits_is_refused(tokenizer_of) -> None:
     tokenizer = tokenizer_of("gpt2")
     bare = len(encode(replace(passage(), context=""), tokenizer).input_ids)
-    (example,), count = shorten_passages([passage()], tokenizer, bare - 1)
-    assert (example.context, count) == ("", 1)
-    with pytest.raises(ValueError, match="max_length is"):
-        encode(example, tokenizer, max_length=bare - 1)
+    with pytest.raises(ValueError, match=r"'x': max_length is .* not one word of its passage"):
+        shorten_passages([passage()], tokenizer, bare)
+    one = replace(passage(), context="Ice")
+    limit = len(encode(one, tokenizer).input_ids)
+    (example,), count = shorten_passages([passage()], tokenizer, limit)
+    assert (example.context, count) == ("Ice", 1)
+
+
+def test_what_a_preset_cuts_counts_as_shortened(tokenizer_of) -> None:
+    long = passage(("False", "True"), "blob")
+    short = replace(long, id="short", context="Ice is cold.")
+    ours = replace(long, preset="cogcalib")
+    found, count = shorten_passages([long, short, ours], tokenizer_of("gpt2"), 10**6)
+    assert (found, count) == ([long, short, ours], 1)
 
 
 def test_what_is_supervised_is_marked(tokenizer_of, choice, question) -> None:

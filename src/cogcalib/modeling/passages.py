@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cogcalib.modeling.continuations import continuations
-from cogcalib.modeling.prompts import completion
+from cogcalib.modeling.prompts import completion, shown_passage
 from cogcalib.records import Example
 
 if TYPE_CHECKING:
@@ -34,8 +34,11 @@ def shorten_passages(
             the answer; otherwise its letter is.
 
     Returns:
-        The examples, and how many of them were shortened. One that would not fit without any
-        passage keeps none, for whoever encodes it to refuse.
+        The examples, and how many are asked with a part of their passage alone: cut here, or by
+        the preset, which may show no more than so many characters.
+
+    Raises:
+        ValueError: If not one word of a passage fits, naming the example.
     """
     fitting = list(examples)
     with_passage = [index for index, example in enumerate(examples) if example.context]
@@ -61,8 +64,14 @@ def shorten_passages(
         for index, (prompt, _) in zip(undecided, prompts, strict=True):
             (kept if len(prompt) <= room[index] else too_many)[index] = middle[index]
     for index in long:
+        if not kept[index]:
+            raise ValueError(
+                f"example {examples[index].id!r}: max_length is {max_length} tokens, into which "
+                "not one word of its passage fits beside the question"
+            )
         fitting[index] = _cut(examples[index], ends[index], kept[index])
-    return fitting, len(long)
+    by_preset = {i for i in with_passage if shown_passage(examples[i]) != examples[i].context}
+    return fitting, len(by_preset | room.keys())
 
 
 def _as_asked(example: Example, *, by_text: bool) -> tuple[Example, list[str]]:
@@ -76,4 +85,4 @@ def _as_asked(example: Example, *, by_text: bool) -> tuple[Example, list[str]]:
 
 
 def _cut(example: Example, ends: Sequence[int], words: int) -> Example:
-    return replace(example, context=example.context[: ends[words - 1]] if words else "")
+    return replace(example, context=example.context[: ends[words - 1]])

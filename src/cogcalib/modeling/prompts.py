@@ -48,6 +48,12 @@ def completion(example: Example, answer: str) -> str:
     return answer.strip() if in_chat(example) else f" {answer.strip()}"
 
 
+def shown_passage(example: Example) -> str:
+    """As much of the passage as the preset shows."""
+    blob = example.preset.removesuffix(CHAT) == "blob"
+    return example.context[:BLOB_PASSAGE] if blob else example.context
+
+
 def in_chat(example: Example) -> bool:
     """Whether the prompt goes through the model's chat template."""
     return example.preset.endswith(CHAT)
@@ -99,15 +105,15 @@ def _cogcalib(example: Example) -> str:
 
 def _blob(example: Example) -> str:
     question = example.prompt.strip()
-    if example.options is None:
-        return f"Answer the question below. Question: {question} Answer:"
     if example.context:
         _check_truth_values(example)
         return (
             "Read the passage below and answer the question with the words 'true' or 'false'.\n\n"
-            f"Passage: {example.context[:BLOB_PASSAGE]}\nQuestion: {question}\n"
+            f"Passage: {shown_passage(example)}\nQuestion: {question}\n"
             "Answer (true or false):"
         )
+    if example.options is None:
+        return f"Answer the question below. Question: {question} Answer:"
     # Their code swaps the two names while it formats these data sets, and misspells one heading.
     swapped = example.task in _TEXT_BEFORE_LETTER
     heading = "Chioces" if example.task == "openbookqa" else "Choices"
@@ -151,9 +157,10 @@ def _as_sentence(option: Option) -> str:
 def _check_truth_values(example: Example) -> None:
     letters = [option.letter for option in example.options or ()]
     if sorted(letters) != ["False", "True"]:
+        came = f"the letters {letters}" if letters else "an open-ended question"
         raise ValueError(
             f"example {example.id!r}: the prompt preset {example.preset!r} asks about a passage "
-            f"with True and False only, got the letters {letters}"
+            f"with True and False only, got {came}"
         )
 
 

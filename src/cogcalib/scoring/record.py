@@ -32,6 +32,7 @@ def describe_task(task: Task, audit: LabelAudit | None, *, prompt: str) -> dict[
         "licence": task.licence,
         "prompt": prompt,
         "dropped": [asdict(repeats) for repeats in task.dropped],
+        "equal_options": dict(task.equal_options),
         "shortened": dict(task.shortened),
         # As JSON has it, so that a resumed run compares equal.
         "labels": None if audit is None else json.loads(json.dumps(asdict(audit))),
