@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,17 @@ def test_samples_stand_beside_predictions_of_our_own(out: Path, tmp_path: Path) 
     rows = prediction_rows([logged, mine], samples_split="validation", resamples=20)
     assert {row["method"] for row in rows} == {"mine", "one__model"}
     assert len({(row["task"], row["split"]) for row in rows}) == 1
+
+
+def test_two_runs_in_one_file_become_a_row_each(out: Path, tmp_path: Path) -> None:
+    once = read_samples(out / "one__model" / f"samples_letters_{DATE}.jsonl")
+    path = tmp_path / "both.jsonl"
+    write_jsonl(path, [replace(row, run=run) for run in ("first", "second") for row in once])
+    rows = prediction_rows([path], resamples=20)
+    assert [(row["method"], row["n"]) for row in rows] == [
+        ("both (one__model, first)", len(once)),
+        ("both (one__model, second)", len(once)),
+    ]
 
 
 def test_a_task_run_twice_names_the_run(out: Path) -> None:

@@ -96,6 +96,14 @@ def test_a_wrong_value_is_named_with_file_row_and_key(tmp_path, change, message)
         read_predictions(path)
 
 
+@pytest.mark.parametrize("key", ["task", "split", "model", "run"])
+def test_one_question_may_come_once_for_each_run(tmp_path, key):
+    path = tmp_path / "rows.jsonl"
+    rows = [GOOD, {**GOOD, key: "another"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [getattr(row, key) for row in read_predictions(path)] == [GOOD[key], "another"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -92,7 +92,8 @@ def read_predictions(path: Path | str) -> list[Prediction]:
     for number, row in enumerate(rows, start=1):
         try:
             prediction = _checked(row)
-            identity = (prediction.task, prediction.split, prediction.model, prediction.id)
+            names = ("task", "split", "model", "run", "id")
+            identity = tuple(getattr(prediction, name) for name in names)
             if identity in seen:
                 raise ValueError(f"id must be distinct, {prediction.id!r} comes more than once")
         except ValueError as error:
