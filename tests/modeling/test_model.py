@@ -8,7 +8,7 @@ import torch
 from peft import PeftModel, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from cogcalib.modeling import ATLAS, load_model, lora_config, resolve_model
+from cogcalib.modeling import ATLAS, load_model, load_tokenizer, lora_config, resolve_model
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,20 @@ def test_round_trip(stored, tmp_path):
 def test_padding_token_defaults_to_the_end_token(stored):
     _, tokenizer = load_model(stored, device="cpu")
     assert tokenizer.pad_token_id == tokenizer.eos_token_id == 0
+
+
+def test_a_folder_with_a_tokenizer_alone_is_enough_for_it(stored, tmp_path):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(stored / name, tmp_path / name)
+    assert load_tokenizer(tmp_path)("a b")["input_ids"] == [2, 1]
+    with pytest.raises(ValueError, match=r"has no config\.json"):
+        load_model(tmp_path, device="cpu")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ValueError, match=r"empty has no tokenizer: none of tokenizer\.json"):
+        load_tokenizer(empty)
+    with pytest.raises(ValueError, match="does not exist"):
+        load_tokenizer("./absent")
 
 
 def test_device_defaults_to_what_is_there(stored, monkeypatch):

@@ -35,8 +35,9 @@ DTYPES = {
 ATLAS = {"atlas": "llama", "atlas-mistral": "mistral", "atlas-qwen2": "qwen2"}
 """Name of an embedded model -> its architecture."""
 
-
 _IDENTIFYING = {"config.json", "tokenizer.json", "tokenizer_config.json"}
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 
 
 def resolve_model(name: str) -> str:
@@ -126,10 +127,16 @@ def load_model(
 def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a model; its padding token is the end token where it had none.
 
+    A folder may hold the tokenizer alone.
+
     Raises:
-        ValueError: As `load_model`.
+        ValueError: If a folder does not exist or holds no tokenizer, or the hub has no such model.
     """
-    source = _checked_source(resolve_model(str(path_or_id)), "model", "config.json")
+    source = _checked_folder(resolve_model(str(path_or_id)), "model")
+    if os.path.isdir(source) and not any(Path(source, name).is_file() for name in _TOKENIZERS):
+        raise ValueError(
+            f"model folder {source} has no tokenizer: none of {', '.join(_TOKENIZERS)}"
+        )
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             source, trust_remote_code=False, local_files_only=os.path.isdir(source)
@@ -199,12 +206,9 @@ def _device(device: str | torch.device | None) -> torch.device:
 
 def _checked_source(source: str, what: str, config: str) -> str:
     """Check what can be checked of a folder before anything is loaded; hub ids pass."""
-    folder = Path(source).expanduser()
+    source = _checked_folder(source, what)
+    folder = Path(source)
     if not folder.is_dir():
-        looks_local = folder.is_absolute() or source.startswith(".") or source.count("/") > 1
-        if folder.exists() or looks_local:
-            problem = "is a file, not a folder" if folder.exists() else "does not exist"
-            raise ValueError(f"{what} folder {source} {problem}")
         return source
     if not (folder / config).is_file():
         hint = ""
@@ -215,7 +219,19 @@ def _checked_source(source: str, what: str, config: str) -> str:
         raise ValueError(
             f"{what} folder {source} holds no weights in safetensors; pickled weights are refused"
         )
-    return str(folder)
+    return source
+
+
+def _checked_folder(source: str, what: str) -> str:
+    """A folder that is there, or what may be a hub id."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return str(folder)
+    looks_local = folder.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1
+    if folder.exists() or looks_local:
+        problem = "is a file, not a folder" if folder.exists() else "does not exist"
+        raise ValueError(f"{what} folder {source} {problem}")
+    return source
 
 
 def _with_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
