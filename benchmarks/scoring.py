@@ -36,7 +36,9 @@ import torch
 from _measure import Comparison, Work, add_options, peak_memory, report, take_turns
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
-from cogcalib.modeling import load_tokenizer, render_completion, render_prompt
+from cogcalib.modeling import load_tokenizer, render_prompt
+from cogcalib.modeling.prompts import render_shots
+from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
 from cogcalib.scoring import ScoreSettings, inference, score
 from cogcalib.scoring.batches import by_length
@@ -97,15 +99,10 @@ def build_model(case: Case, device: str) -> LlamaForCausalLM:
     return LlamaForCausalLM(config).eval().to(device)
 
 
-def build_examples(case: Case) -> list[Example]:
-    """Questions of the embedded task, each after the same answered ones."""
+def build_examples(case: Case) -> tuple[list[Example], Prompt]:
+    """Questions of the embedded task, and the answered ones to show before each of them."""
     task = load_task("atlas/country").splits
-    shown = [render_prompt(e) + render_completion(e) for e in task["train"][: case.shots]]
-    # The wording adds "Question: " itself.
-    shots = "".join(f"{text}\n\n" for text in shown).removeprefix("Question: ")
-    joint = f"{shots}Question: " if shots else ""
-    questions = task["test"][: case.questions]
-    return [replace(example, prompt=joint + example.prompt) for example in questions]
+    return task["test"][: case.questions], Prompt(0, tuple(task["train"][: case.shots]), None)
 
 
 class Sides:
@@ -114,18 +111,20 @@ class Sides:
     def __init__(self, case: Case, device: str) -> None:
         self.model = build_model(case, device)
         self.tokenizer: PreTrainedTokenizerBase = load_tokenizer("atlas")
-        self.examples = build_examples(case)
-        choices = encode_choices(self.examples, self.tokenizer, None)
+        self.examples, self.shots = build_examples(case)
+        choices = encode_choices(self.examples, self.tokenizer, None, self.shots)
         self.prompts = [choice.prompt_ids for choice in choices]
 
     def ours(self) -> list[tuple[float, ...]]:
         """Every option's log-likelihood by `cogcalib.scoring.score`."""
-        rows = score(self.model, self.tokenizer, self.examples)
+        settings = ScoreSettings(shots=self.shots)
+        rows = score(self.model, self.tokenizer, self.examples, settings)
         return [row.option_logprobs or () for row in rows]
 
     def unshared(self) -> None:
         """The same without sharing what all prompts begin with."""
-        score(self.model, self.tokenizer, self.examples, ScoreSettings(share_prefix=False))
+        settings = ScoreSettings(shots=self.shots, share_prefix=False)
+        score(self.model, self.tokenizer, self.examples, settings)
 
     def body(self) -> None:
         """One pass of the body per question, tokens ready."""
@@ -153,8 +152,9 @@ class Sides:
     def _requests(self) -> list[Any]:
         from lm_eval.api.instance import Instance
 
+        shown = render_shots(self.shots.shots)
         return [
-            Instance("loglikelihood", {}, (render_prompt(example), f" {option.letter}"), k)
+            Instance("loglikelihood", {}, (shown + render_prompt(example), f" {option.letter}"), k)
             for example in self.examples
             for k, option in enumerate(example.options or ())
         ]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from probe_world import build_choices, build_questions
 
 from cogcalib.knowledge import draw_prompts
-from cogcalib.knowledge.shots import same_question
+from cogcalib.modeling.shots import same_question
 from cogcalib.tasks import load_task
 
 QUESTIONS = build_questions()

@@ -45,7 +45,7 @@ def end_id(model, tokenizer, questions):
 def test_generation_equals_a_greedy_loop(model, tokenizer, questions, end_id):
     prompts = [encode(e, tokenizer).prompt_ids for e in questions]
     with torch.no_grad():
-        rows = generate(model, prompts, end_id, 0, named(max_new_tokens=LENGTH, batch_size=3))
+        rows = generate(model, prompts, [end_id], 0, named(max_new_tokens=LENGTH, batch_size=3))
     lengths = set()
     for prompt, row in zip(prompts, rows, strict=True):
         tokens, logprobs = greedy(model, prompt, end_id)
@@ -62,7 +62,7 @@ def test_generation_equals_transformers(model, tokenizer, questions, end_id):
         do_sample=False, max_new_tokens=LENGTH, eos_token_id=end_id, pad_token_id=0
     )
     with torch.no_grad():
-        rows = generate(model, prompts, end_id, 0, named(max_new_tokens=LENGTH))
+        rows = generate(model, prompts, [end_id], 0, named(max_new_tokens=LENGTH))
     for prompt, row in zip(prompts, rows, strict=True):
         theirs = model.generate(torch.tensor([prompt]), generation_config=config)
         assert row.tokens == theirs[0, len(prompt) :].tolist()
@@ -191,4 +191,4 @@ def test_model_without_cache_is_refused(llama):
             return output
 
     with torch.no_grad(), pytest.raises(ValueError, match="Cacheless gives no key-value cache"):
-        generate(Cacheless(), [[1, 2]], 2, 0, named(max_new_tokens=2))
+        generate(Cacheless(), [[1, 2]], [2], 0, named(max_new_tokens=2))

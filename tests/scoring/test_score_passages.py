@@ -89,6 +89,20 @@ def test_label_and_text_score_long_passages(task_file, small, saved, tmp_path, c
 
 
 @pytest.mark.parametrize("answer", ["label", "text"])
+def test_passages_leave_room_for_the_shots(task_file, saved, capsys, answer):
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 160}))
+    rows = [{"q": f"Is {n} wet?", "p": "Rain is wet.", "a": n % 2} for n in range(4)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (task_file.parent / "train.jsonl").write_text(lines)
+    text = task_file.read_text().replace("{test: {file", "{train: {file: train.jsonl}, test: {file")
+    task_file.write_text(text.replace("splits: {", "splits: {train: {part: train}, "))
+    words = ["score", "--task", str(task_file), "--answer", answer, "--model", str(saved)]
+    assert cli.main([*words, "--shots", "2"]) == 0
+    assert "Passages shortened to fit the model: 4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("answer", ["label", "text"])
 def test_no_word_more_would_fit(task_file, small, answer):
     """What is kept fits with the longest answer and leaves no room for another word."""
     examples = load_task(task_file).splits["test"]

@@ -31,6 +31,15 @@ def add_to(verbs: Any) -> None:
         default="letter",
         help="an option's letter, its label of several tokens, or its text (letter)",
     )
+    score.add_argument(
+        "--shots", type=int, default=0, metavar="N", help="answered questions before each (0)"
+    )
+    score.add_argument("--shot-split", default="train", help="split to draw them from (train)")
+    score.add_argument("--limit", type=int, metavar="N", help="score N questions, drawn")
+    score.add_argument("--seed", type=int, default=0, help="of both draws (0)")
+    score.add_argument(
+        "--max-new-tokens", type=int, default=32, metavar="N", help="longest open-ended answer (32)"
+    )
     score.add_argument("--dtype", default="float32", help="number format of the weights (float32)")
     score.add_argument("--four-bit", action="store_true", help="weights in 4 bits (bitsandbytes)")
     score.add_argument("--batch-size", type=int, metavar="N", help="most sequences in one pass")

@@ -7,9 +7,9 @@ from cogcalib.knowledge.detectors import Detection, Signals, detect, read_signal
 from cogcalib.knowledge.probe import probe, renderings
 from cogcalib.knowledge.record import Knowledge, Probed, load_probe
 from cogcalib.knowledge.settings import SlickSettings
-from cogcalib.knowledge.shots import Prompt, draw_prompts
 from cogcalib.knowledge.slick import CATEGORIES, categorize, categorize_choice, hit_probability
 from cogcalib.knowledge.threshold import estimate_threshold
+from cogcalib.modeling.shots import Prompt, draw_prompts
 
 __all__ = [
     "CATEGORIES",

@@ -12,8 +12,8 @@ from cogcalib.knowledge.record import Knowledge
 from cogcalib.knowledge.rotations import answer_choices
 from cogcalib.knowledge.sampled import answer_by_sampling
 from cogcalib.knowledge.settings import EXACT, PAPER, SlickSettings
-from cogcalib.knowledge.shots import Prompt
 from cogcalib.knowledge.slick import categorize, categorize_choice, hit_probability
+from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
 
 

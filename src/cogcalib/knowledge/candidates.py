@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from cogcalib.knowledge.shots import Prompt
 from cogcalib.modeling.continuations import continuations
 from cogcalib.modeling.few_shot import after_shots, end_tokens
 from cogcalib.modeling.prompts import completion, in_chat
+from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
 
 Tokens = list[int]

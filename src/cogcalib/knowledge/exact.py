@@ -24,8 +24,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cogcalib.knowledge.candidates import Asked, Tokens, answer_ends, ask, by_shots, check_room
 from cogcalib.knowledge.settings import PAPER, SlickSettings
-from cogcalib.knowledge.shots import Prompt
 from cogcalib.knowledge.truncation import log_probabilities
+from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
 from cogcalib.scoring import ScoreSettings
 from cogcalib.scoring.batches import by_length

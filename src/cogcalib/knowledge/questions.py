@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cogcalib.knowledge.shots import same_question
+from cogcalib.modeling.shots import same_question
 from cogcalib.records import Example
 from cogcalib.tasks import Asked, Place, Table
 

@@ -13,10 +13,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cogcalib.knowledge.exact import Answered
 from cogcalib.knowledge.settings import EXACT, PAPER, SlickSettings
-from cogcalib.knowledge.shots import Prompt
 from cogcalib.modeling.continuations import continuations
 from cogcalib.modeling.encoding import encode_batch
 from cogcalib.modeling.few_shot import after_shots
+from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
 from cogcalib.scoring import ScoreSettings
 from cogcalib.scoring.batches import by_length

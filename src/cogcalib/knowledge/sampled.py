@@ -19,8 +19,8 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from cogcalib.knowledge.candidates import Asked, Tokens, answer_ends, ask, by_shots, check_room
 from cogcalib.knowledge.exact import Answered
 from cogcalib.knowledge.settings import SAMPLED, SlickSettings
-from cogcalib.knowledge.shots import Prompt
 from cogcalib.knowledge.truncation import cumulative, draw
+from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
 from cogcalib.scoring import ScoreSettings, exact_match
 from cogcalib.scoring.batches import by_length

@@ -20,9 +20,9 @@ from cogcalib.knowledge.parts import merge, part_files
 from cogcalib.knowledge.questions import Listed, Questions, named, partitions, survey
 from cogcalib.knowledge.record import FILE, Probed, load_probe
 from cogcalib.knowledge.settings import EXACT, SlickSettings
-from cogcalib.knowledge.shots import Prompt, Prompts, draw_prompts
 from cogcalib.knowledge.worker import Finished, Plan, Worker
 from cogcalib.modeling import fingerprint
+from cogcalib.modeling.shots import Prompt, Prompts, draw_prompts
 from cogcalib.records import PRESETS, Example
 from cogcalib.run_folder import RunFolder, data_manifest
 from cogcalib.scoring.batches import from_main, process

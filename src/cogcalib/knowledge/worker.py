@@ -20,8 +20,8 @@ from cogcalib.knowledge.parts import part_name
 from cogcalib.knowledge.questions import Questions
 from cogcalib.knowledge.record import Knowledge, write_rows
 from cogcalib.knowledge.settings import EXACT, SlickSettings
-from cogcalib.knowledge.shots import Prompts
 from cogcalib.modeling import load_model, shorten_passages
+from cogcalib.modeling.shots import Prompts
 from cogcalib.records import Example
 from cogcalib.scoring.batches import from_main, process
 from cogcalib.scoring.files import write_table

@@ -14,7 +14,9 @@ from transformers import PreTrainedTokenizerBase
 
 from cogcalib.modeling.continuations import continuations
 from cogcalib.modeling.encoding import encode_batch, surface_ids
+from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
+from cogcalib.scoring.few_shot import behind_shots, check_room
 
 ENDING = 3
 """Tokens at the end of a prompt that decide how a letter behind it is tokenised."""
@@ -37,12 +39,15 @@ class Choice:
 
 
 def encode_choices(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, max_length: int | None
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int | None,
+    shots: Prompt | None = None,
 ) -> list[Choice]:
-    """The prompt of `encode_batch` and the letters of `surface_ids` for each example.
+    """The prompt of `encode_batch`, behind `shots`, and the letters of `surface_ids` of each.
 
     Raises:
-        ValueError: As those two.
+        ValueError: As those two and `behind_shots`, or if shots, prompt and answer do not fit.
     """
     found = continuations(examples, [()] * len(examples), tokenizer)
     prompts = [prompt_ids for prompt_ids, _ in found]
@@ -56,4 +61,8 @@ def encode_choices(
     first = {key: index for index, key in reversed(list(enumerate(keys)))}
     forms = surface_ids([examples[index] for index in first.values()], tokenizer)
     known = dict(zip(first, forms, strict=True))
-    return [Choice(ids, known[key]) for ids, key in zip(prompts, keys, strict=True)]
+    asked = behind_shots(shots, examples, prompts, tokenizer)
+    if shots is not None:
+        for example, ids in zip(examples, asked, strict=True):
+            check_room(example, shots, len(ids) + 2, max_length)
+    return [Choice(ids, known[key]) for ids, key in zip(asked, keys, strict=True)]

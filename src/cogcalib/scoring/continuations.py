@@ -9,11 +9,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cogcalib.modeling.continuations import continuations
-from cogcalib.modeling.encoding import encode_batch
 from cogcalib.modeling.prompts import completion
+from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring.batches import by_length
 from cogcalib.scoring.definitions import TEXT
+from cogcalib.scoring.few_shot import as_texts, behind_shots, encode_asked
 from cogcalib.scoring.forward import Reader, max_positions, padding_id
 from cogcalib.scoring.multiple_choice import choose
 from cogcalib.scoring.settings import DEFAULTS, ScoreSettings
@@ -56,11 +57,11 @@ def encode_options(
     """Prompt and option of every option of every question, as `settings.answer` says.
 
     Raises:
-        ValueError: If a label's tokens cannot be told from the prompt's, or one is longer than
-            `limit` positions.
+        ValueError: If a label's tokens cannot be told from the prompt's, one is longer than
+            `limit` positions, or as `behind_shots`.
     """
     encode = _texts if settings.answer == TEXT else _labels
-    return encode(examples, tokenizer, limit)
+    return encode(examples, tokenizer, limit, settings.shots)
 
 
 def predict_from_likelihoods(
@@ -113,7 +114,10 @@ def option_log_likelihoods(
 
 
 def _texts(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    limit: int | None,
+    shots: Prompt | None,
 ) -> list[list[Continuation]]:
     """Each option's text as the answer to the question alone."""
     asked = [
@@ -122,14 +126,16 @@ def _texts(
         for option in example.options or ()
     ]
     # The end token is not scored: it belongs to no option.
-    pairs = iter(
-        (row.prompt_ids, row.answer_ids[:-1]) for row in encode_batch(asked, tokenizer, limit)
-    )
+    encoded = encode_asked(asked, tokenizer, limit, None if shots is None else as_texts(shots))
+    pairs = iter((row.prompt_ids, row.answer_ids[:-1]) for row in encoded)
     return [[next(pairs) for _ in example.options or ()] for example in examples]
 
 
 def _labels(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, limit: int | None
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    limit: int | None,
+    shots: Prompt | None,
 ) -> list[list[Continuation]]:
     """Each option's label after the prompt that shows the options."""
     labels = [
@@ -137,9 +143,9 @@ def _labels(
         for example in examples
     ]
     rows: list[list[Continuation]] = []
-    for example, (prompt, found) in zip(
-        examples, continuations(examples, labels, tokenizer), strict=True
-    ):
+    encoded = continuations(examples, labels, tokenizer)
+    prompts = behind_shots(shots, examples, [prompt for prompt, _ in encoded], tokenizer)
+    for example, prompt, (_, found) in zip(examples, prompts, encoded, strict=True):
         row = [(prompt, ids) for ids in found if ids]
         if len(row) < len(found):
             raise ValueError(

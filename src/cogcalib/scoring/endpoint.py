@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from cogcalib.modeling.encoding import encode_batch
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring.choices import Choice, encode_choices
 from cogcalib.scoring.continuations import encode_options, predict_from_likelihoods
@@ -23,6 +22,7 @@ from cogcalib.scoring.definitions import LETTER
 from cogcalib.scoring.endpoint_client import Client, Endpoint, EndpointError, RefusedError
 from cogcalib.scoring.endpoint_journal import Journal
 from cogcalib.scoring.endpoint_reader import EndpointReader
+from cogcalib.scoring.few_shot import encode_open
 from cogcalib.scoring.multiple_choice import choose
 from cogcalib.scoring.open_ended import judge
 from cogcalib.scoring.score import check_examples
@@ -116,7 +116,7 @@ def _letters(
     examples: Sequence[Example],
     settings: ScoreSettings,
 ) -> list[Prediction]:
-    choices = encode_choices(examples, tokenizer, None)
+    choices = encode_choices(examples, tokenizer, None, settings.shots)
 
     def work(choice: Choice) -> tuple[float, dict[int, float]]:
         usual = [ids[0] for ids in choice.forms]
@@ -162,15 +162,15 @@ def _open_ended(
     examples: Sequence[Example],
     settings: ScoreSettings,
 ) -> list[Prediction]:
-    encodings = encode_batch(examples, tokenizer)
-    end_id, most = int(tokenizer.eos_token_id), settings.max_new_tokens
+    encodings, ends = encode_open(examples, tokenizer, None, settings.shots)
+    most = settings.max_new_tokens
 
     def work(index: int) -> Prediction:
         row = encodings[index]
-        generation = reader.generate(row.prompt_ids, most, end_id)
+        generation = reader.generate(row.prompt_ids, most, ends)
         gold = reader.logprobs(row.prompt_ids, row.answer_ids)
         nll = max(0.0, -math.fsum(gold) / len(gold))
-        return judge(examples[index], generation, nll, tokenizer, settings)
+        return judge(examples[index], generation, nll, tokenizer, settings, ends)
 
     return _each(range(len(examples)), work, client, settings)
 

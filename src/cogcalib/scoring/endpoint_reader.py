@@ -7,7 +7,7 @@ there is a BOS token is then the tokenizer's decision here and nobody's there.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from cogcalib.scoring.endpoint_replies import (
     Spelling,
     read_answer,
 )
-from cogcalib.scoring.open_ended import Generation
+from cogcalib.scoring.open_ended import Generation, answer_length
 
 GROWTH = 16
 """How many times as many tokens are asked for where one wanted is not among those listed."""
@@ -91,8 +91,8 @@ class EndpointReader:
             for start, token in zip(starts, tokens, strict=True)
         ]
 
-    def generate(self, prompt: Sequence[int], most: int, end_id: int) -> Generation:
-        """The greedy continuation up to `end_id`, at most `most` tokens.
+    def generate(self, prompt: Sequence[int], most: int, ends: Collection[int]) -> Generation:
+        """The greedy continuation up to one of `ends`, at most `most` tokens.
 
         A server that ends at another token, or keeps the end token to itself, is asked to go on
         from there.
@@ -102,7 +102,7 @@ class EndpointReader:
         """
         tokens: list[int] = []
         logprobs: list[float] = []
-        while len(tokens) < most and end_id not in tokens:
+        while len(tokens) < most and not set(ends).intersection(tokens):
             answer = self._ask([*prompt, *tokens], max_tokens=most - len(tokens), listed=1)
             if not answer.tokens:
                 raise EndpointError(
@@ -112,10 +112,8 @@ class EndpointReader:
                 )
             tokens += answer.tokens
             logprobs += answer.logprobs
-        if end_id in tokens:
-            length = tokens.index(end_id) + 1
-            return Generation(tokens[:length], logprobs[:length])
-        return Generation(tokens, logprobs)
+        length = answer_length(tokens, ends)
+        return Generation(tokens[:length], logprobs[:length])
 
     def _listed(self, prompt: Sequence[int], token: int) -> float:
         """Log-probability of a token read off the list of the likeliest, however long it must be.

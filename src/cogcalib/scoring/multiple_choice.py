@@ -31,7 +31,7 @@ def score_multiple_choice(
     is one sample of MC dropout.
     """
     settings.temperatures(MULTIPLE_CHOICE)
-    choices = encode_choices(examples, tokenizer, max_positions(model))
+    choices = encode_choices(examples, tokenizer, max_positions(model), settings.shots)
     reader = Reader(
         model,
         [choice.prompt_ids for choice in choices],

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cogcalib.modeling.encoding import Encoded, encode_batch
+from cogcalib.modeling.encoding import Encoded
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring.batches import by_length
+from cogcalib.scoring.few_shot import encode_open
 from cogcalib.scoring.forward import Reader, forward, max_positions, pad_left, padding_id, upcast
 from cogcalib.scoring.match import exact_match
 from cogcalib.scoring.prefix import Tokens
@@ -46,11 +47,12 @@ def score_open_ended(
     answer or an alias (`exact_match`). With log p over its tokens, the end token included because
     stopping there is part of the answer: ``mean`` = exp(mean log p), ``joint`` = exp(sum log p).
     `nll` is the mean of -log p over the canonical answer's tokens and its end token under teacher
-    forcing. One temperature serves all three; it does not change the answer.
+    forcing. One temperature serves all three; it does not change the answer. Behind shots a line
+    break ends an answer too, and the canonical answer's NLL is over its own tokens alone.
     """
     settings.generation_temperature()
     limit, most = max_positions(model), settings.max_new_tokens
-    encodings = encode_batch(examples, tokenizer, limit)
+    encodings, ends = encode_open(examples, tokenizer, limit, settings.shots)
     for example, row in zip(examples, encodings, strict=True):
         length = len(row.prompt_ids) + most
         if limit is not None and length > limit:
@@ -61,9 +63,9 @@ def score_open_ended(
     pad_id = padding_id(tokenizer)
     nlls = answer_nll(model, encodings, pad_id, settings)
     prompts = [row.prompt_ids for row in encodings]
-    generations = generate(model, prompts, tokenizer.eos_token_id, pad_id, settings)
+    generations = generate(model, prompts, ends, pad_id, settings)
     return [
-        judge(example, generation, nll, tokenizer, settings)
+        judge(example, generation, nll, tokenizer, settings, ends)
         for example, generation, nll in zip(examples, generations, nlls, strict=True)
     ]
 
@@ -93,7 +95,7 @@ def answer_nll(
 def generate(
     model: PreTrainedModel,
     prompts: Sequence[Tokens],
-    end_id: int,
+    ends: Collection[int],
     pad_id: int,
     settings: ScoreSettings = DEFAULTS,
 ) -> list[Generation]:
@@ -105,7 +107,7 @@ def generate(
     Args:
         model: A causal language model with a key-value cache.
         prompts: Token ids.
-        end_id: The token that ends an answer.
+        ends: The tokens that end an answer.
         pad_id: Any token.
         settings: Temperature, batch size, longest answer.
 
@@ -117,15 +119,20 @@ def generate(
     def work(batch: list[int]) -> list[Generation]:
         ids, mask = pad_left([prompts[index] for index in batch], pad_id, model.device)
         tokens, logprobs = _decode(
-            model, ids, mask, end_id=end_id, max_new_tokens=most, temperature=temperature
+            model, ids, mask, ends=ends, max_new_tokens=most, temperature=temperature
         )
         rows = []
         for row, logs in zip(tokens.tolist(), logprobs.tolist(), strict=True):
-            length = row.index(end_id) + 1 if end_id in row else len(row)
+            length = answer_length(row, ends)
             rows.append(Generation(row[:length], logs[:length]))
         return rows
 
     return by_length([len(row) + most for row in prompts], work, settings, model.device)
+
+
+def answer_length(tokens: Sequence[int], ends: Collection[int]) -> int:
+    """How many of the tokens belong to the answer, the one that ends it among them."""
+    return next((at for at, token in enumerate(tokens, start=1) if token in ends), len(tokens))
 
 
 def _decode(
@@ -133,7 +140,7 @@ def _decode(
     ids: Tensor,
     mask: Tensor,
     *,
-    end_id: int,
+    ends: Collection[int],
     max_new_tokens: int,
     temperature: float,
 ) -> tuple[Tensor, Tensor]:
@@ -141,6 +148,7 @@ def _decode(
     tokens: list[Tensor] = []
     logprobs: list[Tensor] = []
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    last = torch.tensor(sorted(ends), device=ids.device)
     cache = None
     while len(tokens) < max_new_tokens and not ended.all():
         output = forward(model, ids, mask, 1, past_key_values=cache, use_cache=True)
@@ -153,7 +161,7 @@ def _decode(
         token = logits.argmax(-1, keepdim=True)
         logprobs.append((logits / temperature).log_softmax(-1).gather(1, token))
         tokens.append(token)
-        ended |= token[:, 0] == end_id
+        ended |= torch.isin(token[:, 0], last)
         ids, mask = token, torch.cat([mask, torch.ones_like(token)], dim=1)
     return torch.cat(tokens, dim=1), torch.cat(logprobs, dim=1)
 
@@ -164,9 +172,11 @@ def judge(
     nll: float,
     tokenizer: PreTrainedTokenizerBase,
     settings: ScoreSettings,
+    ends: Collection[int],
 ) -> Prediction:
     """The prediction that a generated answer makes, see `score_open_ended`."""
-    text = str(tokenizer.decode(generation.tokens, skip_special_tokens=True)).strip()
+    said = [token for token in generation.tokens if token not in ends]
+    text = str(tokenizer.decode(said, skip_special_tokens=True)).strip()
     total = sum(generation.logprobs)
     return Prediction(
         id=example.id,

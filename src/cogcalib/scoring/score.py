@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cogcalib.modeling.encoding import encode_batch
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring.batches import by_length
 from cogcalib.scoring.continuations import score_continuations
 from cogcalib.scoring.definitions import LETTER
+from cogcalib.scoring.few_shot import encode_asked, encode_open
 from cogcalib.scoring.forward import Reader, inference, max_positions, padding_id
 from cogcalib.scoring.multiple_choice import score_multiple_choice
 from cogcalib.scoring.open_ended import score_open_ended
@@ -72,7 +72,7 @@ def answer_logits(
     Returns:
         Logits over the vocabulary, float32 [n, V], and token ids, int64 [n], in the order given.
         Multiple choice: n examples, each at its letter. Open-ended: n answer tokens, end tokens
-        included, example after example.
+        included (but not behind shots), example after example.
 
     Raises:
         ValueError: As `score`, or if there is no example or `settings.answer` is no letter.
@@ -82,7 +82,11 @@ def answer_logits(
         raise ValueError("examples is empty: there are no logits to collect")
     if settings.answer != LETTER:
         raise ValueError(f"answer must be {LETTER} to collect logits, got {settings.answer!r}")
-    encodings = encode_batch(examples, tokenizer, max_positions(model))
+    limit = max_positions(model)
+    if examples[0].options is None:
+        encodings, _ = encode_open(examples, tokenizer, limit, settings.shots)
+    else:
+        encodings = encode_asked(examples, tokenizer, limit, settings.shots)
     # Of a letter the end token is not scored.
     gold = [row.answer_ids if row.option_ids is None else row.answer_ids[:1] for row in encodings]
     inputs = [row.prompt_ids + ids[:-1] for row, ids in zip(encodings, gold, strict=True)]

@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from cogcalib.modeling.shots import Prompt
 from cogcalib.scoring.definitions import ANSWERS, LETTER, MULTIPLE_CHOICE, OPEN_ENDED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreSettings:
     """How to score. Everything has a default; speed and memory apart, no field but `temperature`,
-    `answer`, `length_normalized` and `max_new_tokens` changes a result.
+    `answer`, `length_normalized`, `max_new_tokens` and `shots` changes a result.
 
     Attributes:
         model_name: Goes into `Prediction.model`.
@@ -28,7 +29,10 @@ class ScoreSettings:
         length_normalized: Judge a label or text by the mean log-probability of its tokens instead
             of their sum.
         max_new_tokens: Longest open-ended answer, in tokens.
+        shots: Answered questions to show before each (`cogcalib.modeling.shots.draw_shots`), in the
+            questions' own preset; one that is asked is never among those it sees.
         share_prefix: Compute the tokens with which all prompts begin once, where that saves time.
+            Generating does not: each batch of open-ended questions reads its prompts whole.
         progress: Called with the number of examples that this process has done, after each batch.
 
     Raises:
@@ -42,6 +46,7 @@ class ScoreSettings:
     answer: str = LETTER
     length_normalized: bool = False
     max_new_tokens: int = 32
+    shots: Prompt | None = None
     share_prefix: bool = True
     progress: Callable[[int], None] | None = None
 

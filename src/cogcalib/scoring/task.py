@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,16 @@ from cogcalib.modeling import (
     load_tokenizer,
     shorten_passages,
 )
-from cogcalib.records import PRESETS, Example, Prediction
+from cogcalib.modeling.continuations import continuations
+from cogcalib.modeling.shots import Prompt, draw_shots
+from cogcalib.records import Example, Prediction
 from cogcalib.run_folder import data_manifest
+from cogcalib.scoring.asked import ScoreTask
 from cogcalib.scoring.batches import process
-from cogcalib.scoring.definitions import LETTER, TEXT
+from cogcalib.scoring.definitions import TEXT
 from cogcalib.scoring.endpoint import Endpoint, score_endpoint, served_length
 from cogcalib.scoring.endpoint_journal import ENDING
+from cogcalib.scoring.few_shot import as_texts, behind_shots
 from cogcalib.scoring.files import write_predictions
 from cogcalib.scoring.forward import max_positions
 from cogcalib.scoring.match import token_f1
@@ -30,73 +33,7 @@ from cogcalib.scoring.record import check_outputs, describe_task, write_record
 from cogcalib.scoring.score import score
 from cogcalib.scoring.settings import ScoreSettings
 from cogcalib.scoring.summary import summarize
-from cogcalib.tasks import Task, load_task
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScoreTask:
-    """What `score_task` is asked for.
-
-    Attributes:
-        model: A folder, a hub id, or an embedded model; with an endpoint the name it serves.
-        task: Its name, or the path of a task file.
-        adapter: Folder or hub id of a PEFT adapter on top of the model.
-        split: Split of the task.
-        output: File to write the predictions to, ``.jsonl`` or ``.parquet``; what they were made
-            with goes beside it, into ``<output>.record.json``.
-        data_dir: Folder of local data sets.
-        prompt: Prompt preset.
-        answer, batch_size: As in `ScoreSettings`.
-        dtype, four_bit: As in `load_model`.
-        endpoint: Address of a server to ask instead of loading a model.
-        tokenizer: Of the endpoint's model, a folder or a hub id; None takes `model` as such a name.
-        api_key_env, concurrency, timeout, top_logprobs: As in `Endpoint`; None takes its default.
-
-    Raises:
-        ValueError: If something is asked for that goes only with an endpoint or only without.
-    """
-
-    model: str
-    task: str
-    adapter: str | None = None
-    split: str = "test"
-    output: Path | None = None
-    data_dir: Path | None = None
-    prompt: str = PRESETS[0]
-    answer: str = LETTER
-    batch_size: int | None = None
-    dtype: str = "float32"
-    four_bit: bool = False
-    endpoint: str | None = None
-    tokenizer: str | None = None
-    api_key_env: str | None = None
-    concurrency: int | None = None
-    timeout: float | None = None
-    top_logprobs: int | None = None
-
-    def __post_init__(self) -> None:
-        where, names = ("without", _REMOTE) if self.endpoint is None else ("with", _LOCAL)
-        default = {field.name: field.default for field in fields(self)}
-        if given := [name for name in names if getattr(self, name) != default[name]]:
-            raise ValueError(f"{given[0]} cannot be used {where} an endpoint")
-
-    def server(self) -> Endpoint | None:
-        """The endpoint to ask, None if a model is to be loaded.
-
-        Raises:
-            ValueError: As `Endpoint`, or if the environment variable that was named is not set.
-        """
-        if self.endpoint is None:
-            return None
-        if self.api_key_env is not None and not os.environ.get(self.api_key_env):
-            raise ValueError(f"api_key_env: the environment variable {self.api_key_env} is not set")
-        given = {name: getattr(self, name) for name in _REMOTE if name != "tokenizer"}
-        chosen = {name: value for name, value in given.items() if value is not None}
-        return Endpoint(url=self.endpoint, model=self.model, **chosen)
-
-
-_LOCAL = ("adapter", "four_bit", "dtype", "batch_size")
-_REMOTE = ("tokenizer", "api_key_env", "concurrency", "timeout", "top_logprobs")
+from cogcalib.tasks import Task, draw, load_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,24 +79,22 @@ def score_task(
         EndpointError: If the endpoint stops answering.
     """
     name = asked.model if asked.adapter is None else f"{asked.model} + {asked.adapter}"
-    settings = ScoreSettings(
-        model_name=name,
-        batch_size=asked.batch_size,
-        answer=asked.answer,
-        progress=None if progress is None else lambda done: progress(done, len(examples)),
-    )
     server = asked.server()
     if server is not None and process()[1] > 1:
         raise ValueError("an endpoint is asked by one process; concurrency says how much at once")
     if asked.output is not None:
         check_outputs(asked.output)
     task = load_task(asked.task, asked.data_dir, prompt=asked.prompt)
-    if asked.split not in task.splits:
-        raise ValueError(
-            f"split must be one of {', '.join(task.splits)} for task {task.name}, "
-            f"got {asked.split!r}"
-        )
-    examples = list(task.splits[asked.split])  # what progress counts
+    # What progress counts.
+    examples = draw(_split(task, "split", asked.split), asked.limit, asked.seed)
+    settings = ScoreSettings(
+        model_name=name,
+        batch_size=asked.batch_size,
+        answer=asked.answer,
+        max_new_tokens=asked.max_new_tokens,
+        shots=_shots(asked, task),
+        progress=None if progress is None else lambda done: progress(done, len(examples)),
+    )
     if server is None:
         found = _from_model(asked, examples, settings)
     else:
@@ -171,7 +106,7 @@ def score_task(
         found.predictions, method=name, seed=None, resamples=resamples if main else 1
     )
     if asked.output is not None and main:
-        write_record(asked.output, _record(asked, server, task, found, summary))
+        write_record(asked.output, _record(asked, server, task, settings.shots, found, summary))
         if server is not None:
             _journal(asked.output).unlink(missing_ok=True)
     return Scored(
@@ -182,6 +117,20 @@ def score_task(
         labels=found.labels,
         main=main,
     )
+
+
+def _split(task: Task, name: str, split: str) -> list[Example]:
+    if split not in task.splits:
+        raise ValueError(
+            f"{name} must be one of {', '.join(task.splits)} for task {task.name}, got {split!r}"
+        )
+    return task.splits[split]
+
+
+def _shots(asked: ScoreTask, task: Task) -> Prompt | None:
+    if not asked.shots:
+        return None
+    return draw_shots(_split(task, "shot_split", asked.shot_split), asked.shots, seed=asked.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +176,24 @@ def _fitting(
         return examples, 0
     room = 0 if examples[0].options is not None else settings.max_new_tokens
     by_text = settings.answer == TEXT
+    room += _most_before(examples, tokenizer, settings)
     return shorten_passages(examples, tokenizer, limit - room, by_text=by_text)
+
+
+def _most_before(
+    examples: list[Example], tokenizer: PreTrainedTokenizerBase, settings: ScoreSettings
+) -> int:
+    """Most tokens that the shots take before a question with a passage."""
+    asked = [example for example in examples if example.context]
+    shots = settings.shots
+    if shots is None or not asked:
+        return 0
+    if settings.answer == TEXT and asked[0].options is not None:
+        shots = as_texts(shots)
+        asked = [replace(e, options=None, answer=e.answer_text) for e in asked]
+    alone = [prompt for prompt, _ in continuations(asked, [()] * len(asked), tokenizer)]
+    behind = behind_shots(shots, asked, alone, tokenizer)
+    return max(len(row) - len(own) for row, own in zip(behind, alone, strict=True))
 
 
 def _audit(
@@ -240,6 +206,7 @@ def _record(
     asked: ScoreTask,
     server: Endpoint | None,
     task: Task,
+    shots: Prompt | None,
     found: _Outcome,
     summary: dict[str, Any],
 ) -> dict[str, Any]:
@@ -251,8 +218,14 @@ def _record(
         "model": {"name": asked.model, "adapter": asked.adapter, **here, **there},
         "tasks": {task.name: describe_task(shortened, found.labels, prompt=asked.prompt)},
         "split": asked.split,
+        "limit": asked.limit,
+        "seed": asked.seed,
+        "shots": None
+        if shots is None
+        else {"split": asked.shot_split, "ids": [shot.id for shot in shots.shots]},
         "data": data_manifest({asked.split: found.examples}),
-        "answer": asked.answer,
+        "answer": asked.answer if found.examples[0].options is not None else None,
+        "max_new_tokens": asked.max_new_tokens if found.examples[0].options is None else None,
         "metrics": [summary],
     }
 

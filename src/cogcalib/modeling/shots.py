@@ -11,8 +11,13 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from cogcalib.modeling.few_shot import after_shots
 from cogcalib.records import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Prompts = Mapping[str, tuple["Prompt", ...]]
 """Group -> its prompts."""
@@ -43,6 +48,48 @@ class Prompt:
                 others = (*self.shots[:place], self.reserve, *self.shots[place + 1 :])
                 return f"{self.number}:{place}", others
         return str(self.number), self.shots
+
+    def encode(
+        self,
+        questions: Sequence[Example],
+        alone: Sequence[list[int]],
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> list[list[int]]:
+        """The token ids of each question's prompt behind its shots.
+
+        Args:
+            questions: In the shots' own preset and of their kind.
+            alone: Token ids of their prompts without shots.
+            tokenizer: A Hugging Face tokenizer.
+        """
+        sharing: dict[str, list[int]] = {}
+        shown = {}
+        for index, question in enumerate(questions):
+            id, shown[id] = self.before(question)
+            sharing.setdefault(id, []).append(index)
+        rows: dict[int, list[int]] = {}
+        for id, indices in sharing.items():
+            same = [questions[index] for index in indices]
+            found = after_shots(shown[id], same, [alone[index] for index in indices], tokenizer)
+            rows |= dict(zip(indices, found, strict=True))
+        return [rows[index] for index in range(len(questions))]
+
+
+def draw_shots(pool: Sequence[Example], number: int, *, seed: int = 0) -> Prompt:
+    """Draw the shots that all questions of a task have in common, and a reserve.
+
+    Args:
+        pool: Examples of one task to draw from, whatever order they come in.
+        number: How many to show.
+        seed: Of the drawing.
+
+    Raises:
+        ValueError: If the pool is empty, of several tasks, or has no more than `number` questions.
+    """
+    tasks = sorted({example.task for example in pool})
+    if len(tasks) != 1:
+        raise ValueError(f"pool must hold examples of one task, got those of {tasks}")
+    return draw_prompts(pool, {}, tasks, prompts=1, shots=number, seed=seed)[tasks[0]][0]
 
 
 def draw_prompts(
