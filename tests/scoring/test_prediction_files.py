@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -41,9 +41,20 @@ predictions = st.builds(
     correct=st.booleans(),
     nll=st.floats(0, 50) | st.just(float("inf")),
     confidence=st.fixed_dictionaries({"mean": fractions, "joint": fractions}),
-    option_logprobs=st.none() | st.lists(st.floats(-90, 0), max_size=4).map(tuple),
+    option_logprobs=st.none(),
     model=st.text(),
     run=st.text(),
+)
+predictions = predictions.map(
+    lambda row: replace(row, correct=row.correct or row.prediction == row.answer)
+) | st.builds(
+    replace,
+    predictions,
+    answer=st.just("A"),
+    prediction=st.just("B"),
+    correct=st.just(False),
+    confidence=st.fixed_dictionaries({"vocab": fractions}),
+    option_logprobs=st.lists(st.floats(-90, 0), max_size=4).map(tuple),
 )
 
 
@@ -85,6 +96,13 @@ def test_other_endings_are_refused(tmp_path, name):
         ({"option_logprobs": "-1"}, "option_logprobs must be a list of log-probabilities"),
         ({"logprobs": []}, "unknown key 'logprobs'; the keys are id, task"),
         ({"nll": ...}, "key 'nll' is missing"),
+        ({"confidence": {"mine": 0.5}}, r"confidence must have at least one of .*\['mine'\]"),
+        ({"correct": True}, "correct is true, but the prediction is 'B' and the answer 'A'"),
+        ({"prediction": "A"}, "correct is false, but prediction and answer are both 'A'"),
+        (
+            {"option_logprobs": None, "correct": True},
+            "correct is true, but the prediction is 'B' and the answer 'A'",
+        ),
         ({"id": "q0"}, "id must be distinct, 'q0' comes more than once"),
     ],
 )

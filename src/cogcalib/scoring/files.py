@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cogcalib.records import Prediction, json_lines, write_jsonl
+from cogcalib.scoring.definitions import MULTIPLE_CHOICE, OPEN_ENDED
 
 FORMATS = (".jsonl", ".parquet")
 """Endings of the files that can be written and read."""
@@ -134,7 +135,30 @@ def _checked(row: Any) -> Prediction:
             raise ValueError(f"{name} must be {what}, got {row[name]!r}")
     logprobs = row["option_logprobs"]
     values = {**row, "option_logprobs": None if logprobs is None else tuple(logprobs)}
-    return Prediction(**values)
+    prediction = Prediction(**values)
+    _check_agreement(prediction)
+    return prediction
+
+
+def _check_agreement(row: Prediction) -> None:
+    """Raise where a row contradicts itself or has no confidence that anything here reads.
+
+    Raises:
+        ValueError: Naming the key.
+    """
+    known = (*MULTIPLE_CHOICE, *OPEN_ENDED)
+    if not row.confidence.keys() & set(known):
+        raise ValueError(
+            f"confidence must have at least one of {', '.join(known)}, got {sorted(row.confidence)}"
+        )
+    if row.prediction == row.answer != "" and not row.correct:
+        raise ValueError(f"correct is false, but prediction and answer are both {row.answer!r}")
+    choice = row.option_logprobs is not None or row.confidence.keys() & set(MULTIPLE_CHOICE)
+    if choice and row.prediction != row.answer and row.correct:
+        raise ValueError(
+            f"correct is true, but the prediction is {row.prediction!r} and the answer "
+            f"{row.answer!r}"
+        )
 
 
 def _is_text(value: Any) -> bool:
