@@ -18,6 +18,7 @@ from completion_server import CompletionServer, serve, wait_for
 
 from cogcalib import cli
 from cogcalib.modeling import load_model
+from cogcalib.modeling.shots import draw_shots
 from cogcalib.scoring import ScoreSettings, read_predictions, score
 from cogcalib.scoring.endpoint import Endpoint, EndpointError, RefusedError, score_endpoint
 from cogcalib.tasks import load_task
@@ -55,8 +56,8 @@ def test_passing_errors_are_tried_again(server, endpoint, tokenizer, choices, st
 def test_a_time_out_is_tried_again(server, endpoint, tokenizer, choices):
     expected = score_endpoint(endpoint(), tokenizer, choices, settings)
     server.requests.clear()
-    server.before = lambda number: time.sleep(1.0) if number == 0 else None
-    asked = endpoint(concurrency=1, timeout=0.5)
+    server.before = lambda number: time.sleep(3.0) if number == 0 else None
+    asked = endpoint(concurrency=1, timeout=2.0)
     assert score_endpoint(asked, tokenizer, choices, settings) == expected
     assert len(server.requests) == len(choices) + 1
 
@@ -134,6 +135,11 @@ def test_another_scorings_journal_is_refused(server, endpoint, tokenizer, choice
         ask(endpoint(model="other"), examples=choices, settings=settings)
     with pytest.raises(ValueError, match="answer is 'letter' there and 'text' here"):
         ask(endpoint(), examples=choices, settings=ScoreSettings(answer="text"))
+    with pytest.raises(ValueError, match=r"top_logprobs is \d+ there and 7 here"):
+        ask(endpoint(top_logprobs=7), examples=choices, settings=settings)
+    shown = ScoreSettings(shots=draw_shots(choices, 2))
+    with pytest.raises(ValueError, match=r"shots is \[\] there and \['c\d', 'c\d'\] here"):
+        ask(endpoint(), examples=choices, settings=shown)
     with pytest.raises(ValueError, match="examples is"):
         ask(endpoint(), examples=choices[:3], settings=settings)
     journal.write_text("my diary\n")
@@ -215,7 +221,8 @@ def test_the_key_is_sent_and_shown_nowhere(atlas, tmp_path, capsys, monkeypatch)
     assert "wrong key: [key]" in printed.err
     assert "sk-very-secret" not in printed.err + printed.out
     files = list(tmp_path.iterdir())
-    assert {file.name for file in files} == {"a.jsonl", "b.jsonl.journal"}
+    names = {"a.jsonl", "a.jsonl.record.json", "b.jsonl.journal"}
+    assert {file.name for file in files} == names
     assert all("sk-very-secret" not in file.read_text() for file in files)
 
 

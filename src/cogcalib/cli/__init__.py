@@ -25,11 +25,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"cogcalib: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            "\ncogcalib: interrupted; finished stages are kept, --resume goes on", file=sys.stderr
-        )
+        print(f"\ncogcalib: interrupted{_kept(options)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _kept(options: argparse.Namespace) -> str:
+    """What is left of the work of a verb that was interrupted, and how to go on."""
+    module = options.verb.__module__
+    if module == run.__name__:
+        return "; finished stages are kept, --resume goes on"
+    if module in (tune.__name__, probe.__name__, reproduce.__name__):
+        return "; what is finished is kept, the same command goes on"
+    return score.kept(options) if module == score.__name__ else ""
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -61,6 +61,13 @@ def add_to(verbs: Any) -> None:
     score.set_defaults(verb=_score)
 
 
+def kept(options: argparse.Namespace) -> str:
+    """What is left of a scoring that was cut short, and how to go on."""
+    if options.endpoint is None or options.output is None:
+        return "; no predictions were written"
+    return "; the answers got are kept, the same command goes on from there"
+
+
 def _score(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.progress import Progress
@@ -80,8 +87,7 @@ def _score(options: argparse.Namespace) -> None:
                 lambda done, total: bars.update(bar, completed=done, total=total),
             )
     except EndpointError as error:
-        kept = "; the same command goes on from there" if options.output is not None else ""
-        print(f"cogcalib: {error}{kept}", file=sys.stderr)
+        print(f"cogcalib: {error}{kept(options)}", file=sys.stderr)
         raise SystemExit(1) from error
     if not scored.main:
         return

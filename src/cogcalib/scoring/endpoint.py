@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 __all__ = ["Endpoint", "EndpointError", "RefusedError", "score_endpoint", "served_length"]
 
-FORMAT = 1
+FORMAT = 2
 """Of the journal; one of another number is not continued."""
 
 
@@ -227,6 +227,9 @@ def _identity(
         "prompt": sorted({example.preset for example in examples}),
         "answer": settings.answer,
         "max_new_tokens": settings.max_new_tokens,
+        # Part of every request, so that another would have them all asked again, unseen.
+        "top_logprobs": endpoint.top_logprobs,
+        "shots": [] if settings.shots is None else [shot.id for shot in settings.shots.shots],
         "examples": Journal.key([[example.id, example.content_hash()] for example in examples]),
     }
 
