@@ -242,6 +242,14 @@ def test_questions_that_need_their_options_are_left_out(shared_data: Path) -> No
     test = loaded("medmcqa-open", shared_data).splits["test"]
     assert all(e.options is None and not e.aliases for e in test)
     assert not any("following" in e.prompt.lower() for e in test)
+    splits = loaded("medmcqa-open", shared_data).splits
+    asked = {example.prompt for examples in splits.values() for example in examples}
+    everything = {row["question"] for row in raw_rows(shared_data / "medmcqa/validation.jsonl")}
+    picture = {"Name the structure marked with arrow", "Which marker shows holocrine gland?"}
+    text = {"The cribriform plate connects", "Resolution of IOPA radiograph is?"}
+    assert picture | text <= everything
+    assert text <= asked
+    assert not picture & asked
 
 
 @pytest.mark.parametrize("name", ["openbookqa", "winogrande_s"])
