@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,6 +138,14 @@ def test_other_questions_are_not_compared_and_that_is_said(tmp_path, files, caps
     pairs, (note,) = paired_predictions(read_groups([files[0], strange]))
     assert not pairs
     assert "they share no confidence" in note
+
+
+def test_a_runs_rows_are_written_as_they_stand(run_dir, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(run_dir, folder)
+    path = tmp_path / "rows.json"
+    assert cli.main(["report", str(folder), "--json", str(path)]) == 0
+    assert json.loads(path.read_text()) == json.loads((folder / "metrics.json").read_text())
 
 
 def test_score_writes_its_row(tmp_path, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -88,10 +89,10 @@ def test_label_and_text_score_long_passages(task_file, small, saved, tmp_path, c
         assert one.option_logprobs == pytest.approx(other.option_logprobs, abs=1e-3)
 
 
-@pytest.mark.parametrize("answer", ["label", "text"])
-def test_passages_leave_room_for_the_shots(task_file, saved, capsys, answer):
+@pytest.mark.parametrize(("answer", "positions"), [("label", 224), ("text", 160)])
+def test_passages_leave_room_for_the_shots(task_file, saved, capsys, answer, positions):
     config = json.loads((saved / "config.json").read_text())
-    (saved / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 160}))
+    (saved / "config.json").write_text(json.dumps({**config, "max_position_embeddings": positions}))
     rows = [{"q": f"Is {n} wet?", "p": "Rain is wet.", "a": n % 2} for n in range(4)]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (task_file.parent / "train.jsonl").write_text(lines)
@@ -100,6 +101,8 @@ def test_passages_leave_room_for_the_shots(task_file, saved, capsys, answer):
     words = ["score", "--task", str(task_file), "--answer", answer, "--model", str(saved)]
     assert cli.main([*words, "--shots", "2"]) == 0
     assert "Passages shortened to fit the model: 4" in capsys.readouterr().out
+    assert cli.main([*words, "--shots", "3", "--shot-split", "test"]) == 2
+    assert re.search(r"use fewer shots: they take \d+ of", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("answer", ["label", "text"])

@@ -176,8 +176,13 @@ def _fitting(
         return examples, 0
     room = 0 if examples[0].options is not None else settings.max_new_tokens
     by_text = settings.answer == TEXT
-    room += _most_before(examples, tokenizer, settings)
-    return shorten_passages(examples, tokenizer, limit - room, by_text=by_text)
+    taken = _most_before(examples, tokenizer, settings)
+    try:
+        return shorten_passages(examples, tokenizer, limit - room - taken, by_text=by_text)
+    except ValueError as error:
+        if not taken:
+            raise
+        raise ValueError(f"{error}; use fewer shots: they take {taken} of {limit}") from error
 
 
 def _most_before(
