@@ -16,6 +16,7 @@ from run_builder import COUNTRY, build_run
 from cogcalib.records import Prediction, read_jsonl, write_jsonl
 from cogcalib.report import Run, load_run, write_html
 from cogcalib.report.html import render_html
+from cogcalib.report.page import page_content
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'"
 
@@ -143,6 +144,28 @@ def test_sections_without_data_are_left_out(run_dir: Path, tmp_path: Path) -> No
         shutil.rmtree(path / folder)
     headings = re.findall(r"<h2>(.*?)</h2>", render_html(load_run(path)))
     assert headings == ["Results", "Data", "Record"]
+
+
+def test_what_was_done_to_the_tasks_is_told(run: Run) -> None:
+    audit = {
+        "labels": [{"tokens": ["\u0120A"]}, {"tokens": ["\u0120B"]}],
+        "single": True, "distinct": True, "alone": False, "steady": False,
+    }  # fmt: skip
+    dropped = [{"split": "train", "found_in": "test", "questions": 22, "rows": 23}]
+    asked = {"version": 2, "prompt": "blob", "dropped": dropped, "labels": audit}
+    asked |= {"shortened": {"train": 0, "test": 1007}, "equal_options": {"train": 3}}
+    other = {"version": 1, "prompt": "blob", "dropped": [], "labels": None, "shortened": {}}
+    record = {**run.record, "tasks": {"one": asked, "other": other}}
+    tasks = page_content(replace(run, record=record)).tasks
+    assert tasks is not None
+    assert [[text for text, _ in row] for row in tasks.rows] == [
+        ["one", "2", "blob", "train 23 (in test)", "train 3", "test 1,007",
+         "\u0120A \u0120B, single tokens, distinct, other tokens behind other prompts"],
+        ["other", "1", "blob", "none", "none", "none", "no options"],
+    ]  # fmt: skip
+    text = render_html(replace(run, record=record))
+    assert "<h2>Tasks</h2>" in text
+    assert "train 23 (in test)" in text
 
 
 def test_missing_metrics_are_reported(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ class Page:
     probe: Markup | None
     probe_table: Grid | None
     data: Grid | None
+    tasks: Grid | None
     bins: int
     methods: list[tuple[str, str]]
     config: str
@@ -98,6 +99,7 @@ def page_content(run: Run) -> Page:
         probe=_probe(run),
         probe_table=_probe_table(run),
         data=_data(run),
+        tasks=_tasks(run),
         bins=main.bins,
         methods=[(methods.label(each), methods.describe(each)) for each in names],
         config=run.config_text,
@@ -260,6 +262,51 @@ def _data(run: Run) -> Grid | None:
         for name, entry in entries.items()
     ]
     return Grid(["Split", "SHA-256", *keys, "Examples"], rows, text_columns=2 + len(keys))
+
+
+def _tasks(run: Run) -> Grid | None:
+    """What was done to each task before anything was asked, from the record."""
+    rows = []
+    for name, task in _mapping(run.record.get("tasks")).items():
+        entry = _mapping(task)
+        dropped = ", ".join(
+            f"{each['split']} {each['rows']} (in {each['found_in']})"
+            for each in entry.get("dropped", ())
+        )
+        cells = [
+            name,
+            str(entry.get("version", "")),
+            str(entry.get("prompt", "")),
+            dropped or "none",
+            _by_split(entry.get("equal_options")),
+            _by_split(entry.get("shortened")),
+            _labels(entry.get("labels")),
+        ]
+        rows.append([(cell, False) for cell in cells])
+    headers = ["Task", "Version", "Prompt", "Repeats dropped", "Equal options"]
+    headers += ["Passages shortened", "Option labels"]
+    return Grid(headers, rows, text_columns=len(headers)) if rows else None
+
+
+def _by_split(counts: Any) -> str:
+    shown = [f"{split} {number:,}" for split, number in _mapping(counts).items() if number]
+    return ", ".join(shown) or "none"
+
+
+def _labels(audit: Any) -> str:
+    """The audit of the option labels in a few words."""
+    found = _mapping(audit)
+    if not found:
+        return "no options"
+    tokens = " ".join("".join(label["tokens"]) for label in found["labels"])
+    parts = [
+        tokens,
+        "single tokens" if found["single"] else "several tokens",
+        "distinct" if found["distinct"] else "not distinct",
+    ]
+    if not found["steady"]:
+        parts.append("other tokens behind other prompts")
+    return ", ".join(parts)
 
 
 def _record(run: Run) -> list[tuple[str, Grid]]:
