@@ -16,7 +16,9 @@ from cogcalib import stages
 from cogcalib.config import Method
 from cogcalib.progress import StageProgress
 from cogcalib.records import write_json
-from cogcalib.reproduce.plan import Cell
+from cogcalib.reproduce.detector import detection
+from cogcalib.reproduce.dynamics import dynamics
+from cogcalib.reproduce.plan import Cell, analysis_path
 from cogcalib.run_folder import RunFolder
 from cogcalib.scoring import summarize
 from cogcalib.stages import Work
@@ -72,6 +74,11 @@ def _run(cell: Cell, console: Console) -> None:
     work = Work(config, folder, StageProgress(console, timings))
     splits = stages.read_splits(folder, config)
     method = Method.parse(cell.method)
+    if cell.kind in ("detector", "dynamics"):
+        examine = {"detector": detection, "dynamics": dynamics}[cell.kind]
+        found = examine(work, method, cell.seed, splits)
+        write_json(analysis_path(folder.path, cell.kind, cell.method, cell.seed), found)
+        return
     _train(cell, work, splits)
     if cell.kind == "trial":
         stages.try_out(work, method, cell.seed, splits)
@@ -86,11 +93,10 @@ def _train(cell: Cell, work: Work, splits: stages.Splits) -> None:
     Processor time where the processor does the work: other processes do not count in it.
     """
     method = Method.parse(cell.method)
-    seeds = [cell.seed] if cell.kind == "member" else None
     output = work.folder.train(method.trained, cell.seed)
     wall, processor = time.perf_counter(), time.process_time()
     before = output.exists()
-    if seeds or cell.kind != "baseline":
+    if cell.kind != "baseline":
         knowledge = stages.read_probe(work.folder)
         stages.train(work, method, cell.seed, splits, knowledge)
     if output.exists() and not before:

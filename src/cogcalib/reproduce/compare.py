@@ -91,7 +91,7 @@ def resample(runs: Sequence[Sequence[Prediction]], resamples: int = RESAMPLES) -
         }
         for name, column in linear.items():
             values.setdefault(name, []).append(float(column.mean()))
-            draws.setdefault(name, []).append(weights @ column)
+            draws.setdefault(name, []).append(_means(weights, column))
         for name, row in confidence.items():
             metric = f"ece.{name}"
             value = expected_calibration_error(row, correct.astype(bool), bins=BINS)
@@ -107,7 +107,11 @@ def resample(runs: Sequence[Sequence[Prediction]], resamples: int = RESAMPLES) -
 
 def difference(one: Resampled, other: Resampled, metric: str) -> Difference:
     """`one` minus `other`."""
-    draws = one.draws[metric] - other.draws[metric]
+    with np.errstate(invalid="ignore"):  # infinite on both sides: no difference to speak of
+        draws = one.draws[metric] - other.draws[metric]
+    draws = draws[~np.isnan(draws)]
+    if not draws.size:
+        return Difference(float("nan"), float("nan"), float("nan"))
     tail = (1 - LEVEL) / 2
     # Between two infinities (of an NLL) there is nothing to interpolate.
     low, high = np.quantile(draws, [tail, 1 - tail], method="nearest")
@@ -120,6 +124,14 @@ def _weights(n: int, resamples: int) -> Floats:
     counts = np.stack([np.bincount(row, minlength=n) for row in drawn])
     shares: Floats = counts / n
     return shares
+
+
+def _means(weights: Floats, column: Floats) -> Floats:
+    """Weighted means; infinite where an infinite value (an NLL of a probability 0) was drawn."""
+    finite = np.isfinite(column)
+    means: Floats = weights[:, finite] @ column[finite]
+    means[(weights[:, ~finite] > 0).any(axis=1)] = np.inf
+    return means
 
 
 def _gaps_by_bin(confidence: Floats, correct: Floats) -> Floats:

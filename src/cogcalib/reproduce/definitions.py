@@ -64,7 +64,8 @@ class Table(Section):
         best: Name -> choice, further rows.
         against: Methods that every row is compared with, question by question.
         pairs: Rows compared with each other, ``method`` or ``variant:method``.
-        renderer: How it is drawn.
+        renderer: How it is drawn: ``methods`` (a table per variant), ``variants`` (variants under
+            each other), ``detector`` and ``dynamics`` (what these modules find).
         note: Printed under the table.
     """
 
@@ -79,7 +80,7 @@ class Table(Section):
     best: dict[str, Best] = Field(default_factory=dict)
     against: tuple[str, ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
-    renderer: Literal["methods", "ratio", "detector", "dynamics"] = "methods"
+    renderer: Literal["methods", "variants", "detector", "dynamics"] = "methods"
     note: str = ""
 
     @field_validator("methods")

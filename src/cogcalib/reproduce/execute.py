@@ -25,6 +25,7 @@ from cogcalib.reproduce.plan import (
     Cell,
     Place,
     Plan,
+    analysis_cells,
     baseline_cells,
     distinct,
     prepare_cells,
@@ -113,6 +114,18 @@ def reproduce(plan: Plan, options: Options, console: Console) -> Outcome:
             last += row_cells(place, list(best.values()), plan.seeds)
             resolved |= best
         crew.run("on top of others", last)
+        kind = plan.table.renderer
+        if kind in ("detector", "dynamics"):
+            crew.run(
+                kind,
+                [
+                    cell
+                    for place in plan.shown()
+                    for cell in analysis_cells(
+                        kind, place, list(outcome.resolved[place.path].values()), plan.seeds
+                    )
+                ],
+            )
     return outcome
 
 

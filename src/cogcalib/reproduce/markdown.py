@@ -10,7 +10,7 @@ from cogcalib.reproduce.definitions import Table
 from cogcalib.reproduce.rows import Cost, Group, Row
 
 MISSING = "–"  # noqa: RUF001 - a typographic dash is meant
-PERCENT = ("accuracy", "ece")
+PERCENT = ("accuracy", "confidence", "ece")
 
 
 def methods_page(table: Table, groups: Sequence[Group]) -> Iterator[str]:
@@ -25,18 +25,56 @@ def methods_page(table: Table, groups: Sequence[Group]) -> Iterator[str]:
     yield from _caption(groups)
 
 
+def variants_page(table: Table, groups: Sequence[Group]) -> Iterator[str]:
+    """Lines: for each task tested on, all variants and models under each other."""
+    for task in dict.fromkeys((group.place.task, group.task) for group in groups):
+        here = [group for group in groups if (group.place.task, group.task) == task]
+        first = here[0]
+        domain = "in domain" if first.in_domain else "out of domain"
+        yield f"## {first.task}, {domain}, n = {first.n:,}"
+        yield ""
+        metrics = ["accuracy", "confidence", *_metrics(first)[1:4]]
+        heads = [_head(metric, first) for metric in metrics]
+        heads.insert(2, "confidence - accuracy")
+        yield line(["model", "variant", "method", *heads])
+        yield line([":---"] * 3 + ["---:"] * len(heads))
+        for group in here:
+            for row in group.shown():
+                cells = [_cell(row, metric) for metric in metrics]
+                cells.insert(2, _gap(row))
+                yield line([group.place.model, group.place.variant, row_label(row), *cells])
+        yield ""
+        for group in here:
+            if table.against or table.pairs:
+                lines = list(_differences(table, group))
+                yield from [f"{group.place.model}, {group.place.variant}.", "", *lines]
+    yield from _across(table, groups)
+    for name, variant in table.variants.items():
+        if variant.about:
+            yield f"- {name}: {variant.about}"
+    yield ""
+    yield from _caption(groups)
+
+
+def _gap(row: Row) -> str:
+    confidence, accuracy = row.mean("confidence"), row.mean("accuracy")
+    if confidence is None or accuracy is None:
+        return MISSING
+    return f"{100 * (confidence - accuracy):+.1f}"
+
+
 def _methods(group: Group) -> Iterator[str]:
     metrics = _metrics(group)
     heads = [_head(metric, group) for metric in metrics]
-    yield _line(["method", *heads, "training", "passes", "extra parameters"])
-    yield _line([":---", *["---:"] * (len(heads) + 3)])
+    yield line(["method", *heads, "training", "passes", "extra parameters"])
+    yield line([":---", *["---:"] * (len(heads) + 3)])
     best = {metric: _best(group, metric) for metric in metrics}
     for row in group.shown():
         cells = []
         for metric in metrics:
             text = _cell(row, metric)
             cells.append(f"**{text}**" if row is best[metric] else text)
-        yield _line([row_label(row), *cells, *_cost(row.cost)])
+        yield line([row_label(row), *cells, *_cost(row.cost)])
 
 
 def _metrics(group: Group) -> list[str]:
@@ -52,7 +90,14 @@ def _head(metric: str, group: Group) -> str:
     kind, _, definition = metric.partition(".")
     if kind == "ece":
         return f"ECE {definition} % ({BINS} bins, width, n = {group.n:,})"
-    return {"accuracy": "accuracy %", "nll": "NLL", "brier": "Brier", "aurc": "AURC"}[kind]
+    names = {
+        "accuracy": "accuracy %",
+        "confidence": "confidence %",
+        "nll": "NLL",
+        "brier": "Brier",
+        "aurc": "AURC",
+    }
+    return names[kind]
 
 
 def _cell(row: Row, metric: str) -> str:
@@ -135,10 +180,10 @@ def _across(table: Table, groups: Sequence[Group]) -> Iterator[str]:
 def _compared(group: Group, named: Sequence[tuple[str, Row, Row]]) -> Iterator[str]:
     metrics = [metric for metric in _metrics(group) if metric not in ("brier", "aurc")]
     heads = [_head(metric, group).partition(" (")[0] for metric in metrics]
-    yield _line(["", *(f"Δ {head}" for head in heads)])
-    yield _line([":---", *["---:"] * len(heads)])
+    yield line(["", *(f"Δ {head}" for head in heads)])
+    yield line([":---", *["---:"] * len(heads)])
     for name, one, other in named:
-        yield _line([name, *(_difference(one, other, metric) for metric in metrics)])
+        yield line([name, *(_difference(one, other, metric) for metric in metrics)])
 
 
 def _difference(one: Row, other: Row, metric: str) -> str:
@@ -156,11 +201,16 @@ def difference_text(found: Difference, metric: str) -> str:
 
 
 def row_label(row: Row) -> str:
-    """``CoLS@0.1 + TS``; a row that was chosen says which it is."""
-    before, plus, posthoc = row.method.partition("+")
-    trained, at, alpha = before.partition("@")
-    name = label(f"{trained}{plus}{posthoc}").replace(label(trained), label(trained) + at + alpha)
+    """The method's label; a row that was chosen says which it is."""
+    name = method_label(row.method)
     return f"{row.name.partition('+')[0]}, chosen: {name}" if row.chosen else name
+
+
+def method_label(method: str) -> str:
+    """``CoLS@0.1 + TS``."""
+    before, plus, posthoc = method.partition("+")
+    trained, at, alpha = before.partition("@")
+    return label(f"{trained}{plus}{posthoc}").replace(label(trained), label(trained) + at + alpha)
 
 
 def _caption(groups: Sequence[Group]) -> Iterator[str]:
@@ -176,5 +226,6 @@ def _caption(groups: Sequence[Group]) -> Iterator[str]:
     )
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
     return f"| {' | '.join(cells)} |"

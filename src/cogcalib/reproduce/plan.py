@@ -20,7 +20,7 @@ from cogcalib.stages import member_seeds
 from cogcalib.tasks import catalog, load_task
 from cogcalib.tuning import candidates, is_tunable
 
-Kind = Literal["prepare", "trial", "train", "member", "baseline"]
+Kind = Literal["prepare", "trial", "train", "member", "baseline", "detector", "dynamics"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Cell:
         place: Where.
         kind: ``prepare``; ``trial``: train and predict the calibration split; ``train``: train and
             predict everything; ``member``: only train; ``baseline``: predict with models trained
-            before.
+            before; ``detector`` and ``dynamics``: see the modules of these names.
         method: What is trained, or the baseline; empty for ``prepare``.
         seed: Of the training.
         predicted: Methods whose predictions it leaves.
@@ -115,9 +115,16 @@ class Cell:
             yield folder / "tune" / self.method / f"seed-{self.seed}"
         elif self.kind == "member":
             yield folder / "train" / self.method / f"seed-{self.seed}"
+        elif self.kind in ("detector", "dynamics"):
+            yield analysis_path(folder, self.kind, self.method, self.seed)
         for name in self.predicted:
             stage = "recalibrate" if "+" in name else "score"
             yield folder / stage / name / f"seed-{self.seed}"
+
+
+def analysis_path(folder: Path, kind: str, method: str, seed: int) -> Path:
+    """Where a run folder keeps what ``detector`` or ``dynamics`` found."""
+    return folder / kind / method / f"seed-{seed}.json"
 
 
 @dataclass(frozen=True)
@@ -190,7 +197,8 @@ def make_plan(
         for name in table.methods
         if (not limit_methods or name in limit_methods or name == "sft") and name not in without
     )
-    presets = [load_preset(name) for name in preset.family] if table.families else [preset]
+    family = preset.family if table.families else ()
+    presets = [load_preset(name) for name in family] or [preset]
     places: list[Place] = []
     for each in presets:
         for task in _tasks(table, each):
@@ -239,6 +247,7 @@ def _places(
 def _place(
     preset: Preset, task: str, variant: str, config: Mapping[str, object], root: Path
 ) -> Place:
+    folder = root / preset.name.rpartition("/")[2]
     name = task if variant == DEFAULT else f"{task}-{variant}"
     own = preset.variants.get(variant, {})
     canonical = {"name": name, "methods": ["base"], "seeds": [0]}
@@ -247,7 +256,7 @@ def _place(
         parsed = parse_config(json.dumps(values), source=f"{preset.name}, {name}")
     except ConfigError as error:
         raise InputError(str(error)) from error
-    return Place(preset.name, task, variant, root / preset.name / name, parsed, ())
+    return Place(preset.name, task, variant, folder / name, parsed, ())
 
 
 def is_open_ended(config: Config) -> bool:
@@ -325,3 +334,10 @@ def baseline_cells(place: Place, names: Sequence[str], seeds: Sequence[int]) -> 
             for stem, predicted in by_stem.items()
         ]
     return cells
+
+
+def analysis_cells(
+    kind: Literal["detector", "dynamics"], place: Place, names: Sequence[str], seeds: Sequence[int]
+) -> list[Cell]:
+    """Cells that look into the named methods instead of scoring them."""
+    return [Cell(place, kind, name, seed) for seed in seeds for name in names]

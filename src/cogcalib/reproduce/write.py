@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from cogcalib.modeling import fingerprint
 from cogcalib.records import write_json, write_text
 from cogcalib.report.canvas import new_figure, styled
 from cogcalib.report.methods import colour
+from cogcalib.reproduce.analyses import analysis_rows, detector_page, draw, dynamics_page
 from cogcalib.reproduce.cell import device
 from cogcalib.reproduce.compare import Difference, difference
 from cogcalib.reproduce.execute import Outcome
-from cogcalib.reproduce.markdown import methods_page, row_label
+from cogcalib.reproduce.markdown import methods_page, row_label, variants_page
 from cogcalib.reproduce.rows import Group, Row, collect
 from cogcalib.run_folder import code_state, hardware, versions
 from cogcalib.tuning import ACCURACY_FLOOR, GRID
@@ -37,15 +38,22 @@ def write_results(outcome: Outcome, output: Path, command: str, rule: str) -> li
         The files.
     """
     plan = outcome.plan
-    stem = output / f"{plan.table.name}-{plan.preset.name}"
+    stem = output / f"{plan.table.name}-{plan.preset.name.rpartition('/')[2]}"
     groups = collect(outcome)
-    figures = _figures(groups, stem)
+    analysed = plan.table.renderer in ("detector", "dynamics")
+    figures = _analysed_figures(outcome, stem) if analysed else _figures(groups, stem)
+    table = _flat_csv(analysis_rows(outcome)) if analysed else _csv(groups)
     return [
-        write_text(stem.with_suffix(".md"), _markdown(outcome, groups, figures, command)),
-        write_text(stem.with_suffix(".csv"), _csv(groups)),
-        write_json(stem.with_suffix(".json"), _record(outcome, groups, command, rule)),
+        write_text(_named(stem, "md"), _markdown(outcome, groups, figures, command)),
+        write_text(_named(stem, "csv"), table),
+        write_json(_named(stem, "json"), _record(outcome, groups, command, rule)),
         *figures,
     ]
+
+
+def _named(stem: Path, kind: str) -> Path:
+    # Not with_suffix: Qwen2.5-7B has a dot of its own.
+    return stem.with_name(f"{stem.name}.{kind}")
 
 
 def _markdown(
@@ -54,7 +62,12 @@ def _markdown(
     table = outcome.plan.table
     lines = [f"# {table.title}: {outcome.plan.preset.name}", "", table.question, ""]
     lines += [f"`{command}`", ""]
-    lines += methods_page(table, groups)
+    lines += {
+        "methods": lambda: methods_page(table, groups),
+        "variants": lambda: variants_page(table, groups),
+        "detector": lambda: detector_page(outcome),
+        "dynamics": lambda: dynamics_page(outcome),
+    }[table.renderer]()
     lines += [*(["", table.note] if table.note else []), ""]
     lines += [f"![{figure.stem}]({figure.name})" for figure in figures]
     if outcome.left_out or outcome.failures:
@@ -78,6 +91,15 @@ def _csv(groups: Sequence[Group]) -> str:
                 found = [row.values[m][index] if m in row.values else "" for m in metrics]
                 where = [place.model, place.config.tasks.train, place.variant]
                 writer.writerow([*where, row.name, row.method, group.task, group.n, seed, *found])
+    return text.getvalue()
+
+
+def _flat_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    heads = dict.fromkeys(key for row in rows for key in row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(heads), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return text.getvalue()
 
 
@@ -155,6 +177,14 @@ def _figures(groups: Sequence[Group], stem: Path) -> list[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _draw(here).savefig(path, metadata={"Date": None})
         found.append(path)
+    return found
+
+
+def _analysed_figures(outcome: Outcome, stem: Path) -> list[Path]:
+    found = []
+    for place in outcome.plan.shown():
+        path = stem.with_name(f"{stem.name}-{place.path.parent.name}-{place.path.name}.svg")
+        found += [path] if draw(outcome, place, path) else []
     return found
 
 

@@ -8,13 +8,14 @@ from cogcalib.stages.data import choose_splits, describe_tasks, load_tasks, read
 from cogcalib.stages.members import member_seeds
 from cogcalib.stages.probe import probe_base, read_probe
 from cogcalib.stages.report import report
-from cogcalib.stages.score import score, try_out
-from cogcalib.stages.train import check_methods, train
+from cogcalib.stages.score import load_trained, score, try_out
+from cogcalib.stages.train import Loaded, check_methods, train, train_into
 from cogcalib.stages.work import Splits, Work, open_folder
 
 __all__ = [
     "BASELINE_COST",
     "Begun",
+    "Loaded",
     "Splits",
     "Work",
     "begin",
@@ -22,6 +23,7 @@ __all__ = [
     "choose_splits",
     "describe_tasks",
     "load_tasks",
+    "load_trained",
     "member_seeds",
     "open_folder",
     "probe_base",
@@ -30,5 +32,6 @@ __all__ = [
     "report",
     "score",
     "train",
+    "train_into",
     "try_out",
 ]

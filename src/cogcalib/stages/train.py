@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cogcalib.config import Config, Method
 from cogcalib.modeling import load_model, lora_config
+from cogcalib.progress import Advance
 from cogcalib.records import Example, ProbeRecord
 from cogcalib.stages.baselines import check_baseline
 from cogcalib.stages.members import member_seeds
 from cogcalib.stages.work import Splits, Work
 from cogcalib.training import CogCalibConfig, FitData, fit
+
+Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 
 def check_methods(config: Config) -> None:
@@ -46,25 +51,48 @@ def _train(
     if output.exists():
         work.progress.skipped(label)
         return
-    config = work.config
+    with work.progress.stage(label, work.config.train.steps) as advance:
+        train_into(output, work.config, method, seed, splits, knowledge, lambda _: advance)
+
+
+def train_into(
+    output: Path,
+    config: Config,
+    method: Method,
+    seed: int,
+    splits: Splits,
+    knowledge: Mapping[str, ProbeRecord],
+    watch: Callable[[Loaded], Advance],
+) -> None:
+    """Fine-tune one model into a folder that does not exist yet.
+
+    Args:
+        output: The folder.
+        config: How it is trained.
+        method: Whose training.
+        seed: Of the training.
+        splits: The questions.
+        knowledge: Example id -> what the base model knows of it.
+        watch: Given the model before it is trained, returns what is told the optimiser steps done.
+            The model may be scored there, as it then stands: adapters are put into it in place.
+    """
     lora = config.model.lora
     dropout = config.baselines.dropout if method.stem == "mc_dropout" else lora and lora.dropout
     dtype = config.model.dtype if lora else "float32"
     model, tokenizer = load_model(config.model.path, dtype=dtype)
-    with work.progress.stage(label, config.train.steps) as advance:
-        fit(
-            model,
-            tokenizer,
-            FitData(
-                train=_kept(method, splits["train"], knowledge),
-                calibration=splits["calibration"],
-                known={id: record.category == "known" for id, record in knowledge.items()},
-            ),
-            output,
-            _trainer_settings(config, method, seed),
-            peft_config=lora_config(lora.rank, lora.alpha, dropout or 0.0) if lora else None,
-            progress=advance,
-        )
+    fit(
+        model,
+        tokenizer,
+        FitData(
+            train=_kept(method, splits["train"], knowledge),
+            calibration=splits["calibration"],
+            known={id: record.category == "known" for id, record in knowledge.items()},
+        ),
+        output,
+        _trainer_settings(config, method, seed),
+        peft_config=lora_config(lora.rank, lora.alpha, dropout or 0.0) if lora else None,
+        progress=watch((model, tokenizer)),
+    )
 
 
 def _kept(

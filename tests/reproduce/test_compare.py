@@ -1,0 +1,87 @@
+"""Differences between methods: against the definitions, and marked only where they are real."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cogcalib.metrics import brier_score, expected_calibration_error
+from cogcalib.records import Prediction
+from cogcalib.reproduce.compare import Resampled, _weights, difference, resample
+from cogcalib.reproduce.markdown import difference_text
+
+
+def predictions(confidence: np.ndarray, correct: np.ndarray, nll: float = 0.5) -> list[Prediction]:
+    return [
+        Prediction(
+            id=f"q{index}", task="t", split="test", answer="A", prediction="A",
+            correct=bool(right), nll=nll, confidence={"vocab": float(c), "options": float(c)},
+            option_logprobs=None, model="m", run="r",
+        )
+        for index, (c, right) in enumerate(zip(confidence, correct, strict=True))
+    ]  # fmt: skip
+
+
+def drawn(n: int, seed: int, overconfident: float = 0.0) -> list[Prediction]:
+    source = np.random.default_rng(seed)
+    truth = source.uniform(0.3, 0.9, n)
+    return predictions(np.minimum(1.0, truth + overconfident), source.random(n) < truth)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 1 / 15, 0.2, 0.4, 0.73, 1.0]), st.booleans()),
+             min_size=2, max_size=20)
+)  # fmt: skip
+def test_resamples_equal_the_metrics_on_the_resampled_questions(
+    rows: list[tuple[float, bool]],
+) -> None:
+    confidence, correct = (np.array(column) for column in zip(*rows, strict=True))
+    made = predictions(confidence, correct)
+    found = resample([made], resamples=3)
+    counts = np.rint(_weights(len(rows), 3) * len(rows)).astype(int)
+    # Questions are in the order of their ids, as text.
+    order = sorted(range(len(rows)), key=lambda index: made[index].id)
+    for draw, count in enumerate(counts):
+        again = np.repeat(np.array(order), count)
+        ece = expected_calibration_error(confidence[again], correct[again])
+        assert found.draws["ece.vocab"][draw] == pytest.approx(ece, abs=1e-12)
+        brier = brier_score(confidence[again], correct[again])
+        assert found.draws["brier"][draw] == pytest.approx(brier, abs=1e-12)
+        assert found.draws["accuracy"][draw] == pytest.approx(correct[again].mean())
+
+
+def test_metrics_are_averaged_over_seeds_on_the_same_questions() -> None:
+    one, two = drawn(200, 0), drawn(200, 1)
+    pooled = resample([one, two], resamples=50)
+    alone = [resample([run], resamples=50) for run in (one, two)]
+    for metric in ("accuracy", "nll", "ece.vocab"):
+        assert pooled.values[metric] == pytest.approx(np.mean([a.values[metric] for a in alone]))
+        mean = np.mean([a.draws[metric] for a in alone], axis=0)
+        np.testing.assert_allclose(pooled.draws[metric], mean)
+
+
+def test_seeds_with_other_questions_are_refused() -> None:
+    with pytest.raises(ValueError, match="same questions"):
+        resample([drawn(20, 0), drawn(21, 0)])
+
+
+def test_a_real_difference_is_marked_and_chance_is_not() -> None:
+    calibrated, other, overconfident = drawn(800, 0), drawn(800, 1), drawn(800, 0, 0.3)
+    good, again, bad = (resample([run]) for run in (calibrated, other, overconfident))
+    found = difference(bad, good, "ece.vocab")
+    assert found.significant
+    assert found.low > 0.1
+    assert difference_text(found, "ece.vocab").endswith("*")
+    assert not difference(again, good, "ece.vocab").significant
+    assert not difference(good, good, "ece.vocab").significant
+    assert "*" not in difference_text(difference(again, good, "ece.vocab"), "ece.vocab")
+
+
+def test_an_infinite_nll_does_not_become_nan() -> None:
+    endless = predictions(np.full(20, 0.5), np.arange(20) % 2 == 0, nll=float("inf"))
+    fine = predictions(np.full(20, 0.5), np.arange(20) % 2 == 0)
+    found = difference(resample([endless]), resample([fine]), "nll")
+    assert isinstance(resample([endless]), Resampled)
+    assert found.low == float("inf")

@@ -1,0 +1,92 @@
+"""Tables and presets as shipped: they parse, fit each other, and name what exists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cogcalib.config import Method
+from cogcalib.records import InputError
+from cogcalib.reproduce import (
+    Preset,
+    load_preset,
+    load_table,
+    make_plan,
+    preset_names,
+    table_names,
+)
+from cogcalib.reproduce.definitions import merge
+from cogcalib.tasks import task_names
+
+PAPER = ("meta-llama/Meta-Llama-3-8B", "meta-llama/Llama-2-13b-hf", "mistralai/Mistral-7B-v0.1",
+         "Qwen/Qwen2.5-7B")  # fmt: skip
+ISSUE = {"main", "ratio", "ood", "families", "full-finetune", "style", "threshold", "detector",
+         "controls", "dynamics"}  # fmt: skip
+
+
+def test_everything_asked_for_is_shipped() -> None:
+    assert set(table_names()) == ISSUE
+    assert {"atlas", "atlas-mistral", "atlas-qwen2", *PAPER} == set(preset_names())
+
+
+@pytest.mark.parametrize("name", sorted(ISSUE))
+def test_a_table_compares_rows_it_has(name: str) -> None:
+    table = load_table(name)
+    rows = {*table.methods, *table.best}
+    rows |= {f"{best}+{step}" for best, spec in table.best.items() for step in spec.posthoc}
+    for one, other in table.pairs:
+        for side in (one, other):
+            variant, _, row = side.rpartition(":")
+            assert row in rows, side
+            assert not variant or variant in table.variants, side
+    assert set(table.against) <= set(table.methods)
+    for spec in table.best.values():
+        assert set(spec.among) <= set(table.methods)
+
+
+@pytest.mark.parametrize("table", sorted(ISSUE))
+@pytest.mark.parametrize("model", ["atlas", *PAPER])
+def test_a_table_can_be_laid_out_on_every_model(table: str, model: str, tmp_path: Path) -> None:
+    plan = make_plan(load_table(table), load_preset(model), tmp_path, seeds=[0], tune_seeds=[0])
+    assert plan.shown()
+    for place in plan.places:
+        assert {place.config.tasks.train, *place.config.tasks.out_of_domain} <= set(task_names())
+        for name in place.methods:
+            Method.parse(name)
+    assert len({place.path for place in plan.places}) == len(plan.places)
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_papers_models_run_its_tasks_with_its_adapter() -> None:
+    for name in PAPER:
+        preset = load_preset(name)
+        trained = {task["tasks"]["train"] for task in preset.tasks.values()}
+        assert trained == {"openbookqa", "arc_challenge", "winogrande_s", "winogrande_m", "boolq",
+                           "hotpotqa", "medmcqa"}  # fmt: skip
+        assert preset.config["model"]["lora"] == {"rank": 8, "alpha": 16, "dropout": 0.0}
+    assert load_preset(PAPER[0]).family == PAPER
+
+
+def test_later_layers_win_key_by_key() -> None:
+    merged = merge({"a": {"x": 1, "y": 2}, "b": 1}, {"a": {"y": 3}}, {"b": {"z": 4}})
+    assert merged == {"a": {"x": 1, "y": 3}, "b": {"z": 4}}
+
+
+def test_names_that_do_not_exist_are_told_with_those_that_do(small: Preset, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"one of controls.*main.*got 'mian'"):
+        load_table("mian")
+    with pytest.raises(InputError, match=r"one of atlas.*got 'gpt-5'"):
+        load_preset("gpt-5")
+    with pytest.raises(InputError, match=r"nowhere\.yaml: no such file"):
+        load_preset("nowhere.yaml")
+    with pytest.raises(InputError, match="cols-soft is no row of main"):
+        make_plan(load_table("main"), small, tmp_path, seeds=[0], tune_seeds=[0],
+                  limit_methods=["cols-soft"])  # fmt: skip
+
+
+def test_a_misspelt_key_of_a_preset_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nabuot: no\n", encoding="utf-8")
+    with pytest.raises(InputError, match="abuot"):
+        load_preset(str(path))

@@ -1,0 +1,155 @@
+"""Choosing strengths: by the stated rule, on the calibration split, and never on a test."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cogcalib import cli, tuning
+from cogcalib.config import Method, load_config, parse_config
+from cogcalib.records import InputError, Prediction
+from cogcalib.tuning import Trial, choose, is_tunable, measure, tune
+
+SMALL = """
+name: small
+seeds: [0, 1]
+methods: [sft, cols-options, cols-options+ts, ls@0.3, focal]
+tasks: {train: atlas/country, limit: {train: 16, calibration: 24, test: 24}}
+train: {steps: 4, batch_size: 8, style_steps: 2, threshold_every: 2}
+"""
+
+
+def trial(method: str, accuracy: float, vocab: float, options: float, nll: float = 1.0) -> Trial:
+    return Trial(method, 0, accuracy, nll, {"vocab": vocab, "options": options})
+
+
+GRID = [
+    trial("sft", 0.700, 0.20, 0.20, 1.00),
+    trial("cols@0.05", 0.710, 0.15, 0.15, 0.90),
+    trial("cols@0.1", 0.695, 0.08, 0.10, 0.80),
+    trial("cols@0.2", 0.694, 0.02, 0.02, 0.85),
+    trial("cols@0.3", 0.650, 0.01, 0.01, 0.70),
+]
+
+
+def test_lowest_ece_within_half_a_point_of_sft() -> None:
+    chosen = choose(Method.parse("cols"), GRID, "ece")
+    assert chosen.chosen == "cols@0.1"  # 0.2 is 0.6 points below, 0.1 exactly 0.5
+    assert "lowest ECE (vocab), 8.0 %, of 2 of 4" in chosen.reason
+
+
+def test_lowest_nll_looks_at_nothing_else() -> None:
+    assert choose(Method.parse("cols"), GRID, "nll").chosen == "cols@0.3"
+
+
+def test_the_most_accurate_if_none_keeps_the_accuracy() -> None:
+    grid = [trial("sft", 0.9, 0.2, 0.2), *GRID[1:]]
+    chosen = choose(Method.parse("cols"), grid, "ece")
+    assert chosen.chosen == "cols@0.05"
+    assert "most accurate" in chosen.reason
+
+
+def test_each_support_is_judged_by_its_own_definition() -> None:
+    grid = [trial("sft", 0.7, 0.2, 0.2)] + [
+        trial(f"{name}@{alpha}", 0.7, vocab, options)
+        for name in ("cols", "cols-options")
+        for alpha, vocab, options in zip(
+            (0.05, 0.1, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4), (0.4, 0.3, 0.2, 0.1), strict=True
+        )
+    ]
+    assert choose(Method.parse("cols"), grid).chosen == "cols@0.05"
+    assert choose(Method.parse("cols-options"), grid).chosen == "cols-options@0.3"
+    assert choose(Method.parse("cols-options+ts"), grid).chosen == "cols-options@0.3+ts"
+
+
+def test_several_seeds_count_by_their_mean() -> None:
+    other = [
+        Trial(t.method, 1, t.accuracy, t.nll, dict.fromkeys(t.ece, 0.5 * (t.method != "cols@0.05")))
+        for t in GRID
+    ]
+    assert choose(Method.parse("cols"), [*GRID, *other]).chosen == "cols@0.05"
+
+
+def test_of_equals_the_weakest() -> None:
+    grid = [GRID[0], *(trial(f"cols@{alpha}", 0.7, 0.1, 0.1) for alpha in (0.05, 0.1, 0.2, 0.3))]
+    assert choose(Method.parse("cols"), grid).chosen == "cols@0.05"
+
+
+def test_a_missing_trial_is_named() -> None:
+    with pytest.raises(ValueError, match=r"one of cols@0\.3"):
+        choose(Method.parse("cols"), GRID[:-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "tunable"),
+    [("cols", True), ("ls-options+ts", True), ("coecp-soft", True), ("focal", False),
+     ("cols@0.1", False), ("cols-auto", False), ("sft", False), ("ensemble", False)],
+)  # fmt: skip
+def test_what_has_a_strength_to_choose(name: str, tunable: bool) -> None:
+    assert is_tunable(Method.parse(name)) == tunable
+
+
+def test_predictions_of_a_test_split_are_refused() -> None:
+    row = Prediction(
+        id="q", task="t", split="test", answer="A", prediction="A", correct=True, nll=0.1,
+        confidence={"vocab": 0.9}, option_logprobs=None, model="m", run="r",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="calibration only, got test"):
+        measure([row], "sft", 0)
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "GRID", {"label_smoothing": (0.1, 0.4)})
+        console = Console(file=io.StringIO())
+        return tune(parse_config(SMALL), tmp_path_factory.mktemp("runs"), console, seeds=[5])
+
+
+def test_tuning_predicts_no_test_question(tuned: Path) -> None:
+    files = sorted(path.name for path in (tuned / "tune").rglob("*.jsonl"))
+    assert files == ["atlas-country.calibration.jsonl"] * 3
+    assert not (tuned / "score").exists()
+    assert not (tuned / "recalibrate").exists()
+
+
+def test_every_trial_is_recorded_with_the_reason_of_the_choice(tuned: Path) -> None:
+    record = json.loads((tuned / "tune.json").read_text(encoding="utf-8"))
+    trials = {(each["method"], each["seed"]) for each in record["trials"]}
+    assert trials == {("sft", 5), ("cols-options@0.1", 5), ("cols-options@0.4", 5)}
+    assert [each["method"] for each in record["choices"]] == ["cols-options", "cols-options+ts"]
+    assert all(
+        "ECE (options)" in c["reason"] or "accurate" in c["reason"] for c in record["choices"]
+    )
+    assert record["rule"] == "ece"
+
+
+def test_the_tuned_configuration_is_ready_to_run(tuned: Path) -> None:
+    config = load_config(tuned / "tuned.yaml")
+    assert (config.name, config.seeds) == ("small-tuned", (0, 1))
+    sft, chosen, scaled, fixed, focal = config.methods
+    assert (sft, fixed, focal) == ("sft", "ls@0.3", "focal")
+    assert chosen in ("cols-options@0.1", "cols-options@0.4")
+    assert scaled == f"{chosen}+ts"
+
+
+def test_tuning_goes_on_where_it_stopped(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "GRID", {"label_smoothing": (0.1, 0.4)})
+    before = {p: p.stat().st_mtime_ns for p in (tuned / "train").rglob("*") if p.is_file()}
+    tune(parse_config(SMALL), tuned.parent, Console(file=io.StringIO()), seeds=[5])
+    assert before == {p: p.stat().st_mtime_ns for p in (tuned / "train").rglob("*") if p.is_file()}
+
+
+def test_nothing_to_choose_is_an_input_error(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    config = parse_config(SMALL.replace("cols-options, cols-options+ts, ", ""))
+    with pytest.raises(InputError, match="none has a strength"):
+        tune(config, tmp_path, Console(file=io.StringIO()))
+    assert not any(tmp_path.iterdir())
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL.replace("cols-options, cols-options+ts, ", ""), encoding="utf-8")
+    assert cli.main(["tune", str(path), "--runs", str(tmp_path)]) == 2
+    assert "none has a strength" in capsys.readouterr().err
