@@ -14,15 +14,17 @@ from cogcalib.knowledge.ledger import SCHEMA, read_ledger
 from cogcalib.knowledge.passes import Passes
 
 NAN = float("nan")
-# example, unit, step, nll, threshold, weight, penalty, right, confidence
+# example, unit, epoch, step, nll, threshold, weight, penalty, right, confidence
 ROWS = [
-    ("a", 0, 0, 0.1, NAN, 0.0, 0.0, 1.0, 0.9),
-    ("b", 0, 0, 0.9, NAN, 0.0, 0.0, 0.0, 0.5),
-    ("c", 0, 1, 0.4, NAN, 0.0, 0.0, 0.0, 0.7),
-    ("b", 0, 2, 0.3, 0.5, 1.0, 0.2, 1.0, 0.8),
-    ("a", 0, 3, 0.7, 0.5, 0.0, 0.0, 0.0, 0.6),
-    ("c", 0, 3, 0.2, 0.6, 1.0, 0.4, 1.0, 0.8),
-    ("b", 0, 4, 0.1, 0.6, 1.0, 0.3, 1.0, 0.9),
+    ("a", 0, 0, 0, 0.1, NAN, 0.0, 0.0, 1.0, 0.9),
+    ("b", 0, 0, 0, 0.9, NAN, 0.0, 0.0, 0.0, 0.5),
+    ("c", 0, 0, 1, 0.4, NAN, 0.0, 0.0, 0.0, 0.7),
+    ("b", 0, 1, 2, 0.3, 0.5, 1.0, 0.2, 1.0, 0.8),
+    ("a", 0, 1, 3, 0.7, 0.5, 0.0, 0.0, 0.0, 0.6),
+    ("c", 0, 1, 3, 0.2, 0.6, 1.0, 0.4, 1.0, 0.8),
+    # Several processes fill up the last batch of an epoch.
+    ("b", 0, 1, 3, 0.9, 0.6, 0.0, 0.0, 0.0, 0.1),
+    ("b", 0, 2, 4, 0.1, 0.6, 1.0, 0.3, 1.0, 0.9),
 ]
 
 

@@ -31,6 +31,11 @@ def rows(ledger: pa.Table) -> list[dict[str, Any]]:
     return ledger.to_pylist()
 
 
+def assert_same(one: pa.Table, other: pa.Table) -> None:
+    for name in SCHEMA.names:
+        np.testing.assert_array_equal(one[name].to_pylist(), other[name].to_pylist())
+
+
 def test_every_example_once_a_pass(tmp_path: Path) -> None:
     trainer = trained(tmp_path)
     ledger = read_ledger(tmp_path)
@@ -40,6 +45,7 @@ def test_every_example_once_a_pass(tmp_path: Path) -> None:
     for number in range(N):
         own = [row for row in rows(ledger) if row["example"] == str(number)]
         assert [row["step"] // 2 for row in own] == [0, 1]
+        assert [row["epoch"] for row in own] == [0, 1]
         assert math.isnan(own[0]["threshold"])
         assert (own[0]["weight"], own[0]["penalty"]) == (0, 0)
         at = {t.step: t.value for t in trainer.threshold_history}
@@ -82,11 +88,19 @@ def test_layouts_see_the_same(tmp_path: Path, layout: dict[str, Any]) -> None:
     assert ledgers[1] == pytest.approx(ledgers[0], rel=1e-4)
 
 
+def test_more_rows_than_memory_should_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(tmp_path / "whole")
+    monkeypatch.setattr("cogcalib.training.ledger.LARGEST", 7)
+    trained(tmp_path / "parts")
+    assert len(list((tmp_path / "parts" / "ledger").iterdir())) > 1
+    assert_same(*(read_ledger(tmp_path / name) for name in ("parts", "whole")))
+
+
 def test_names_of_examples(tmp_path: Path) -> None:
     names = [f"question-{index}" for index in range(N)]
     trained(tmp_path, train=make_data(N).add_column("example_id", names))
     assert set(read_ledger(tmp_path)["example"].to_pylist()) == set(names)
-    with pytest.raises(ValueError, match="distinct"):
+    with pytest.raises(ValueError, match="distinct, 'one' comes more than once"):
         make_trainer(tmp_path, train=make_data(2).add_column("example_id", ["one", "one"]))
     with pytest.raises(ValueError, match="example_number"):
         make_trainer(tmp_path, train=make_data(2).add_column("example_number", [0, 1]))
@@ -114,9 +128,7 @@ def test_a_resumed_run_ends_with_the_ledger_of_the_whole_one(tmp_path: Path) -> 
     run(tmp_path / "parts", resume=True)
     whole, parts = (read_ledger(tmp_path / name) for name in ("whole", "parts"))
     assert len(whole) == 10 * 2 * 2
-    for name in SCHEMA.names:
-        first, second = whole[name].to_pylist(), parts[name].to_pylist()
-        np.testing.assert_array_equal(first, second)
+    assert_same(whole, parts)
 
 
 def test_a_stranger_among_the_files_is_named(tmp_path: Path) -> None:

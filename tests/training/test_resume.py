@@ -55,6 +55,8 @@ def test_a_strength_that_tunes_itself_goes_on_where_it_was(tmp_path: Path) -> No
     assert_same_weights(resumed, whole)
     written = [(tmp_path / name / "strengths.json").read_text() for name in ("whole", "parts")]
     assert written[0] == written[1]
+    given = run(tmp_path / "parts", alpha=0.25, resume=str(tmp_path / "parts" / "checkpoint-5"))
+    assert given.alpha == 0.25
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_run import make_trainer, weights
+from tiny_run import make_data, make_trainer, weights
+
+from cogcalib.knowledge.ledger import read_ledger
+from cogcalib.knowledge.passes import Passes
 
 SETTINGS: dict[str, Any] = {
     "optim": "sgd",
@@ -22,7 +25,11 @@ SETTINGS: dict[str, Any] = {
 LAYOUTS: dict[str, dict[str, Any]] = {
     "padded": {},
     "padding-free": {"padding_free": True, "max_length": None},
+    "self-tuned": {"alpha": "auto"},
+    "by token": {"unit": "token"},
 }
+UNEVEN: dict[str, Any] = {"max_steps": -1, "num_train_epochs": 2}
+"""With 17 examples: the last batches of an epoch are filled up with examples seen already."""
 
 
 def free_port() -> int:
@@ -41,7 +48,8 @@ def train_on_rank(rank: int, port: int, output: Path) -> None:
     )
     torch.set_num_threads(1)
     for name, layout in LAYOUTS.items():
-        trainer = make_trainer(output, per_device_train_batch_size=4, **SETTINGS, **layout)
+        settings = {**SETTINGS, **layout, "per_device_train_batch_size": 4}
+        trainer = make_trainer(output / name, **settings)
         trainer.train()
         result = {
             "history": trainer.threshold_history,
@@ -50,19 +58,35 @@ def train_on_rank(rank: int, port: int, output: Path) -> None:
             "rate": trainer.knowledge.rate,
         }
         torch.save(result, output / f"{name}-{rank}.pt")
+    settings = {**SETTINGS, **UNEVEN, "per_device_train_batch_size": 4}
+    make_trainer(output / "uneven", train=make_data(17), **settings).train()
 
 
 def test_thresholds_weights_and_log_equal_those_of_one_process(
     tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
     torch.multiprocessing.spawn(train_on_rank, (free_port(), tmp_path), nprocs=2)
-    alone = make_trainer(tmp_path / "alone", per_device_train_batch_size=8, **SETTINGS)
-    alone.train()
-    for name in LAYOUTS:
+    for name, layout in LAYOUTS.items():
         with subtests.test(layout=name):
+            settings = {**SETTINGS, **layout, "per_device_train_batch_size": 8}
+            alone = make_trainer(tmp_path / "alone" / name, **settings)
+            alone.train()
             paths = [tmp_path / f"{name}-{rank}.pt" for rank in (0, 1)]
             first, second = (torch.load(path, weights_only=False) for path in paths)
             assert_as_one_process(first, second, alone)
+            assert_same_ledger(tmp_path / name, tmp_path / "alone" / name)
+    with subtests.test("examples that fill up a batch count once"):
+        ledger = read_ledger(tmp_path / "uneven")
+        assert len(ledger) > 2 * 17
+        assert [each.n for each in Passes(ledger).summaries()] == [17, 17]
+
+
+def assert_same_ledger(ours: Path, alone: Path) -> None:
+    found = []
+    for folder in (ours, alone):
+        rows = read_ledger(folder).to_pylist()
+        found.append({(row["example"], row["unit"], row["step"]): row["nll"] for row in rows})
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
 
 
 def assert_as_one_process(first: dict[str, Any], second: dict[str, Any], alone: Any) -> None:

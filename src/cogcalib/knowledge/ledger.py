@@ -16,6 +16,7 @@ SCHEMA = pa.schema(
     [
         ("example", pa.string()),
         ("unit", pa.int32()),
+        ("epoch", pa.int32()),
         ("step", pa.int32()),
         ("nll", pa.float32()),
         ("threshold", pa.float32()),
@@ -29,9 +30,11 @@ SCHEMA = pa.schema(
 
 - ``example``: its id, or its number in the training data if it has none.
 - ``unit``: number of the unit within its example: 0, or which turn or token.
+- ``epoch``: full passes over the training data done when it was seen. Several processes see some
+  examples twice in the last batch of an epoch.
 - ``step``: optimiser steps done when it was seen.
 - ``nll``: of the unit before the step, nats, reduced as ``nll_reduction`` says.
-- ``threshold``: in force, nats; nan during the style phase and for gates without one.
+- ``threshold``: in force, nats; nan during the style phase, and where no calibration split is.
 - ``weight``: the gate's answer, in [0, 1].
 - ``penalty``: alpha * weight * mean of R over its tokens: what was added to its cross-entropy.
 - ``right``: share of its tokens that are the arg max under teacher forcing.

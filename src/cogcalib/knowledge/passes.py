@@ -59,19 +59,21 @@ class Passes:
             raise ValueError("ledger must have at least one row, got none")
         encoded = ledger["example"].combine_chunks().dictionary_encode()
         example = encoded.indices.to_numpy().astype(np.int64)
-        unit, step = (ledger[name].to_numpy() for name in ("unit", "step"))
-        order = np.lexsort((step, unit, example))
-        changes = np.diff(example[order]).astype(bool) | np.diff(unit[order]).astype(bool)
-        starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
-        sizes = np.diff(np.append(starts, len(order)))
-        row = np.repeat(np.arange(len(starts)), sizes)
-        column = np.arange(len(order)) - starts[row]
+        unit, epoch, step = (ledger[name].to_numpy() for name in ("unit", "epoch", "step"))
+        order = np.lexsort((step, epoch, unit, example))
+        # Of what came twice in an epoch the first counts.
+        keys = np.stack([example, unit, epoch])[:, order]
+        order = order[np.append(True, (keys[:, 1:] != keys[:, :-1]).any(0))]
+        _, column = np.unique(epoch[order], return_inverse=True)
+        owners = np.stack([example, unit])[:, order]
+        starts = np.flatnonzero(np.append(True, (owners[:, 1:] != owners[:, :-1]).any(0)))
+        row = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(order))))
         names = encoded.dictionary.to_pylist()
-        self.examples = [names[example[at]] for at in order[starts]]
-        self.units = unit[order[starts]]
+        self.examples = [names[at] for at in owners[0, starts]]
+        self.units = owners[1, starts]
         self.values: dict[str, NDArray[np.float64]] = {}
         for name in ledger.column_names[2:]:
-            matrix = np.full((len(starts), sizes.max()), np.nan)
+            matrix = np.full((len(starts), column.max() + 1), np.nan)
             matrix[row, column] = ledger[name].to_numpy()[order]
             self.values[name] = matrix
         self.known = self._judge()
@@ -92,28 +94,28 @@ class Passes:
     def forgotten(self) -> list[str]:
         """Examples with a unit that was known once and is not at its last pass."""
         seen = ~np.isnan(self.known)
-        last = self.known[np.arange(len(seen)), seen.sum(1) - 1]
+        last = self.known[np.arange(len(seen)), seen.shape[1] - 1 - seen[:, ::-1].argmax(1)]
         lost = (np.nansum(self.known, axis=1) > 0) & (last == 0)
         return list(dict.fromkeys(self.examples[row] for row in np.flatnonzero(lost)))
 
     def _summary(self, number: int) -> PassSummary:
         here = ~np.isnan(self.known[:, number])
-        now = self.known[here, number] == 1
-        before = now if number == 0 else self.known[here, number - 1] == 1
+        now = self.known[here, number]
+        before = now if number == 0 else self.known[here, number - 1]
         accuracy, confidence = (self.values[name][here, number] for name in ("right", "confidence"))
-        first = self.known[here, 0] == 1
+        first = self.known[here, 0]
         return PassSummary(
             number=number + 1,
             step=int(np.median(self.values["step"][here, number])),
             n=int(here.sum()),
             known=float(now.mean()),
-            learnt=float((now & ~before).mean()),
-            forgotten=float((~now & before).mean()),
+            learnt=float((now > before).mean()),
+            forgotten=float((now < before).mean()),
             penalty=float(self.values["penalty"][here, number].mean()),
             at_first={
                 name: (float(accuracy[rows].mean()), float(confidence[rows].mean()))
                 if rows.any()
                 else None
-                for name, rows in (("known", first), ("unknown", ~first))
+                for name, rows in (("known", first == 1), ("unknown", first == 0))
             },
         )

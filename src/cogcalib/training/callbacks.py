@@ -112,9 +112,10 @@ class KnowledgeCallback(TrainerCallback):
         if reading is not None:
             if (law := trainer.args.strength_law) is not None:
                 before = knowledge.strengths[-1] if knowledge.strengths else None
-                knowledge.strengths.append(
-                    law.next(before, step, reading.confidence, reading.accuracy)
-                )
+                acted = before is None or knowledge.opened > 0
+                answer = (reading.confidence, reading.accuracy)
+                knowledge.strengths.append(law.next(before, step, *answer, acted=acted))
+                knowledge.opened = 0.0
             self._put_in_force(reading.threshold, args, state, control)
 
     def on_train_end(

@@ -72,8 +72,8 @@ class CogCalibConfig(SFTConfig):
             tokens of an example together, those of a whole conversation included. `"turn"`: each
             turn of the assistant by itself (needs `assistant_only_loss=True`, or tokenised examples
             with labels); a turn is a run of supervised tokens without a gap. `"token"`: each token
-            by itself. Options belong to the first token of the last turn, a label `known` to all
-            units of its example.
+            by itself. Options compete at the first token of the example, with `"turn"` and
+            `"token"` of its last turn; a label `known` goes for all units of its example.
 
         ledger (`bool`, defaults to `True`):
             Whether to keep the knowledge ledger, `ledger/` in `output_dir`: what the training saw
@@ -228,12 +228,11 @@ class CogCalibConfig(SFTConfig):
         """What tunes `alpha`; None if nothing does."""
         if self.alpha != "auto":
             return None
-        share = self.penalty == "label_smoothing"
         swept = TrainSection().alpha
         usual = getattr(getattr(swept, self.penalty), self.support)
         return StrengthLaw(
             scale=usual / getattr(swept.label_smoothing, self.support),
-            largest=1.0 if share else math.inf,
+            largest=1.0 if self.penalty == "label_smoothing" else 10 * usual,
         )
 
     def _read_alpha(self) -> None:

@@ -12,7 +12,7 @@ from datasets import Dataset
 from cogcalib.modeling.encoding import IGNORED
 from cogcalib.training.collator import OPTION_IDS
 from cogcalib.training.packing import examples
-from cogcalib.training.segments import Unit, unit_starts
+from cogcalib.training.segments import Unit, competing_start
 
 OPTIONS = "options"
 
@@ -98,15 +98,16 @@ def check_rows(dataset: Dataset, name: str, max_length: int | None, unit: Unit) 
         where = f"{name} data set, example {index}"
         if len(ids) != len(labels):
             raise ValueError(f"{where}: {len(ids)} input_ids but {len(labels)} labels")
-        supervised = [t for t in range(1, len(labels)) if labels[t] != IGNORED]
-        if not supervised:
+        first = competing_start(labels, unit)
+        if first is None:
             raise ValueError(f"{where}: no token is supervised, all labels are {IGNORED}")
-        if max_length is not None and supervised[-1] >= max_length:
+        cut = () if max_length is None else labels[max(1, max_length) :]
+        if any(label != IGNORED for label in cut):
             raise ValueError(
                 f"{where}: it has {len(ids)} tokens, and max_length={max_length} would cut its "
                 "answer; shorten the example or raise max_length"
             )
-        gold = labels[unit_starts(labels, "turn" if unit == "token" else unit)[-1]]
+        gold = labels[first]
         if options is not None and options[index] and gold not in options[index]:
             raise ValueError(
                 f"{where}: its answer's first token {gold} is none of its {OPTION_IDS} "
@@ -228,10 +229,9 @@ def _differing_token(
     original: Mapping[str, Sequence[int]], variant: Sequence[int], unit: Unit
 ) -> int | None:
     """The first token of the variant's answer, or None if the two differ anywhere else."""
-    ids, starts = original["input_ids"], unit_starts(original["labels"], unit)
-    if not starts or len(variant) != len(ids):
+    ids, first = original["input_ids"], competing_start(original["labels"], unit)
+    if first is None or len(variant) != len(ids):
         return None
-    first = starts[-1]
     alike = list(variant[:first]) == list(ids[:first])
     alike = alike and list(variant[first + 1 :]) == list(ids[first + 1 :])
     return variant[first] if alike else None

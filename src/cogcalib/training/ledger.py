@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +25,8 @@ from cogcalib.training.packing import LENGTHS
 from cogcalib.training.segments import Units
 
 _VALUES = ("nll", "threshold", "weight", "penalty", "right", "confidence")
+LARGEST = 1_000_000
+"""Rows held in memory before they are written."""
 
 
 def number_examples(
@@ -43,7 +47,11 @@ def number_examples(
     numbers = list(range(len(dataset)))
     names = list(map(str, dataset[EXAMPLE_ID] if EXAMPLE_ID in columns else numbers))
     if len(set(names)) < len(names):
-        raise ValueError(f"{EXAMPLE_ID} of train_dataset must be distinct, some repeat")
+        again = next(name for name, count in Counter(names).items() if count > 1)
+        raise ValueError(
+            f"{EXAMPLE_ID} of train_dataset must be distinct, {again!r} comes more than once; "
+            "ledger=False trains without a ledger"
+        )
     return names, dataset.add_column(NUMBER, numbers)
 
 
@@ -65,17 +73,19 @@ class Ledger:
         self.folder, self._rank = output / FOLDER, rank
         self._names = pa.array(ids, pa.string())
         self._first = 0
-        self._rows: list[tuple[int, NDArray[np.int64], NDArray[np.float32]]] = []
+        self._rows: list[tuple[int, int, NDArray[np.int64], NDArray[np.float32]]] = []
+        self._size = 0
 
     def begin(self, step: int) -> None:
         """Go on at `step`: what an earlier process wrote of later steps comes again."""
-        self._rows, self._first = [], step
+        self._rows, self._size, self._first = [], 0, step
         if self._rank == 0:
             drop_after(self.folder, step)
 
     def add(
         self,
         step: int,
+        epoch: int,
         numbers: Tensor,
         units: Units,
         parts: FusedParts,
@@ -83,10 +93,11 @@ class Ledger:
         alpha: float,
         threshold: float,
     ) -> None:
-        """Take one micro-batch.
+        """Take one micro-batch; write what there is before it takes too much memory.
 
         Args:
             step: Optimiser steps done.
+            epoch: Passes over the training data done.
             numbers: Of its examples in the training data, ``[E]``.
             units: Of its supervised tokens.
             parts: Its loss.
@@ -119,22 +130,26 @@ class Ledger:
             ]
         )
         places = torch.stack([numbers.to(units.example)[units.example], units.within_example])
-        self._rows.append((step, places.cpu().numpy(), values.float().cpu().numpy()))
+        if self._size > LARGEST and step > self._rows[-1][0]:
+            self.flush(step)
+        self._rows.append((step, epoch, places.cpu().numpy(), values.float().cpu().numpy()))
+        self._size += len(units)
 
     def flush(self, step: int) -> None:
         """Write the rows since the last time; `step` optimiser steps are done."""
         if not self._rows:
             self._first = step
             return
-        steps = np.repeat([row[0] for row in self._rows], [row[1].shape[1] for row in self._rows])
-        places = np.concatenate([row[1] for row in self._rows], axis=1)
-        values = np.concatenate([row[2] for row in self._rows], axis=1)
+        steps, epochs, own, seen = zip(*self._rows, strict=True)
+        sizes = [row.shape[1] for row in own]
+        places, values = np.concatenate(own, axis=1), np.concatenate(seen, axis=1)
         example = self._names.take(pa.array(places[0]))
-        columns = {"example": example, "unit": places[1], "step": steps}
+        columns: dict[str, Any] = {"example": example, "unit": places[1]}
+        columns |= {"epoch": np.repeat(epochs, sizes), "step": np.repeat(steps, sizes)}
         columns |= dict(zip(_VALUES, values, strict=True))
         table = pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)
         _write(table, self.folder / part_name(self._first, step, self._rank))
-        self._rows, self._first = [], step
+        self._rows, self._size, self._first = [], 0, step
 
 
 def _write(table: pa.Table, path: Path) -> None:

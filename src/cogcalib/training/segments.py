@@ -115,6 +115,13 @@ def unit_starts(labels: Sequence[int], unit: Unit) -> list[int]:
     return runs if unit == "turn" else runs[:1]
 
 
+def competing_start(labels: Sequence[int], unit: Unit) -> int | None:
+    """Where an example's options compete, None if nothing is supervised: `Units.competes` for
+    data sets."""
+    starts = unit_starts(labels, "turn" if unit == "token" else unit)
+    return starts[-1] if starts else None
+
+
 def _last_of_each(chosen: Tensor, example: Tensor) -> Tensor:
     """The last unit chosen of each example, ``[U]`` bool, given the units' examples, ascending."""
     so_far = chosen.cumsum(0)

@@ -32,6 +32,7 @@ class KnowledgeState:
         separations: Separations measured during a style phase of length ``auto``.
         history: Every threshold that gated, oldest first.
         strengths: Every alpha that tuned itself, oldest first.
+        opened: Sum of the gate's weights since the last reading of the calibration split.
         rate: Running mean of the share of examples the ``nll`` gate calls known.
         rate_count: Micro-batches `rate` has seen, at most `RATE_WINDOW`.
     """
@@ -40,6 +41,7 @@ class KnowledgeState:
     separations: list[float] = field(default_factory=list)
     history: list[Threshold] = field(default_factory=list)
     strengths: list[Strength] = field(default_factory=list)
+    opened: float = 0.0
     rate: float = 0.0
     rate_count: int = 0
 

@@ -168,6 +168,7 @@ class CogCalibTrainer(PreparedTrainer):
         if self.ledger is not None:
             self.ledger.add(
                 self.state.global_step,
+                int(self.state.epoch or 0),
                 numbers,
                 located.units,
                 parts,
@@ -229,7 +230,7 @@ class CogCalibTrainer(PreparedTrainer):
     @property
     def alpha(self) -> float:
         """The strength of the penalty in force: what it has tuned itself to, or what was given."""
-        strengths = self.knowledge.strengths
+        strengths = self.knowledge.strengths if self.args.alpha == "auto" else []
         return strengths[-1].alpha if strengths else self.args.strength
 
     def estimate_threshold(self) -> Threshold:
@@ -279,6 +280,7 @@ class CogCalibTrainer(PreparedTrainer):
         over_ranks = sum_over_ranks(self.accelerator, *sums.values()).tolist()
         totals = dict(zip(sums, over_ranks, strict=True))
         self._total_train_tokens += int(totals.pop("num_tokens")) // self._tp_size
+        self.knowledge.opened += totals["gate_rate"]
         metrics = self._metrics["train"]
         metrics["num_tokens"] = [self._total_train_tokens]
         for name, value in per_token_and_unit(totals).items():
@@ -287,7 +289,7 @@ class CogCalibTrainer(PreparedTrainer):
         if threshold is not None:
             for name, value in of_threshold(threshold).items():
                 metrics[name].append(value)
-            if self.knowledge.strengths:
+            if self.args.alpha == "auto" and self.knowledge.strengths:
                 latest = self.knowledge.strengths[-1]
                 metrics["alpha"].append(latest.alpha)
                 metrics["calibration_gap"].append(latest.confidence - latest.accuracy)
