@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -192,3 +193,16 @@ def test_bad_input_is_refused(llama, tokenizer, choices, questions):
     for value in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match=r"temperature\['vocab'\] must be positive"):
             score(llama, tokenizer, choices, named(temperature={"vocab": value}))
+
+
+def test_very_sure_answers_are_still_ranked(tokenizer, choices):
+    asked = choices[2:3] * 3
+    letter = encode(asked[0], tokenizer).option_ids[0]
+    logits = torch.zeros(3, len(tokenizer))
+    logits[:, letter] = torch.tensor([25.0, 27.0, 29.0])
+    rows = predict_from_logits(logits, asked, tokenizer)
+    for name in ("vocab", "options", "surface"):
+        low, middle, high = (row.confidence[name] for row in rows)
+        assert 1 - 1e-7 < low < middle < high < 1, name
+    others = (len(tokenizer) - 1) * math.exp(-29)
+    assert 1 - rows[2].confidence["vocab"] == pytest.approx(others, rel=1e-4)

@@ -96,27 +96,34 @@ def _predict(
     scale = settings.temperatures(MULTIPLE_CHOICE)
     index, exists = _index(forms, logits.device)
     scaled = {t: logits if t == 1 else logits / t for t in {*scale.values(), 1.0}}
-    total = {t: values.logsumexp(-1) for t, values in scaled.items()}
+    top, rest = {}, {}
+    for t, values in scaled.items():
+        first = values.max(-1)
+        # Apart from the largest: next to it float32 loses what is below 6e-8 of it.
+        rest[t] = _double(values.scatter(1, first.indices[:, None], -torch.inf).logsumexp(-1))
+        top[t] = _double(first.values)
+    missing = ~exists.cpu()
 
     def spelled(t: float) -> Tensor:
-        chosen = scaled[t].gather(1, index.flatten(1)).view(index.shape) - total[t][:, None, None]
-        return chosen.masked_fill(~exists, -torch.inf)
+        chosen = _double(scaled[t].gather(1, index.flatten(1))).view(index.shape)
+        chosen = chosen - torch.logaddexp(top[t], rest[t])[:, None, None]
+        return chosen.masked_fill(missing, -torch.inf)
 
     options = spelled(scale["options"])[..., 0]
     share = options.log_softmax(-1)
     surface = spelled(1.0).logsumexp(-1) / scale["surface"]
     confidence = {
-        "vocab": scaled[scale["vocab"]].amax(-1) - total[scale["vocab"]],
+        "vocab": -torch.log1p((rest[scale["vocab"]] - top[scale["vocab"]]).exp()),
         "options": share.amax(-1),
         "surface": surface.log_softmax(-1).amax(-1),
     }
-    values = {name: log.exp().clamp(max=1.0).tolist() for name, log in confidence.items()}
+    fractions = {name: log.exp().clamp(max=1.0).tolist() for name, log in confidence.items()}
     return choose(
         examples,
         settings,
         share.tolist(),
         options.tolist(),
-        [{name: values[name][row] for name in MULTIPLE_CHOICE} for row in range(len(examples))],
+        [{name: fractions[name][row] for name in MULTIPLE_CHOICE} for row in range(len(examples))],
     )
 
 
@@ -157,6 +164,11 @@ def choose(
             )
         )
     return predictions
+
+
+def _double(values: Tensor) -> Tensor:
+    """A few values in float64, which not every device has."""
+    return values.cpu().double()
 
 
 def _index(forms: Sequence[Forms], device: torch.device) -> tuple[Tensor, Tensor]:
