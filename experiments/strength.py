@@ -2,7 +2,7 @@
 
     python experiments/strength.py --law sft
     python experiments/strength.py --law 0.2                     # a fixed alpha
-    python experiments/strength.py --law pi:2:1 --every 10       # proportional and integral gain
+    python experiments/strength.py --law pi:1:0.5:0.5 --every 10 # gains, and the share of the way
     python experiments/strength.py --law target                  # each known example by its own
 
 ``target`` smooths each known example not by a constant but towards the accuracy that the
@@ -57,8 +57,8 @@ def settings_of(law: str) -> dict[str, Any]:
     if law == "target":
         return {"alpha": 1.0, "support": "options"}
     if law.startswith("pi:"):
-        _, proportional, integral = law.split(":")
-        strength.PROPORTIONAL, strength.INTEGRAL = float(proportional), float(integral)
+        gains = map(float, law.split(":")[1:])
+        strength.PROPORTIONAL, strength.INTEGRAL, strength.FOLLOWED = gains
         return {"alpha": "auto"}
     return {"alpha": float(law)}
 
@@ -98,7 +98,7 @@ def smooth_towards_accuracy(trainer: Any) -> None:
 def main() -> None:
     """Train once, print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--law", default="pi:2:1")
+    parser.add_argument("--law", default="pi:1:0.5:0.5")
     parser.add_argument("--penalty", default="label_smoothing")
     parser.add_argument("--support", default="options")
     parser.add_argument("--gate", default="nll")
