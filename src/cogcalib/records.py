@@ -334,7 +334,9 @@ def json_lines(path: Path, begin: int = 0, row: int = 1) -> Iterator[tuple[int, 
             try:
                 value = json.loads(line.decode("utf-8-sig" if at == 0 else "utf-8"))
             except UnicodeDecodeError as error:
-                raise ValueError(f"{path}, row {number}: no UTF-8 text: {error}") from error
+                raise ValueError(
+                    f"{path}, row {number}: no UTF-8 text, save it as UTF-8: {error}"
+                ) from error
             except ValueError as error:
                 raise ValueError(f"{path}, row {number}: no valid JSON: {error}") from error
             yield number, at, value

@@ -126,6 +126,12 @@ def test_an_empty_cell_holds_no_alias(tmp_path: Path) -> None:
     assert example.aliases == ()
 
 
+def test_an_empty_id_is_refused(tmp_path: Path) -> None:
+    write_rows(tmp_path, [{"id": " ", "question": "Where?", "answer": "here", "aliases": None}])
+    with pytest.raises(ValueError, match="row 1, column 'id': the id is empty"):
+        load_task(write_task(tmp_path, text=f"{OPEN}id: id\n"))
+
+
 def test_blank_lines_at_the_end_do_not_count(tmp_path: Path) -> None:
     write_rows(tmp_path, [dict(row) for row in ROWS])
     before = load_task(write_task(tmp_path)).splits

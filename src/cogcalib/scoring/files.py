@@ -124,7 +124,7 @@ def _checked(row: Any) -> Prediction:
     """
     names = [field.name for field in fields(Prediction)]
     if not isinstance(row, Mapping):
-        raise ValueError(f"must be an object with the keys {', '.join(names)}, got {row!r}")
+        raise ValueError(f"must be an object with the keys {', '.join(names)}, got {str(row)[:80]}")
     if unknown := sorted(set(row) - set(names)):
         raise ValueError(f"unknown key {unknown[0]!r}; the keys are {', '.join(names)}")
     for name in names:

@@ -148,6 +148,8 @@ def build_examples(
     examples = []
     for asked in rows:
         id = text_of(definition.id, asked.row) if definition.id else content_id(asked.key)
+        if not id.strip():
+            raise ValueError(f"{asked.row.place}, column {definition.id!r}: the id is empty")
         ids[id] += 1
         if definition.id and ids[id] > 1:
             raise ValueError(f"{asked.row.place}, column {definition.id!r}: {id!r} stands twice")

@@ -126,7 +126,9 @@ def _csv_rows(path: Path, reader: csv.DictReader[str]) -> Iterator[Mapping[str, 
         raise ValueError(f"{path}, row {number + 1}: no valid CSV: {error}") from error
     except UnicodeDecodeError as error:
         # Files are decoded in blocks, ahead of the rows.
-        raise ValueError(f"{path}, after row {number}: no UTF-8 text: {error}") from error
+        raise ValueError(
+            f"{path}, after row {number}: no UTF-8 text, save it as UTF-8: {error}"
+        ) from error
 
 
 def _parquet(path: Path, start: Start) -> _Values:
