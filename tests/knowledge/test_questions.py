@@ -75,6 +75,15 @@ def test_a_folder_is_one_table(tmp_path):
     assert [e.prompt for e in load_table(folder).splits["train"]] == prompts
 
 
+def test_a_table_that_shrank_is_refused(tmp_path):
+    path = written(tmp_path / "q.jsonl", rows(9))
+    streamed = survey(Table(path), 4).questions
+    written(path, rows(7))
+    assert len(streamed.read(0)) == 4
+    with pytest.raises(ValueError, match="has fewer rows than when the probe was begun"):
+        streamed.read(1)
+
+
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"the folder holds no file ending in \.jsonl"):
         Table(tmp_path)

@@ -11,6 +11,7 @@ import heapq
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 from cogcalib.modeling.shots import same_question
@@ -79,7 +80,9 @@ class Streamed:
             self._reading = (number, self.table.read(self.places[number]))
         rows = self._reading[1]
         size = min(self.partition, self.count - number * self.partition)
-        found = [named(next(rows)[1]) for _ in range(size)]
+        found = [named(row) for _, row in islice(rows, size)]
+        if len(found) < size:
+            raise ValueError(f"{self.table.path} has fewer rows than when the probe was begun")
         self._reading = (number + 1, rows)
         return found
 

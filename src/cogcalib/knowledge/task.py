@@ -103,9 +103,9 @@ class ProbeTask:
             raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
         if self.workers is not None and self.engine != RAY:
             raise ValueError("workers are Ray's: they need engine ray")
-        for name in ("workers", "partition"):
-            if (getattr(self, name) or 1) < 1 or getattr(self, name) == 0:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, value in (("workers", self.workers), ("partition", self.partition)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
 
     @property
     def folder(self) -> Path:
@@ -202,9 +202,9 @@ class _Data(NamedTuple):
 
 def _of_table(asked: ProbeTask) -> _Data:
     table = Table(asked.data or "", prompt=asked.prompt)
-    if asked.split != "train" or (asked.shot_split or "train") != "train":
-        named = asked.split if asked.split != "train" else asked.shot_split
-        raise ValueError(f"split must be train for a table, got {named!r}")
+    for key, split in (("split", asked.split), ("shot_split", asked.shot_split)):
+        if split not in (None, "train"):
+            raise ValueError(f"{key} must be train for a table, got {split!r}")
     found = survey(table, asked.partition)
     questions: Questions = found.questions
     if asked.limit is not None:
