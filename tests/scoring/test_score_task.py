@@ -80,8 +80,28 @@ def test_report_scores_anybodys_predictions(tmp_path, capsys):
     assert "there is no file" in capsys.readouterr().err
     (tmp_path / "x").mkdir()
     again = write_jsonl(tmp_path / "x" / "ours.jsonl", scored.predictions)
-    assert cli.main(["report", str(files[0]), str(again)]) == 2
-    assert "distinct names, 'ours'" in capsys.readouterr().err
+    assert cli.main(["report", str(files[0]), str(again)]) == 0
+    assert "x/ours" in capsys.readouterr().out
+    assert cli.main(["report", str(again), str(again)]) == 2
+    assert "ours.jsonl comes more than once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("rows.csv", "predictions are .jsonl or .parquet"), ("samples", "as files")],
+)
+def test_what_is_no_report(tmp_path, capsys, name, message):
+    (tmp_path / "rows.csv").write_text("a,b")
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "samples_task_2026.jsonl").write_text("{}")
+    assert cli.main(["report", str(tmp_path / name)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_open_ended_questions_have_no_option_to_answer_with(capsys):
+    words = ["--model", "atlas", "--task", "atlas/country-open", "--limit", "2"]
+    assert cli.main(["score", *words, "--answer", "text"]) == 2
+    assert "is for questions with options" in capsys.readouterr().err
 
 
 def test_report_keeps_models_in_one_file_apart(tmp_path, capsys):

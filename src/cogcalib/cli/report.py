@@ -27,6 +27,11 @@ def add_to(verbs: Any) -> None:
         "--split", metavar="NAME", help="the split of such samples, which keep no record of it"
     )
     report.add_argument(
+        "--filter",
+        metavar="NAME",
+        help="the filter of such samples to read, where there are several",
+    )
+    report.add_argument(
         "--json",
         type=Path,
         metavar="FILE",
@@ -42,14 +47,18 @@ def _report(options: argparse.Namespace) -> None:
 
     with input_errors():
         check_json(options.json)
-        if len(options.paths) == 1 and options.paths[0].suffix not in (".jsonl", ".parquet"):
+        for path in options.paths:
+            _check_path(path)
+        if len(options.paths) == 1 and options.paths[0].is_dir():
             if options.split is not None:
                 raise ValueError("--split is for lm-evaluation-harness' samples, not for a run")
             write_html(options.paths[0])
             show_run(options.paths[0])
             write_rows(options.json, load_run(options.paths[0]).rows)
             return
-        groups = read_groups(options.paths, samples_split=options.split)
+        groups = read_groups(
+            options.paths, samples_split=options.split, samples_filter=options.filter
+        )
         rows = rows_of(groups)
         pairs, notes = paired_predictions(groups)
     for split in dict.fromkeys(row["split"] for row in rows):
@@ -61,3 +70,20 @@ def _report(options: argparse.Namespace) -> None:
             if (row["method"], row["task"], row["split"]) == (pair.one, pair.task, pair.split):
                 row["differences"] = {pair.other: pair.to_json()}
     write_rows(options.json, rows)
+
+
+def _check_path(path: Path) -> None:
+    """Tell what can be reported from what merely exists.
+
+    Raises:
+        FileNotFoundError: If nothing is there.
+        ValueError: If it is neither a run nor a file of predictions, saying what would be.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file or folder {path}")
+    if path.is_file() and path.suffix not in (".jsonl", ".parquet"):
+        raise ValueError(f"{path}: predictions are .jsonl or .parquet, a run is a folder")
+    if path.is_dir() and any(path.glob("samples_*.jsonl")):
+        raise ValueError(
+            f"{path} is no run: name the samples in it, {path}/samples_*.jsonl, as files"
+        )

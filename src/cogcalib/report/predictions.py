@@ -64,22 +64,26 @@ def rows_of(groups: Sequence[Group], *, resamples: int = 1000) -> list[dict[str,
     return rows
 
 
-def read_groups(paths: Sequence[Path], *, samples_split: str | None = None) -> list[Group]:
+def read_groups(
+    paths: Sequence[Path], *, samples_split: str | None = None, samples_filter: str | None = None
+) -> list[Group]:
     """The predictions of every model, run, task and split in the files, in their order.
 
-    ``method`` is the name of the file without its ending, and of model and run where it holds
-    several. Of samples that lm-evaluation-harness logged, a file for each task, it is the model,
-    and the run where a task has several of it.
+    ``method`` is the name of the file, without its ending or with so much of its path as tells it
+    from the others, and of model and run where it holds several. Of samples that
+    lm-evaluation-harness logged, a file for each task, it is the model, and the run where a task
+    has several of it.
 
     Args:
         paths: JSONL or Parquet files of predictions, ``samples_<task>_<date>.jsonl`` of the
             harness.
         samples_split: The split that the harness' samples are of; `UNKNOWN_SPLIT` if None.
+        samples_filter: Which of the harness' filters to read, where a file has several.
 
     Raises:
         FileNotFoundError: If a file does not exist.
-        ValueError: Naming file, row and key of what does not fit, or two files that bear one name,
-            or are two samples of one model, task and run; or a `samples_split` without samples.
+        ValueError: Naming file, row and key of what does not fit, or a file that comes twice, or
+            two samples of one model, task and run; or a `samples_split` without samples.
     """
     for path in paths:
         if not path.is_file():
@@ -89,27 +93,38 @@ def read_groups(paths: Sequence[Path], *, samples_split: str | None = None) -> l
         raise ValueError(
             "split is for lm-evaluation-harness' samples, and none of the files is one"
         )
-    stems = Counter(path.stem for path in paths if path not in logged)
-    if repeated := sorted(stem for stem, count in stems.items() if count > 1):
-        raise ValueError(f"files must bear distinct names, {repeated[0]!r} comes more than once")
+    if repeated := [path for path, count in Counter(paths).items() if count > 1]:
+        raise ValueError(f"files must be distinct, {repeated[0]} comes more than once")
+    names = _names([path for path in paths if path not in logged])
     return [
-        *(group for path in paths if path not in logged for group in _own(path)),
-        *_samples(logged, samples_split or UNKNOWN_SPLIT),
+        *(group for path, name in names.items() for group in _own(path, name)),
+        *_samples(logged, samples_split or UNKNOWN_SPLIT, samples_filter),
     ]
 
 
-def _own(path: Path) -> Iterator[Group]:
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """The shortest way of naming files that tells each from all others."""
+    ways = (
+        [path.stem for path in paths],
+        [path.name for path in paths],
+        [f"{path.absolute().parent.name}/{path.stem}" for path in paths],
+        [str(path) for path in paths],
+    )
+    return dict(zip(paths, next(way for way in ways if len(set(way)) == len(paths)), strict=True))
+
+
+def _own(path: Path, name: str) -> Iterator[Group]:
     groups: dict[tuple[str, ...], list[Prediction]] = {}
     for row in read_predictions(path):
         groups.setdefault((row.model, row.run, row.task, row.split), []).append(row)
     sources = {key[:2] for key in groups}
     for (model, run, _, _), predictions in groups.items():
         several = f" ({model}, {run})" if len(sources) > 1 else ""
-        yield Group(path, f"{path.stem}{several}", predictions)
+        yield Group(path, f"{name}{several}", predictions)
 
 
-def _samples(paths: Sequence[Path], split: str) -> list[Group]:
-    files = {path: read_samples(path, split=split) for path in paths}
+def _samples(paths: Sequence[Path], split: str, chosen: str | None) -> list[Group]:
+    files = {path: read_samples(path, split=split, filter=chosen) for path in paths}
     known: dict[tuple[str, str, str], Path] = {}
     for path, predictions in files.items():
         first = predictions[0]

@@ -67,7 +67,7 @@ def score_endpoint(
             belongs to another scoring, or the server refuses a request (`RefusedError`).
         EndpointError: If the server stops answering, or its answers cannot be read exactly.
     """
-    check_examples(examples)
+    check_examples(examples, settings.answer)
     _check(settings)
     if not examples:
         return []

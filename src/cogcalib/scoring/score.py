@@ -44,7 +44,7 @@ def score(
         ValueError: If the two kinds are mixed, ids repeat, an example is longer than the model has
             positions, or a setting does not fit the kind.
     """
-    check_examples(examples)
+    check_examples(examples, settings.answer)
     if not examples:
         return []
     with inference(model):
@@ -104,11 +104,12 @@ def answer_logits(
     return np.concatenate(rows), np.array(tokens, dtype=np.int64)
 
 
-def check_examples(examples: Sequence[Example]) -> None:
+def check_examples(examples: Sequence[Example], answer: str = LETTER) -> None:
     """Check what every way of scoring needs of its examples.
 
     Raises:
-        ValueError: If ids repeat, or multiple choice and open-ended are mixed.
+        ValueError: If ids repeat, multiple choice and open-ended are mixed, or `answer` asks
+            open-ended questions for options.
     """
     repeated = [id for id, count in Counter(e.id for e in examples).items() if count > 1]
     if repeated:
@@ -116,3 +117,5 @@ def check_examples(examples: Sequence[Example]) -> None:
     kinds = {example.options is None for example in examples}
     if len(kinds) > 1:
         raise ValueError("examples must be all multiple choice or all open-ended, got both")
+    if True in kinds and answer != LETTER:
+        raise ValueError(f"answer={answer!r} is for questions with options, these are open-ended")
