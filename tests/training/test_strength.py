@@ -174,3 +174,14 @@ def test_limits_by_penalty(tmp_path: Path, penalty: str) -> None:
     law = make_args(tmp_path, alpha="auto", penalty=penalty).strength_law
     assert law.largest == {"label_smoothing": 1.0, "margin": 2.0, "entropy": 4.0}[penalty]
     assert law.scale == {"entropy": 2.0}.get(penalty, 1.0)
+
+
+@pytest.mark.parametrize(("every", "warned"), [(1, False), (2, True)])
+def test_too_few_readings_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, every: int, warned: bool
+) -> None:
+    trainer = make_trainer(tmp_path, alpha="auto", max_steps=12, threshold_every=every)
+    with caplog.at_level("WARNING", logger="cogcalib"):
+        trainer.train()
+    assert ("6 readings of the calibration split" in caplog.text) is warned
+    assert ("set threshold_every to at most 1 steps" in caplog.text) is warned

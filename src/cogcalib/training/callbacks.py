@@ -24,6 +24,8 @@ from cogcalib.training.state import KnowledgeState, Schedule
 logger = get_logger(__name__)
 THRESHOLDS_NAME = "thresholds.json"
 STRENGTHS_NAME = "strengths.json"
+ENOUGH_READINGS = 12
+"""After so many a strength that tunes itself has arrived."""
 
 
 class Learner(Protocol):
@@ -80,6 +82,21 @@ class KnowledgeCallback(TrainerCallback):
                 self._threshold_every(),
                 max_steps=state.max_steps,
                 epoch_steps=math.ceil(batches / args.gradient_accumulation_steps),
+            )
+            self._warn_of_few_readings(state.max_steps)
+
+    def _warn_of_few_readings(self, max_steps: int) -> None:
+        schedule = self.schedule
+        if schedule is None or self.trainer.args.strength_law is None:
+            return
+        readings = math.ceil((max_steps - schedule.style_steps) / schedule.every)
+        if readings < ENOUGH_READINGS:
+            logger.warning(
+                "alpha='auto' has %s readings of the calibration split to find its strength, and "
+                "wants %s: set threshold_every to at most %s steps.",
+                readings,
+                ENOUGH_READINGS,
+                max(1, (max_steps - schedule.style_steps) // ENOUGH_READINGS),
             )
 
     def _threshold_every(self) -> float | str:

@@ -33,7 +33,8 @@ class CogCalibConfig(SFTConfig):
             margin, 0.4 for entropy; and 1 for focal, which is the focal loss whole. Choose yours on
             your calibration split. `"auto"` lets the calibration split steer it whenever the
             threshold is estimated, towards a mean confidence that equals the accuracy
-            (`cogcalib.training.strength`).
+            (`cogcalib.training.strength`). That takes about a dozen estimates: see
+            `threshold_every`.
         support (`str`, defaults to `"vocab"`):
             Tokens whose logits are penalised: the whole vocabulary, or the answer `"options"` at
             the token where they compete (needs a column `option_ids` or `options`).
