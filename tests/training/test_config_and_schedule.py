@@ -63,7 +63,7 @@ def test_steps_or_share_keep_their_type(tmp_path: Path, given: Any, kept: Any) -
         ({"threshold_every": 0}, "threshold_every"),
         ({"threshold_every": 1.5}, "threshold_every"),
         ({"threshold_every": "auto"}, "threshold_every"),
-        ({"unit": "token"}, r"unit must be one of \['example', 'turn'\], got 'token'"),
+        ({"unit": "word"}, r"unit must be one of \['example', 'turn', 'token'\], got 'word'"),
         ({"packing": True, "packing_strategy": "wrapped"}, "packing_strategy='wrapped' is not"),
         ({"packing": True, "max_length": None}, "packing=True needs max_length"),
         ({"eval_packing": True}, "eval_packing=True needs packing=True"),
