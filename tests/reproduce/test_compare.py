@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cogcalib.config import parse_config
 from cogcalib.metrics import brier_score, expected_calibration_error
 from cogcalib.records import Prediction
+from cogcalib.reproduce import Place, load_table
 from cogcalib.reproduce.compare import Resampled, _weights, difference, resample
-from cogcalib.reproduce.markdown import difference_text
+from cogcalib.reproduce.markdown import MISSING, difference_text, methods_page
+from cogcalib.reproduce.rows import Cost, Group, Row
 
 
 def predictions(confidence: np.ndarray, correct: np.ndarray, nll: float = 0.5) -> list[Prediction]:
@@ -77,6 +83,35 @@ def test_a_real_difference_is_marked_and_chance_is_not() -> None:
     assert not difference(again, good, "ece.vocab").significant
     assert not difference(good, good, "ece.vocab").significant
     assert "*" not in difference_text(difference(again, good, "ece.vocab"), "ece.vocab")
+
+
+def table_of(runs: dict[str, list[Prediction]], root: Path) -> str:
+    rows = []
+    for name, run in runs.items():
+        found = resample([run])
+        values = {metric: (value,) for metric, value in found.values.items()}
+        rows.append(Row(name, name, (0,), values, found, Cost(1.0), chosen=False))
+    config = parse_config("name: x")
+    place = Place("m", "t", "default", root, config, tuple(runs))
+    group = Group(place, "t", True, 800, "vocab", tuple(rows))
+    return "\n".join(methods_page(load_table("main"), [group]))
+
+
+def test_the_best_is_bold_only_where_it_beats_the_runner_up(tmp_path: Path) -> None:
+    good, bad = drawn(800, 0), drawn(800, 0, 0.3)
+    ece = f"{100 * resample([good]).values['ece.vocab']:.1f}"
+    alone = table_of({"sft": bad, "cols": good}, tmp_path)
+    assert f"**{ece}**" in alone
+    beside_a_peer = table_of({"sft": bad, "cols": good, "coecp": drawn(800, 1)}, tmp_path)
+    assert "**" not in beside_a_peer
+    assert "| CoLS |" in beside_a_peer.split("Against SFT")[1]
+
+
+def test_a_method_without_a_definition_has_no_figure_there(tmp_path: Path) -> None:
+    without = [replace(row, confidence={"options": 0.5}) for row in drawn(800, 0)]
+    page = table_of({"sft": drawn(800, 1), "laplace": without}, tmp_path)
+    line = next(row for row in page.splitlines() if row.startswith("| Laplace |"))
+    assert line.split(" | ")[2] == MISSING
 
 
 def test_an_infinite_nll_does_not_become_nan() -> None:

@@ -66,7 +66,7 @@ def estimates(plan: Plan) -> list[Estimate]:
             here = [cell for cell in cells if cell.kind == kind]
             seconds, source = _seconds(plan, here)
             missing = sum(cell.missing() for cell in here)
-            name = f"{place.model}/{place.path.name}"
+            name = f"{place.path.parent.name}/{place.path.name}"
             found.append(Estimate(name, kind, len(here), missing, seconds, source))
     return found
 

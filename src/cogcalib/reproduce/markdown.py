@@ -45,8 +45,8 @@ def variants_page(table: Table, groups: Sequence[Group]) -> Iterator[str]:
                 yield line([group.place.model, group.place.variant, row_label(row), *cells])
         yield ""
         for group in here:
-            if table.against or table.pairs:
-                lines = list(_differences(table, group))
+            lines = list(_differences(table, group))
+            if lines:
                 yield from [f"{group.place.model}, {group.place.variant}.", "", *lines]
     yield from _across(table, groups)
     for name, variant in table.variants.items():

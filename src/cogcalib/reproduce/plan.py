@@ -81,7 +81,8 @@ class Cell:
     @property
     def label(self) -> str:
         """For people."""
-        return f"{self.place.model}/{self.place.path.name}: {self.name}"
+        folder = self.place.path
+        return f"{folder.parent.name}/{folder.name}: {self.name}"
 
     def missing(self) -> bool:
         """Whether something it leaves is not there yet."""

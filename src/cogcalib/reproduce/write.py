@@ -41,7 +41,7 @@ def write_results(outcome: Outcome, output: Path, command: str, rule: str) -> li
     stem = output / f"{plan.table.name}-{plan.preset.name.rpartition('/')[2]}"
     groups = collect(outcome)
     analysed = plan.table.renderer in ("detector", "dynamics")
-    figures = _analysed_figures(outcome, stem) if analysed else _figures(groups, stem)
+    figures = _analysed_figures(outcome, stem) if analysed else _figures(outcome, groups, stem)
     table = _flat_csv(analysis_rows(outcome)) if analysed else _csv(groups)
     return [
         write_text(_named(stem, "md"), _markdown(outcome, groups, figures, command)),
@@ -168,14 +168,19 @@ def _as_json(found: Difference) -> dict[str, Any]:
     return {**asdict(found), "significant": found.significant}
 
 
-def _figures(groups: Sequence[Group], stem: Path) -> list[Path]:
-    """One figure per place: every method's ECE on every task tested on."""
+def _figures(outcome: Outcome, groups: Sequence[Group], stem: Path) -> list[Path]:
+    """Every method's ECE on every task tested on: a figure per place, or all variants in one."""
     found = []
-    for place in dict.fromkeys(group.place.path for group in groups):
-        here = [group for group in groups if group.place.path == place]
-        path = stem.with_name(f"{stem.name}-{place.parent.name}-{place.name}.svg")
+    together = outcome.plan.table.renderer == "variants"
+    for group in groups:
+        place = group.place
+        name = place.task if together else f"{place.model.rpartition('/')[2]}-{place.path.name}"
+        path = stem.with_name(f"{stem.name}-{name}.svg")
+        if path in found:
+            continue
+        here = [g for g in groups if (g.place.task == place.task if together else g.place is place)]
         path.parent.mkdir(parents=True, exist_ok=True)
-        _draw(here).savefig(path, metadata={"Date": None})
+        _draw(here, together).savefig(path, metadata={"Date": None})
         found.append(path)
     return found
 
@@ -189,22 +194,29 @@ def _analysed_figures(outcome: Outcome, stem: Path) -> list[Path]:
 
 
 @styled
-def _draw(groups: Sequence[Group]) -> Figure:
-    names = [row_label(row) for row in groups[0].shown()]
-    figure = new_figure(2.4 + 2.3 * len(groups), 1.0 + 0.22 * len(names))
-    panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
-    for axes, group in zip(panels, groups, strict=True):
-        metric = f"ece.{group.primary}"
-        for place, row in enumerate(group.shown()):
+def _draw(groups: Sequence[Group], together: bool) -> Figure:
+    """A panel per task tested on, a line per method (with its variant and model, if together)."""
+    tasks = list(dict.fromkeys(group.task for group in groups))
+    panels = {task: [g for g in groups if g.task == task] for task in tasks}
+    names = [
+        (f"{group.place.model}, {group.place.variant}: " if together else "") + row_label(row)
+        for group in panels[tasks[0]]
+        for row in group.shown()
+    ]
+    figure = new_figure(2.4 + 1.6 * together + 2.3 * len(tasks), 1.0 + 0.22 * len(names))
+    columns = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
+    for axes, (task, here) in zip(columns, panels.items(), strict=True):
+        metric = f"ece.{here[0].primary}"
+        for line, row in enumerate(row for group in here for row in group.shown()):
             mean, deviation = row.mean(metric), row.deviation(metric) or 0.0
             if mean is not None:
                 shade = colour(row.method.partition("@")[0])
                 axes.errorbar(
-                    100 * mean, place, xerr=100 * deviation, fmt="o", color=shade, markersize=5
+                    100 * mean, line, xerr=100 * deviation, fmt="o", color=shade, markersize=5
                 )
-        axes.set_title(group.task)
-        axes.set_xlabel(f"ECE {group.primary} (%)")
+        axes.set_title(task)
+        axes.set_xlabel(f"ECE {here[0].primary} (%)")
         axes.set_xlim(left=0)
-    panels[0].set_yticks(range(len(names)), names)
-    panels[0].set_ylim(len(names) - 0.5, -0.5)
+    columns[0].set_yticks(range(len(names)), names)
+    columns[0].set_ylim(len(names) - 0.5, -0.5)
     return figure

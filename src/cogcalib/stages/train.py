@@ -131,6 +131,8 @@ def _trainer_settings(config: Config, method: Method, seed: int) -> dict[str, An
         "save_steps": stage.save_every or stage.steps,
         "seed": seed,
         "bf16": config.model.dtype == "bfloat16",
+        # transformers takes bfloat16 on a CPU only where it is told that a CPU is meant.
+        "use_cpu": config.model.dtype == "bfloat16" and not torch.cuda.is_available(),
         "gradient_checkpointing": False,
         "eval_strategy": "no",
         "dataloader_pin_memory": torch.cuda.is_available(),
