@@ -93,8 +93,8 @@ def _seconds(plan: Plan, cells: list[Cell]) -> tuple[float, str]:
     """Median of the finished cells of this kind in any place of this model, else from FLOPs."""
     root, kind = cells[0].place.path.parent, cells[0].kind
     own = [path for cell in cells if (path := timing_path(cell)).exists()]
-    paths = own or sorted(root.glob(f"*/cells/{kind}*.json"))
-    timed = [_read(path) for path in paths if path.name.startswith(kind)]
+    pattern = "prepare.json" if kind == "prepare" else f"{kind}-*.json"
+    timed = [_read(path) for path in own or sorted(root.glob(f"*/cells/{pattern}"))]
     if timed:
         return median(timed), f"measured, {len(timed)} cells"
     preset = plan.preset

@@ -48,7 +48,9 @@ class Workers:
         self, jobs: int, logs: Path, gpus: Sequence[str] = (), data_dir: Path | None = None
     ) -> None:
         self.workers = [
-            _Worker(logs / f"worker-{number}.log", _environment(number, gpus), data_dir)
+            _Worker(
+                logs / f"worker-{os.getpid()}-{number}.log", _environment(number, gpus), data_dir
+            )
             for number in range(jobs)
         ]
 
