@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from datasets import Dataset
 from numpy.typing import NDArray
@@ -19,6 +16,7 @@ from torch import Tensor
 
 from cogcalib.knowledge.ledger import FOLDER, SCHEMA, drop_after, part_name
 from cogcalib.losses import FusedParts
+from cogcalib.scoring.files import write_table
 from cogcalib.training.collator import EXAMPLE_ID, NUMBER
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.packing import LENGTHS
@@ -148,18 +146,5 @@ class Ledger:
         columns |= {"epoch": np.repeat(epochs, sizes), "step": np.repeat(steps, sizes)}
         columns |= dict(zip(_VALUES, values, strict=True))
         table = pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)
-        _write(table, self.folder / part_name(self._first, step, self._rank))
+        write_table(self.folder / part_name(self._first, step, self._rank), table)
         self._rows, self._size, self._first = [], 0, step
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    """Atomically: a reader sees the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        pq.write_table(table, temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
