@@ -254,19 +254,30 @@ class RunRecord:
     tasks: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write_text(path: Path | str, text: str) -> Path:
-    """Write `text` to `path`: a reader sees the old file or the whole new one, never half."""
-    path = Path(path)
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file to write, which then takes the place of `path`, or vanishes on any error.
+
+    A reader sees the old file or the whole new one, never half.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path | str, text: str) -> Path:
+    """Write `text` to `path`, atomically."""
+    path = Path(path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return path
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cogcalib.records import InputError, input_errors
+from cogcalib.records import InputError, input_errors, replacing
 
 SHOWN = 10
 
@@ -44,9 +44,8 @@ def _ledger(options: argparse.Namespace) -> None:
         print(f"  {example}")
     if len(forgotten) > SHOWN:
         print(f"  and {len(forgotten) - SHOWN} more")
-    unfinished = output.with_name(f".{output.name}")
-    ledger_figure(summaries, name).savefig(unfinished, format="png", dpi=150)
-    unfinished.replace(output)
+    with replacing(output) as temporary:
+        ledger_figure(summaries, name).savefig(temporary, format="png", dpi=150)
     print(f"\nDrawn: {output}")
 
 

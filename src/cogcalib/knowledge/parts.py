@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cogcalib.knowledge.record import Probed, from_table, probe_file
+from cogcalib.records import replacing
 
 _ROWS = 4096
 _BUFFER = 2**20
@@ -31,17 +30,10 @@ def part_files(path: Path) -> list[Path]:
 
 def merge(parts: Sequence[Path], path: Path) -> Path:
     """Write the rows of all parts into one file, atomically, a row group a part."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        with pq.ParquetWriter(temporary, pq.read_schema(parts[0])) as writer:
-            for part in parts:
-                writer.write_table(pq.read_table(part))
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    schema = pq.read_schema(parts[0])
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for part in parts:
+            writer.write_table(pq.read_table(part))
     return path
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cogcalib.records import Prediction, json_lines, write_jsonl
+from cogcalib.records import Prediction, json_lines, replacing, write_jsonl
 from cogcalib.scoring.definitions import MULTIPLE_CHOICE, OPEN_ENDED
 
 FORMATS = (".jsonl", ".parquet")
@@ -59,17 +57,9 @@ def write_predictions(path: Path | str, predictions: Sequence[Prediction]) -> Pa
 
 
 def write_table(path: Path, table: pa.Table) -> Path:
-    """Write a table as Parquet: a reader sees the old file or the whole new one, never half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
+    """Write a table as Parquet, atomically."""
+    with replacing(path) as temporary:
         pq.write_table(table, temporary)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
     return path
 
 
