@@ -25,7 +25,7 @@ from cogcalib.losses.tiles import Tiles
 
 
 class CompiledTiles(Tiles):
-    """`Tiles` whose buffer holds logits between `load` and `differentiate`, not ``log p``."""
+    """`Tiles` in two compiled passes; the scratch of the eager one is never allocated."""
 
     def load(self, rows: slice) -> Tensor:
         """Compute the logits of some rows into the buffer; all their statistics become known."""
@@ -37,9 +37,6 @@ class CompiledTiles(Tiles):
             if everywhere is not None:
                 everywhere[rows] = here
         return tile
-
-    def finish(self, tile: Tensor, rows: slice) -> None:
-        """Nothing is left to do."""
 
     def differentiate(
         self,

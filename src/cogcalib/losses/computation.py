@@ -131,7 +131,6 @@ class Computation:
         if weights is not None:
             weights = weights.expand(len(tile)) if bool(weights.any()) else None
         if self.gradients is None and weights is None:
-            self._tiles.finish(tile, span)
             return
         w = None if weights is None else self._method.alpha * weights
         self._tiles.differentiate(tile, span, self._method.penalty, w, with_ce=not again)

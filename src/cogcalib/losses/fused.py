@@ -158,7 +158,7 @@ def fused_statistics(
         rows = rows_of(projection, tile_bytes)
         tiles = Tiles(projection, targets, option_ids, rows)
         for span in spans(slice(0, len(targets)), rows):
-            tiles.finish(tiles.load(span), span)
+            tiles.load(span)
     return tiles.statistics
 
 

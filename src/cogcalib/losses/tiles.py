@@ -1,4 +1,4 @@
-"""One tile of logits: from logits to log-probabilities, statistics and, in place, the gradient.
+"""One tile of logits: from logits to statistics and, in place, to the gradient.
 
 A tile holds the logits of some tokens. Work on its elements goes row block by row block, so that on
 a CPU the several steps find the block in the cache. On CUDA a block is the tile, and the same steps
@@ -23,7 +23,8 @@ _CHUNK = 256
 class Tiles:
     """The tiles of a batch of tokens, one after the other in one buffer.
 
-    Call `load` for some rows, then `finish` for the same rows; each fills in its statistics.
+    Call `load` for some rows, which fills in their statistics, then `differentiate`, if at all, for
+    the same rows.
 
     Args:
         projection: Where logits come from.
@@ -43,7 +44,8 @@ class Tiles:
         if targets.device.type == "cpu":
             row_bytes = max(1, vocabulary * like.element_size())
             self._block = min(self._block, max(1, _CPU_BLOCK_BYTES // row_bytes))
-        self._scratch = [like.new_empty(self._block, vocabulary)]
+        self._scratch: list[Tensor] = []
+        self._best = torch.zeros_like(targets)
         self.penalty = like.new_zeros(n)
         self.statistics = TokenStatistics(
             ce=like.new_zeros(n),
@@ -55,7 +57,7 @@ class Tiles:
         )
 
     def load(self, rows: slice) -> Tensor:
-        """Compute ``log p`` of some rows into the buffer; ce, right and the logits become known.
+        """Compute the logits of some rows into the buffer; all their statistics become known.
 
         Returns:
             The tile, ``[len(rows), V]``, valid until the next call.
@@ -66,22 +68,21 @@ class Tiles:
         for block, at in self._blocks(rows):
             logits, targets = tile[block], self.targets[at]
             best = first_maximum(logits)
+            p = self._probabilities(logits)
+            log_confidence = _pick(p, best).log_()
+            largest, target_logit = _pick(logits, best), _pick(logits, targets)
+            self._best[at] = best
             found.right[at] = best == targets
-            found.target_logit[at] = _pick(logits, targets)
+            found.target_logit[at] = target_logit
+            found.log_confidence[at] = log_confidence
+            # The difference of two logits keeps the digits that subtracting log Z would lose.
+            found.ce[at] = largest - target_logit - log_confidence
+            found.entropy[at] = largest - log_confidence - torch.linalg.vecdot(p, logits)
             if self.option_ids is not None and found.option_scores is not None:
                 ids = self.option_ids[at]
                 scores = logits.gather(1, ids.clamp(min=0))
                 found.option_scores[at] = scores.masked_fill(ids == NO_OPTION, -torch.inf)
-            copy = self._scratch_rows(0, len(logits)).copy_(logits)
-            torch.log_softmax(copy, 1, out=logits)
-            found.ce[at] = -_pick(logits, targets)
-            found.log_confidence[at] = _pick(logits, best)
         return tile
-
-    def finish(self, tile: Tensor, rows: slice) -> None:
-        """Entropy of rows just loaded, where no gradient is wanted."""
-        for block, at in self._blocks(rows):
-            self._probabilities(tile[block], at)
 
     def differentiate(
         self,
@@ -93,7 +94,7 @@ class Tiles:
     ) -> None:
         """Turn rows just loaded into ``d (CE + w R) / d logits`` before the softcap, in place.
 
-        Fills in the entropy and, with weights, R.
+        With weights it fills in R.
 
         Args:
             tile: What `load` returned.
@@ -103,78 +104,85 @@ class Tiles:
             with_ce: False: only ``d (w R) / d logits``.
         """
         for block, at in self._blocks(rows):
-            log_p = tile[block]
-            slope = self._slope(log_p, at)
-            p = self._probabilities(log_p, at)
-            if weights is None:
-                log_p.zero_()
+            logits = tile[block]
+            slope = self._slope(logits)
+            p = self._probabilities(logits)
+            if weights is not None:
+                self._penalise(penalty, logits, p, at, weights[block, None], float(with_ce))
+            elif with_ce:
+                logits.copy_(p)
             else:
-                self._penalise(penalty, log_p, p, at, weights[block, None])
+                logits.zero_()
             if with_ce:
-                log_p.add_(p)
-                log_p.scatter_add_(1, self.targets[at, None], log_p.new_full((len(log_p), 1), -1.0))
+                minus_one = logits.new_full((len(logits), 1), -1.0)
+                logits.scatter_add_(1, self.targets[at, None], minus_one)
             if slope is not None:
-                log_p.mul_(slope)
+                logits.mul_(slope)
 
-    def _probabilities(self, log_p: Tensor, at: slice) -> Tensor:
+    def _probabilities(self, logits: Tensor) -> Tensor:
         # Faster than exp on a CPU, and the sum is 1 to the last bit.
-        p = torch.softmax(log_p, 1, out=self._scratch_rows(0, len(log_p)))
-        self.statistics.entropy[at] = -torch.linalg.vecdot(p, log_p)
-        return p
+        return torch.softmax(logits, 1, out=self._scratch_rows(0, len(logits)))
 
-    def _penalise(self, penalty: Penalty, log_p: Tensor, p: Tensor, at: slice, w: Tensor) -> None:
-        """From ``log p`` to ``w dR/dz`` in place; R goes where it is collected."""
-        # The normaliser cancels in every R: log p serves as well as the logits.
+    def _penalise(
+        self, penalty: Penalty, logits: Tensor, p: Tensor, at: slice, w: Tensor, ce: float
+    ) -> None:
+        """From logits to ``w dR/dz + ce p`` in place, ce 0 or 1; R goes where it is collected."""
+        found = self.statistics
+        targets = self.targets[at, None]
         if penalty.kind == "entropy":
-            entropy = self.statistics.entropy[at]
+            entropy = found.entropy[at]
             self.penalty[at] = -entropy
             if penalty.entropy_floor is not None:
                 self.penalty[at] = torch.relu(penalty.entropy_floor - entropy)
                 w = w * (entropy < penalty.entropy_floor)[:, None]
-            # dR/dz_v = p_v (log p_v + H)
-            log_p.add_(entropy[:, None]).mul_(w).mul_(p)
+            # dR/dz_v = p_v (z_v - log Z + H)
+            log_normaliser = found.target_logit[at] + found.ce[at]
+            constant = w * (entropy - log_normaliser)[:, None] + ce
+            logits.mul_(w).add_(constant).mul_(p)
         elif penalty.kind == "label_smoothing":
             # dR/dz_v = 1[v = y] - 1/V
-            targets = self.targets[at, None]
-            self.penalty[at] = log_p.gather(1, targets).squeeze(1) - log_p.mean(1)
-            log_p.copy_(w / -log_p.shape[1]).scatter_add_(1, targets, w)
+            self.penalty[at] = found.target_logit[at] - logits.mean(1)
+            torch.sub(p if ce else p.zero_(), w / p.shape[1], out=logits)
+            logits.scatter_add_(1, targets, w)
         elif penalty.kind == "focal":
             # dR/dz_v = dR/dCE (p_v - 1[v = y])
-            ce = self.statistics.ce[at]
-            self.penalty[at] = focal(ce, penalty.gamma)
-            w = w * focal_slope(ce, penalty.gamma)[:, None]
-            torch.mul(p, w, out=log_p).scatter_add_(1, self.targets[at, None], -w)
+            self.penalty[at] = focal(found.ce[at], penalty.gamma)
+            w = w * focal_slope(found.ce[at], penalty.gamma)[:, None]
+            torch.mul(p, w + ce, out=logits).scatter_add_(1, targets, -w)
         else:
-            self._penalise_margin(penalty, log_p, at, w)
+            self._penalise_margin(penalty, logits, p if ce else p.zero_(), at, w)
 
-    def _penalise_margin(self, penalty: Penalty, log_p: Tensor, at: slice, w: Tensor) -> None:
+    def _penalise_margin(
+        self, penalty: Penalty, logits: Tensor, rest: Tensor, at: slice, w: Tensor
+    ) -> None:
         """``dR/dz_v = -1[gap_v > m] + count(gap > m) 1[gap_v = 0] / count(gap = 0)``, gaps to the
         largest logit: equal maxima share its gradient evenly, as `torch.amax` does."""
-        vocabulary = log_p.shape[1]
+        vocabulary = logits.shape[1]
         size = vocabulary if penalty.margin_reduction == "mean" else 1
-        gap = torch.sub(log_p.amax(1, keepdim=True), log_p, out=log_p)
-        below = torch.sign(gap, out=self._scratch_rows(1, len(log_p)))
+        best = self._best[at, None]
+        gap = torch.sub(logits.gather(1, best), logits, out=logits)
+        below = torch.sign(gap, out=self._scratch_rows(1, len(logits)))
         ties = vocabulary - below.sum(1, keepdim=True)
         gap.sub_(penalty.margin).clamp_(min=0)
         self.penalty[at] = gap.sum(1) / size
         active = gap.sign_()
         share = active.sum(1, keepdim=True) / ties
-        # below - 1 is -1 at the maxima and exactly 0 elsewhere
-        active.addcmul_(below.sub_(1), share).mul_(w / -size)
+        if bool((ties > 1).any()):
+            # below - 1 is -1 at the maxima and exactly 0 elsewhere
+            active.addcmul_(below.sub_(1), share)
+        else:
+            active.scatter_add_(1, best, -share)
+        torch.addcmul(rest, active, w / -size, out=logits)
 
-    def _slope(self, log_p: Tensor, at: slice) -> Tensor | None:
-        cap = self.projection.softcap
-        if cap is None:
+    def _slope(self, logits: Tensor) -> Tensor | None:
+        if self.projection.softcap is None:
             return None
-        found = self.statistics
-        log_normaliser = found.target_logit[at] + found.ce[at]
-        slope = self._scratch_rows(2, len(log_p))
-        torch.add(log_p, log_normaliser[:, None], out=slope)
-        return slope.div_(cap).square_().neg_().add_(1)
+        slope = torch.div(logits, self.projection.softcap, out=self._scratch_rows(2, len(logits)))
+        return slope.square_().neg_().add_(1)
 
     def _scratch_rows(self, index: int, rows: int) -> Tensor:
         while len(self._scratch) <= index:
-            self._scratch.append(torch.empty_like(self._scratch[0]))
+            self._scratch.append(self._tile.new_empty(self._block, self._tile.shape[1]))
         return self._scratch[index][:rows]
 
     def _blocks(self, rows: slice) -> Iterator[tuple[slice, slice]]:
