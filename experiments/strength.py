@@ -1,14 +1,9 @@
 """Which law should steer alpha? One training of the demo's task, read on calibration and test.
 
-    python experiments/strength.py --law sft
-    python experiments/strength.py --law 0.2                     # a fixed alpha
-    python experiments/strength.py --law pi:1:0.5:0.5 --every 10 # gains, and the share of the way
-    python experiments/strength.py --law target                  # each known example by its own
-
-``target`` smooths each known example not by a constant but towards the accuracy that the
-calibration split shows at its confidence: with a(c) the isotonic regression of right on confidence
-at the last reading, K options, and c = exp(-2 NLL) of a letter and a certain end token,
-its weight is (1 - a(c)) K / (K - 1), at alpha 1 over the options.
+python experiments/strength.py --law sft
+python experiments/strength.py --law 0.2                     # a fixed alpha
+python experiments/strength.py --law pi:1:0.5:0.5 --every 10 # gains, and the share of the way
+python experiments/strength.py --law calibrated --support options # each known example's own
 """
 
 from __future__ import annotations
@@ -18,19 +13,14 @@ import json
 import tempfile
 from typing import Any
 
-import numpy as np
 import torch
-from scipy.optimize import isotonic_regression
-from torch import Tensor
 
 from cogcalib.modeling import load_model, lora_config
 from cogcalib.modeling.encoding import to_dataset
 from cogcalib.scoring import ScoreSettings, score, summarize
 from cogcalib.tasks import draw, load_task
-from cogcalib.training import CogCalibConfig, CogCalibTrainer, knowledge, strength
-from cogcalib.training.gating import OpenGate
+from cogcalib.training import CogCalibConfig, CogCalibTrainer, strength
 
-OPTIONS = 4
 TEMPLATE = {
     "max_steps": 200,
     "per_device_train_batch_size": 16,
@@ -54,45 +44,13 @@ def settings_of(law: str) -> dict[str, Any]:
     """Gate and alpha of a law; gains are set where the trainer looks them up."""
     if law == "sft":
         return {"gate": "none", "alpha": 0.0}
-    if law == "target":
-        return {"alpha": 1.0, "support": "options"}
+    if law == "calibrated":
+        return {"alpha": law}
     if law.startswith("pi:"):
         gains = map(float, law.split(":")[1:])
         strength.PROPORTIONAL, strength.INTEGRAL, strength.FOLLOWED = gains
         return {"alpha": "auto"}
     return {"alpha": float(law)}
-
-
-def smooth_towards_accuracy(trainer: Any) -> None:
-    """Let the gate weigh each known example by what calibration says of its confidence."""
-    read, confident, answer = trainer.read_calibration, knowledge.confident_units, OpenGate.__call__
-    batches: list[tuple[np.ndarray, np.ndarray]] = []
-    curve: list[np.ndarray] = []
-
-    def remember(*arguments: Any) -> tuple[Tensor, Tensor]:
-        confidence, right = confident(*arguments)
-        batches.append((confidence.cpu().numpy(), right.cpu().numpy()))
-        return confidence, right
-
-    def read_and_fit() -> Any:
-        batches.clear()
-        reading = read()
-        confidence, right = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
-        order = np.argsort(confidence)
-        curve[:] = [confidence[order], isotonic_regression(right[order]).x]
-        return reading
-
-    def weigh(gate: OpenGate, nll: Tensor, units: slice) -> Tensor:
-        weights = answer(gate, nll, units)
-        if gate.gate == "none" or not curve:
-            return weights
-        accuracy = np.interp(np.exp(-2 * nll.double().cpu().numpy()), *curve)
-        wanted = np.clip((1 - accuracy) * OPTIONS / (OPTIONS - 1), 0, 1)
-        return weights * torch.as_tensor(wanted).to(weights)
-
-    knowledge.confident_units = remember
-    trainer.read_calibration = read_and_fit
-    OpenGate.__call__ = weigh
 
 
 def main() -> None:
@@ -120,8 +78,6 @@ def main() -> None:
             processing_class=tokenizer,
             peft_config=lora_config(8, 16, 0.0),
         )
-        if options.law == "target":
-            smooth_towards_accuracy(trainer)
         trainer.train()
     found: dict[str, Any] = {**vars(options), "alpha": trainer.alpha}
     for split in ("calibration", "test"):

@@ -20,6 +20,7 @@ from tiny_run import (
 )
 
 from cogcalib.records import Threshold
+from cogcalib.training.curve import AccuracyCurve
 from cogcalib.training.knowledge import CalibrationReading
 
 STYLE_STEPS = 6  # enough to learn that an answer ends after its letter
@@ -107,10 +108,11 @@ def test_every_change_is_said_and_nothing_twice(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     inf = math.inf
+    level = AccuracyCurve((0.0,), (0.5,))
     values = iter([2.0, inf, inf, -inf, -inf, 1.5, 1.6, inf])
     trainer = make_trainer(tmp_path, max_steps=8)
     trainer.read_calibration = lambda: CalibrationReading(
-        Threshold(next(values), 0.5, 0.8, 1, 1, trainer.state.global_step), 0.5, 0.5
+        Threshold(next(values), 0.5, 0.8, 1, 1, trainer.state.global_step), 0.5, 0.5, level
     )
     with caplog.at_level(logging.WARNING, logger="cogcalib"):
         trainer.train()

@@ -12,12 +12,14 @@ from tiny_run import make_args, make_trainer, weights
 
 from cogcalib.losses import token_statistics
 from cogcalib.records import Threshold
+from cogcalib.training.curve import AccuracyCurve
 from cogcalib.training.forward import Located
 from cogcalib.training.knowledge import CalibrationReading, confident_units
 from cogcalib.training.segments import Units
 from cogcalib.training.strength import FOLLOWED, INTEGRAL, PROPORTIONAL, Strength, StrengthLaw
 
 fractions = st.floats(0, 1)
+LEVEL = AccuracyCurve((0.0,), (0.5,))
 
 
 def settle(
@@ -131,7 +133,7 @@ def test_the_trainer_follows_its_calibration_split(tmp_path: Path, gate: str, su
 def test_the_strength_reaches_the_loss(tmp_path: Path) -> None:
     def trained(alpha: float | str) -> dict[str, torch.Tensor]:
         trainer = make_trainer(tmp_path, alpha=alpha, gate="all", threshold_every=99, max_steps=3)
-        overconfident = CalibrationReading(Threshold(1.0, 0.5, 0.8, 12, 12), 0.7, 0.5)
+        overconfident = CalibrationReading(Threshold(1.0, 0.5, 0.8, 12, 12), 0.7, 0.5, LEVEL)
         trainer.read_calibration = lambda: overconfident
         trainer.train()
         tuned.append(trainer.alpha)

@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from cogcalib.records import Threshold
 from cogcalib.training import CogCalibConfig, CogCalibTrainer
+from cogcalib.training.curve import AccuracyCurve
 from cogcalib.training.knowledge import CalibrationReading
 
 LETTERS = [" A", " B", " C", " D"]
@@ -116,7 +117,9 @@ def make_trainer(
         **(sft_arguments or {}),
     )
     if cut is not None:
-        reading = CalibrationReading(Threshold(cut, 0.5, 0.8, 1, 1), 0.5, 0.5)
+        reading = CalibrationReading(
+            Threshold(cut, 0.5, 0.8, 1, 1), 0.5, 0.5, AccuracyCurve((0.0,), (0.5,))
+        )
         trainer.read_calibration = lambda: reading  # type: ignore[method-assign]
     return trainer
 

@@ -50,7 +50,8 @@ class Method:
             cross-entropy.
         gate: Which examples the penalty applies to.
         support: ``vocab`` or ``options``.
-        alpha: Strength in the name, ``auto`` for a self-tuned one; None: the configuration's.
+        alpha: Strength in the name, ``auto`` for a self-tuned one, ``calibrated`` for each known
+            example's own; None: the configuration's.
         posthoc: One of `POSTHOC`, or None.
     """
 
@@ -60,7 +61,7 @@ class Method:
     penalty: str | None
     gate: str
     support: str = "vocab"
-    alpha: float | Literal["auto"] | None = None
+    alpha: float | Literal["auto", "calibrated"] | None = None
     posthoc: str | None = None
 
     @classmethod
@@ -115,11 +116,14 @@ class Method:
             return replace(self, support="options")
         if suffix == "auto" and self.alpha is None and free:
             return replace(self, alpha="auto")
+        if suffix == "calibrated" and self.alpha is None and self.penalty == "label_smoothing":
+            return replace(self, alpha="calibrated")
         if suffix in GATES and self.gate == "nll":
             return replace(self, gate=suffix)
         raise ValueError(
-            f"method {self.name!r}: suffix -{suffix} must be -options or -auto (once, not with "
-            f"{', '.join(FREE_OF_OPTIONS)}) or, on a gated method, one of "
+            f"method {self.name!r}: suffix -{suffix} must be -options, -auto (once, not with "
+            f"{', '.join(FREE_OF_OPTIONS)}), -calibrated (label smoothing, without -auto) or, on a "
+            "gated method, one of "
             f"{', '.join('-' + gate for gate in GATES)}"
         )
 

@@ -139,7 +139,7 @@ class TrainSection(Section):
             raise ValueError("must be a number of steps, or a share of an epoch up to 1.0")
         return value
 
-    def alpha_of(self, method: Method) -> float | Literal["auto"]:
+    def alpha_of(self, method: Method) -> float | Literal["auto", "calibrated"]:
         """The strength of a method's penalty: its name's, else this configuration's; 0 without."""
         if method.alpha is not None:
             return method.alpha

@@ -133,6 +133,8 @@ class KnowledgeCallback(TrainerCallback):
                 answer = (reading.confidence, reading.accuracy)
                 knowledge.strengths.append(law.next(before, step, *answer, acted=acted))
                 knowledge.opened = 0.0
+            if trainer.args.alpha == "calibrated":
+                knowledge.curve = reading.curve
             self._put_in_force(reading.threshold, args, state, control)
 
     def on_train_end(

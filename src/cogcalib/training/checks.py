@@ -48,8 +48,8 @@ def check_data_sets(
             )
         if args.style_steps == "auto" and args.gate != "none":
             raise ValueError("style_steps='auto' needs a calibration_dataset to measure on")
-        if args.alpha == "auto":
-            raise ValueError("alpha='auto' needs a calibration_dataset to measure on")
+        if args.alpha in ("auto", "calibrated"):
+            raise ValueError(f"alpha={args.alpha!r} needs a calibration_dataset to measure on")
         return
     if args.gate != "none" and isinstance(calibration, Sized) and len(calibration) < FEW:
         logger.warning(

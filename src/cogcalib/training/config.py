@@ -34,7 +34,9 @@ class CogCalibConfig(SFTConfig):
             your calibration split. `"auto"` lets the calibration split steer it whenever the
             threshold is estimated, towards a mean confidence that equals the accuracy
             (`cogcalib.training.strength`). That takes about a dozen estimates: see
-            `threshold_every`.
+            `threshold_every`. `"calibrated"`, for label smoothing, gives each known example a
+            strength of its own: that which asks for the accuracy that the calibration split shows
+            at its confidence (`cogcalib.training.curve`).
         support (`str`, defaults to `"vocab"`):
             Tokens whose logits are penalised: the whole vocabulary, or the answer `"options"` at
             the token where they compete (needs a column `option_ids` or `options`).
@@ -103,7 +105,7 @@ class CogCalibConfig(SFTConfig):
         metadata={
             "help": "Strength of the penalty: the loss of a known example is CE + alpha R. If "
             "None, 0.2 for label smoothing and margin, 0.4 for entropy, 1 for focal. `'auto'` lets "
-            "the calibration split steer it."
+            "the calibration split steer it; `'calibrated'` gives each example its own."
         },
     )
     support: str = field(
@@ -221,8 +223,11 @@ class CogCalibConfig(SFTConfig):
 
     @property
     def strength(self) -> float:
-        """`alpha`, a number: 0 where it tunes itself, which is where it starts."""
-        return 0.0 if self.alpha == "auto" else cast(float, self.alpha)
+        """`alpha`, a number: 0 where it tunes itself, which is where it starts, and 1 where each
+        example has its own."""
+        if isinstance(self.alpha, str):
+            return {"auto": 0.0, "calibrated": 1.0}[self.alpha]
+        return cast(float, self.alpha)
 
     @property
     def strength_law(self) -> StrengthLaw | None:
@@ -237,12 +242,21 @@ class CogCalibConfig(SFTConfig):
         )
 
     def _read_alpha(self) -> None:
-        """Take a number or "auto"; a command line's number comes as a string."""
-        if isinstance(self.alpha, str) and self.alpha != "auto":
+        """Take a number or one of two words; a command line's number comes as a string."""
+        if isinstance(self.alpha, str) and self.alpha not in ("auto", "calibrated"):
             try:
                 self.alpha = float(self.alpha)
             except ValueError:
-                raise ValueError(f"alpha must be a number or 'auto', got {self.alpha!r}") from None
+                raise ValueError(
+                    f"alpha must be a number, 'auto' or 'calibrated', got {self.alpha!r}"
+                ) from None
+        if self.alpha == "calibrated" and (
+            self.gate == "none" or self.penalty != "label_smoothing"
+        ):
+            raise ValueError(
+                "alpha='calibrated' needs penalty='label_smoothing' and a gate that opens, got "
+                f"penalty={self.penalty!r}, gate={self.gate!r}"
+            )
         if self.alpha == "auto" and (self.gate == "none" or self.penalty == "focal"):
             raise ValueError(
                 f"alpha='auto' has nothing to tune with penalty={self.penalty!r}, "

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cogcalib.losses import NO_OPTION
 from cogcalib.training.segments import Unit, Units, find_units
 
 
@@ -29,6 +30,14 @@ class Located:
     targets: Tensor
     units: Units
     options: Tensor | None = None
+
+    def n_options(self) -> Tensor:
+        """How many options compete in each unit, ``[U]``; 2, which is harmless, where none do."""
+        counts = self.targets.new_full((len(self.units),), 2)
+        if self.options is not None:
+            here = (self.options != NO_OPTION).sum(1)
+            counts.scatter_reduce_(0, self.units.index, here, "amax")
+        return counts
 
     def to(self, device: torch.device) -> Located:
         """The same on `device`; the positions stay where the inputs are."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cogcalib.losses import Gate, gate_weights
+from cogcalib.training.curve import AccuracyCurve
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class OpenGate:
         rate: Of the gate ``random``.
         draws: Uniform in [0, 1), one per unit, ``[U]``; for the gate ``random``.
         known: Fixed label of each unit, ``[U]``; for the gate ``oracle``.
+        curve: Gives each unit a strength of its own; None: all have the same.
+        n_options: Of each unit, ``[U]``, where the penalty is over options; else None.
     """
 
     gate: Gate
@@ -28,10 +31,12 @@ class OpenGate:
     rate: float
     draws: Tensor | None = None
     known: Tensor | None = None
+    curve: AccuracyCurve | None = None
+    n_options: Tensor | None = None
 
     def __call__(self, nll: Tensor, units: slice) -> Tensor:
         """Weights of some consecutive units, ``[u]``, given their NLLs."""
-        return gate_weights(
+        weights = gate_weights(
             nll,
             self.threshold,
             self.gate,
@@ -40,6 +45,10 @@ class OpenGate:
             rate=self.rate,
             temperature=self.temperature,
         )
+        if self.curve is None:
+            return weights
+        n_options = None if self.n_options is None else self.n_options.to(nll.device)[units]
+        return weights * self.curve.smoothing(nll, n_options)
 
     def known_among(self, nll: Tensor) -> Tensor:
         """How many units the threshold calls known, whatever the gate makes of it."""

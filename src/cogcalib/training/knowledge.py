@@ -23,6 +23,7 @@ from cogcalib.losses import (
 )
 from cogcalib.records import Threshold
 from cogcalib.training.collator import KNOWN, OPTION_IDS
+from cogcalib.training.curve import AccuracyCurve
 from cogcalib.training.forward import Located, locate, undisturbed
 from cogcalib.training.loss import Reader
 from cogcalib.training.segments import Unit, unit_starts
@@ -36,11 +37,13 @@ class CalibrationReading:
         threshold: On the NLL of what it knows.
         confidence: Mean over the units of `confident_units`, a fraction.
         accuracy: The same of being right.
+        curve: How the one depends on the other.
     """
 
     threshold: Threshold
     confidence: float
     accuracy: float
+    curve: AccuracyCurve
 
 
 def known_units(statistics: TokenStatistics, located: Located) -> Tensor:
@@ -119,7 +122,7 @@ def read_calibration(
     order = sorted(range(len(dataset)), key=lambda index: -lengths[index])
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     ends = list(accumulate(len(unit_starts(labels, unit)) for labels in dataset["labels"]))
-    result = torch.zeros(4, ends[-1], device=accelerator.device)
+    result = torch.zeros(5, ends[-1], device=accelerator.device)
     with undisturbed(model, accelerator.device):
         # Sharded models gather their weights together: no rank may make fewer passes than another.
         rounds = -(-len(batches) // accelerator.num_processes)
@@ -132,12 +135,15 @@ def read_calibration(
             located = locate(batch, unit, option_ids)
             statistics = reader.statistics(model, batch, located)
             if position < len(batches):
-                ce, located = statistics.ce, located.to(statistics.ce.device)
-                nll = example_nll(ce, located.units.index, len(located.units), nll_reduction)
+                located = located.to(statistics.ce.device)
+                index, size = located.units.index, len(located.units)
+                nll = example_nll(statistics.ce, index, size, nll_reduction)
+                own = example_nll(-statistics.log_confidence, index, size, nll_reduction)
                 known = known_units(statistics, located)
                 columns = [c for row in rows for c in range(ends[row - 1] if row else 0, ends[row])]
                 answers = confident_units(statistics, located, support)
-                result[:, columns] = torch.stack([nll, known.to(nll), *answers]).to(result)
-    nll, known, confidence, right = accelerator.reduce(result, reduction="sum").cpu().numpy()
+                result[:, columns] = torch.stack([nll, known.to(nll), *answers, own]).to(result)
+    nll, known, confidence, right, own = accelerator.reduce(result, reduction="sum").cpu().numpy()
     threshold = estimate_threshold(nll, known == 1, step=step)
-    return CalibrationReading(threshold, float(confidence.mean()), float(right.mean()))
+    curve = AccuracyCurve.fit(own, right)
+    return CalibrationReading(threshold, float(confidence.mean()), float(right.mean()), curve)

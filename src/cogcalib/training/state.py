@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cogcalib.records import Threshold, write_json
+from cogcalib.training.curve import AccuracyCurve
 from cogcalib.training.strength import Strength
 
 STATE_NAME = "cogcalib_state.json"
@@ -32,6 +33,7 @@ class KnowledgeState:
         separations: Separations measured during a style phase of length ``auto``.
         history: Every threshold that gated, oldest first.
         strengths: Every alpha that tuned itself, oldest first.
+        curve: By which each known example gets its own strength; None: it does not, or not yet.
         opened: Sum of the gate's weights since the last reading of the calibration split.
         rate: Running mean of the share of examples the ``nll`` gate calls known.
         rate_count: Micro-batches `rate` has seen, at most `RATE_WINDOW`.
@@ -41,6 +43,7 @@ class KnowledgeState:
     separations: list[float] = field(default_factory=list)
     history: list[Threshold] = field(default_factory=list)
     strengths: list[Strength] = field(default_factory=list)
+    curve: AccuracyCurve | None = None
     opened: float = 0.0
     rate: float = 0.0
     rate_count: int = 0
@@ -74,6 +77,8 @@ class KnowledgeState:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         content["history"] = [Threshold(**threshold) for threshold in content["history"]]
         content["strengths"] = [Strength(**strength) for strength in content["strengths"]]
+        if content.get("curve") is not None:
+            content["curve"] = AccuracyCurve(**{k: tuple(v) for k, v in content["curve"].items()})
         return cls(**content)
 
 

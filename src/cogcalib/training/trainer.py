@@ -26,7 +26,7 @@ from cogcalib.training.callbacks import KnowledgeCallback
 from cogcalib.training.checkpoints import begin_checkpoint, checkpoint_to_resume, load_whole
 from cogcalib.training.collator import KNOWN, NUMBER, OPTION_IDS
 from cogcalib.training.config import CogCalibConfig
-from cogcalib.training.forward import locate
+from cogcalib.training.forward import Located, locate
 from cogcalib.training.gating import OpenGate
 from cogcalib.training.isolation import TOLERANCE, TOLERANCE_HALF, check_isolation
 from cogcalib.training.knowledge import CalibrationReading, read_calibration
@@ -40,7 +40,6 @@ from cogcalib.training.metrics import (
     sum_over_ranks,
 )
 from cogcalib.training.preparation import PreparedTrainer
-from cogcalib.training.segments import Units
 from cogcalib.training.state import KnowledgeState
 
 
@@ -155,7 +154,7 @@ class CogCalibTrainer(PreparedTrainer):
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True
         located = locate(inputs, self.args.unit_name, option_ids)
-        gate = self._gate(located.units, known)
+        gate = self._gate(located, known)
         objective = Objective(
             penalty=self.penalty,
             alpha=self.alpha,
@@ -177,9 +176,9 @@ class CogCalibTrainer(PreparedTrainer):
             )
         return self._scaled(parts.loss, aux_loss, num_items_in_batch)
 
-    def _gate(self, units: Units, known: Tensor | None) -> OpenGate:
+    def _gate(self, located: Located, known: Tensor | None) -> OpenGate:
         """The gate of this micro-batch: nothing in it waits for the NLLs."""
-        threshold = self.knowledge.threshold
+        threshold, units = self.knowledge.threshold, located.units
         return OpenGate(
             gate="none" if self.in_style_phase else self.args.gate_name,
             # The gates that do without are the only ones without a threshold.
@@ -188,6 +187,8 @@ class CogCalibTrainer(PreparedTrainer):
             rate=self.knowledge.rate,
             draws=torch.rand(len(units), generator=self.gate_generator),
             known=None if known is None else units.of_examples(known),
+            curve=self.knowledge.curve,
+            n_options=located.n_options() if self.penalty.support == "options" else None,
         )
 
     def _check_isolation(self, model: nn.Module) -> None:
