@@ -6,10 +6,13 @@ import json
 import math
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torch.nn.functional as F
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 OTHERS = ["trl", "torch", "torch-128-rows"]
@@ -62,6 +65,27 @@ def test_compiled_tiles_are_compared_with_eager_ones(tmp_path: Path) -> None:
     ratios = run(tmp_path, "--no-memory", "--term", "margin", "--compiled")["ratios"]
     assert len(ratios) == 2 * 2 * (2 * len(OTHERS) + 1)
     assert ratios["margin/short/frozen/compiled/eager"]["time"] > 0
+
+
+def test_cut_cross_entropy_is_asked_for_every_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from _linear_losses import CCE, Shape, make_inputs, run
+
+    asked: dict[str, Any] = {}
+
+    def linear_cross_entropy(
+        e: torch.Tensor, c: torch.Tensor, targets: torch.Tensor, **how: Any
+    ) -> torch.Tensor:
+        asked.update(how)
+        return F.cross_entropy(e @ c.T, targets)
+
+    package = types.ModuleType("cut_cross_entropy")
+    monkeypatch.setattr(package, "linear_cross_entropy", linear_cross_entropy, raising=False)
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    gradients = run(CCE, *make_inputs(Shape(6, 4, 8, "float32", "cpu", frozen=False)))
+    assert [tuple(g.shape) for g in gradients if g is not None] == [(6, 4), (8, 4)]
+    assert asked["filter_eps"] is None  # its default leaves out small gradients
+    assert (asked["reduction"], asked["impl"], asked["shift"]) == ("mean", "cce", False)
 
 
 def test_the_floor_is_the_slower_of_computing_and_moving(monkeypatch: pytest.MonkeyPatch) -> None:
