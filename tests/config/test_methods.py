@@ -24,6 +24,18 @@ from cogcalib.config import Method
         ("coecp-soft", ("coecp", "coecp-soft", "entropy", "soft", "vocab", None, None)),
         ("cols-auto", ("cols", "cols-auto", "label_smoothing", "nll", "vocab", "auto", None)),
         (
+            "ls-options-calibrated",
+            (
+                "ls",
+                "ls-options-calibrated",
+                "label_smoothing",
+                "all",
+                "options",
+                "calibrated",
+                None,
+            ),
+        ),
+        (
             "cols-options-random@1e-1+platt",
             (
                 "cols",
@@ -79,6 +91,8 @@ def test_another_strength(name: str, at: str) -> None:
         "cols@inf",
         "cols@much",
         "cols-auto@0.1",
+        "cols-auto-calibrated",
+        "combls-calibrated",
         "focal-options",
         "ensemble-auto",
         "ensemble+ts",

@@ -73,6 +73,7 @@ _GATES = {
 _SUFFIXES = {
     "options": "over the answer options instead of the whole vocabulary",
     "auto": "self-tuned strength",
+    "calibrated": "each example smoothed to the accuracy of its confidence",
     "ts": "temperature scaling on the calibration split",
     "platt": "Platt scaling on the calibration split",
     "isotonic": "isotonic regression on the calibration split",
