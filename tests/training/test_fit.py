@@ -15,8 +15,9 @@ import pytest
 import torch
 from peft import LoraConfig
 from safetensors.torch import load_file
-from tiny_run import make_model, make_tokenizer
+from tiny_run import assert_same_ledgers, make_model, make_tokenizer
 
+from cogcalib.knowledge.ledger import read_ledger
 from cogcalib.records import Example, Option
 from cogcalib.training import CogCalibTrainer, FitData, fit
 
@@ -100,6 +101,7 @@ def assert_same_results(first: Path, second: Path) -> None:
     thresholds = [(path / "thresholds.json").read_bytes() for path in (first, second)]
     assert thresholds[0] == thresholds[1]
     assert [row["step"] for row in json.loads(thresholds[0])] == [2, 4, 6, 8]
+    assert_same_ledgers(first, second)
 
 
 def test_killed_run_goes_on_to_the_same_result(tmp_path: Path) -> None:
@@ -114,6 +116,8 @@ def test_killed_run_goes_on_to_the_same_result(tmp_path: Path) -> None:
     half = partial / "checkpoint-6"
     assert (half / "adapter_model.safetensors").is_file()
     assert not (half / "trainer_state.json").exists()
+    # What it saw on the way to the checkpoint that never became one is seen again.
+    assert set(read_ledger(partial)["step"].to_pylist()) == set(range(6))
 
     done: list[int] = []
     run(tmp_path / "parts", progress=done.append)

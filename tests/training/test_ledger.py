@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 from test_resume import run
-from tiny_run import make_data, make_trainer
+from tiny_run import assert_same_ledgers, make_data, make_trainer
 
-from cogcalib.knowledge.ledger import SCHEMA, read_ledger
+from cogcalib.knowledge.ledger import SCHEMA, first_absent_step, part_name, read_ledger
 from cogcalib.training.forward import locate
 
 N = 16
@@ -29,11 +30,6 @@ def trained(output: Path, **settings: Any) -> Any:
 
 def rows(ledger: pa.Table) -> list[dict[str, Any]]:
     return ledger.to_pylist()
-
-
-def assert_same(one: pa.Table, other: pa.Table) -> None:
-    for name in SCHEMA.names:
-        np.testing.assert_array_equal(one[name].to_pylist(), other[name].to_pylist())
 
 
 def test_every_example_once_a_pass(tmp_path: Path) -> None:
@@ -93,7 +89,7 @@ def test_more_rows_than_memory_should_hold(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("cogcalib.training.ledger.LARGEST", 7)
     trained(tmp_path / "parts")
     assert len(list((tmp_path / "parts" / "ledger").iterdir())) > 1
-    assert_same(*(read_ledger(tmp_path / name) for name in ("parts", "whole")))
+    assert_same_ledgers(tmp_path / "parts", tmp_path / "whole")
 
 
 def test_names_of_examples(tmp_path: Path) -> None:
@@ -126,9 +122,40 @@ def test_a_resumed_run_ends_with_the_ledger_of_the_whole_one(tmp_path: Path) -> 
     stray = tmp_path / "parts" / "ledger" / "steps-000000005-000000007-rank-0.parquet"
     stray.write_bytes(next((tmp_path / "parts" / "ledger").glob("*.parquet")).read_bytes())
     run(tmp_path / "parts", resume=True)
-    whole, parts = (read_ledger(tmp_path / name) for name in ("whole", "parts"))
-    assert len(whole) == 10 * 2 * 2
-    assert_same(whole, parts)
+    assert len(read_ledger(tmp_path / "whole")) == 10 * 2 * 2
+    assert_same_ledgers(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_a_ledger_whose_beginning_lies_elsewhere_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tmp_path / "whole")
+    run(tmp_path / "first", stop=5)
+    checkpoint = tmp_path / "first" / "checkpoint-5"
+    ours = "cogcalib.training.ledger"
+    with caplog.at_level(logging.WARNING, logger=ours):
+        run(tmp_path / "second", resume=str(checkpoint))
+    (said,) = [record.getMessage() for record in caplog.records if record.name == ours]
+    folder = tmp_path / "second" / "ledger"
+    assert f"The ledger in {folder} lacks the steps 0 to 4" in said
+    assert f"before the checkpoint {checkpoint}" in said
+    assert min(read_ledger(folder)["step"].to_pylist()) == 5
+
+    for part in (tmp_path / "first" / "ledger").iterdir():  # as it says
+        shutil.copy(part, folder)
+    assert_same_ledgers(tmp_path / "second", tmp_path / "whole")
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger=ours):
+        run(tmp_path / "second", resume=str(checkpoint))
+    assert not [record for record in caplog.records if record.name == ours]
+    assert_same_ledgers(tmp_path / "second", tmp_path / "whole")
+
+
+def test_a_gap_in_a_ledger_is_found(tmp_path: Path) -> None:
+    assert first_absent_step(tmp_path, 0) == first_absent_step(tmp_path, 3) == 0
+    for first, last, rank in ((0, 4, 0), (0, 4, 1), (4, 6, 0), (8, 9, 0)):
+        (tmp_path / part_name(first, last, rank)).touch()
+    assert [first_absent_step(tmp_path, step) for step in (3, 6, 7, 9)] == [3, 6, 6, 6]
 
 
 def test_a_stranger_among_the_files_is_named(tmp_path: Path) -> None:

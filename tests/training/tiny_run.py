@@ -6,11 +6,13 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from cogcalib.knowledge.ledger import SCHEMA, read_ledger
 from cogcalib.records import Threshold
 from cogcalib.training import CogCalibConfig, CogCalibTrainer
 from cogcalib.training.curve import AccuracyCurve
@@ -133,6 +135,13 @@ def assert_same_weights(first: Any, second: Any, tolerance: float = 0.0) -> None
     assert ours.keys() == theirs.keys()
     for name in ours:
         torch.testing.assert_close(ours[name], theirs[name], rtol=tolerance, atol=tolerance)
+
+
+def assert_same_ledgers(first: Path, second: Path) -> None:
+    """To the bit; both are output folders."""
+    ours, theirs = (read_ledger(folder) for folder in (first, second))
+    for name in SCHEMA.names:
+        np.testing.assert_array_equal(ours[name].to_numpy(), theirs[name].to_numpy(), name)
 
 
 def largest_difference(first: Any, second: Any) -> float:

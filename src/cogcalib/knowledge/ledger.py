@@ -49,6 +49,16 @@ def part_name(first: int, last: int, rank: int) -> str:
     return f"steps-{first:09d}-{last:09d}-rank-{rank}.parquet"
 
 
+def first_absent_step(folder: Path, step: int) -> int:
+    """The first step before `step` that no file covers, or `step` if all are there."""
+    reached = 0
+    for first, last in sorted(map(_steps, _parts(folder, lambda _: True))):
+        if first > reached:
+            break
+        reached = max(reached, last)
+    return min(reached, step)
+
+
 def drop_after(folder: Path, step: int) -> None:
     """Remove the files with steps that a training going on at `step` is about to repeat."""
     for path in _parts(folder, lambda last: last > step):
@@ -86,4 +96,10 @@ def read_ledger(run: Path | str) -> pa.Table:
 
 def _parts(folder: Path, wanted: Callable[[int], bool]) -> list[Path]:
     found = sorted(folder.glob("steps-*-rank-*.parquet"))
-    return [path for path in found if wanted(int(path.name.split("-")[2]))]
+    return [path for path in found if wanted(_steps(path)[1])]
+
+
+def _steps(path: Path) -> tuple[int, int]:
+    """Of a file's name: its first step, and the one behind its last."""
+    first, last = path.name.split("-")[1:3]
+    return int(first), int(last)

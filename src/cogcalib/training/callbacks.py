@@ -71,7 +71,7 @@ class KnowledgeCallback(TrainerCallback):
         checkpoint = trainer.resumed_from
         trainer.knowledge = KnowledgeState()
         if trainer.ledger is not None:
-            trainer.ledger.begin(state.global_step)
+            trainer.ledger.begin(state.global_step, checkpoint)
         self.schedule = None
         if trainer.args.gate != "none":
             if checkpoint:

@@ -10,11 +10,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from accelerate.logging import get_logger
 from datasets import Dataset
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cogcalib.knowledge.ledger import FOLDER, SCHEMA, drop_after, part_name
+from cogcalib.knowledge.ledger import (
+    FOLDER,
+    SCHEMA,
+    drop_after,
+    first_absent_step,
+    part_name,
+)
 from cogcalib.losses import FusedParts
 from cogcalib.scoring.files import write_table
 from cogcalib.training.collator import EXAMPLE_ID, NUMBER
@@ -22,6 +29,7 @@ from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.packing import LENGTHS
 from cogcalib.training.segments import Units
 
+logger = get_logger(__name__)
 _VALUES = ("nll", "threshold", "weight", "penalty", "right", "confidence")
 LARGEST = 1_000_000
 """Rows held in memory before they are written."""
@@ -74,11 +82,31 @@ class Ledger:
         self._rows: list[tuple[int, int, NDArray[np.int64], NDArray[np.float32]]] = []
         self._size = 0
 
-    def begin(self, step: int) -> None:
-        """Go on at `step`: what an earlier process wrote of later steps comes again."""
+    def begin(self, step: int, checkpoint: str | None = None) -> None:
+        """Go on at `step`: what an earlier process wrote of later steps comes again.
+
+        Warns of earlier steps that are not there: of a checkpoint that was written with another
+        output folder, or without a ledger.
+
+        Args:
+            step: Optimiser steps done.
+            checkpoint: Gone on from, if any.
+        """
         self._rows, self._size, self._first = [], 0, step
-        if self._rank == 0:
-            drop_after(self.folder, step)
+        if self._rank != 0:
+            return
+        drop_after(self.folder, step)
+        absent = first_absent_step(self.folder, step)
+        if absent < step:
+            logger.warning(
+                "The ledger in %s lacks the steps %s to %s, which came before the checkpoint %s: "
+                "they were written into another folder, or not at all. Copy the files steps-* of "
+                "that training's ledger here to have it whole.",
+                self.folder,
+                absent,
+                step - 1,
+                checkpoint,
+            )
 
     def add(
         self,
