@@ -18,8 +18,9 @@ from unittest.mock import patch
 
 import torch
 from accelerate import DistributedType, PartialState
+from datasets import Dataset
 from peft import LoraConfig
-from tiny_run import make_args, make_data, make_model, make_trainer
+from tiny_run import make_args, make_data, make_model, make_rows, make_trainer
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, TrainerCallback
 from transformers.distributed import DistributedConfig
@@ -41,6 +42,8 @@ class Job:
         loading: ``"no"``: built in process. ``"path"``: the trainer loads it. ``"sharded"``:
             transformers shards it while loading.
         dropout: Of the attention.
+        uneven: Answers of two to five tokens, so that processes see different numbers of them, a
+            third of them labelled known; else each has two, and options.
         kill: Where processes kill themselves, in the step or the checkpoint `kill_at`: all between
             the micro-batches of a ``"step"``, the first after writing the ``"knowledge"`` of a
             checkpoint, the last before writing its ``"random"`` numbers.
@@ -55,6 +58,7 @@ class Job:
     lora: bool = False
     loading: str = "no"
     dropout: float = 0.0
+    uneven: bool = False
     kill: str | None = None
     kill_at: int = 0
     resume: bool = False
@@ -76,7 +80,8 @@ def run(job: Job, folder: Path) -> dict[str, Any]:
     trainer = make_trainer(
         folder / job.name,
         model=make(job, folder, settings),
-        calibration=make_data(job.calibration, seed=1),
+        train=make_examples(32, uneven=job.uneven),
+        calibration=make_examples(job.calibration, seed=1, uneven=job.uneven),
         sft_arguments={"peft_config": adapter},
         **settings,
     )
@@ -93,6 +98,21 @@ def run(job: Job, folder: Path) -> dict[str, Any]:
         "fused": trainer.reader.fused,
         "written": written,
     }
+
+
+def make_examples(n: int, seed: int = 0, *, uneven: bool) -> Dataset:
+    if not uneven:
+        return make_data(n, seed)
+    return Dataset.from_list(
+        [
+            {
+                "prompt": row["prompt"],
+                "completion": row["completion"] + " w0" * (index % 4),
+                "known": index % 3 == 0,
+            }
+            for index, row in enumerate(make_rows(n, seed))
+        ]
+    )
 
 
 def make(job: Job, folder: Path, settings: dict[str, Any]) -> Any:

@@ -7,15 +7,20 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 from launched import Job, run, write_jobs
+from tiny_run import assert_same_ledgers
 
+from cogcalib.training import CogCalibTrainer
 from cogcalib.training.checkpoints import last_complete_checkpoint
 
 HERE = Path(__file__).parent
@@ -32,6 +37,7 @@ BASE = {
     "margin": 1.0,
     "per_device_eval_batch_size": 5,  # 24 examples: 5 batches for 2 processes, the last is short
 }
+APART = {"average_tokens_across_devices": False}
 without_deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None,
     reason="needs deepspeed (pip install --no-build-isolation deepspeed)",
@@ -101,7 +107,9 @@ def results(folder: Path, job: Job, processes: int = 2) -> list[dict[str, Any]]:
     return [torch.load(path, weights_only=False) for path in paths]
 
 
-def assert_all_as_one(found: list[dict[str, Any]], alone: dict[str, Any]) -> None:
+def assert_all_as_one(
+    found: list[dict[str, Any]], alone: dict[str, Any], logged: tuple[str, ...] = LOGGED
+) -> None:
     first = found[0]
     for other in found[1:]:
         assert other["knowledge"] == first["knowledge"]
@@ -114,7 +122,7 @@ def assert_all_as_one(found: list[dict[str, Any]], alone: dict[str, Any]) -> Non
     for name, weight in alone["weights"].items():
         torch.testing.assert_close(first["weights"][name], weight, rtol=1e-5, atol=1e-6)
     for row, one in zip(first["log"], alone["log"], strict=True):
-        ours, theirs = ({k: v for k, v in r.items() if k in LOGGED} for r in (row, one))
+        ours, theirs = ({k: v for k, v in r.items() if k in logged} for r in (row, one))
         assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
 
 
@@ -144,6 +152,71 @@ def test_two_processes_train_what_one_does(
             alone = run(one, tmp_path / "alone")
             assert max(row["penalty"] for row in alone["log"]) > 0
             assert_all_as_one(found, alone)
+
+
+def averaging(name: str, **settings: Any) -> Job:
+    return replace(job(name, **{"gate": "oracle", **settings}), uneven=True)
+
+
+OVER_ALL = averaging("over all")
+ON_EACH = [
+    averaging(f"on each, {steps} batches", gradient_accumulation_steps=steps, **APART)
+    for steps in (1, 2)
+]
+OURS_WITHOUT_PENALTY = averaging("ours", alpha=0.0, gate="all", **APART)
+TRL = averaging("TRL", gate="none", **APART)
+
+
+@contextmanager
+def two_processes_in_one() -> Iterator[None]:
+    """Every other micro-batch is the second process's; each one's loss is divided by the tokens of
+    its own process, and the gradients are averaged over the two."""
+    get_batches, compute = CogCalibTrainer.get_batch_samples, CogCalibTrainer.compute_loss
+
+    def get_batch_samples(self: Any, *arguments: Any) -> tuple[list[Any], Any]:
+        batches, items = get_batches(self, *arguments)
+        tokens = [(batch["labels"] != -100).sum() for batch in batches]
+        for index, batch in enumerate(batches):
+            batch["items"] = 2 * sum(tokens[index % 2 :: 2])
+        return batches, items
+
+    def compute_loss(self: Any, model: Any, inputs: dict[str, Any], **others: Any) -> Any:
+        return compute(self, model, inputs, **{**others, "num_items_in_batch": inputs.pop("items")})
+
+    with (
+        patch.object(CogCalibTrainer, "get_batch_samples", get_batch_samples),
+        patch.object(CogCalibTrainer, "compute_loss", compute_loss),
+    ):
+        yield
+
+
+@pytest.mark.parametrize("kind", ["ddp", pytest.param("fsdp2", marks=pytest.mark.slow), *DEEPSPEED])
+def test_tokens_averaged_over_all_processes_or_on_each(
+    tmp_path: Path, kind: str, subtests: pytest.Subtests
+) -> None:
+    status, printed = launch(kind, tmp_path, [OVER_ALL, *ON_EACH, OURS_WITHOUT_PENALTY, TRL])
+    assert status == 0, printed
+    with subtests.test("over all: as one process"):
+        assert_all_as_one(results(tmp_path, OVER_ALL), run(OVER_ALL, tmp_path / "alone"))
+    for one in ON_EACH:
+        with subtests.test(f"{one.name}: the mean of the processes' means"):
+            steps = 2 * one.settings["gradient_accumulation_steps"]
+            as_one = replace(one, settings={**one.settings, "gradient_accumulation_steps": steps})
+            with two_processes_in_one():
+                alone = run(as_one, tmp_path / "alone")
+            assert max(row["penalty"] for row in alone["log"]) > 0
+            # Of several micro-batches the log holds the mean of their means, as TRL's does.
+            assert_all_as_one(results(tmp_path, one), alone, logged=("loss", "num_tokens"))
+    with subtests.test("without a penalty: as TRL"):
+        ours, theirs = results(tmp_path, OURS_WITHOUT_PENALTY)[0], results(tmp_path, TRL)[0]
+        for name, weight in theirs["weights"].items():
+            torch.testing.assert_close(ours["weights"][name], weight, rtol=1e-5, atol=1e-6)
+        for row, one in zip(ours["log"], theirs["log"], strict=True):
+            assert row["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    with subtests.test("they differ"):
+        first, other = results(tmp_path, OVER_ALL)[0], results(tmp_path, ON_EACH[0])[0]
+        for row, one in zip(first["log"], other["log"], strict=True):
+            assert abs(row["loss"] / one["loss"] - 1) > 1e-3
 
 
 @pytest.mark.slow
@@ -201,3 +274,4 @@ def test_killed_processes_resume_to_the_bit(tmp_path: Path, kind: str, kill: str
         assert all(torch.equal(ours["weights"][name], w) for name, w in theirs["weights"].items())
     written = [(tmp_path / name / "thresholds.json").read_bytes() for name in ("whole", "parts")]
     assert written[0] == written[1]
+    assert_same_ledgers(tmp_path / "parts", tmp_path / "whole")
