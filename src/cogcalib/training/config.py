@@ -11,7 +11,9 @@ from trl import SFTConfig
 from cogcalib.config.schema import TrainSection
 from cogcalib.losses import GATES, Gate, MarginReduction, Penalty, PenaltyKind, Support
 from cogcalib.losses.objective import NllReduction
+from cogcalib.training.refused_options import refuse_ignored_options, refuse_packing_that_cuts
 from cogcalib.training.segments import UNITS, Unit
+from cogcalib.training.steps import read_style_steps, read_threshold_every
 from cogcalib.training.strength import StrengthLaw
 
 GATES_WITHOUT_THRESHOLD = ("none", "all", "oracle")
@@ -77,7 +79,6 @@ class CogCalibConfig(SFTConfig):
             with labels); a turn is a run of supervised tokens without a gap. `"token"`: each token
             by itself. Options compete at the first token of the example, with `"turn"` and
             `"token"` of its last turn; a label `known` goes for all units of its example.
-
         ledger (`bool`, defaults to `True`):
             Whether to keep the knowledge ledger, `ledger/` in `output_dir`: what the training saw
             of each example at each pass (`cogcalib.knowledge.ledger`). Examples go by a column
@@ -183,7 +184,6 @@ class CogCalibConfig(SFTConfig):
             "choices": list(UNITS),
         },
     )
-
     ledger: bool = field(
         default=True,
         metadata={"help": "Whether to keep a ledger of what the training saw of each example."},
@@ -191,8 +191,8 @@ class CogCalibConfig(SFTConfig):
 
     def __post_init__(self) -> None:
         self._validate_method()
-        self._refuse_what_would_be_ignored()
-        self._refuse_packing_that_cuts()
+        refuse_ignored_options(self)
+        refuse_packing_that_cuts(self)
         super().__post_init__()
 
     def build_penalty(self) -> Penalty:
@@ -294,90 +294,6 @@ class CogCalibConfig(SFTConfig):
             raise ValueError(
                 f"gate_temperature must be a finite number > 0, got {self.gate_temperature}"
             )
-        if self.style_steps != "auto":
-            self.style_steps = _steps_or_share("style_steps", self.style_steps, "'auto'")
-            if isinstance(self.style_steps, float) and self.style_steps >= 1:
-                raise ValueError(
-                    f"style_steps as a share of all steps must be < 1, got {self.style_steps}; "
-                    "give a number of steps as an integer"
-                )
-            self._check_style_phase_ends()
-        if self.threshold_every is None:
-            return
-        self.threshold_every = _steps_or_share("threshold_every", self.threshold_every)
-        if self.threshold_every == 0 or (
-            isinstance(self.threshold_every, float) and self.threshold_every > 1
-        ):
-            raise ValueError(
-                "threshold_every must be an integer number of steps >= 1 or a share of an epoch "
-                f"in (0, 1], got {self.threshold_every}"
-            )
-
-    def _check_style_phase_ends(self) -> None:
-        steps = self.style_steps
-        if self.gate != "none" and isinstance(steps, int) and 0 < self.max_steps <= steps:
-            raise ValueError(
-                f"style_steps must be less than the {self.max_steps} steps of the training "
-                f"(max_steps), got {steps}: the gate would never open"
-            )
-
-    def _refuse_what_would_be_ignored(self) -> None:
-        """Raise for options of TRL and transformers that this trainer would not honour."""
-        reasons = {
-            "use_liger_kernel": "its fused loss computes cross-entropy only",
-            "label_smoothing_factor": "it would smooth what the model does not know as well; use "
-            "penalty='label_smoothing' with gate='all' for uniform smoothing",
-        }
-        for name, reason in reasons.items():
-            if getattr(self, name):
-                raise ValueError(f"{name}={getattr(self, name)!r} is not supported: {reason}")
-        if self.loss_type == "dft":
-            raise ValueError(
-                "loss_type='dft' is not supported: it rescales the cross-entropy that the method "
-                "balances against its penalty; use loss_type='nll'"
-            )
-        if self.truncation_mode == "keep_end":
-            raise ValueError(
-                "truncation_mode='keep_end' is not supported: it would cut the beginning of long "
-                "prompts, and the NLL would measure the knowledge of another question; use "
-                "'keep_start', with which an answer that would be cut is refused"
-            )
-        if self.dataset_kwargs and "skip_prepare_dataset" in self.dataset_kwargs:
-            raise ValueError(
-                "dataset_kwargs={'skip_prepare_dataset': ...} is not supported: preparation is "
-                "where examples are checked; data sets with `input_ids` pass through unchanged"
-            )
-
-    def _refuse_packing_that_cuts(self) -> None:
-        """Raise for packing that would tear examples apart or let them see each other."""
-        if self.eval_packing and not self.packing:
-            raise ValueError(
-                "eval_packing=True needs packing=True: otherwise the attention mask would let the "
-                "examples packed for the evaluation see each other"
-            )
-        if not self.packing:
-            return
-        if self.packing_strategy == "wrapped":
-            raise ValueError(
-                "packing_strategy='wrapped' is not supported: it cuts examples where a row is full "
-                "and lets them see each other, and the gate needs the NLL of a whole answer; use "
-                "'bfd'"
-            )
-        if self.max_length is None:
-            raise ValueError("packing=True needs max_length, the tokens of a row, got None")
-
-
-def _steps_or_share(name: str, value: float | str | None, also: str = "") -> int | float:
-    """A number of steps (int) or a share (float); strings come from the command line."""
-    number: float | str | None = value
-    if isinstance(value, str):
-        for kind in (int, float):
-            try:
-                number = kind(value)
-                break
-            except ValueError:
-                continue
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < 1e12:
-        options = f"a number of steps or a share{', or ' + also if also else ''}"
-        raise ValueError(f"{name} must be {options}, got {value!r}")
-    return number
+        self.style_steps = read_style_steps(self.style_steps, self.gate, self.max_steps)
+        if self.threshold_every is not None:
+            self.threshold_every = read_threshold_every(self.threshold_every)

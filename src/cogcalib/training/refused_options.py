@@ -1,0 +1,52 @@
+"""Options of TRL and transformers that would train something else than meant, hence are refused."""
+
+from __future__ import annotations
+
+from trl import SFTConfig
+
+
+def refuse_ignored_options(args: SFTConfig) -> None:
+    """Raise for options of TRL and transformers that this trainer would not honour."""
+    reasons = {
+        "use_liger_kernel": "its fused loss computes cross-entropy only",
+        "label_smoothing_factor": "it would smooth what the model does not know as well; use "
+        "penalty='label_smoothing' with gate='all' for uniform smoothing",
+    }
+    for name, reason in reasons.items():
+        if getattr(args, name):
+            raise ValueError(f"{name}={getattr(args, name)!r} is not supported: {reason}")
+    if args.loss_type == "dft":
+        raise ValueError(
+            "loss_type='dft' is not supported: it rescales the cross-entropy that the method "
+            "balances against its penalty; use loss_type='nll'"
+        )
+    if args.truncation_mode == "keep_end":
+        raise ValueError(
+            "truncation_mode='keep_end' is not supported: it would cut the beginning of long "
+            "prompts, and the NLL would measure the knowledge of another question; use "
+            "'keep_start', with which an answer that would be cut is refused"
+        )
+    if args.dataset_kwargs and "skip_prepare_dataset" in args.dataset_kwargs:
+        raise ValueError(
+            "dataset_kwargs={'skip_prepare_dataset': ...} is not supported: preparation is "
+            "where examples are checked; data sets with `input_ids` pass through unchanged"
+        )
+
+
+def refuse_packing_that_cuts(args: SFTConfig) -> None:
+    """Raise for packing that would tear examples apart or let them see each other."""
+    if args.eval_packing and not args.packing:
+        raise ValueError(
+            "eval_packing=True needs packing=True: otherwise the attention mask would let the "
+            "examples packed for the evaluation see each other"
+        )
+    if not args.packing:
+        return
+    if args.packing_strategy == "wrapped":
+        raise ValueError(
+            "packing_strategy='wrapped' is not supported: it cuts examples where a row is full "
+            "and lets them see each other, and the gate needs the NLL of a whole answer; use "
+            "'bfd'"
+        )
+    if args.max_length is None:
+        raise ValueError("packing=True needs max_length, the tokens of a row, got None")
