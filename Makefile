@@ -44,13 +44,14 @@ ifeq ($(BENCHMARKS),)
 bench:
 	@echo "Nothing to run: there is no benchmark in benchmarks/ yet." >&2; exit 1
 else
-bench: $(DEV)  ## Run every benchmark, results into benchmarks/results
+bench: $(DEV)  ## Run every benchmark: benchmarks/results, docs/benchmarks.md
 	@mkdir -p benchmarks/results
 	@missed=; for name in $(basename $(notdir $(BENCHMARKS))); do \
 		echo "== $$name"; \
 		$(BIN)/python benchmarks/$$name.py --json benchmarks/results/$$name.json \
 			|| missed="$$missed $$name"; \
-	done; test -z "$$missed" || { echo "Not finished:$$missed" >&2; exit 1; }
+	done; $(BIN)/python benchmarks/_page.py || missed="$$missed docs/benchmarks.md"; \
+	test -z "$$missed" || { echo "Not finished:$$missed" >&2; exit 1; }
 endif
 
 atlas: $(DEV)  ## Rebuild the embedded world's shipped weights from scratch

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _environment import environment
 
 Work = Callable[[], object]
 
@@ -134,7 +134,8 @@ def report(
     result = {
         "ratios": ratios,
         "contestants": contestants,
-        "settings": {**settings, "torch": torch.__version__, "machine": platform.platform()},
+        "settings": dict(settings),
+        "environment": environment(settings.get("device", "cpu")),
         **more,
     }
     _print_table(ratios)

@@ -20,7 +20,6 @@ os.environ.update(TRANSFORMERS_VERBOSITY="error")
 import argparse
 import importlib.util
 import json
-import platform
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _environment import environment
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from cogcalib.modeling import load_tokenizer
@@ -171,8 +171,12 @@ def main() -> None:
     for name, ratio in ratios.items():
         print(f"{name:12} memory x{ratio['memory']:.3f}  time a question x{ratio['time']:.3f}")
     if options.json is not None:
-        settings = {"torch": torch.__version__, "machine": platform.platform()}
-        result = {"ratios": ratios, "runs": [asdict(run) for run in runs], "settings": settings}
+        result = {
+            "ratios": ratios,
+            "runs": [asdict(run) for run in runs],
+            "settings": {"rows": QUICK if options.quick else options.rows, "quick": options.quick},
+            "environment": environment(),
+        }
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(result, indent=2) + "\n")
 
