@@ -106,6 +106,11 @@ def test_files_of_a_table(small: Preset, finished: Path, tmp_path: Path) -> None
     assert ensemble["cost"]["training"] == pytest.approx(2, rel=0.8)
     assert ensemble["cost"]["extra_parameters"] > 0
     assert set(ensemble["against"]) == {"sft", "sft+ts"}
+    (pair,) = group["pairs"]
+    assert pair["rows"] == ["gated+ts", "sft+ts"]
+    by_name = {row["row"]: row["mean"] for row in group["rows"]}
+    expected = by_name["gated+ts"]["nll"] - by_name["sft+ts"]["nll"]
+    assert pair["difference"]["nll"]["value"] == pytest.approx(expected)
     page = (tmp_path / "tiny-small.md").read_text(encoding="utf-8")
     assert "ECE vocab % (15 bins, width, n = 24)" in page
     assert f"gated, chosen: {choice['chosen'].replace('cols', 'CoLS')} + TS" in page

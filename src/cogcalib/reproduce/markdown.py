@@ -139,11 +139,7 @@ def _differences(table: Table, group: Group) -> Iterator[str]:
             yield ""
             yield from _compared(group, [(row_label(row), row, other) for row in rows])
             yield ""
-    pairs = [
-        (one, two)
-        for names in table.pairs
-        if (one := group.find(names[0])) and (two := group.find(names[1]))
-    ]
+    pairs = group.pairs(table.pairs)
     if pairs:
         yield "Pairs, question by question:"
         yield ""

@@ -60,6 +60,11 @@ class Group:
         """The row of that name, if it is there."""
         return next((row for row in self.rows if row.name == name), None)
 
+    def pairs(self, names: Sequence[tuple[str, str]]) -> list[tuple[Row, Row]]:
+        """The rows to compare with each other, where both are there."""
+        found = [(self.find(one), self.find(other)) for one, other in names]
+        return [(one, other) for one, other in found if one and other]
+
 
 @dataclass(frozen=True)
 class Row:

@@ -18,6 +18,7 @@ from cogcalib.report.methods import colour
 from cogcalib.reproduce.analyses import analysis_rows, detector_page, draw, dynamics_page
 from cogcalib.reproduce.cell import device
 from cogcalib.reproduce.compare import Difference, difference
+from cogcalib.reproduce.definitions import Table
 from cogcalib.reproduce.execute import Outcome
 from cogcalib.reproduce.markdown import methods_page, row_label, variants_page
 from cogcalib.reproduce.rows import Group, Row, collect
@@ -126,13 +127,13 @@ def _record(outcome: Outcome, groups: Sequence[Group], command: str, rule: str) 
         "code": code_state(),
         "versions": versions(),
         "hardware": hardware(device()),
-        "results": [_group(group, plan.table.against) for group in groups],
+        "results": [_group(group, plan.table) for group in groups],
         "failures": [failure.cell.label for failure in outcome.failures],
         "left_out": outcome.left_out,
     }
 
 
-def _group(group: Group, against: Sequence[str]) -> dict[str, Any]:
+def _group(group: Group, table: Table) -> dict[str, Any]:
     return {
         "model": group.place.model,
         "trained_on": group.place.config.tasks.train,
@@ -140,7 +141,11 @@ def _group(group: Group, against: Sequence[str]) -> dict[str, Any]:
         "task": group.task,
         "in_domain": group.in_domain,
         "n": group.n,
-        "rows": [_row(group, row, against) for row in group.rows],
+        "rows": [_row(group, row, table.against) for row in group.rows],
+        "pairs": [
+            {"rows": [one.name, other.name], "difference": _difference(one, other)}
+            for one, other in group.pairs(table.pairs)
+        ],
     }
 
 
@@ -153,14 +158,16 @@ def _row(group: Group, row: Row, against: Sequence[str]) -> dict[str, Any]:
         "mean": {metric: row.mean(metric) for metric in row.values},
         "deviation": {metric: row.deviation(metric) for metric in row.values},
         "cost": asdict(row.cost),
-        "against": {
-            other.name: {
-                metric: _as_json(difference(row.resampled, other.resampled, metric))
-                for metric in row.resampled.draws
-                if metric in other.resampled.draws
-            }
-            for other in others
-        },
+        "against": {other.name: _difference(row, other) for other in others},
+    }
+
+
+def _difference(one: Row, other: Row) -> dict[str, Any]:
+    """Metric -> the difference of two rows, where both have it."""
+    return {
+        metric: _as_json(difference(one.resampled, other.resampled, metric))
+        for metric in one.resampled.draws
+        if metric in other.resampled.draws
     }
 
 
