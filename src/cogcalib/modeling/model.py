@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +21,7 @@ from transformers import (
     BitsAndBytesConfig,
     PreTrainedModel,
 )
+from transformers.utils.hub import cached_file, extract_commit_hash
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -34,6 +36,8 @@ DTYPES = {
 
 ATLAS = {"atlas": "llama", "atlas-mistral": "mistral", "atlas-qwen2": "qwen2"}
 """Name of an embedded model -> its architecture."""
+
+_ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 _IDENTIFYING = {"config.json", "tokenizer.json", "tokenizer_config.json"}
 
@@ -104,7 +108,7 @@ def load_model(
     quantized = _four_bit(DTYPES[dtype], target) if four_bit else {}
     source = _checked_source(resolve_model(str(path_or_id)), "model", "config.json")
     if adapter is not None:
-        adapter = _checked_source(str(adapter), "adapter", "adapter_config.json")
+        adapter = _checked_source(str(adapter), "adapter", _ADAPTER[0])
     tokenizer = load_tokenizer(path_or_id)
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -162,13 +166,52 @@ def fingerprint(path_or_id: str | Path) -> dict[str, str | None]:
     if not os.path.isdir(source):
         commit = getattr(AutoConfig.from_pretrained(source), "_commit_hash", None)
         return {"path": str(path_or_id), "sha256": None, "commit": commit}
+    files = [
+        file
+        for file in sorted(Path(source).iterdir())
+        if file.suffix in (".safetensors", ".model") or file.name in _IDENTIFYING
+    ]
+    return {"path": str(path_or_id), "sha256": _hash(files), "commit": None}
+
+
+def fingerprint_adapter(path_or_id: str | Path) -> dict[str, str | None]:
+    """What identifies a PEFT adapter: the hash of its weights and config, or its commit on the hub.
+
+    Returns:
+        As `fingerprint`.
+
+    Raises:
+        ValueError: If a folder does not exist or holds no adapter in safetensors, or the hub has
+            none of that name.
+    """
+    source = _checked_source(str(path_or_id), "adapter", _ADAPTER[0])
+    if not os.path.isdir(source):
+        try:
+            file = cached_file(source, _ADAPTER[0])
+        except OSError as error:
+            raise ValueError(
+                f"adapter {source!r} is no folder with an adapter, or the hub cannot give it: "
+                f"{error}"
+            ) from error
+        return {"path": source, "sha256": None, "commit": extract_commit_hash(file, None)}
+    files = [Path(source) / name for name in _ADAPTER]
+    if not files[1].is_file():
+        raise _no_adapter(source)
+    return {"path": str(path_or_id), "sha256": _hash(files), "commit": None}
+
+
+def _hash(files: Sequence[Path]) -> str:
+    """Of the names and contents of files."""
     digest = hashlib.sha256()
-    for file in sorted(Path(source).iterdir()):
-        if file.suffix in (".safetensors", ".model") or file.name in _IDENTIFYING:
-            digest.update(file.name.encode())
-            with file.open("rb") as content:
-                digest.update(hashlib.file_digest(content, "sha256").digest())
-    return {"path": str(path_or_id), "sha256": digest.hexdigest(), "commit": None}
+    for file in files:
+        digest.update(file.name.encode())
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _no_adapter(source: str) -> ValueError:
+    return ValueError(f"adapter {source} has no {_ADAPTER[1]}; pickled weights are refused")
 
 
 def _not_found(source: str, error: OSError) -> ValueError:
@@ -212,7 +255,7 @@ def _checked_source(source: str, what: str, config: str) -> str:
         return source
     if not (folder / config).is_file():
         hint = ""
-        if (folder / "adapter_config.json").is_file():
+        if (folder / _ADAPTER[0]).is_file():
             hint = " (an adapter lies there: name its base model and pass it as adapter)"
         raise ValueError(f"{what} folder {source} has no {config}{hint}")
     if not any(folder.glob("*.safetensors")):
@@ -239,14 +282,14 @@ def _with_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
     from peft import PeftModel
 
     # PEFT falls back on a pickle where the safetensors file is missing, so look first.
-    weights = "adapter_model.safetensors"
+    weights = _ADAPTER[1]
     found = (
         (Path(adapter) / weights).is_file()
         if os.path.isdir(adapter)
         else file_exists(adapter, weights)
     )
     if not found:
-        raise ValueError(f"adapter {adapter} has no {weights}; pickled weights are refused")
+        raise _no_adapter(adapter)
     try:
         adapted: Any = PeftModel.from_pretrained(model, adapter)
         return cast(PreTrainedModel, adapted)  # it passes everything on to the model inside
