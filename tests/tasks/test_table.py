@@ -50,6 +50,14 @@ def test_a_question_asked_twice_keeps_two_rows(tmp_path):
     assert len(set(ids)) == 2
 
 
+def test_ids_of_ones_own(tmp_path):
+    path = written(tmp_path, "q.csv", "id,question,answer\nfirst,Who?,me\n 2 ,Who?,me\n")
+    assert [example.id for example in load_table(path).splits["train"]] == ["first", "2"]
+    lines = '{"id": 7, "question": "Who?", "answer": "me"}\n'
+    (example,) = load_table(written(tmp_path, "q.jsonl", lines)).splits["train"]
+    assert example.id == "7"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -57,6 +65,14 @@ def test_a_question_asked_twice_keeps_two_rows(tmp_path):
         ("q.csv", "question,answer\n", "there is no row"),
         ("q.csv", "question,answer\nWho?,\n", r"q.csv, row 1, column 'answer': must be"),
         ("q.csv", "question,answer,group\nWho?,me,\n", "row 1, column 'group': must name a group"),
+        ("q.csv", "id,question,answer\n ,Who?,me\n", "row 1, column 'id': must name the question"),
+        ("q.csv", "id,question,answer\n1,a?,b\n1,c?,d\n", "two rows have the id '1'"),
+        (
+            "q.jsonl",
+            '{"question": "a?", "answer": "b"}\n{"id": 1, "question": "c?", "answer": "d"}\n',
+            "row 2, column 'id': must name the question, or no row may",
+        ),
+        ("q.csv", "question;answer\nWho, I ask?;me\n", "are its columns separated by ;"),
         ("q.txt", "question,answer\n", r"must be one of .jsonl, .csv, .parquet, got '.txt'"),
     ],
 )

@@ -120,6 +120,11 @@ def _csv_rows(path: Path, reader: csv.DictReader[str]) -> Iterator[Mapping[str, 
         names = list(reader.fieldnames or ())
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"{path}: the header has two columns {twice[0]!r}")
+        if len(names) == 1 and ";" in names[0]:
+            raise ValueError(
+                f"{path}: the header is one column, {names[0]!r}: are its columns separated by ;? "
+                "A CSV's are separated by commas"
+            )
         for number, values in enumerate(reader, start=1):  # noqa: B007
             yield values
     except csv.Error as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -10,11 +11,11 @@ from typing import NamedTuple
 
 from cogcalib.records import PRESETS, Example, check_preset
 from cogcalib.tasks.read import Row, Start, read_from
-from cogcalib.tasks.rows import accepted, build_example, content_id, question_key
+from cogcalib.tasks.rows import accepted, build_example, content_id, question_key, text_of
 from cogcalib.tasks.schema import Definition, Part, Source, Split
 from cogcalib.tasks.task import Task
 
-COLUMNS = ("question", "answer", "aliases", "group")
+COLUMNS = ("question", "answer", "aliases", "group", "id")
 """Columns of the table; the first two must be there, and others are not looked at."""
 
 SEPARATOR = "|"
@@ -50,6 +51,7 @@ class Table:
 
     Attributes:
         name: Of the questions' task, made of the file's.
+        grouped, identified: Whether there is a column ``group``, and one ``id``.
 
     Raises:
         ValueError: If the preset is unknown, the file is missing, empty or of another kind, or has
@@ -66,10 +68,10 @@ class Table:
             raise ValueError(f"{self.path}: there is no row")
         if missing := [column for column in COLUMNS[:2] if column not in first.values]:
             raise ValueError(
-                f"{self.path}: needs the columns question and answer (and may have aliases and "
-                f"group), {missing[0]!r} is missing; there are {', '.join(sorted(first.values))}"
+                f"{self.path}: needs the columns question and answer (and may have aliases, group "
+                f"and id), {missing[0]!r} is missing; there are {', '.join(sorted(first.values))}"
             )
-        self.grouped = "group" in first.values
+        self.grouped, self.identified = "group" in first.values, "id" in first.values
         self._definition = Definition(
             name=self.name,
             description=f"questions of {self.path.name}",
@@ -114,8 +116,15 @@ class Table:
         row = replace(row, values={**values, "aliases": aliases})
         key = question_key(self._definition, row)
         # The same question may have another answer, or stand in another group.
-        id = content_id("\n".join((key, *accepted("answer", row), group)))
+        content = content_id("\n".join((key, *accepted("answer", row), group)))
+        id = self._own_id(row) if self.identified or "id" in values else content
         return Asked(build_example(self._definition, row, "train", id, self.preset), group)
+
+    def _own_id(self, row: Row) -> str:
+        id = text_of("id", row).strip() if row.values.get("id") is not None else ""
+        if not self.identified or not id:
+            raise ValueError(f"{row.place}, column 'id': must name the question, or no row may")
+        return id
 
 
 def load_table(path: Path | str, *, prompt: str = PRESETS[0]) -> Task:
@@ -127,14 +136,18 @@ def load_table(path: Path | str, *, prompt: str = PRESETS[0]) -> Task:
         prompt: Preset that words the questions.
 
     Returns:
-        A task with one split, ``train``, named like the file. A question's id is made of its
-        wording, answer and group; a row that repeats all three has the same.
+        A task with one split, ``train``, named like the file. A question's id is that of the
+        column ``id``, or else made of its wording, answer and group; then a row that repeats all
+        three has the same.
 
     Raises:
-        ValueError: As `Table` and `Table.read`.
+        ValueError: As `Table` and `Table.read`, or if two rows have the same in a column ``id``.
     """
     table = Table(path, prompt=prompt)
     asked = [each for _, each in table.read()]
+    ids = Counter(each.example.id for each in asked)
+    if table.identified and (twice := [id for id, count in ids.items() if count > 1]):
+        raise ValueError(f"{path}: two rows have the id {twice[0]!r}")
     return Task(
         name=table.name,
         description=f"questions of {table.path.name}",
