@@ -116,7 +116,7 @@ class Sides:
         self.examples = splits["test"][: case.questions]
         # Sampling must not end early.
         self.settings = SlickSettings(max_new_tokens=case.generated, samples=case.samples)
-        ends = answer_ends(self.examples, self.prompts, self.tokenizer)
+        ends = answer_ends(self.examples, self.tokenizer, ())
         self.asked = ask(self.examples, self.tokenizer, ends)
         self.rows: list[Tokens] = [
             row

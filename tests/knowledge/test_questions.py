@@ -127,6 +127,41 @@ def test_every_row_is_checked_before_any_work(tmp_path, values, message):
         survey(Table(path), 10)
 
 
+def test_repeats_and_contradictions_are_counted(tmp_path):
+    values = [
+        {"question": question, "answer": answer}
+        for question, answer in [
+            ("a?", "x"), ("a?", "X "), ("a? ", "x"), ("b?", "x"), ("c?", "x"), ("c?", "y"),
+        ]
+    ]  # fmt: skip
+    found = survey(Table(written(tmp_path / "q.jsonl", values)), 4)
+    assert found.questions.count == 6
+    assert found.repeats == (
+        "Of the table's 6 rows, all of them kept: 2 repeat the question and answer of an earlier "
+        "one; 1 question has several answers"
+    )
+    assert survey(Table(written(tmp_path / "r.jsonl", rows(5))), 4).repeats == ""
+
+
+def test_an_id_that_comes_again_is_refused(tmp_path):
+    folder = tmp_path / "two"
+    folder.mkdir()
+    for name in ("a.jsonl", "b.jsonl"):
+        values = [{"id": f"{name[0]}{i}", "question": f"{i}?", "answer": "x"} for i in range(3)]
+        written(folder / name, values)
+    assert survey(Table(folder), 2).questions.count == 6
+    values = [{"id": i, "question": f"{i}?", "answer": "x"} for i in (7, 8, "a1")]
+    written(folder / "c.jsonl", values)
+    with pytest.raises(ValueError, match="but 'a1' stands in row 2 and in row 9"):
+        survey(Table(folder), 2)
+
+
+def test_ids_whose_hashes_coincide_are_two(tmp_path, monkeypatch):
+    monkeypatch.setattr("cogcalib.knowledge.repeats._short", lambda text: 1)
+    values = [{"id": i, "question": f"{i}?", "answer": "x"} for i in range(3)]
+    assert survey(Table(written(tmp_path / "q.jsonl", values)), 2).questions.count == 3
+
+
 def test_ids_tell_answers_and_groups_apart(tmp_path):
     values = [
         {"question": "a?", "answer": answer, "group": group}

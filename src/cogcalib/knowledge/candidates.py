@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from transformers import PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from cogcalib.knowledge.settings import EXACT, SlickSettings
 from cogcalib.modeling.continuations import continuations
 from cogcalib.modeling.few_shot import after_shots, end_tokens
 from cogcalib.modeling.prompts import completion, in_chat
@@ -14,6 +15,9 @@ from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
 
 Tokens = list[int]
+
+SHOWN = 80
+"""Characters of a question that a message shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +37,31 @@ class Asked:
 
 
 def answer_ends(
-    examples: Sequence[Example], prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, others: Sequence[int]
 ) -> tuple[int, ...]:
-    """The tokens that end an answer: a line break is one where shots have shown that it is."""
-    text = not any(in_chat(example) for example in examples)
-    return end_tokens(tokenizer, newline=text and any(prompt.shots for prompt in prompts))
+    """The tokens that end an answer: the end token, `others`, and outside a chat a line break.
+
+    Args:
+        examples: All in a chat or none.
+        tokenizer: Theirs.
+        others: The model's own, `generation_ends`.
+    """
+    ends = end_tokens(tokenizer, newline=ends_at_line_break(examples))
+    return tuple(sorted({*ends, *others}))
+
+
+def ends_at_line_break(examples: Sequence[Example]) -> bool:
+    """Whether a line break ends an answer: in a chat it may stand inside one."""
+    return not any(in_chat(example) for example in examples)
+
+
+def generation_ends(generation: GenerationConfig | None) -> tuple[int, ...]:
+    """The tokens at which a model stops to generate, as ``generate`` has it; none if not said.
+
+    Models tuned to chat often have several: the end of the text and that of a turn.
+    """
+    ends = None if generation is None else generation.eos_token_id
+    return tuple(ends) if isinstance(ends, list) else () if ends is None else (ends,)
 
 
 def ask(
@@ -62,8 +86,9 @@ def ask(
     ):
         if not found[0] or not set(ends).isdisjoint(found[0]):
             raise ValueError(
-                f"example {example.id!r}: the answer {example.answer!r} must have tokens after the "
-                f"prompt, none of which ends an answer; the tokenizer finds {found[0]}"
+                f"{shown(example)}: the answer {example.answer!r} must have tokens after the "
+                "prompt, none of which ends an answer (an end token or a line break); the "
+                f"tokenizer finds {found[0]}"
             )
         distinct = dict.fromkeys(tuple(ids) for ids in found if ids)
         answers = tuple(ids for ids in distinct if set(ends).isdisjoint(ids))
@@ -92,14 +117,41 @@ def by_shots(
         )
 
 
-def check_room(asked: Asked, tokens: int, limit: int | None) -> None:
-    """Raise if prompt and answer take more tokens than the model has positions.
+def check_lengths(
+    asked: Sequence[Asked],
+    prompts: Sequence[Tokens],
+    settings: SlickSettings,
+    limit: int | None,
+) -> None:
+    """Raise if an answer is longer than may be generated, or does not fit the model.
+
+    Args:
+        asked: Questions; those without `answers` are multiple choice and take no tokens more.
+        prompts: Their prompts behind the shots.
+        settings: Exact mode reads the answers, sampled mode generates `max_new_tokens`.
+        limit: The model's positions, None if it names no limit.
 
     Raises:
-        ValueError: Naming the example and both numbers.
+        ValueError: Naming the question and both numbers.
     """
-    if limit is not None and tokens > limit:
-        raise ValueError(
-            f"example {asked.example.id!r}: prompt and answer take {tokens} tokens, the model has "
-            f"{limit} positions; use fewer shots"
-        )
+    for each, prompt in zip(asked, prompts, strict=True):
+        longest = max(map(len, each.answers), default=0)
+        if settings.mode != EXACT:
+            # The end token is generated as well.
+            if longest + 1 > settings.max_new_tokens:
+                raise ValueError(
+                    f"max_new_tokens must be at least {longest + 1} for the answers to "
+                    f"{shown(each.example)}, got {settings.max_new_tokens}"
+                )
+            longest = settings.max_new_tokens
+        if limit is not None and len(prompt) + longest > limit:
+            raise ValueError(
+                f"{shown(each.example)}: prompt and answer take {len(prompt) + longest} tokens, "
+                f"the model has {limit} positions; use fewer shots"
+            )
+
+
+def shown(example: Example) -> str:
+    """A question as messages name it: by its wording, which the user knows, and its id."""
+    text = " ".join(example.prompt.split())
+    return f"question {text if len(text) <= SHOWN else text[: SHOWN - 1] + '…'!r} ({example.id})"

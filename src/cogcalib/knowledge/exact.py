@@ -22,7 +22,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cogcalib.knowledge.candidates import Asked, Tokens, answer_ends, ask, by_shots, check_room
+from cogcalib.knowledge.candidates import (
+    Asked,
+    Tokens,
+    answer_ends,
+    ask,
+    by_shots,
+    check_lengths,
+    generation_ends,
+)
 from cogcalib.knowledge.settings import PAPER, SlickSettings
 from cogcalib.knowledge.truncation import log_probabilities
 from cogcalib.modeling.shots import Prompt
@@ -71,7 +79,7 @@ def answer_exactly(
         ValueError: If an example is multiple choice, has no answer tokens, or is longer than the
             model has positions.
     """
-    ends = answer_ends(examples, prompts, tokenizer)
+    ends = answer_ends(examples, tokenizer, generation_ends(model.generation_config))
     asked = ask(examples, tokenizer, ends)
     judge = _Judge(model, padding_id(tokenizer), ends, settings)
     rows: list[list[Answered]] = [[] for _ in examples]
@@ -97,8 +105,7 @@ class _Judge:
         self.limit = max_positions(model)
 
     def __call__(self, asked: Sequence[Asked], prompts: Sequence[Tokens]) -> list[Answered]:
-        for each, prompt in zip(asked, prompts, strict=True):
-            check_room(each, len(prompt) + max(map(len, each.answers)), self.limit)
+        check_lengths(asked, prompts, self.settings, self.limit)
         answers = [answer for each in asked for answer in each.answers]
         sequences = [
             [*prompt, *answer]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
+from cogcalib.knowledge.repeats import Repeats, is_suspect
 from cogcalib.modeling.shots import same_question
 from cogcalib.records import Example
 from cogcalib.tasks import Asked, Place, Table
@@ -106,6 +107,7 @@ class Survey:
         group_of: Example id -> group, for those of the pool.
         groups: All groups.
         manifest: Number of questions and a hash of them in their order.
+        repeats: A sentence on rows that ask the same; empty if there are none.
     """
 
     questions: Streamed
@@ -113,23 +115,28 @@ class Survey:
     group_of: dict[str, str]
     groups: list[str]
     manifest: dict[str, object]
+    repeats: str
 
 
 def survey(table: Table, partition: int) -> Survey:
     """Read a table once, checking every row.
 
     Raises:
-        ValueError: If a row cannot be used, naming file, row and column.
+        ValueError: If a row cannot be used, naming file, row and column, or two have the same id.
     """
     places, pools, digest, count = [], dict[str, _Pool](), hashlib.sha256(), 0
+    repeats = Repeats()
     for place, row in table.read():
         example, group = named(row)
         if count % partition == 0:
             places.append(place)
         count += 1
+        repeats.add(example, identified=table.identified)
         content = (example.id, example.prompt, example.answer, example.aliases, group)
         digest.update(json.dumps(content).encode())
         pools.setdefault(group, _Pool()).offer(example)
+    if suspects := repeats.suspects():
+        _check_ids(table, suspects)
     kept = {group: pool.examples() for group, pool in pools.items()}
     return Survey(
         Streamed(table, places, count, partition),
@@ -137,7 +144,20 @@ def survey(table: Table, partition: int) -> Survey:
         {example.id: group for group, examples in kept.items() for example in examples},
         list(kept),
         {"n": count, "sha256": digest.hexdigest()},
+        repeats.line(),
     )
+
+
+def _check_ids(table: Table, suspects: set[int]) -> None:
+    seen: dict[str, int] = {}
+    for number, (_, (example, _)) in enumerate(table.read(), start=1):
+        if not is_suspect(example, suspects):
+            continue
+        if (first := seen.setdefault(example.id, number)) != number:
+            raise ValueError(
+                f"{table.path}: the column id must be another for every row, but {example.id!r} "
+                f"stands in row {first:,} and in row {number:,}"
+            )
 
 
 def named(asked: Asked) -> Asked:

@@ -56,11 +56,7 @@ def answer_choices(
     Raises:
         ValueError: If the mode is not exact, or as `cogcalib.scoring.score`.
     """
-    if settings.mode != EXACT:
-        raise ValueError(
-            "mode must be exact for multiple choice, whose probabilities need no samples, "
-            f"got {settings.mode!r}"
-        )
+    check_mode(settings)
     rows: list[list[Answered]] = [[] for _ in examples]
     turns = max((len(example.options or ()) for example in examples), default=0)
     done = 0
@@ -77,6 +73,19 @@ def answer_choices(
                 if settings.progress is not None:
                     settings.progress(done)
     return rows
+
+
+def check_mode(settings: SlickSettings) -> None:
+    """Raise unless the mode is one that multiple choice is asked in.
+
+    Raises:
+        ValueError: If the mode is not exact.
+    """
+    if settings.mode != EXACT:
+        raise ValueError(
+            "mode must be exact for multiple choice, whose probabilities need no samples, "
+            f"got {settings.mode!r}"
+        )
 
 
 def _read(

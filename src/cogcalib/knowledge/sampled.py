@@ -10,13 +10,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from cogcalib.knowledge.candidates import Asked, Tokens, answer_ends, ask, by_shots, check_room
+from cogcalib.knowledge.candidates import (
+    Asked,
+    Tokens,
+    answer_ends,
+    ask,
+    by_shots,
+    check_lengths,
+    ends_at_line_break,
+    generation_ends,
+)
 from cogcalib.knowledge.exact import Answered
 from cogcalib.knowledge.settings import SAMPLED, SlickSettings
 from cogcalib.knowledge.truncation import cumulative, draw
@@ -37,7 +47,7 @@ def answer_by_sampling(
 ) -> list[list[Answered]]:
     """Judge every open-ended question behind every prompt by one greedy and N sampled answers.
 
-    An answer is what stands before the first end token, or before a line break in it; it is right
+    An answer is what stands before the first end token or, outside a chat, line break; it is right
     if it matches the answer or an alias as `cogcalib.scoring.exact_match` has it, and strictly
     right if its tokens are those of one of them and the end follows.
 
@@ -55,8 +65,8 @@ def answer_by_sampling(
         ValueError: As `cogcalib.knowledge.exact.answer_exactly`, if the model has no key-value
             cache, or an answer does not fit `max_new_tokens`.
     """
-    settings = settings or SlickSettings(mode=SAMPLED)
-    ends = answer_ends(examples, prompts, tokenizer)
+    settings = replace(settings or SlickSettings(), mode=SAMPLED)
+    ends = answer_ends(examples, tokenizer, generation_ends(model.generation_config))
     asked = ask(examples, tokenizer, ends)
     sampler = Sampler(model, padding_id(tokenizer), ends, settings)
     rows: list[list[Answered]] = [[] for _ in examples]
@@ -87,14 +97,7 @@ class Sampler:
     ) -> list[list[Tokens]]:
         """The tokens of 1 + N answers to each question, what follows an end included."""
         most = self.settings.max_new_tokens
-        for each, row in zip(asked, prompts, strict=True):
-            longest = max(map(len, each.answers)) + 1
-            if longest > most:
-                raise ValueError(
-                    f"max_new_tokens must be at least {longest} for the answers of example "
-                    f"{each.example.id!r}, got {most}"
-                )
-            check_room(each, len(row) + most, self.limit)
+        check_lengths(asked, prompts, self.settings, self.limit)
         prefix = None
         if length := shared_length(prompts, [1] * len(prompts)):
             prefix = compute_prefix(self.model, prompts[0][:length])
@@ -181,7 +184,8 @@ def _judge(
     spelt = [_spelt(tokens, set(ends)) for tokens in answers]
     # Sixteen samples are few different answers.
     texts = dict.fromkeys(tokens for tokens, _ in spelt)
-    right = {tokens: exact_match(_text(tokens, tokenizer), accepted) for tokens in texts}
+    line = ends_at_line_break([asked.example])
+    right = {tokens: exact_match(_text(tokens, tokenizer, line), accepted) for tokens in texts}
     matching = [right[tokens] for tokens, _ in spelt]
     strict = [ended and tokens in asked.answers for tokens, ended in spelt]
     samples = len(answers) - 1
@@ -194,6 +198,7 @@ def _spelt(tokens: Tokens, ends: set[int]) -> tuple[tuple[int, ...], bool]:
     return tuple(tokens[:first]), first is not None
 
 
-def _text(tokens: tuple[int, ...], tokenizer: PreTrainedTokenizerBase) -> str:
+def _text(tokens: tuple[int, ...], tokenizer: PreTrainedTokenizerBase, line: bool) -> str:
     text = str(tokenizer.decode(list(tokens), skip_special_tokens=True)).strip()
-    return text.split("\n", 1)[0].strip()
+    # A token may hold a line break behind other characters: it ends no answer, but the text does.
+    return text.split("\n", 1)[0].strip() if line else text

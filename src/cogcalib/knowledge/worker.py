@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cogcalib.knowledge.assess import assess, pairs
+from cogcalib.knowledge.outline import fit
 from cogcalib.knowledge.parts import part_name
 from cogcalib.knowledge.questions import Questions
 from cogcalib.knowledge.record import Knowledge, write_rows
-from cogcalib.knowledge.settings import EXACT, SlickSettings
-from cogcalib.modeling import load_model, shorten_passages
+from cogcalib.knowledge.settings import SlickSettings
+from cogcalib.modeling import load_model
 from cogcalib.modeling.shots import Prompts
 from cogcalib.records import Example
 from cogcalib.scoring.batches import from_main, process
@@ -152,12 +153,8 @@ class Worker:
         return rows, shortened
 
     def _fitting(self, examples: list[Example]) -> tuple[list[Example], int]:
-        limit = max_positions(self.model)
-        if limit is None or self.plan.shots > 0:
-            return examples, 0
-        settings = self.plan.settings
-        room = settings.max_new_tokens if settings.mode != EXACT else 0
-        return shorten_passages(examples, self.tokenizer, limit - room)
+        limit, plan = max_positions(self.model), self.plan
+        return fit(examples, self.tokenizer, limit, plan.shots, plan.settings)
 
 
 def _batches(asked: Sequence[Asked]) -> Iterator[list[int]]:
