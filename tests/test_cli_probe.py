@@ -8,6 +8,10 @@ import pytest
 
 from cogcalib import cli
 from cogcalib.knowledge import load_probe
+from cogcalib.knowledge.probe_task import ENGINES
+from cogcalib.knowledge.settings import MODES
+from cogcalib.modeling import DTYPES
+from cogcalib.records import PRESETS
 
 QUESTIONS = """question,answer,aliases
 In which country is the city of Lyon?,France,
@@ -30,6 +34,38 @@ def test_own_questions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "3 questions were there from before" in capsys.readouterr().out
     assert cli.main([*words, "--seed", "1"]) == 2
     assert "different configuration" in capsys.readouterr().err
+
+
+def test_what_a_user_should_know_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, folder = tmp_path / "own.csv", tmp_path / "out"
+    repeated = "In which country is the city of Lima?,Peru,\nIn which country is Pune?,India,\n"
+    table.write_text(QUESTIONS + repeated, encoding="utf-8")
+    words = ["probe", "--model", "atlas", "--data", str(table), "--output", str(folder)]
+    assert cli.main([*words, "--shots", "0"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Mode exact, 1 prompt without shots (more of them would be alike)." in out
+    assert "5 questions, fewer than 500: mind the intervals" in out
+    assert "Of the table's 5 rows, all of them kept: 1 repeat" in out
+    assert "Share % [95 %]" in out
+    assert "prompts: 1\n" in (folder / "config.yaml").read_text(encoding="utf-8")
+    page = (folder / "probe.html").read_text(encoding="utf-8")
+    assert "5 questions, fewer than 500: mind the intervals" in page
+    other = ["--output", str(tmp_path / "two"), "--shots", "2", "--prompts", "3"]
+    assert cli.main([*words, *other]) == 0
+    assert "Mode exact, 3 prompts of 2 shots." in capsys.readouterr().out
+
+
+def test_help_shows_what_there_is_to_choose(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["probe", "--help"])
+    out = " ".join(capsys.readouterr().out.split())
+    for name, values in (
+        ("mode", MODES), ("engine", ENGINES), ("dtype", DTYPES), ("prompt", PRESETS),
+    ):  # fmt: skip
+        assert f"--{name} {{{','.join(values)}}}" in out
+    assert "open-ended only" in out
 
 
 def test_sampled_mode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cogcalib.cli.console import quiet
-from cogcalib.records import input_errors
+from cogcalib.records import CHAT, PRESETS, input_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from cogcalib.knowledge import Probed
+    from cogcalib.knowledge.task import Probe
 
 MOST_GROUPS = 30
 
@@ -29,40 +30,88 @@ def add_to(verbs: Any) -> None:
         type=Path,
         metavar="PATH",
         help="own questions: .csv, .jsonl or .parquet, or a folder of such files, with the columns "
-        "question and answer, and if wanted aliases and group",
+        "question and answer, and if wanted aliases, group and id",
     )
     probe.add_argument("--adapter", help="folder or hub id of a PEFT adapter on top of the model")
-    probe.add_argument("--mode", default="exact", help="exact, or sampled by generating (exact)")
-    probe.add_argument("--prompts", type=int, default=10, metavar="N", help="prompts (10)")
     probe.add_argument(
-        "--shots", type=int, metavar="N", help="examples in each (4; multiple choice: 0)"
+        "--mode",
+        default="exact",
+        metavar="{exact,sampled}",
+        help="read the probability of a right answer off the model, or generate answers and count "
+        "the right ones (exact); open-ended only, multiple choice is always exact",
     )
     probe.add_argument(
-        "--samples", type=int, default=16, metavar="N", help="sampled answers a prompt (16)"
+        "--prompts",
+        type=int,
+        default=10,
+        metavar="N",
+        help="few-shot prompts that each question is asked behind (10); without shots one",
     )
-    probe.add_argument("--temperature", type=float, default=0.5, metavar="T", help="theirs (0.5)")
     probe.add_argument(
-        "--top-k", type=int, default=40, metavar="K", help="tokens to sample from, 0 for all (40)"
+        "--shots",
+        type=int,
+        metavar="N",
+        help="answered questions in each prompt (4; multiple choice: 0)",
     )
     probe.add_argument(
-        "--max-new-tokens", type=int, default=32, metavar="N", help="longest answer sampled (32)"
+        "--samples", type=int, default=16, metavar="N", help="sampled answers behind a prompt (16)"
+    )
+    probe.add_argument(
+        "--temperature",
+        type=float,
+        default=0.5,
+        metavar="T",
+        help="temperature of the sampled answers (0.5)",
+    )
+    probe.add_argument(
+        "--top-k",
+        type=int,
+        default=40,
+        metavar="K",
+        help="likeliest tokens an answer is sampled from, 0 for all (40)",
+    )
+    probe.add_argument(
+        "--max-new-tokens",
+        type=int,
+        default=32,
+        metavar="N",
+        help="tokens of the longest answer that is sampled, its end included (32)",
     )
     probe.add_argument("--split", default="train", help="split to probe (train)")
     probe.add_argument("--shot-split", metavar="SPLIT", help="split to draw shots from (train)")
     probe.add_argument("--limit", type=int, metavar="N", help="probe N questions of the split")
-    probe.add_argument("--seed", type=int, default=0, help="of all that is drawn (0)")
+    probe.add_argument(
+        "--seed", type=int, default=0, help="seed of prompts, samples and --limit (0)"
+    )
     probe.add_argument("--output", type=Path, metavar="DIR", help="folder (runs/probe-MODEL-TASK)")
     probe.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of local data sets")
-    probe.add_argument("--prompt", default="cogcalib", help="prompt preset (cogcalib)")
-    probe.add_argument("--dtype", default="float32", help="number format of the weights (float32)")
+    probe.add_argument(
+        "--prompt",
+        default=PRESETS[0],
+        metavar=f"{{{','.join(PRESETS)}}}",
+        help=f"how questions are worded, {CHAT} behind it for the model's chat template "
+        f"({PRESETS[0]})",
+    )
+    probe.add_argument(
+        "--dtype",
+        default="float32",
+        metavar="{float32,bfloat16,float16,float64}",
+        help="number format of the weights (float32)",
+    )
     probe.add_argument("--four-bit", action="store_true", help="weights in 4 bits (bitsandbytes)")
     probe.add_argument("--batch-size", type=int, metavar="N", help="most sequences in one pass")
     scale = probe.add_argument_group("large data sets")
     scale.add_argument(
-        "--engine", default="local", help="local, alone or by accelerate launch; or ray (local)"
+        "--engine",
+        default="local",
+        metavar="{local,ray}",
+        help="this process, or those of accelerate launch; or workers of Ray (local)",
     )
     scale.add_argument(
-        "--workers", type=int, metavar="N", help="of Ray, a model in each (one for each GPU, or 1)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="workers of Ray, each with the model (one for each GPU, or 1)",
     )
     scale.add_argument(
         "--partition", type=int, default=4096, metavar="N", help="questions in a part (4096)"
@@ -79,6 +128,7 @@ def _probe(options: argparse.Namespace) -> None:
     from cogcalib.knowledge.parts import count_categories, draw_rows
     from cogcalib.knowledge.task import ProbeTask, probe_task
     from cogcalib.report.probe_page import MOST_ROWS, write_probe_html
+    from cogcalib.report.probe_tables import small_n
 
     with Progress(console=Console(stderr=True), transient=True) as bars, input_errors():
         asked = ProbeTask(**{key: value for key, value in vars(options).items() if key != "verb"})
@@ -94,7 +144,12 @@ def _probe(options: argparse.Namespace) -> None:
             f"Of {counts.total():,} questions these are {MOST_ROWS:,}, drawn at random; of all: "
             + ", ".join(f"{name} {counts[name]:,}" for name in CATEGORIES)
         )
-    show_probe(draw_rows(found.folder, MOST_ROWS), console)
+    rows = draw_rows(found.folder, MOST_ROWS)
+    console.print(asking(found, options.mode, choice=rows[0].example.options is not None))
+    show_probe(rows, console)
+    for line in (small_n(counts.total()), found.repeats):
+        if line:
+            console.print(line)
     if found.kept:
         console.print(f"{found.kept:,} questions were there from before.")
     if found.shortened:
@@ -104,13 +159,23 @@ def _probe(options: argparse.Namespace) -> None:
     console.print(f"Page: [bold]{page}[/bold]\n", soft_wrap=True)
 
 
+def asking(found: Probe, mode: str, *, choice: bool) -> str:
+    """How the questions were asked, in a line."""
+    if found.shots > 0:
+        many = f"{found.prompts} prompt{'s' * (found.prompts != 1)}"
+        words = [f"Mode {mode}, {many} of {found.shots} shot{'s' * (found.shots != 1)}"]
+    else:
+        words = [f"Mode {mode}, 1 prompt without shots (more of them would be alike)"]
+    return ", ".join([*words, *(["the options in every rotation"] if choice else [])]) + "."
+
+
 def show_probe(rows: Probed, console: Console) -> None:
     """Print the categories, the groups and the detectors as tables."""
     from rich.table import Table
 
     from cogcalib.knowledge import CATEGORIES
     from cogcalib.report.columns import percent
-    from cogcalib.report.probe_page import by_group, category_grid, detector_grid, shares
+    from cogcalib.report.probe_tables import by_group, category_grid, detector_grid, shares
 
     groups = by_group(rows)
     for grid in (category_grid(rows), detector_grid(rows)):

@@ -18,7 +18,6 @@ from cogcalib.knowledge import (
     Knowledge,
     Probed,
     detect,
-    estimate_threshold,
 )
 from cogcalib.knowledge.detectors import DETECTORS
 from cogcalib.knowledge.parts import count_categories, draw_rows
@@ -32,13 +31,17 @@ from cogcalib.report.probe_figures import (
     roc_chart,
     shares_chart,
 )
+from cogcalib.report.probe_tables import (
+    LABELS,
+    by_group,
+    category_grid,
+    detector_grid,
+    group_grid,
+    probe_threshold,
+    shares,
+    small_n,
+)
 from cogcalib.tasks.atlas import RELATIONS, TASKS, facts
-
-LABELS = {
-    "HighlyKnown": CATEGORIES[:1],
-    "HighlyKnown or MaybeKnown": CATEGORIES[:2],
-}
-"""What detectors are held against: name -> categories that count as known; the last is drawn."""
 
 MOST_ROWS = 10_000
 """Questions that the page and the terminal show; of a larger probe so many are drawn."""
@@ -123,7 +126,7 @@ def probe_page(
         facts=_facts(rows, settings, counts or {}),
         shares=_svg(shares_chart(shown), "Shares of the categories", _spoken(shown)),
         categories=category_grid(rows),
-        groups=_group_grid(groups) if len(groups) > 1 else None,
+        groups=group_grid(groups) if len(groups) > 1 else None,
         population=_population(rows),
         nll=_nll(rows, threshold),
         threshold=cut,
@@ -132,68 +135,6 @@ def probe_page(
         examples=_examples(rows),
         config=config,
     )
-
-
-def shares(rows: Sequence[Knowledge]) -> list[float]:
-    """Share of each category, fractions, in the order of `CATEGORIES`."""
-    return [sum(row.category == name for row in rows) / len(rows) for name in CATEGORIES]
-
-
-def by_group(rows: Probed) -> dict[str, list[Knowledge]]:
-    """Group -> its rows, the best known group first."""
-    groups: dict[str, list[Knowledge]] = {}
-    for row in rows:
-        groups.setdefault(row.group, []).append(row)
-    known = {group: fmean(row.p_greedy for row in members) for group, members in groups.items()}
-    return {group: groups[group] for group in sorted(groups, key=lambda g: (-known[g], g))}
-
-
-def probe_threshold(rows: Probed) -> Threshold:
-    """The cut on the NLL that best tells HighlyKnown and MaybeKnown from the rest."""
-    known = [row.category in CATEGORIES[:2] for row in rows]
-    return estimate_threshold([row.signals.nll for row in rows], known)
-
-
-def category_grid(rows: Probed) -> Grid:
-    """A line for each category: how many, and what their probabilities are on average."""
-    lines = []
-    for name in CATEGORIES:
-        members = [row for row in rows if row.category == name]
-        means = [
-            fmean(values) if values else None
-            for values in (
-                [row.p_greedy for row in members],
-                [row.p_sampled for row in members],
-                [row.signals.nll for row in members],
-            )
-        ]
-        cells = [name, f"{len(members):,}", percent(len(members) / len(rows))]
-        cells += ["–" if mean is None else percent(mean) for mean in means[:2]]  # noqa: RUF001
-        cells.append("–" if means[2] is None else f"{means[2]:.2f}")  # noqa: RUF001
-        lines.append([(cell, False) for cell in cells])
-    headers = ["Category", "Questions", "Share %", "P(greedy) %", "P(sampled) %", "NLL (nats)"]
-    return Grid(headers, lines)
-
-
-def detector_grid(rows: Probed, *, resamples: int = 1000) -> Grid:
-    """A line for each detector: its AUROC with the 95 % interval, against each of `LABELS`."""
-    signals = [row.signals for row in rows]
-    columns = [
-        detect(signals, [row.category in known for row in rows], resamples=resamples)
-        for known in LABELS.values()
-    ]
-    lines = []
-    for name in DETECTORS:
-        cells = [name]
-        for column in columns:
-            found = column[name]
-            cells.append(
-                "–"  # noqa: RUF001
-                if np.isnan(found.auroc)
-                else f"{percent(found.auroc)} ({percent(found.low)}–{percent(found.high)})"  # noqa: RUF001
-            )
-        lines.append([(cell, False) for cell in cells])
-    return Grid(["Detector", *(f"AUROC %, {label}" for label in LABELS)], lines)
 
 
 def _finding(rows: Probed, settings: Mapping[str, Any]) -> str:
@@ -215,31 +156,18 @@ def _facts(
         ("asked", f"{asked}, {settings['split']}"),
         ("mode", str(settings["mode"])),
         ("renderings of each", str(prompts)),
+        ("shots", str(settings.get("shots", 0))),
         ("temperature", f"{settings['temperature']:g}"),
     ]
     if len(rows) < (total := sum(counts.values())):
         every = ", ".join(f"{n} {percent(counts.get(n, 0) / total)} %" for n in CATEGORIES)
         facts_shown[0] = ("questions", f"{len(rows):,}, drawn at random from {total:,}")
         facts_shown.insert(1, ("of all", every))
+    if line := small_n(max(len(rows), sum(counts.values()))):
+        facts_shown.insert(1, ("small n", line))
     if settings.get("adapter"):
         facts_shown.append(("adapter", str(settings["adapter"])))
     return facts_shown
-
-
-def _group_grid(groups: Mapping[str, Sequence[Knowledge]]) -> Grid:
-    lines = [
-        [
-            (cell, False)
-            for cell in (
-                group,
-                f"{len(members):,}",
-                *(percent(share) for share in shares(members)),
-                percent(fmean(row.p_sampled for row in members)),
-            )
-        ]
-        for group, members in groups.items()
-    ]
-    return Grid(["Group", "Questions", *(f"{n} %" for n in CATEGORIES), "P(sampled) %"], lines)
 
 
 def _nll(rows: Probed, threshold: Threshold) -> Markup:
