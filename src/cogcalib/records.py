@@ -211,9 +211,11 @@ class ProbeRecord:
         id: As in the `Example`.
         category: ``known`` (right under every re-rendered option order, or by teacher forcing if
             open-ended), ``unknown`` (right once or never: no more often than by always choosing the
-            same letter; open-ended: not right), ``doubtful`` (between).
-        share_right: Share of the renderings answered rightly.
-        p_gold: Mean probability of the gold answer over the renderings.
+            same letter; open-ended: not right), ``doubtful`` (between). Of a ``cogcalib probe``:
+            HighlyKnown, Unknown, and what lies between.
+        share_right: Share of the renderings answered rightly; the prompts of a ``cogcalib probe``.
+        p_gold: Mean probability of the gold answer over the renderings; of a ``cogcalib probe``, in
+            the original rendering alone.
         nll: Mean NLL of the supervised tokens of the original rendering, nats.
     """
 

@@ -27,6 +27,7 @@ from cogcalib.records import (
 )
 
 CONFIG = "config.yaml"
+PROBE = Path("probe") / "train.jsonl"
 PACKAGES = (
     "cogcalib", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers",
     "numpy", "scipy",
@@ -107,7 +108,7 @@ class RunFolder:
 
     def probe(self) -> Path:
         """What the base model knows of the training split."""
-        return self.path / "probe" / "train.jsonl"
+        return self.path / PROBE
 
     def train(self, method: str, seed: int) -> Path:
         """Model or adapter, thresholds and log of a trained method."""

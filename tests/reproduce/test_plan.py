@@ -43,6 +43,17 @@ def test_an_ensemble_alone_still_trains_its_first_member(small: Preset, tmp_path
     assert [(c.kind, c.seed) for c in cells] == [("member", 1000), ("member", 0)]
 
 
+def test_a_probe_named_by_the_model_s_file_reaches_every_run_of_its_task(
+    small: Preset, tmp_path: Path
+) -> None:
+    country, *others = small.tasks.items()
+    tasks = {country[0]: {**country[1], "probe": "runs/probe"}, **dict(others)}
+    named = plan("ratio", small.model_copy(update={"tasks": tasks}), tmp_path)
+    assert {place.config.probe for place in named.places} == {"runs/probe"}
+    sent = Cell.from_json(prepare_cells(named)[0].to_json())
+    assert sent.place.config.probe == "runs/probe"
+
+
 def test_what_needs_options_is_left_out_where_there_are_none(small: Preset, tmp_path: Path) -> None:
     choice, open_ended = plan("main", small, tmp_path).places
     assert {"cols-options", "sft+vector", "ensemble"} <= set(choice.methods)

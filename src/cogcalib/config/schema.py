@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from cogcalib.config.methods import Method
 from cogcalib.records import PRESETS, check_preset
@@ -194,6 +202,9 @@ class Config(Section):
         name: Of the folder under ``runs/``.
         seeds: Every method is trained once for each.
         methods: See `cogcalib.config.methods`.
+        probe: Folder of a finished ``cogcalib probe`` of the same model, whose SliCK categories say
+            what is known of the training questions: ``known`` is HighlyKnown, ``unknown`` is
+            Unknown. Null: the run asks the model itself, zero-shot.
     """
 
     name: str
@@ -201,6 +212,7 @@ class Config(Section):
     methods: tuple[str, ...] = ("base", "sft", "sft+ts", "cols")
     model: ModelSection = ModelSection()
     tasks: TasksSection = TasksSection()
+    probe: str | None = None
     train: TrainSection = TrainSection()
     baselines: BaselinesSection = BaselinesSection()
     score: ScoreSection = ScoreSection()
@@ -256,3 +268,11 @@ class Config(Section):
         if tasks.train in others or len(set(others)) != len(others):
             raise ValueError("tasks.out_of_domain must not hold tasks.train, nor a task twice")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_a_probe_not_named(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs without one stay recorded as they were before there was the key."""
+        found: dict[str, Any] = values(self)
+        if found.get("probe") is None:
+            found.pop("probe", None)
+        return found

@@ -64,6 +64,7 @@ class Page:
     curves: Markup | None
     probe: Markup | None
     probe_table: Grid | None
+    probed_before: bool
     data: Grid | None
     tasks: Grid | None
     bins: int
@@ -98,6 +99,7 @@ def page_content(run: Run) -> Page:
         curves=_curves(run),
         probe=_probe(run),
         probe_table=_probe_table(run),
+        probed_before=run.config.get("probe") is not None,
         data=_data(run),
         tasks=_tasks(run),
         bins=main.bins,

@@ -14,7 +14,7 @@ from cogcalib.progress import StageProgress
 from cogcalib.records import ProbeRecord, input_errors
 from cogcalib.run_folder import code_state
 from cogcalib.stages.data import choose_splits, describe_tasks, load_tasks
-from cogcalib.stages.probe import probe_base
+from cogcalib.stages.probe import labels_given, probe_base
 from cogcalib.stages.train import check_methods
 from cogcalib.stages.work import Splits, Work, open_folder
 
@@ -52,18 +52,19 @@ def begin(
         data_dir: Folder of local data sets, as in `cogcalib.tasks.load_task`.
 
     Raises:
-        InputError: If a task, model or data set cannot be used as configured, or the folder holds
-            something else, or this run and `resume` is not set. Nothing was trained then.
+        InputError: If a task, model, probe or data set cannot be used as configured, or the folder
+            holds something else, or this run and `resume` is not set. Nothing was trained then.
     """
     with input_errors():
         check_methods(config)
         tasks = load_tasks(config, data_dir)
+        given = labels_given(config, tasks[0], path)
         folder = open_folder(config, path, resume=resume)
         folder.claim("model.json", fingerprint(config.model.path))
         folder.claim("tasks.json", describe_tasks(config, tasks))
         if folder.begun_with(code_state()) != code_state():
             console.print("  [yellow]begun with other code: finished stages are kept[/]")
         work = Work(config, folder, StageProgress(console, folder.path / "timings.json"))
-        knowledge = probe_base(work, tasks)
+        knowledge = probe_base(work, tasks, given)
         splits = choose_splits(work, tasks, knowledge)
     return Begun(work, splits, knowledge)

@@ -2,24 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+from cogcalib.config import Config
 from cogcalib.knowledge import probe, renderings
 from cogcalib.modeling import load_model
-from cogcalib.records import ProbeRecord, read_jsonl, write_jsonl
-from cogcalib.run_folder import RunFolder
+from cogcalib.records import Example, ProbeRecord, read_jsonl, write_jsonl
+from cogcalib.run_folder import PROBE, RunFolder
+from cogcalib.stages.slick import slick_labels
 from cogcalib.stages.work import Work
 from cogcalib.tasks import Task, draw
 
 
-def probe_base(work: Work, tasks: tuple[Task, list[Task]]) -> dict[str, ProbeRecord]:
-    """Example id -> what the base model knows of it, for every question that may be trained on."""
-    limits = work.config.tasks
-    pool = tasks[0].splits["train"]
-    if limits.unknown_share is None:
-        pool = draw(pool, limits.limit.get("train"), limits.seed)
+def labels_given(config: Config, task: Task, path: Path) -> list[ProbeRecord] | None:
+    """The labels of the `cogcalib probe` that a run names; None without one, or if it has them.
+
+    Args:
+        config: Of the run.
+        task: Trained on.
+        path: The run's folder, which need not be there.
+
+    Raises:
+        ValueError, FileNotFoundError: As `slick_labels`.
+    """
+    if config.probe is None or (path / PROBE).exists():
+        return None
+    return slick_labels(config, Path(config.probe), _pool(config, task))
+
+
+def probe_base(
+    work: Work, tasks: tuple[Task, list[Task]], given: Sequence[ProbeRecord] | None = None
+) -> dict[str, ProbeRecord]:
+    """Example id -> what the base model knows of it, for every question that may be trained on.
+
+    Args:
+        work: The run.
+        tasks: As `load_tasks` returns them.
+        given: What is known already; None asks the model.
+    """
     path = work.folder.probe()
     if path.exists():
         work.progress.skipped("probe")
+    elif given is not None:
+        write_jsonl(path, given)
     else:
+        pool = _pool(work.config, tasks[0])
         model, tokenizer = load_model(work.config.model.path, dtype=work.config.model.dtype)
         with work.progress.stage("probe: what does the model know?", renderings(pool)) as advance:
             batch_size = work.config.score.batch_size
@@ -31,3 +59,11 @@ def probe_base(work: Work, tasks: tuple[Task, list[Task]]) -> dict[str, ProbeRec
 def read_probe(folder: RunFolder) -> dict[str, ProbeRecord]:
     """What a probe finished before found, as `probe_base` returns it."""
     return {record.id: record for record in read_jsonl(folder.probe(), ProbeRecord)}
+
+
+def _pool(config: Config, task: Task) -> list[Example]:
+    """The questions that may be trained on."""
+    limits, pool = config.tasks, task.splits["train"]
+    if limits.unknown_share is not None:
+        return pool
+    return draw(pool, limits.limit.get("train"), limits.seed)
