@@ -44,7 +44,7 @@ class Tiles:
         if targets.device.type == "cpu":
             row_bytes = max(1, vocabulary * like.element_size())
             self._block = min(self._block, max(1, _CPU_BLOCK_BYTES // row_bytes))
-        self._scratch: list[Tensor] = []
+        self._scratch: dict[str, Tensor] = {}
         self._best = torch.zeros_like(targets)
         self.penalty = like.new_zeros(n)
         self.statistics = TokenStatistics(
@@ -121,7 +121,7 @@ class Tiles:
 
     def _probabilities(self, logits: Tensor) -> Tensor:
         # Faster than exp on a CPU, and the sum is 1 to the last bit.
-        return torch.softmax(logits, 1, out=self._scratch_rows(0, len(logits)))
+        return torch.softmax(logits, 1, out=self._scratch_rows("probabilities", len(logits)))
 
     def _penalise(
         self, penalty: Penalty, logits: Tensor, p: Tensor, at: slice, w: Tensor, ce: float
@@ -161,7 +161,7 @@ class Tiles:
         size = vocabulary if penalty.margin_reduction == "mean" else 1
         best = self._best[at, None]
         gap = torch.sub(logits.gather(1, best), logits, out=logits)
-        below = torch.sign(gap, out=self._scratch_rows(1, len(logits)))
+        below = torch.sign(gap, out=self._scratch_rows("below", len(logits)))
         ties = vocabulary - below.sum(1, keepdim=True)
         gap.sub_(penalty.margin).clamp_(min=0)
         self.penalty[at] = gap.sum(1) / size
@@ -177,13 +177,14 @@ class Tiles:
     def _slope(self, logits: Tensor) -> Tensor | None:
         if self.projection.softcap is None:
             return None
-        slope = torch.div(logits, self.projection.softcap, out=self._scratch_rows(2, len(logits)))
+        slope = self._scratch_rows("slope", len(logits))
+        torch.div(logits, self.projection.softcap, out=slope)
         return slope.square_().neg_().add_(1)
 
-    def _scratch_rows(self, index: int, rows: int) -> Tensor:
-        while len(self._scratch) <= index:
-            self._scratch.append(self._tile.new_empty(self._block, self._tile.shape[1]))
-        return self._scratch[index][:rows]
+    def _scratch_rows(self, name: str, rows: int) -> Tensor:
+        if name not in self._scratch:
+            self._scratch[name] = self._tile.new_empty(self._block, self._tile.shape[1])
+        return self._scratch[name][:rows]
 
     def _blocks(self, rows: slice) -> Iterator[tuple[slice, slice]]:
         """Row blocks of a tile: where they are in the tile, and in the batch."""
