@@ -45,7 +45,7 @@ def test_what_a_user_should_know_is_told(
     words = ["probe", "--model", "atlas", "--data", str(table), "--output", str(folder)]
     assert cli.main([*words, "--shots", "0"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "Mode exact, 1 prompt without shots (more of them would be alike)." in out
+    assert "Mode exact, 1 prompt without shots. Without shots all prompts would be alike" in out
     assert "5 questions, fewer than 500: mind the intervals" in out
     assert "Of the table's 5 rows, all of them kept: 1 repeat" in out
     assert "Share % [95 %]" in out

@@ -161,12 +161,11 @@ def _probe(options: argparse.Namespace) -> None:
 
 def asking(found: Probe, mode: str, *, choice: bool) -> str:
     """How the questions were asked, in a line."""
-    if found.shots > 0:
-        many = f"{found.prompts} prompt{'s' * (found.prompts != 1)}"
-        words = [f"Mode {mode}, {many} of {found.shots} shot{'s' * (found.shots != 1)}"]
-    else:
-        words = [f"Mode {mode}, 1 prompt without shots (more of them would be alike)"]
-    return ", ".join([*words, *(["the options in every rotation"] if choice else [])]) + "."
+    many = f"{found.prompts} prompt{'s' * (found.prompts != 1)}"
+    shown = f" of {found.shots} shot{'s' * (found.shots != 1)}" if found.shots else " without shots"
+    turned = ", the options in every rotation" if choice else ""
+    alike = "" if found.shots else " Without shots all prompts would be alike: --prompts is 1."
+    return f"Mode {mode}, {many}{shown}{turned}.{alike}"
 
 
 def show_probe(rows: Probed, console: Console) -> None:

@@ -21,7 +21,7 @@ from cogcalib.knowledge.rotations import check_mode
 from cogcalib.knowledge.settings import EXACT, SlickSettings
 from cogcalib.modeling import load_tokenizer, resolve_model, shorten_passages
 from cogcalib.modeling.continuations import continuations
-from cogcalib.modeling.shots import Prompt, Prompts
+from cogcalib.modeling.shots import Prompt, Prompts, same_question
 from cogcalib.records import Example
 
 
@@ -61,7 +61,7 @@ def read_outline(path_or_id: str) -> Outline:
 def check_questions(
     questions: Questions, prompts: Prompts, settings: SlickSettings, shots: int, model: Outline
 ) -> None:
-    """Check every question behind every prompt before any is asked; nothing but tokens is computed.
+    """Check that every question fits behind every prompt before any is asked, by counting tokens.
 
     Raises:
         ValueError: If the mode does not go with the kind of the questions, or as `ask` and
@@ -108,6 +108,12 @@ def _check_group(
     else:
         ends = answer_ends(examples, model.tokenizer, model.ends)
         asked = ask(examples, model.tokenizer, ends)
+    check_lengths(asked, [each.alone for each in asked], settings, model.limit)
+    # The same shots make all prompts longer by as much, so that the longest question stands for
+    # all that see them; those that are among the shots themselves see others.
+    shown = {same_question(shot) for prompt in prompts for shot in prompt.shots}
+    longest = max(asked, key=lambda each: len(each.alone) + max(map(len, each.answers), default=0))
+    chosen = [longest, *(each for each in asked if same_question(each.example) in shown)]
     for prompt in prompts:
-        for indices, rows_of in by_shots(asked, prompt, model.tokenizer):
-            check_lengths([asked[index] for index in indices], rows_of, settings, model.limit)
+        for indices, behind in by_shots(chosen, prompt, model.tokenizer):
+            check_lengths([chosen[index] for index in indices], behind, settings, model.limit)
