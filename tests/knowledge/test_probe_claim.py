@@ -59,6 +59,19 @@ def test_an_adapter_without_safetensors_is_refused(tmp_path):
         fingerprint_adapter(folder)
 
 
+def test_an_adapter_on_the_hub_is_known_by_its_commit(monkeypatch):
+    commit = "0123456789abcdef" * 2 + "01234567"
+    file = f"/cache/models--me--tuned/snapshots/{commit}/adapter_config.json"
+    monkeypatch.setattr("cogcalib.modeling.model.cached_file", lambda *words: file)
+    expected = {"path": "me/tuned", "sha256": None, "commit": commit}
+    assert fingerprint_adapter("me/tuned") == expected
+
+
+def test_an_adapter_that_the_hub_cannot_give_is_refused():
+    with pytest.raises(ValueError, match="is no folder with an adapter, or the hub cannot give it"):
+        fingerprint_adapter("me/no-such-adapter")
+
+
 @pytest.mark.parametrize(
     ("wrong", "right", "message"),
     [
@@ -160,7 +173,15 @@ def test_two_probes_do_not_write_into_one_folder(tmp_path):
         pytest.raises(RunFolderError, match="another probe is writing into"),
     ):
         probe_task(asked(tmp_path / "p"))
+    assert not (tmp_path / "p").exists(), "the one that held it left nothing"
     assert len(probe_task(asked(tmp_path / "p")).rows) == 6
+
+
+def test_who_finds_a_folder_held_does_not_take_it_away(tmp_path):
+    with holding(tmp_path / "p"):
+        with pytest.raises(RunFolderError, match="another probe"), holding(tmp_path / "p"):
+            pass
+        assert (tmp_path / "p").exists()
 
 
 def test_without_shots_one_prompt_is_noted(tmp_path):

@@ -33,6 +33,7 @@ def holding(path: Path) -> Iterator[None]:
     """
     if path.exists() and not path.is_dir():
         raise RunFolderError(f"{path} is a file, no run folder")
+    made = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
     if sys.platform == "win32":  # where a folder cannot be locked
         yield
@@ -47,11 +48,14 @@ def holding(path: Path) -> Iterator[None]:
             ) from error
         except OSError:  # a file system without locks: there is none to ask for
             pass
-        yield
+        try:
+            yield
+        finally:
+            if made:
+                with suppress(OSError):  # empty it is only where the probe was refused
+                    path.rmdir()
     finally:
         os.close(handle)
-        with suppress(OSError):  # what was refused leaves no empty folder; others are not empty
-            path.rmdir()
 
 
 def claim(
