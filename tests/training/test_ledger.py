@@ -92,6 +92,15 @@ def test_more_rows_than_memory_should_hold(tmp_path: Path, monkeypatch: pytest.M
     assert_same_ledgers(tmp_path / "parts", tmp_path / "whole")
 
 
+def test_rows_that_wait_on_the_device_keep_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(tmp_path / "at-once")
+    monkeypatch.setattr("cogcalib.training.ledger.WAITING", 3)
+    trained(tmp_path / "by-three")
+    assert_same_ledgers(tmp_path / "by-three", tmp_path / "at-once")
+
+
 def test_names_of_examples(tmp_path: Path) -> None:
     names = [f"question-{index}" for index in range(N)]
     trained(tmp_path, train=make_data(N).add_column("example_id", names))

@@ -104,3 +104,12 @@ def test_options_belong_to_the_last_unit_and_labels_to_all() -> None:
         [-1, -1],
         [5, -1],
     ]
+
+
+@given(BATCH, st.sampled_from(UNITS))
+def test_units_are_counted_within_their_example(examples: list[list[int]], unit: Unit) -> None:
+    _, units = find_units(rows(examples), unit=unit)
+    seen: list[int] = []
+    for owner in units.example.tolist():
+        seen.append(owner)
+        assert units.within_example[len(seen) - 1] == seen.count(owner) - 1

@@ -33,6 +33,9 @@ logger = get_logger(__name__)
 _VALUES = ("nll", "threshold", "weight", "penalty", "right", "confidence")
 LARGEST = 1_000_000
 """Rows held in memory before they are written."""
+WAITING = 256
+"""Micro-batches whose rows stay on the device until they are brought over together: on a GPU each
+transfer would wait for all that was queued before it."""
 
 
 def number_examples(
@@ -78,8 +81,9 @@ class Ledger:
     def __init__(self, output: Path, ids: Sequence[str], rank: int) -> None:
         self.folder, self._rank = output / FOLDER, rank
         self._names = pa.array(ids, pa.string())
-        self._first = 0
-        self._rows: list[tuple[int, int, NDArray[np.int64], NDArray[np.float32]]] = []
+        self._first = self._last = 0
+        self._waiting: list[tuple[int, int, Tensor, Tensor]] = []
+        self._rows: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
         self._size = 0
 
     def begin(self, step: int, checkpoint: str | None = None) -> None:
@@ -92,7 +96,7 @@ class Ledger:
             step: Optimiser steps done.
             checkpoint: Gone on from, if any.
         """
-        self._rows, self._size, self._first = [], 0, step
+        self._waiting, self._rows, self._size, self._first = [], [], 0, step
         if self._rank != 0:
             return
         drop_after(self.folder, step)
@@ -156,23 +160,36 @@ class Ledger:
             ]
         )
         places = torch.stack([numbers.to(units.example)[units.example], units.within_example])
-        if self._size > LARGEST and step > self._rows[-1][0]:
+        if self._size > LARGEST and step > self._last:
             self.flush(step)
-        self._rows.append((step, epoch, places.cpu().numpy(), values.float().cpu().numpy()))
+        self._waiting.append((step, epoch, places, values.float()))
         self._size += len(units)
+        self._last = step
+        if len(self._waiting) == WAITING:
+            self._bring_over()
 
     def flush(self, step: int) -> None:
         """Write the rows since the last time; `step` optimiser steps are done."""
+        self._bring_over()
         if not self._rows:
             self._first = step
             return
-        steps, epochs, own, seen = zip(*self._rows, strict=True)
-        sizes = [row.shape[1] for row in own]
-        places, values = np.concatenate(own, axis=1), np.concatenate(seen, axis=1)
-        example = self._names.take(pa.array(places[0]))
-        columns: dict[str, Any] = {"example": example, "unit": places[1]}
-        columns |= {"epoch": np.repeat(epochs, sizes), "step": np.repeat(steps, sizes)}
-        columns |= dict(zip(_VALUES, values, strict=True))
+        own, seen = (np.concatenate(parts, axis=1) for parts in zip(*self._rows, strict=True))
+        numbers, *counts = own
+        columns: dict[str, Any] = {"example": self._names.take(pa.array(numbers))}
+        columns |= dict(zip(("unit", "epoch", "step"), counts, strict=True))
+        columns |= dict(zip(_VALUES, seen, strict=True))
         table = pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)
         write_table(self.folder / part_name(self._first, step, self._rank), table)
         self._rows, self._size, self._first = [], 0, step
+
+    def _bring_over(self) -> None:
+        """Fetch the rows that wait on the device, in one transfer."""
+        if not self._waiting:
+            return
+        steps, epochs, places, values = zip(*self._waiting, strict=True)
+        sizes = [each.shape[1] for each in places]
+        counts = [np.repeat(epochs, sizes), np.repeat(steps, sizes)]
+        own = np.vstack([torch.cat(places, 1).cpu().numpy(), *counts])
+        self._rows.append((own, torch.cat(values, 1).cpu().numpy()))
+        self._waiting = []

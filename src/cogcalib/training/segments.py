@@ -49,7 +49,7 @@ class Units:
         """Number of each unit in its example, from 0, ``[U]``."""
         first = _changes(self.example)
         place = torch.arange(len(self), device=first.device)
-        return place - place[first][_ranks(self.example)]
+        return place - torch.where(first, place, 0).cummax(0).values
 
     def of_examples(self, values: Tensor) -> Tensor:
         """What is said of the examples, ``[E, ...]``, said of their units, ``[U, ...]``."""
