@@ -22,7 +22,7 @@ QUESTIONS = {
     "threshold": "the threshold's estimation as a share of training",
     "scoring": "scoring against lm-evaluation-harness",
     "probe": "exact knowledge against sampling",
-    "probe_scale": "memory of a probe as its data grow",
+    "probe_scale": "memory of a probe as its data grow, and two workers against one",
     "metrics": "metrics and intervals against torchmetrics, netcal and scipy",
 }
 INTRODUCTION = """\

@@ -59,12 +59,14 @@ class BodyTrainer(SFTTrainer):
         return states[:, :-1][labels[:, 1:] != IGNORED].square().mean()
 
 
-SUBJECTS = ("cogcalib", "trl", "trl-compact", "body")
+OURS = ("cogcalib", "no-ledger")
+SUBJECTS = ("cogcalib", "trl", "trl-compact", "body", "no-ledger")
 AGAINST = {
     "trl": "SFTTrainer of TRL as it is; on CPU its head projects every position",
     "trl-compact": "SFTTrainer of TRL, its head made to project supervised positions only, as on "
     "CUDA",
     "body": "the body forward and backward and the optimiser's step, without any head",
+    "no-ledger": "CogCalibTrainer without its ledger: what keeping it costs",
 }
 
 
@@ -108,8 +110,9 @@ def make_trainer(
         if workload.adapters
         else None,
     }
-    if subject == "cogcalib":
+    if subject in OURS:
         own = {"penalty": penalty, "style_steps": 0, "threshold_every": NEVER}
+        own["ledger"] = subject != "no-ledger"
         trainer: SFTTrainer = CogCalibTrainer(
             args=CogCalibConfig(**arguments, **own),
             calibration_dataset=make_data(workload, calibration, seed=1),

@@ -1,12 +1,17 @@
-"""Does the memory of a probe grow with its data? Peak RSS over many questions against few.
+"""Does the memory of a probe grow with its data, and do two workers take half the time of one?
 
 A tiny random Llama is asked N distinct questions of a JSONL file zero-shot, through the command
-line, page and all. Peaks are the kernel's high-water marks of resident memory: with `local` of the
-one process, with `ray` of the driver and of the worker that had most. `time` is seconds a question;
-starting up is in it, so that many questions look cheaper than few.
+line, page and all; with `--grouped` behind four shots of the question's group. Peaks are the
+kernel's high-water marks of resident memory: with `local` of the one process, with `ray-1` and
+`ray-2` (so many workers) of the driver and of the worker that had most. `time` is seconds a
+question; starting up is in it, so that many questions look cheaper than few. Of `ray-2/ray-1` it is
+that of the questions between few and many, without what every probe needs once; both must have
+found the same rows.
 
     python benchmarks/probe_scale.py --json probe_scale.json        # 10,000 against 1,000,000
     python benchmarks/probe_scale.py --rows 2000 200000 --engines local
+    python benchmarks/probe_scale.py --rows 20000 200000 --engines ray-1 ray-2
+    python benchmarks/probe_scale.py --grouped --json probe_scale-grouped.json
     python benchmarks/probe_scale.py --quick                        # does it run? measures nothing
 """
 
@@ -28,6 +33,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from _environment import environment
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -37,8 +44,15 @@ from cogcalib.modeling import load_tokenizer
 LIMIT = 1.10
 """What the peak over many questions may be of the peak over few."""
 
-WORKERS = 2
-QUICK = (50, 200)
+ENGINES = {
+    "local": [],
+    "ray-1": ["--engine", "ray", "--workers", "1"],
+    "ray-2": ["--engine", "ray", "--workers", "2"],
+}
+ZERO_SHOT = ["--shots", "0"]
+GROUPED = ["--shots", "4", "--prompts", "1"]
+GROUPS = 20
+QUICK = (100, 200)
 CITIES = ("Lyon", "Pune", "Lima", "Oslo", "Turin", "Leeds", "Kyoto", "Accra", "Quito", "Hanoi")
 COUNTRIES = ("France", "India", "Peru", "Norway", "Italy", "Kenya", "Japan", "Ghana", "Chile")
 
@@ -67,23 +81,25 @@ def write_model(folder: Path) -> Path:
     return folder
 
 
-def write_questions(path: Path, rows: int) -> Path:
-    """Distinct questions."""
+def write_questions(path: Path, rows: int, grouped: bool) -> Path:
+    """Distinct questions, in `GROUPS` groups or in one."""
     with path.open("w", encoding="utf-8") as file:
         for number in range(rows):
             city, country = CITIES[number % len(CITIES)], COUNTRIES[number % len(COUNTRIES)]
             question = f"In which country is district {number} of {city}?"
-            file.write(json.dumps({"question": question, "answer": country}) + "\n")
+            row = {"question": question, "answer": country}
+            if grouped:
+                row["group"] = f"group {number % GROUPS}"
+            file.write(json.dumps(row) + "\n")
     return path
 
 
-def measure(engine: str, rows: int, model: Path, folder: Path) -> Measured:
-    """Probe in processes of its own."""
-    data = write_questions(folder / f"{engine}-{rows}.jsonl", rows)
+def measure(engine: str, rows: int, grouped: bool, model: Path, folder: Path) -> Measured:
+    """Probe in processes of its own, into ``folder/ENGINE-ROWS``."""
+    data = write_questions(folder / f"{rows}.jsonl", rows, grouped)
     command = [sys.executable, "-m", "cogcalib.cli", "probe", "--model", str(model)]
-    command += ["--data", str(data), "--shots", "0", "--output", str(folder / f"{engine}-{rows}")]
-    if engine == "ray":
-        command += ["--engine", "ray", "--workers", str(WORKERS)]
+    command += ["--data", str(data), "--output", str(folder / f"{engine}-{rows}")]
+    command += ENGINES[engine] + (GROUPED if grouped else ZERO_SHOT)
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     peaks: dict[int, int] = {}
@@ -134,7 +150,8 @@ def compare(few: Measured, many: Measured) -> dict[str, dict[str, Any]]:
     against = f"{few.rows:,} questions, asked {many.rows:,}"
     peaks = {few.engine: (many.driver, few.driver)}
     if few.worker is not None and many.worker is not None:
-        peaks = {"ray, driver": peaks["ray"], "ray, worker": (many.worker, few.worker)}
+        name = few.engine
+        peaks = {f"{name}, driver": peaks[name], f"{name}, worker": (many.worker, few.worker)}
     return {
         name: {
             "time": time_ratio,
@@ -146,35 +163,74 @@ def compare(few: Measured, many: Measured) -> dict[str, dict[str, Any]]:
     }
 
 
+def compare_workers(
+    one: tuple[Measured, Measured], two: tuple[Measured, Measured]
+) -> dict[str, dict[str, Any]]:
+    """Two workers against one: the time of the questions by which many are more than few."""
+    extra = [many.seconds - few.seconds for few, many in (two, one)]
+    few, many = one
+    return {
+        f"{two[0].engine}/{one[0].engine}": {
+            "time": extra[0] / extra[1],
+            "memory": None,
+            "floor": 0.5,
+            "against": f"one worker, {many.rows - few.rows:,} questions more",
+            "limit": {"time": None, "memory": None},
+        }
+    }
+
+
+def check_same_rows(folder: Path, run: Measured, other: Measured) -> None:
+    """Raise unless two probes of the same questions found the same.
+
+    Raises:
+        RuntimeError: If they did not.
+    """
+
+    def found(one: Measured) -> pa.Table:
+        path = folder / f"{one.engine}-{one.rows}" / "probe.parquet"
+        return pq.read_table(path).sort_by("id")
+
+    if not found(run).equals(found(other)):
+        raise RuntimeError(f"{run.engine} and {other.engine} found other rows")
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, nargs=2, default=[10_000, 1_000_000])
-    parser.add_argument("--engines", nargs="+", default=["local", "ray"], choices=["local", "ray"])
+    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
+    parser.add_argument("--grouped", action="store_true", help="behind shots, in groups")
     parser.add_argument("--quick", action="store_true", help="few questions, no claims")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
-    ratios, runs = {}, []
-    for engine in options.engines:
-        if engine == "ray" and importlib.util.find_spec("ray") is None:
-            print("ray is left out: it is not installed (cogcalib[ray])")
-            continue
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            model = write_model(folder / "model")
-            rows = QUICK if options.quick else options.rows
-            few, many = (measure(engine, count, model, folder) for count in rows)
-        ratios |= compare(few, many)
-        runs += [few, many]
-        for run in (few, many):
-            print(run)
+    engines = list(options.engines)
+    if importlib.util.find_spec("ray") is None:
+        engines = [engine for engine in engines if not engine.startswith("ray")]
+        print("ray is left out: it is not installed (cogcalib[ray])")
+    rows = QUICK if options.quick else options.rows
+    ratios: dict[str, dict[str, Any]] = {}
+    runs: dict[str, tuple[Measured, Measured]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = write_model(folder / "model")
+        for engine in engines:
+            few, many = (measure(engine, n, options.grouped, model, folder) for n in rows)
+            runs[engine] = few, many
+            ratios |= compare(few, many)
+            print(few, many, sep="\n")
+            check_same_rows(folder, many, runs[engines[0]][1])
+    if {"ray-1", "ray-2"} <= runs.keys():
+        ratios |= compare_workers(runs["ray-1"], runs["ray-2"])
     for name, ratio in ratios.items():
-        print(f"{name:12} memory x{ratio['memory']:.3f}  time a question x{ratio['time']:.3f}")
+        memory = f"memory x{ratio['memory']:.3f}  " if ratio["memory"] is not None else ""
+        print(f"{name:14} {memory}time a question x{ratio['time']:.3f}")
     if options.json is not None:
+        settings = {"rows": rows, "grouped": options.grouped, "quick": options.quick}
         result = {
             "ratios": ratios,
-            "runs": [asdict(run) for run in runs],
-            "settings": {"rows": QUICK if options.quick else options.rows, "quick": options.quick},
+            "runs": [asdict(run) for pair in runs.values() for run in pair],
+            "settings": settings,
             "environment": environment(),
         }
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 from _measure import Comparison, Work, add_options, peak_memory, report, take_turns
-from _train import AGAINST, SUBJECTS, Stepper, estimate, interval, make_trainer, prepare
+from _train import AGAINST, OURS, SUBJECTS, Stepper, estimate, interval, make_trainer, prepare
 from _workload import WORKLOADS, Workload
 
 EXAMPLES = 10_000
@@ -39,13 +39,14 @@ LIMITS = {
     ("full-short", "trl"): (0.12, 0.30),
     **{(f"{kind}-short", "trl-compact"): (1.0, None) for kind in ("lora", "full")},
     **{(f"{kind}-long", "trl"): (1.0, 1.0) for kind in ("lora", "full")},
+    **{(name, "no-ledger"): (1.02, None) for name in WORKLOADS},
 }
 
 
 def step_seconds(
     workload: Workload, subjects: Sequence[str], repeats: int, device: str, penalty: str
 ) -> dict[str, list[float]]:
-    """Seconds of each subject's step, in turns; CogCalib's share of an estimation added to its."""
+    """Seconds of each subject's step, in turns; a share of an estimation added to CogCalib's."""
     with tempfile.TemporaryDirectory() as folder:
         build = partial(make_trainer, workload=workload, folder=folder, device=device)
         trainers = {
@@ -60,8 +61,8 @@ def step_seconds(
             stepper.stop()
     share = CALIBRATION / MEASURED / interval(EXAMPLES, CALIBRATION)
     estimates = seconds.pop("estimate")
-    steps = seconds["cogcalib"]
-    seconds["cogcalib"] = [a + share * b for a, b in zip(steps, estimates, strict=True)]
+    for ours in OURS:
+        seconds[ours] = [a + share * b for a, b in zip(seconds[ours], estimates, strict=True)]
     return {f"{workload.name}/{subject}": values for subject, values in seconds.items()}
 
 

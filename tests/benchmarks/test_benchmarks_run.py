@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+OTHERS = ("trl", "trl-compact", "body", "no-ledger", "floor")
 CASES = {
-    "train_step": [f"lora-short/{other}" for other in ("trl", "trl-compact", "body", "floor")],
+    "train_step": [f"lora-short/{other}" for other in OTHERS],
     "threshold": ["lora-short"],
 }
 OPTIONS = {"train_step": [], "threshold": ["--calibration", "16"]}
