@@ -46,6 +46,7 @@ def probe_base(
         work.progress.skipped("probe")
     elif given is not None:
         write_jsonl(path, given)
+        work.progress.skipped(f"probe: {work.config.probe}")
     else:
         pool = _pool(work.config, tasks[0])
         model, tokenizer = load_model(work.config.model.path, dtype=work.config.model.dtype)
