@@ -1,0 +1,149 @@
+"""Write the README's results from the committed record of ``cogcalib reproduce main``.
+
+    python experiments/readme.py            # docs/results/main-atlas.json -> README.md
+    python experiments/readme.py --check    # exit code 1 if they disagree
+
+Everything between the two marks is made here, sentences included: no figure is typed by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cogcalib.records import write_text
+from cogcalib.report.methods import label
+from cogcalib.reproduce.markdown import line, method_label
+
+ROOT = Path(__file__).resolve().parents[1]
+README, RECORD = ROOT / "README.md", ROOT / "docs" / "results" / "main-atlas.json"
+BEGIN = "<!-- results: written by experiments/readme.py -->"
+END = "<!-- end of results -->"
+SHOWN = (
+    "base",
+    "sft",
+    "sft+ts",
+    "mc_dropout",
+    "ensemble",
+    "laplace",
+    "uniform",
+    "uniform+ts",
+    "gated",
+    "gated+ts",
+)
+COLUMNS = {
+    "accuracy %": ("accuracy", 100, 1),
+    "ECE vocab %": ("ece.vocab", 100, 1),
+    "ECE options %": ("ece.options", 100, 1),
+    "NLL": ("nll", 1, 3),
+    "Brier": ("brier", 1, 3),
+}
+
+
+def block(record: Mapping[str, Any]) -> str:
+    """The lines between the marks."""
+    (group,) = (
+        each
+        for each in record["results"]
+        if each["trained_on"] == "atlas/country" and each["task"] == "atlas/country"
+    )
+    rows = {row["row"]: row for row in group["rows"]}
+    pairs = {tuple(pair["rows"]): pair["difference"] for pair in group["pairs"]}
+    lines = [
+        f"On the embedded model, {len(record['seeds'])} seeds, mean ± standard deviation, percent, "
+        f"atlas/country, test, n = {group['n']:,};",
+        "strengths and the variants called gated and uniform were chosen on the calibration split.",
+        "All rows, tests of every difference, costs, out of domain and open-ended:",
+        "[docs/results/main-atlas.md](docs/results/main-atlas.md).",
+        "",
+        *_table(rows),
+        "",
+        *(textwrap.fill(text, 104, break_on_hyphens=False) for text in _sentences(rows, pairs)),
+    ]
+    return "\n".join(lines)
+
+
+def _table(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    yield line(["method", *COLUMNS, "passes"])
+    yield line([":---", *["---:"] * (len(COLUMNS) + 1)])
+    for name in SHOWN:
+        if name in rows:
+            row = rows[name]
+            cells = [_cell(row, *column) for column in COLUMNS.values()]
+            yield line([_label(name, row["method"]), *cells, str(row["cost"]["passes"])])
+
+
+def _label(name: str, method: str) -> str:
+    chosen = name.partition("+")[0]
+    return f"{chosen}: {method_label(method)}" if chosen in ("gated", "uniform") else label(method)
+
+
+def _cell(row: Mapping[str, Any], metric: str, scale: int, digits: int) -> str:
+    mean, deviation = row["mean"].get(metric), row["deviation"].get(metric)
+    if mean is None:
+        return "–"  # noqa: RUF001 - a typographic dash is meant
+    text = f"{scale * mean:.{digits}f}"
+    return text if not deviation else f"{text} ± {scale * deviation:.{digits}f}"
+
+
+def _sentences(rows: Mapping[str, Any], pairs: Mapping[Any, Any]) -> Iterator[str]:
+    gated, sft = rows["gated"]["mean"], rows["sft"]["mean"]
+    ece = gated["ece.vocab"] / sft["ece.vocab"] - 1
+    yield (
+        f"Regularising what the model knows changes the calibration error (vocab) by {ece:+.0%} "
+        f"and the accuracy by {_of(rows['gated']['against']['sft'], 'accuracy')} points against "
+        "plain fine-tuning, question by question (95 % interval in brackets, * where it excludes "
+        f"zero), the NLL by {_of(rows['gated']['against']['sft+ts'], 'nll')} against temperature "
+        "scaling."
+    )
+    yield ""
+    yield (
+        "**Does the gate matter?** Gated against uniform, each at its best: ECE (vocab) "
+        f"{_of(pairs['gated', 'uniform'], 'ece.vocab')}, accuracy "
+        f"{_of(pairs['gated', 'uniform'], 'accuracy')}, NLL "
+        f"{_of(pairs['gated', 'uniform'], 'nll')}; both temperature-scaled: ECE (options) "
+        f"{_of(pairs['gated+ts', 'uniform+ts'], 'ece.options')}, NLL "
+        f"{_of(pairs['gated+ts', 'uniform+ts'], 'nll')}."
+    )
+
+
+def _of(differences: Mapping[str, Mapping[str, Any]], metric: str) -> str:
+    """``-8.3 [-10.1, -6.2] *``, points of percent but for nats."""
+    found = differences[metric]
+    scale, digits = (1, 3) if metric == "nll" else (100, 1)
+    value, low, high = (f"{scale * found[key]:+.{digits}f}" for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]{' *' * found['significant']}"
+
+
+def written(readme: str, record: Mapping[str, Any]) -> str:
+    """The README with what the record says.
+
+    Raises:
+        ValueError: If a mark is missing.
+    """
+    if readme.count(BEGIN) != 1 or readme.count(END) != 1:
+        raise ValueError(f"README.md must hold {BEGIN!r} and {END!r} once each")
+    before, _, rest = readme.partition(BEGIN)
+    return f"{before}{BEGIN}\n{block(record)}\n{END}{rest.partition(END)[2]}"
+
+
+def main() -> int:
+    """Write or check; the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    now = README.read_text(encoding="utf-8")
+    new = written(now, json.loads(RECORD.read_text(encoding="utf-8")))
+    if check:
+        return int(new != now)
+    write_text(README, new)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
