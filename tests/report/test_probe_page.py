@@ -12,7 +12,7 @@ from cogcalib.knowledge import CATEGORIES, Knowledge, Probed, Signals
 from cogcalib.knowledge.record import write_rows
 from cogcalib.records import Example
 from cogcalib.report.probe_figures import roc_points
-from cogcalib.report.probe_page import by_group, population, shares, write_probe_html
+from cogcalib.report.probe_page import by_group, shares, write_probe_html
 from cogcalib.tasks import load_task
 
 CONFIG = "model: atlas\ntask: atlas/country-open\nsplit: train\nmode: exact\ntemperature: 0.5\n"
@@ -63,12 +63,6 @@ def test_shares_and_groups(rows):
     assert [len(members) for members in groups.values()] == [20, 20]
     # The odd ones hold MaybeKnown and Unknown, the even ones HighlyKnown and WeaklyKnown.
     assert list(groups) == ["<group 0>", "<group 1>"]
-
-
-def test_population_is_that_of_the_place(rows):
-    assert all(isinstance(population(row), int) for row in rows)
-    elsewhere = replace(rows[0].example, task="other")
-    assert population(replace(rows[0], example=elsewhere)) is None
 
 
 def test_roc_counts_ties_together():

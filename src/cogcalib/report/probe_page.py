@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -25,6 +24,7 @@ from cogcalib.records import Threshold, write_text
 from cogcalib.report.canvas import to_svg
 from cogcalib.report.columns import percent
 from cogcalib.report.page import Grid
+from cogcalib.report.population import by_population
 from cogcalib.report.probe_figures import (
     nll_histogram,
     population_chart,
@@ -41,14 +41,12 @@ from cogcalib.report.probe_tables import (
     shares,
     small_n,
 )
-from cogcalib.tasks.atlas import RELATIONS, TASKS, facts
 
 MOST_ROWS = 10_000
 """Questions that the page and the terminal show; of a larger probe so many are drawn."""
 
 MOST_GROUPS = 40
 EXAMPLES = 5
-POPULATION_BINS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,30 +214,15 @@ def _examples(rows: Probed) -> list[tuple[str, Grid]]:
 
 
 def _population(rows: Probed) -> Markup | None:
-    """Of an embedded task, whose places are known by how many people live there."""
-    found = [(people, row) for row in rows if (people := population(row)) is not None]
-    if len(found) < 2 * POPULATION_BINS:
+    found = by_population(rows)
+    if found is None:
         return None
-    found.sort(key=lambda pair: pair[0])
-    parts = [part for part in np.array_split(np.arange(len(found)), POPULATION_BINS) if len(part)]
-    edges = [found[part[0]][0] for part in parts] + [found[-1][0]]
-    bins = [shares([found[index][1] for index in part]) for part in parts]
     spoken = "; ".join(
         f"from {low:,} people: {percent(row[0])} % HighlyKnown, {percent(row[-1])} % Unknown"
-        for low, row in zip(edges, bins, strict=False)
+        for low, row in zip(found.edges, found.shares, strict=False)
     )
-    return _svg(population_chart(edges, bins), "Knowledge against population", spoken)
-
-
-def population(row: Knowledge) -> int | None:
-    """People living in the place that a question of an embedded task is about."""
-    task = row.example.task
-    if task not in TASKS:
-        return None
-    spec = RELATIONS[TASKS[task][0]]
-    name = row.example.id.removeprefix(f"{task}/")
-    people = {each[spec.subject]: int(each["population"]) for each in facts(spec.table)}
-    return people.get(name)
+    chart = population_chart(found.edges, found.shares)
+    return _svg(chart, "Knowledge against population", spoken)
 
 
 def _spoken(shown: Mapping[str, Sequence[float]]) -> str:
