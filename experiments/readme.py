@@ -1,9 +1,9 @@
-"""Write the README's results from the committed record of ``cogcalib reproduce main``.
+"""Write the README's figures from the committed records under docs/results.
 
-    python experiments/readme.py            # docs/results/main-atlas.json -> README.md
+    python experiments/readme.py            # main-atlas.json, population.json -> README.md
     python experiments/readme.py --check    # exit code 1 if they disagree
 
-Everything between the two marks is made here, sentences included: no figure is typed by hand.
+Everything between a pair of marks is made here, sentences included: no figure is typed by hand.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,7 @@ from cogcalib.report.methods import label
 from cogcalib.reproduce.markdown import line, method_label
 
 ROOT = Path(__file__).resolve().parents[1]
-README, RECORD = ROOT / "README.md", ROOT / "docs" / "results" / "main-atlas.json"
-BEGIN = "<!-- results: written by experiments/readme.py -->"
-END = "<!-- end of results -->"
+README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results"
 SHOWN = (
     "base",
     "sft",
@@ -45,8 +43,8 @@ COLUMNS = {
 }
 
 
-def block(record: Mapping[str, Any]) -> str:
-    """The lines between the marks."""
+def results(record: Mapping[str, Any]) -> str:
+    """The main table and what it says."""
     (group,) = (
         each
         for each in record["results"]
@@ -120,16 +118,49 @@ def _of(differences: Mapping[str, Mapping[str, Any]], metric: str) -> str:
     return f"{value} [{low}, {high}]{' *' * found['significant']}"
 
 
-def written(readme: str, record: Mapping[str, Any]) -> str:
-    """The README with what the record says.
+def population(record: Mapping[str, Any]) -> str:
+    """The picture of what atlas knows by population, and what it says."""
+    (first, *_, last), edges = record["shares"], record["edges"]
+    known, unknown = (record["categories"].index(name) for name in ("HighlyKnown", "Unknown"))
+    text = (
+        f"What *atlas* knows of its {sum(record['counts']):,} training questions: of the smallest "
+        f"eighth of the cities (up to {edges[1]:,} people) {first[known]:.0%} are HighlyKnown and "
+        f"{first[unknown]:.0%} Unknown, of the largest (from {edges[-2]:,}) {last[known]:.0%} and "
+        f"{last[unknown]:.0%}."
+    )
+    picture = "![What atlas knows against population](docs/results/population.svg)"
+    return f"{textwrap.fill(text, 104)}\n\n{picture}"
+
+
+BLOCKS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    "results": ("main-atlas.json", results),
+    "population": ("population.json", population),
+}
+"""Name of a pair of marks -> the record it is made from, and how."""
+
+
+def written(readme: str, records: Mapping[str, Mapping[str, Any]]) -> str:
+    """The README with what the records, by name of their marks, say.
 
     Raises:
         ValueError: If a mark is missing.
     """
-    if readme.count(BEGIN) != 1 or readme.count(END) != 1:
-        raise ValueError(f"README.md must hold {BEGIN!r} and {END!r} once each")
-    before, _, rest = readme.partition(BEGIN)
-    return f"{before}{BEGIN}\n{block(record)}\n{END}{rest.partition(END)[2]}"
+    for name, (_, block) in BLOCKS.items():
+        begin = f"<!-- {name}: written by experiments/readme.py -->"
+        end = f"<!-- end of {name} -->"
+        if readme.count(begin) != 1 or readme.count(end) != 1:
+            raise ValueError(f"README.md must hold {begin!r} and {end!r} once each")
+        before, _, rest = readme.partition(begin)
+        readme = f"{before}{begin}\n{block(records[name])}\n{end}{rest.partition(end)[2]}"
+    return readme
+
+
+def read_records() -> dict[str, Any]:
+    """Name of a pair of marks -> its record."""
+    return {
+        name: json.loads((RESULTS / file).read_text(encoding="utf-8"))
+        for name, (file, _) in BLOCKS.items()
+    }
 
 
 def main() -> int:
@@ -138,7 +169,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     now = README.read_text(encoding="utf-8")
-    new = written(now, json.loads(RECORD.read_text(encoding="utf-8")))
+    new = written(now, read_records())
     if check:
         return int(new != now)
     write_text(README, new)

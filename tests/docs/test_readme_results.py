@@ -1,10 +1,9 @@
-"""The README's results are what the committed record says."""
+"""The README's figures are what the committed records say."""
 
 from __future__ import annotations
 
 import copy
 import importlib.util
-import json
 from pathlib import Path
 from types import ModuleType
 
@@ -23,22 +22,26 @@ def script() -> ModuleType:
     return module
 
 
-def test_readme_says_what_the_record_says(script: ModuleType) -> None:
+def test_readme_says_what_the_records_say(script: ModuleType) -> None:
     readme = script.README.read_text(encoding="utf-8")
-    record = json.loads(script.RECORD.read_text(encoding="utf-8"))
-    assert script.written(readme, record) == readme, "run: python experiments/readme.py"
+    assert script.written(readme, script.read_records()) == readme, (
+        "run: python experiments/readme.py"
+    )
 
 
 def test_another_figure_is_noticed(script: ModuleType) -> None:
     readme = script.README.read_text(encoding="utf-8")
-    record = json.loads(script.RECORD.read_text(encoding="utf-8"))
-    other = copy.deepcopy(record)
-    for group in other["results"]:
-        for row in group["rows"]:
-            row["mean"]["accuracy"] += 0.01
-    assert script.written(readme, other) != readme
+    for name in script.BLOCKS:
+        records = copy.deepcopy(script.read_records())
+        if name == "results":
+            for group in records[name]["results"]:
+                for row in group["rows"]:
+                    row["mean"]["accuracy"] += 0.01
+        else:
+            records[name]["shares"][0][0] += 0.01
+        assert script.written(readme, records) != readme
 
 
 def test_a_readme_without_its_marks_is_refused(script: ModuleType) -> None:
     with pytest.raises(ValueError, match="must hold"):
-        script.written("no marks", {})
+        script.written("no marks", script.read_records())

@@ -14,7 +14,6 @@ from markupsafe import Markup
 
 from cogcalib.knowledge import (
     CATEGORIES,
-    Knowledge,
     Probed,
     detect,
 )
