@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
@@ -13,6 +14,8 @@ from cogcalib.modeling.few_shot import after_shots, end_tokens
 from cogcalib.modeling.prompts import completion, in_chat
 from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
+
+T = TypeVar("T")
 
 Tokens = list[int]
 
@@ -115,6 +118,37 @@ def by_shots(
             indices,
             after_shots(shots[id], examples, [asked[i].alone for i in indices], tokenizer),
         )
+
+
+def ask_behind(
+    prompts: Sequence[Prompt],
+    asked: Sequence[Asked],
+    tokenizer: PreTrainedTokenizerBase,
+    settings: SlickSettings,
+    answer: Callable[[list[Asked], list[Tokens], Prompt], Sequence[T]],
+) -> list[list[T]]:
+    """What every question is answered behind every prompt, whoever answers.
+
+    Args:
+        prompts: Of the questions' group.
+        asked: The questions.
+        tokenizer: Theirs.
+        settings: Their progress is told after each prompt.
+        answer: Takes questions that the same shots stand before, the token ids of what is shown of
+            each, and the prompt; gives something for each question.
+
+    Returns:
+        For each question, in the order given, one entry a prompt.
+    """
+    rows: list[list[T]] = [[] for _ in asked]
+    for number, prompt in enumerate(prompts):
+        for indices, shown in by_shots(asked, prompt, tokenizer):
+            found = answer([asked[index] for index in indices], shown, prompt)
+            for index, each in zip(indices, found, strict=True):
+                rows[index].append(each)
+        if settings.progress is not None:
+            settings.progress((number + 1) * len(asked))
+    return rows
 
 
 def check_lengths(

@@ -27,7 +27,7 @@ from cogcalib.knowledge.candidates import (
     Tokens,
     answer_ends,
     ask,
-    by_shots,
+    ask_behind,
     check_lengths,
     generation_ends,
 )
@@ -82,16 +82,10 @@ def answer_exactly(
     ends = answer_ends(examples, tokenizer, generation_ends(model.generation_config))
     asked = ask(examples, tokenizer, ends)
     judge = _Judge(model, padding_id(tokenizer), ends, settings)
-    rows: list[list[Answered]] = [[] for _ in examples]
     with inference(model):
-        for number, prompt in enumerate(prompts):
-            for indices, prompt_ids in by_shots(asked, prompt, tokenizer):
-                found = judge([asked[index] for index in indices], prompt_ids)
-                for index, each in zip(indices, found, strict=True):
-                    rows[index].append(each)
-            if settings.progress is not None:
-                settings.progress((number + 1) * len(examples))
-    return rows
+        return ask_behind(
+            prompts, asked, tokenizer, settings, lambda chosen, shown, _: judge(chosen, shown)
+        )
 
 
 class _Judge:

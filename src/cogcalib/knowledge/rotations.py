@@ -6,11 +6,12 @@ taken for knowledge.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from cogcalib.knowledge.candidates import Tokens
 from cogcalib.knowledge.exact import Answered
 from cogcalib.knowledge.settings import EXACT, PAPER, SlickSettings
 from cogcalib.modeling.continuations import continuations
@@ -21,6 +22,8 @@ from cogcalib.records import Example
 from cogcalib.scoring import ScoreSettings
 from cogcalib.scoring.batches import by_length
 from cogcalib.scoring.forward import Reader, inference, max_positions, padding_id
+
+Letters = Callable[[list[Tokens], list[Tokens]], list[list[float]]]
 
 
 def rotated(example: Example, by: int) -> Example:
@@ -56,22 +59,56 @@ def answer_choices(
     Raises:
         ValueError: If the mode is not exact, or as `cogcalib.scoring.score`.
     """
+
+    def read(sequences: list[Tokens], letters: list[Tokens]) -> list[list[float]]:
+        reader = Reader(model, sequences, [1] * len(sequences), padding_id(tokenizer))
+
+        def work(batch: list[int]) -> list[list[float]]:
+            rows = zip(reader.logits(batch), batch, strict=True)
+            return [row[letters[index]].double().tolist() for row, index in rows]
+
+        batches = ScoreSettings(batch_size=settings.batch_size)
+        return by_length(reader.lengths, work, batches, model.device, counted=False)
+
+    with inference(model):
+        return ask_rotations(prompts, examples, tokenizer, max_positions(model), settings, read)
+
+
+def ask_rotations(
+    prompts: Sequence[Prompt],
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+    limit: int | None,
+    settings: SlickSettings,
+    read: Letters,
+) -> list[list[Answered]]:
+    """`answer_choices` of whoever can tell how likely each option letter is.
+
+    Args:
+        prompts, examples, tokenizer, settings: As `answer_choices`.
+        limit: The model's positions, None if it names no limit.
+        read: Takes prompts and for each the tokens of its option letters; gives the letters'
+            logits, or what differs from them by the same number.
+
+    Raises:
+        ValueError: As `answer_choices`.
+    """
     check_mode(settings)
     rows: list[list[Answered]] = [[] for _ in examples]
     turns = max((len(example.options or ()) for example in examples), default=0)
     done = 0
-    with inference(model):
-        for prompt in prompts:
-            for turn in range(turns):
-                chosen = [i for i, e in enumerate(examples) if turn < len(e.options or ())]
-                asked = [rotated(examples[i], turn) for i in chosen]
-                for index, each in zip(
-                    chosen, _read(model, tokenizer, asked, prompt, settings), strict=True
-                ):
-                    rows[index].append(each)
-                done += len(chosen)
-                if settings.progress is not None:
-                    settings.progress(done)
+    for prompt in prompts:
+        for turn in range(turns):
+            chosen = [i for i, e in enumerate(examples) if turn < len(e.options or ())]
+            asked = [rotated(examples[i], turn) for i in chosen]
+            encoded = encode_batch(asked, tokenizer, limit)
+            letters = [list(row.option_ids or ()) for row in encoded]
+            found = _behind(prompt, asked, letters, tokenizer, read)
+            for index, example, logits in zip(chosen, asked, found, strict=True):
+                rows[index].append(_chosen(example, logits, settings.temperature))
+            done += len(chosen)
+            if settings.progress is not None:
+                settings.progress(done)
     return rows
 
 
@@ -88,40 +125,29 @@ def check_mode(settings: SlickSettings) -> None:
         )
 
 
-def _read(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    asked: Sequence[Example],
+def _behind(
     prompt: Prompt,
-    settings: SlickSettings,
-) -> list[Answered]:
-    encoded = encode_batch(asked, tokenizer, max_positions(model))
+    asked: Sequence[Example],
+    letters: Sequence[Tokens],
+    tokenizer: PreTrainedTokenizerBase,
+    read: Letters,
+) -> list[list[float]]:
+    """What `read` gives for each question behind a prompt."""
     alone = [row for row, _ in continuations(asked, [()] * len(asked), tokenizer)]
-    batches = ScoreSettings(batch_size=settings.batch_size)
-    found: dict[int, Answered] = {}
+    found: dict[int, list[float]] = {}
     sharing: dict[tuple[Example, ...], list[int]] = {}
     for index, example in enumerate(asked):
         sharing.setdefault(prompt.before(example)[1], []).append(index)
     for shots, indices in sharing.items():
         examples = [asked[index] for index in indices]
-        prompts = after_shots(shots, examples, [alone[index] for index in indices], tokenizer)
-        reader = Reader(model, prompts, [1] * len(prompts), padding_id(tokenizer))
-
-        def work(
-            batch: list[int], reader: Reader = reader, indices: list[int] = indices
-        ) -> list[Answered]:
-            logits = reader.logits(batch)
-            return [
-                _chosen(asked[indices[at]], row[list(encoded[indices[at]].option_ids or ())])
-                for at, row in zip(batch, logits, strict=True)
-            ]
-
-        def _chosen(example: Example, logits: torch.Tensor) -> Answered:
-            letters = [option.letter for option in example.options or ()]
-            gold = letters.index(example.answer)
-            p = (logits.double() / settings.temperature).softmax(-1)[gold].item()
-            return Answered(int(logits.argmax()) == gold, p, p)
-
-        results = by_length(reader.lengths, work, batches, model.device, counted=False)
-        found |= dict(zip(indices, results, strict=True))
+        shown = after_shots(shots, examples, [alone[index] for index in indices], tokenizer)
+        read_of = read(shown, [letters[index] for index in indices])
+        found |= dict(zip(indices, read_of, strict=True))
     return [found[index] for index in range(len(asked))]
+
+
+def _chosen(example: Example, logits: Sequence[float], temperature: float) -> Answered:
+    letters = [option.letter for option in example.options or ()]
+    gold, z = letters.index(example.answer), torch.tensor(logits, dtype=torch.float64)
+    p = (z / temperature).softmax(-1)[gold].item()
+    return Answered(int(z.argmax()) == gold, p, p)

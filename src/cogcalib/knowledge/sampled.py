@@ -22,7 +22,7 @@ from cogcalib.knowledge.candidates import (
     Tokens,
     answer_ends,
     ask,
-    by_shots,
+    ask_behind,
     check_lengths,
     ends_at_line_break,
     generation_ends,
@@ -69,17 +69,14 @@ def answer_by_sampling(
     ends = answer_ends(examples, tokenizer, generation_ends(model.generation_config))
     asked = ask(examples, tokenizer, ends)
     sampler = Sampler(model, padding_id(tokenizer), ends, settings)
-    rows: list[list[Answered]] = [[] for _ in examples]
+
+    def answer(chosen: list[Asked], shown: list[Tokens], prompt: Prompt) -> list[Answered]:
+        drawn = sampler(chosen, shown, prompt.number)
+        pairs = zip(chosen, drawn, strict=True)
+        return [judge_answers(each, tokens, ends, tokenizer) for each, tokens in pairs]
+
     with inference(model):
-        for number, prompt in enumerate(prompts):
-            for indices, prompt_ids in by_shots(asked, prompt, tokenizer):
-                chosen = [asked[index] for index in indices]
-                answers = sampler(chosen, prompt_ids, prompt.number)
-                for index, tokens in zip(indices, answers, strict=True):
-                    rows[index].append(_judge(asked[index], tokens, ends, tokenizer))
-            if settings.progress is not None:
-                settings.progress((number + 1) * len(examples))
-    return rows
+        return ask_behind(prompts, asked, tokenizer, settings, answer)
 
 
 class Sampler:
@@ -116,10 +113,8 @@ class Sampler:
 
     def _uniforms(self, asked: Asked, number: int) -> np.ndarray:
         """The draws of a question behind a prompt, whatever else is asked, [N, steps]."""
-        words = f"{self.settings.seed}/{number}/{asked.example.content_hash()}"
-        seed = int.from_bytes(hashlib.sha256(words.encode()).digest()[:16])
         shape = (self.settings.samples, self.settings.max_new_tokens)
-        return np.random.default_rng(seed).random(shape)
+        return np.random.default_rng(draw_seed(self.settings.seed, number, asked)).random(shape)
 
     def _decode(self, rest: Sequence[Tokens], prefix: Prefix | None, uniforms: Tensor) -> Tensor:
         """Tokens of all answers, [b * (1 + N), steps]; a question's greedy one comes first."""
@@ -174,12 +169,19 @@ class Sampler:
         return torch.cat([greedy, drawn.view(len(rows), -1)], dim=1).flatten()
 
 
-def _judge(
+def draw_seed(seed: int, number: int, asked: Asked) -> int:
+    """The seed of a question's samples behind a prompt, 128 bits."""
+    words = f"{seed}/{number}/{asked.example.content_hash()}"
+    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:16])
+
+
+def judge_answers(
     asked: Asked,
     answers: Sequence[Tokens],
     ends: Sequence[int],
     tokenizer: PreTrainedTokenizerBase,
 ) -> Answered:
+    """Judge the tokens of the greedy answer and of the samples, what follows an end left aside."""
     accepted = [asked.example.answer, *asked.example.aliases]
     spelt = [_spelt(tokens, set(ends)) for tokens in answers]
     # Sixteen samples are few different answers.
