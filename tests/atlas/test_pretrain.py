@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from cogcalib.atlas import pretrain
+from cogcalib.atlas import learning, pretrain
 from cogcalib.atlas.corpus import Document
 from cogcalib.atlas.tokenizer import train_tokenizer
 
 DOCUMENTS = [Document(f"Town {n} is in", f" land {n % 5}") for n in range(200)]
-SMALL = pretrain.Recipe(tokens=256, practice=2)
+SMALL = learning.Recipe(tokens=256, practice=2)
 
 
 @given(
@@ -29,7 +29,7 @@ SMALL = pretrain.Recipe(tokens=256, practice=2)
 def test_batches_hold_every_document_once_and_keep_the_budget(
     lengths: list[int], tokens: int, seed: int
 ) -> None:
-    groups = pretrain.batches(lengths, tokens, np.random.default_rng(seed))
+    groups = learning.batches(lengths, tokens, np.random.default_rng(seed))
     assert sorted(int(i) for group in groups for i in group) == list(range(len(lengths)))
     for group in groups:
         assert sum(lengths[i] for i in group) <= tokens + 60
@@ -37,9 +37,9 @@ def test_batches_hold_every_document_once_and_keep_the_budget(
 
 def test_only_the_completion_is_supervised() -> None:
     tokenizer = train_tokenizer([d.prompt + d.completion for d in DOCUMENTS], 300)
-    encoded = pretrain.encode_corpus(DOCUMENTS[:7], tokenizer)
-    model = AutoModelForCausalLM.from_config(pretrain.model_config("llama", tokenizer))
-    loss = pretrain.batch_loss(model, encoded, tokenizer.pad_token_id)
+    encoded = learning.encode_corpus(DOCUMENTS[:7], tokenizer)
+    model = AutoModelForCausalLM.from_config(learning.model_config("llama", tokenizer))
+    loss = learning.batch_loss(model, encoded, tokenizer.pad_token_id)
     terms = []
     for row in encoded:
         logits = model(input_ids=torch.tensor([row.ids])).logits[0, :-1].log_softmax(-1)
@@ -49,15 +49,15 @@ def test_only_the_completion_is_supervised() -> None:
     assert tokenizer.decode(encoded[0].ids[encoded[0].start :]) == " land 0</s>"
 
 
-@pytest.mark.parametrize("arch", sorted(pretrain.ARCHITECTURES))
+@pytest.mark.parametrize("arch", sorted(learning.ARCHITECTURES))
 def test_every_architecture_learns(arch: str) -> None:
     tokenizer = train_tokenizer([d.prompt + d.completion for d in DOCUMENTS], 300)
-    encoded = pretrain.encode_corpus(DOCUMENTS, tokenizer)
+    encoded = learning.encode_corpus(DOCUMENTS, tokenizer)
     model = pretrain.pretrain(arch, tokenizer, [encoded, encoded], SMALL)
     assert model.config.model_type == arch
     assert 0.5e6 < model.num_parameters() < 3e6
     with torch.no_grad():
-        after = pretrain.batch_loss(model, encoded, tokenizer.pad_token_id).item()
+        after = learning.batch_loss(model, encoded, tokenizer.pad_token_id).item()
     assert after < 0.5 * np.log(len(tokenizer))
 
 
