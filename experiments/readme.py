@@ -33,7 +33,10 @@ SHOWN = (
     "uniform+ts",
     "gated",
     "gated+ts",
+    "gated-by-nll",
+    "gated-by-nll+ts",
 )
+CHOSEN = {"gated": "gated", "uniform": "uniform", "gated-by-nll": "gated, by NLL"}
 COLUMNS = {
     "accuracy %": ("accuracy", 100, 1),
     "ECE vocab %": ("ece.vocab", 100, 1),
@@ -78,7 +81,7 @@ def _table(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 def _label(name: str, method: str) -> str:
     chosen = name.partition("+")[0]
-    return f"{chosen}: {method_label(method)}" if chosen in ("gated", "uniform") else label(method)
+    return f"{CHOSEN[chosen]}: {method_label(method)}" if chosen in CHOSEN else label(method)
 
 
 def _cell(row: Mapping[str, Any], metric: str, scale: int, digits: int) -> str:

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator
 from cogcalib.config import Method
 from cogcalib.config.schema import Section
 from cogcalib.records import InputError
+from cogcalib.tuning import Rule
 
 T = TypeVar("T", bound=Section)
 
@@ -39,11 +40,14 @@ class Best(Section):
     """A method chosen among others by their predictions of the calibration split.
 
     Attributes:
-        among: The methods chosen from: the lowest ECE (primary definition) at SFT's accuracy.
+        among: The methods chosen from.
+        rule: ``ece``: the lowest ECE (primary definition) at SFT's accuracy; ``nll``: the lowest
+            NLL.
         posthoc: Post-hoc calibrations shown of the chosen one besides.
     """
 
     among: tuple[str, ...]
+    rule: Rule = "ece"
     posthoc: tuple[str, ...] = ()
 
 

@@ -237,29 +237,32 @@ def _best(outcome: Outcome, place: Place) -> dict[str, str]:
 
 
 def choose_best(folder: RunFolder, spec: Best, resolved: Resolved, seeds: Sequence[int]) -> str:
-    """The method with the lowest ECE on the calibration split, at SFT's accuracy.
+    """The method that a rule picks by the calibration split, means over the seeds.
 
-    Means over seeds, the primary confidence definition; if no method is within
-    `cogcalib.tuning.ACCURACY_FLOOR` of SFT's accuracy, the most accurate.
+    ``ece``: the lowest ECE (primary confidence definition) among those within
+    `cogcalib.tuning.ACCURACY_FLOOR` of SFT's accuracy; if none is, the most accurate. ``nll``: the
+    lowest NLL.
 
     Raises:
         FileNotFoundError: If a method has no predictions.
     """
 
-    def measured(method: str) -> tuple[float, float]:
+    def measured(method: str) -> tuple[float, float, float]:
         rows = []
         for seed in seeds:
             if not folder.predictions(method, seed).is_dir():
                 raise FileNotFoundError(2, "missing", str(folder.predictions(method, seed)))
             rows += [r for r in read_rows(folder, method, seed) if r["split"] == "calibration"]
         ece = [next(iter(row["ece"].values()))["value"] for row in rows]
-        return mean(row["accuracy"] for row in rows), mean(ece)
+        return mean(row["accuracy"] for row in rows), mean(ece), mean(row["nll"] for row in rows)
 
     floor = measured("sft")[0] - ACCURACY_FLOOR - 1e-9
     found = {resolved[name]: measured(resolved[name]) for name in spec.among if name in resolved}
     if not found:
         raise FileNotFoundError(2, "missing", str(folder.path / "score"))
-    accurate = [name for name, (accuracy, _) in found.items() if accuracy >= floor]
+    if spec.rule == "nll":
+        return min(found, key=lambda name: found[name][2])
+    accurate = [name for name, (accuracy, *_) in found.items() if accuracy >= floor]
     if accurate:
         return min(accurate, key=lambda name: found[name][1])
     return max(found, key=lambda name: found[name][0])

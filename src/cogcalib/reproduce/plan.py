@@ -18,6 +18,7 @@ from cogcalib.records import InputError
 from cogcalib.reproduce.definitions import DEFAULT, Best, Preset, Table, load_preset, merge
 from cogcalib.stages import member_seeds
 from cogcalib.tasks import catalog, load_task
+from cogcalib.tasks.schema import read_definition
 from cogcalib.tuning import candidates, is_tunable
 
 Kind = Literal["prepare", "trial", "train", "member", "baseline", "detector", "dynamics"]
@@ -235,7 +236,7 @@ def _places(
             if _applies(method, open_ended) and method in kept
         ]
         best = {
-            choice: Best(among=among, posthoc=spec.posthoc)
+            choice: spec.model_copy(update={"among": among})
             for choice, spec in table.best.items()
             if (among := tuple(method for method in spec.among if method in methods))
             and "sft" in methods
@@ -261,10 +262,16 @@ def _place(
 
 
 def is_open_ended(config: Config) -> bool:
-    """Whether a configuration's task has no options, without loading a data set."""
+    """Whether a configuration's task has no options, without loading a data set.
+
+    Raises:
+        ValueError: If it is a task file that cannot be read.
+    """
     name = config.tasks.train
     if name.startswith("atlas/"):
         return load_task(name).splits["train"][0].options is None
+    if Path(name).suffix in (".yaml", ".yml"):
+        return read_definition(Path(name)).kind == "open-ended"
     if name not in catalog.task_names():
         return False
     return catalog.find(name)[0].kind == "open-ended"
