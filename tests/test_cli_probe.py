@@ -8,7 +8,7 @@ import pytest
 
 from cogcalib import cli
 from cogcalib.knowledge import load_probe
-from cogcalib.knowledge.probe_task import ENGINES
+from cogcalib.knowledge.probe_task import ENGINES, WORKERS
 from cogcalib.knowledge.settings import MODES
 from cogcalib.modeling import DTYPES
 from cogcalib.records import PRESETS
@@ -63,6 +63,7 @@ def test_help_shows_what_there_is_to_choose(capsys: pytest.CaptureFixture[str]) 
     out = " ".join(capsys.readouterr().out.split())
     for name, values in (
         ("mode", MODES), ("engine", ENGINES), ("dtype", DTYPES), ("prompt", PRESETS),
+        ("worker", WORKERS),
     ):  # fmt: skip
         assert f"--{name} {{{','.join(values)}}}" in out
     assert "open-ended only" in out

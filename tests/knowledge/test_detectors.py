@@ -53,3 +53,10 @@ def test_without_two_kinds_there_is_no_area():
 
 def test_no_examples_no_signals():
     assert read_signals(build_model(), build_tokenizer(), []) == []
+
+
+def test_a_signal_that_was_not_measured_is_left_out():
+    signals = [Signals(float(k), -float(k), None, math.exp(-k), 2) for k in range(8)]
+    assert set(detect(signals, [k < 3 for k in range(8)], resamples=10)) == {
+        "nll", "margin", "p_gold",
+    }  # fmt: skip

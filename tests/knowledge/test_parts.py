@@ -83,15 +83,15 @@ def test_an_interrupted_partition_is_byte_for_byte_the_same(plan, tmp_path, monk
     Worker(plan).finish(0)
     whole = plan.part(0).read_bytes()
     other = replace(plan, folder=tmp_path / "other")
-    real, calls = worker.assess, []
+    real, calls = worker.assess_by, []
 
-    def breaking(model, tokenizer, examples, *rest, **named):  # type: ignore[no-untyped-def]
+    def breaking(respondent, examples, *rest, **named):  # type: ignore[no-untyped-def]
         calls.append(len(examples))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return real(model, tokenizer, examples, *rest, **named)
+        return real(respondent, examples, *rest, **named)
 
-    monkeypatch.setattr(worker, "assess", breaking)
+    monkeypatch.setattr(worker, "assess_by", breaking)
     with pytest.raises(KeyboardInterrupt):
         Worker(other).finish(0)
     assert not other.part(0).exists()

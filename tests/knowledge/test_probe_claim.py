@@ -126,18 +126,18 @@ def test_every_question_is_checked_before_the_first_is_asked(tmp_path, monkeypat
 
 def test_a_folder_without_rows_is_taken_over_one_with_rows_is_not(tmp_path, monkeypatch):
     monkeypatch.setattr(worker, "BATCH", 3)
-    real = worker.assess
+    real = worker.assess_by
 
     def breaking(after: int) -> None:
         calls: list[int] = []
 
-        def work(model, tokenizer, examples, *rest, **named):  # type: ignore[no-untyped-def]
+        def work(respondent, examples, *rest, **named):  # type: ignore[no-untyped-def]
             calls.append(1)
             if len(calls) > after:
                 raise KeyboardInterrupt
-            return real(model, tokenizer, examples, *rest, **named)
+            return real(respondent, examples, *rest, **named)
 
-        monkeypatch.setattr(worker, "assess", work)
+        monkeypatch.setattr(worker, "assess_by", work)
         with pytest.raises(KeyboardInterrupt):
             probe_task(asked(tmp_path / "p", seed=after))
 
@@ -146,7 +146,7 @@ def test_a_folder_without_rows_is_taken_over_one_with_rows_is_not(tmp_path, monk
     breaking(1)
     with pytest.raises(RunFolderError, match="'seed: 1', not 'seed: 0'"):
         probe_task(asked(tmp_path / "p"))
-    monkeypatch.setattr(worker, "assess", real)
+    monkeypatch.setattr(worker, "assess_by", real)
     assert probe_task(asked(tmp_path / "p", seed=1)).kept == 3
 
 

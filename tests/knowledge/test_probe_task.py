@@ -33,15 +33,15 @@ def test_rows_come_in_the_order_of_the_split(tmp_path):
 def test_finished_batches_are_not_repeated(tmp_path, monkeypatch):
     whole = probe_task(asked(tmp_path / "whole"))
     monkeypatch.setattr(worker, "BATCH", 6)
-    real, calls = worker.assess, []
+    real, calls = worker.assess_by, []
 
-    def breaking(model, tokenizer, examples, *rest, **named):  # type: ignore[no-untyped-def]
+    def breaking(respondent, examples, *rest, **named):  # type: ignore[no-untyped-def]
         calls.append(len(examples))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return real(model, tokenizer, examples, *rest, **named)
+        return real(respondent, examples, *rest, **named)
 
-    monkeypatch.setattr(worker, "assess", breaking)
+    monkeypatch.setattr(worker, "assess_by", breaking)
     with pytest.raises(KeyboardInterrupt):
         probe_task(asked(tmp_path / "p"))
     assert not (tmp_path / "p" / "probe.parquet").exists()

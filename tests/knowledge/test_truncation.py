@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper
 
-from cogcalib.knowledge.truncation import cumulative, draw, log_probabilities
+from cogcalib.knowledge.truncation import (
+    cumulative,
+    draw,
+    from_most_probable,
+    log_probabilities,
+)
 
 # Of few different values, so that ties with the k-th are common.
 logits = st.lists(
@@ -50,3 +55,17 @@ def test_evenly_spaced_draws_come_in_proportion(top_k):
     share = drawn.bincount(minlength=6) / 20_000
     expected = theirs(values, 0.5, top_k).exp()[0].float()
     torch.testing.assert_close(share, expected, atol=1e-4, rtol=0)
+
+
+@given(logits, st.sampled_from([0.5, 1.0, 2.0]), st.integers(1, 12), st.integers(0, 9))
+def test_the_most_probable_tokens_suffice_unless_ties_go_beyond(values, temperature, top_k, spare):
+    row, count = values[0].log_softmax(-1), min(top_k + spare, 9)
+    top = row.topk(count)
+    log_p = dict(zip(top.indices.tolist(), top.values.tolist(), strict=True))
+    found = from_most_probable(log_p, temperature, top_k, whole=count == 9)
+    if count < 9 and top.values[top_k - 1] == top.values[-1]:
+        assert found is None
+        return
+    assert found is not None
+    expected = theirs(values[:1], temperature, top_k).exp()[0]
+    assert [found.get(token, 0.0) for token in range(9)] == pytest.approx(expected.tolist())

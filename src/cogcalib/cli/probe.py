@@ -108,6 +108,12 @@ def add_to(verbs: Any) -> None:
         help="this process, or those of accelerate launch; or workers of Ray (local)",
     )
     scale.add_argument(
+        "--worker",
+        default="transformers",
+        metavar="{transformers,vllm}",
+        help="what the model runs in; vllm is experimental and gives no entropy (transformers)",
+    )
+    scale.add_argument(
         "--workers",
         type=int,
         metavar="N",
@@ -128,7 +134,7 @@ def _probe(options: argparse.Namespace) -> None:
     from cogcalib.knowledge.parts import count_categories, draw_rows
     from cogcalib.knowledge.task import ProbeTask, probe_task
     from cogcalib.report.probe_page import MOST_ROWS, write_probe_html
-    from cogcalib.report.probe_tables import small_n
+    from cogcalib.report.probe_tables import missing_detectors, small_n
 
     with Progress(console=Console(stderr=True), transient=True) as bars, input_errors():
         asked = ProbeTask(**{key: value for key, value in vars(options).items() if key != "verb"})
@@ -147,7 +153,7 @@ def _probe(options: argparse.Namespace) -> None:
     rows = draw_rows(found.folder, MOST_ROWS)
     console.print(asking(found, options.mode, choice=rows[0].example.options is not None))
     show_probe(rows, console)
-    for line in (small_n(counts.total()), found.repeats):
+    for line in (missing_detectors(rows), small_n(counts.total()), found.repeats):
         if line:
             console.print(line)
     if found.kept:

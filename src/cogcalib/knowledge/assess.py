@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cogcalib.knowledge.detectors import Signals, read_signals
-from cogcalib.knowledge.exact import Answered, answer_exactly
+from cogcalib.knowledge.detectors import Signals
+from cogcalib.knowledge.exact import Answered
 from cogcalib.knowledge.record import Knowledge
-from cogcalib.knowledge.rotations import answer_choices
-from cogcalib.knowledge.sampled import answer_by_sampling
+from cogcalib.knowledge.respondent import Respondent, TransformersRespondent
 from cogcalib.knowledge.settings import EXACT, PAPER, SlickSettings
 from cogcalib.knowledge.slick import categorize, categorize_choice, hit_probability
 from cogcalib.modeling.shots import Prompt
@@ -46,20 +45,32 @@ def assess(
         ValueError: If the two kinds are mixed, there is no prompt, or as `answer_exactly`,
             `answer_by_sampling` and `answer_choices`.
     """
+    respondent = TransformersRespondent(model, tokenizer)
+    return assess_by(respondent, examples, prompts, settings, group=group)
+
+
+def assess_by(
+    respondent: Respondent,
+    examples: Sequence[Example],
+    prompts: Sequence[Prompt],
+    settings: SlickSettings = PAPER,
+    *,
+    group: str = "",
+) -> list[Knowledge]:
+    """`assess`, whoever answers."""
     if not prompts:
         raise ValueError("prompts must hold at least one, got none")
     if len({example.options is None for example in examples}) > 1:
         raise ValueError("examples must be all multiple choice or all open-ended, got both")
     if not examples:
         return []
-    choice = examples[0].options is not None
-    if choice:
-        answered = answer_choices(model, tokenizer, examples, prompts, settings)
+    if examples[0].options is not None:
+        answered = respondent.answer_choices(examples, prompts, settings)
     elif settings.mode == EXACT:
-        answered = answer_exactly(model, tokenizer, examples, prompts, settings)
+        answered = respondent.answer_exactly(examples, prompts, settings)
     else:
-        answered = answer_by_sampling(model, tokenizer, examples, prompts, settings)
-    signals = read_signals(model, tokenizer, examples, batch_size=settings.batch_size)
+        answered = respondent.answer_by_sampling(examples, prompts, settings)
+    signals = respondent.read_signals(examples, settings)
     return [
         _row(example, found, signs, prompts, settings, group)
         for example, found, signs in zip(examples, answered, signals, strict=True)

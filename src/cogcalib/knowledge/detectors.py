@@ -27,25 +27,25 @@ class Signals:
         margin: Mean of log p(y_t) - max_{v != y_t} log p(v), nats; above 0 at a token that greedy
             decoding gives.
         entropy: Mean entropy of the next-token distribution, nats. Needs the answer only to know
-            where it stands.
+            where it stands, but the whole vocabulary; None where the model does not show that.
         p_gold: Probability of the whole answer, exp(sum log p(y_t)), a fraction.
         tokens: How many tokens.
     """
 
     nll: float
     margin: float
-    entropy: float
+    entropy: float | None
     p_gold: float
     tokens: int
 
 
-DETECTORS: Mapping[str, Callable[[Signals], float]] = {
+DETECTORS: Mapping[str, Callable[[Signals], float | None]] = {
     "nll": lambda row: -row.nll,
     "margin": lambda row: row.margin,
-    "entropy": lambda row: -row.entropy,
+    "entropy": lambda row: None if row.entropy is None else -row.entropy,
     "p_gold": lambda row: row.p_gold,
 }
-"""Name -> a score that is higher the likelier the example is known."""
+"""Name -> a score that is higher the likelier the example is known, None if it was not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,16 @@ def read_signals(
         return by_length(reader.lengths, work, batches, model.device, counted=False)
 
 
+def scores_of(signals: Sequence[Signals]) -> dict[str, list[float]]:
+    """Each detector's score of every example; without a detector that one of them lacks."""
+    found = {}
+    for name, score in DETECTORS.items():
+        values = [value for row in signals if (value := score(row)) is not None]
+        if len(values) == len(signals):
+            found[name] = values
+    return found
+
+
 def detect(
     signals: Sequence[Signals], known: Sequence[bool], *, resamples: int = 1000
 ) -> dict[str, Detection]:
@@ -115,11 +125,14 @@ def detect(
         signals: One an example.
         known: The label, such as SliCK's HighlyKnown against the rest.
         resamples: Bootstrap resamples.
+
+    Returns:
+        Of the detectors that `scores_of` names.
     """
     found = {}
-    for name, score in DETECTORS.items():
+    for name, scores in scores_of(signals).items():
         # The AUROC looks at ranks only, and takes fractions.
-        ranks = rankdata([score(row) for row in signals]) / len(signals)
+        ranks = rankdata(scores) / len(signals)
         low, high = bootstrap_interval(auroc, ranks, np.asarray(known), resamples=resamples)
         found[name] = Detection(auroc(ranks, known), low, high)
     return found

@@ -33,11 +33,13 @@ class Outline:
         tokenizer: Its tokenizer.
         ends: Tokens that end its generation, by its own configuration.
         limit: Positions it was built for, None if it names no limit.
+        vocabulary: Logits at a position.
     """
 
     tokenizer: PreTrainedTokenizerBase
     ends: tuple[int, ...]
     limit: int | None
+    vocabulary: int
 
 
 def read_outline(path_or_id: str) -> Outline:
@@ -54,8 +56,9 @@ def read_outline(path_or_id: str) -> Outline:
         generation = GenerationConfig.from_pretrained(source, local_files_only=local)
     except OSError:  # it has none of its own
         generation = GenerationConfig.from_model_config(config)
-    limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return Outline(tokenizer, generation_ends(generation), limit)
+    text = config.get_text_config()
+    limit: int | None = getattr(text, "max_position_embeddings", None)
+    return Outline(tokenizer, generation_ends(generation), limit, text.vocab_size)
 
 
 def check_questions(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cogcalib.knowledge.settings import EXACT
+from cogcalib.knowledge.vllm_model import DTYPES as VLLM_DTYPES
 from cogcalib.modeling import DTYPES
 from cogcalib.records import PRESETS
 
@@ -15,6 +16,8 @@ PARTITION = 4096
 """Questions in a partition."""
 
 LOCAL, RAY = ENGINES = ("local", "ray")
+
+TRANSFORMERS, VLLM = WORKERS = ("transformers", "vllm")
 
 SHOTS = 4
 """Shots of an open-ended question, if nothing is said; multiple choice is asked zero-shot."""
@@ -44,6 +47,8 @@ class ProbeTask:
         output: Folder of the results; None names one below ``runs`` after model and task.
         data_dir: Folder of local data sets.
         dtype, four_bit: As in `load_model`.
+        worker: What the model runs in, ``transformers`` or ``vllm``. It decides the last digits,
+            and vLLM gives no entropy.
         engine: ``local``: this process, or those of ``accelerate launch``; ``ray``: workers of Ray,
             which leave a folder of Parquet files, one a partition, instead of one file.
         workers: Of Ray, each with a replica of the model; None takes one for each GPU, or one.
@@ -74,6 +79,7 @@ class ProbeTask:
     batch_size: int | None = None
     dtype: str = "float32"
     four_bit: bool = False
+    worker: str = TRANSFORMERS
     engine: str = LOCAL
     workers: int | None = None
     partition: int = PARTITION
@@ -87,11 +93,29 @@ class ProbeTask:
             raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        if self.worker not in WORKERS:
+            raise ValueError(f"worker must be one of {', '.join(WORKERS)}, got {self.worker!r}")
+        if self.worker == VLLM:
+            self._check_vllm()
         if self.workers is not None and self.engine != RAY:
             raise ValueError("workers are Ray's: they need engine ray")
         for name, value in (("workers", self.workers), ("partition", self.partition)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
+
+    def _check_vllm(self) -> None:
+        if self.four_bit:
+            raise ValueError("four_bit needs worker transformers: vLLM quantises in other ways")
+        if self.dtype not in VLLM_DTYPES:
+            raise ValueError(
+                f"dtype must be one of {', '.join(VLLM_DTYPES)} with worker vllm, "
+                f"got {self.dtype!r}"
+            )
+        if self.adapter is not None and self.dtype == "float32":
+            raise ValueError(
+                "dtype must be bfloat16 or float16 for an adapter with worker vllm, which computes "
+                "adapters in half precision, got 'float32'"
+            )
 
     @property
     def decisive(self) -> dict[str, Any]:

@@ -17,10 +17,12 @@ from cogcalib.knowledge.asked import of_table, of_task
 from cogcalib.knowledge.claim import PARTS, claim, holding
 from cogcalib.knowledge.outline import check_questions, read_outline
 from cogcalib.knowledge.parts import merge, part_files
-from cogcalib.knowledge.probe_task import RAY, SHOTS, ProbeTask
+from cogcalib.knowledge.probe_task import RAY, SHOTS, VLLM, ProbeTask
 from cogcalib.knowledge.questions import partitions
 from cogcalib.knowledge.record import FILE, Probed, load_probe
 from cogcalib.knowledge.settings import SlickSettings
+from cogcalib.knowledge.vllm_model import adapter_rank
+from cogcalib.knowledge.vllm_respondent import check_worker, vllm_outline
 from cogcalib.knowledge.worker import Finished, Plan, Worker
 from cogcalib.modeling import fingerprint, fingerprint_adapter
 from cogcalib.modeling.shots import draw_prompts
@@ -74,7 +76,8 @@ def probe_task(asked: ProbeTask, progress: Progress | None = None) -> Probe:
     Raises:
         ValueError: If there is no such task, table, split or model, a setting is out of range, a
             group has too few questions to draw prompts from, a question does not fit the model,
-            the folder holds something else, or Ray is not installed or has no room for the workers.
+            the folder holds something else, Ray or vLLM is not installed, Ray has no room for the
+            workers, or vLLM cannot do what is asked for.
     """
     settings = SlickSettings(
         mode=asked.mode, temperature=asked.temperature, top_k=asked.top_k, samples=asked.samples,
@@ -86,6 +89,8 @@ def probe_task(asked: ProbeTask, progress: Progress | None = None) -> Probe:
         check_ray()
         if process()[1] > 1:
             raise ValueError("engine ray starts its own workers: not under accelerate launch")
+    if asked.worker == VLLM:
+        check_worker(asked)
     data = of_table(asked) if asked.data is not None else of_task(asked)
     shots = asked.shots
     if shots is None:
@@ -98,7 +103,7 @@ def probe_task(asked: ProbeTask, progress: Progress | None = None) -> Probe:
     plan = Plan(
         model=asked.model, adapter=asked.adapter, dtype=asked.dtype, four_bit=asked.four_bit,
         questions=data.questions, prompts=prompts, settings=settings, shots=shots,
-        folder=asked.folder / PARTS,
+        folder=asked.folder / PARTS, worker=asked.worker,
     )  # fmt: skip
     main, done = process()[0] == 0, asked.folder / FILE
     with ExitStack() as stack:
@@ -117,8 +122,10 @@ def probe_task(asked: ProbeTask, progress: Progress | None = None) -> Probe:
 
 def _begin(asked: ProbeTask, plan: Plan, data: dict[str, Any], stack: ExitStack) -> None:
     """Check all that can be checked without the weights, and claim the folder until the end."""
-    outline = read_outline(asked.model)
+    outline = vllm_outline(asked.model) if asked.worker == VLLM else read_outline(asked.model)
     adapter = fingerprint_adapter(asked.adapter) if asked.adapter is not None else None
+    if asked.worker == VLLM and asked.adapter is not None:
+        adapter_rank(asked.adapter)
     inputs = {
         "model": fingerprint(asked.model),
         "adapter": adapter,

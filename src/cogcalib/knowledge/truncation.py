@@ -7,6 +7,8 @@ common. Exact and sampled mode share this file, so that they speak of one distri
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -34,6 +36,30 @@ def log_probabilities(logits: Tensor, tokens: Tensor, temperature: float, top_k:
         ties = least / temperature + beyond.to(logits.dtype).log()
         total = torch.logaddexp(total, ties)
     return (chosen / temperature - total).masked_fill(chosen < least, -torch.inf)
+
+
+def from_most_probable(
+    log_p: Mapping[int, float], temperature: float, top_k: int, *, whole: bool
+) -> dict[int, float] | None:
+    """q where only the most probable tokens of a position are known.
+
+    Args:
+        log_p: Token -> log-probability, nats, of at least the k most probable.
+        temperature: T.
+        top_k: k, at least 1.
+        whole: Whether that is the whole vocabulary.
+
+    Returns:
+        Token -> q of those that are not cut, fractions; None if tokens that are not in `log_p` may
+        tie with the k-th.
+    """
+    values = torch.tensor(list(log_p.values()), dtype=torch.float64)
+    if not whole and values.sort(descending=True).values[top_k - 1] == values.min():
+        return None
+    # q does not change if all logits are moved by the same number.
+    log_q = log_probabilities(values[None], torch.arange(len(values))[None], temperature, top_k)
+    pairs = zip(log_p, log_q[0].exp().tolist(), strict=True)
+    return {token: q for token, q in pairs if q > 0}
 
 
 def cumulative(logits: Tensor, temperature: float, top_k: int) -> tuple[Tensor, Tensor]:

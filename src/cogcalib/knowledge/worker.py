@@ -15,18 +15,20 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cogcalib.knowledge.assess import assess, pairs
+from cogcalib.knowledge.assess import assess_by, pairs
 from cogcalib.knowledge.outline import fit
 from cogcalib.knowledge.parts import part_name
+from cogcalib.knowledge.probe_task import TRANSFORMERS, VLLM
 from cogcalib.knowledge.questions import Questions
 from cogcalib.knowledge.record import Knowledge, write_rows
+from cogcalib.knowledge.respondent import Respondent, TransformersRespondent
 from cogcalib.knowledge.settings import SlickSettings
+from cogcalib.knowledge.vllm_respondent import VllmRespondent
 from cogcalib.modeling import load_model
 from cogcalib.modeling.shots import Prompts
 from cogcalib.records import Example
 from cogcalib.scoring.batches import from_main, process
 from cogcalib.scoring.files import write_table
-from cogcalib.scoring.forward import max_positions
 from cogcalib.tasks import Asked
 
 BATCH = 256
@@ -46,6 +48,7 @@ class Plan:
         settings: How to ask; without `progress`.
         shots: Examples in each prompt.
         folder: Of the parts.
+        worker: What the model runs in, as in `ProbeTask`.
     """
 
     model: str
@@ -57,6 +60,7 @@ class Plan:
     settings: SlickSettings
     shots: int
     folder: Path
+    worker: str = TRANSFORMERS
 
     def part(self, number: int) -> Path:
         """The file of a partition; it exists when the partition is finished."""
@@ -90,14 +94,12 @@ class Worker:
         plan: What to do.
 
     Raises:
-        ValueError: As `load_model`.
+        ValueError: As `load_model` or `VllmRespondent`.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.model, self.tokenizer = load_model(
-            plan.model, adapter=plan.adapter, dtype=plan.dtype, four_bit=plan.four_bit
-        )
+        self.respondent = _respondent(plan)
 
     def finish(self, number: int, tell: Tell | None = None) -> Finished:
         """Finish a partition, unless it is.
@@ -147,14 +149,21 @@ class Worker:
             examples, cut = self._fitting(examples)
             prompts = self.plan.prompts[group]
             settings = replace(self.plan.settings, progress=_after(done, tell))
-            rows += assess(self.model, self.tokenizer, examples, prompts, settings, group=group)
+            rows += assess_by(self.respondent, examples, prompts, settings, group=group)
             done += pairs(examples, prompts)
             shortened += cut
         return rows, shortened
 
     def _fitting(self, examples: list[Example]) -> tuple[list[Example], int]:
-        limit, plan = max_positions(self.model), self.plan
-        return fit(examples, self.tokenizer, limit, plan.shots, plan.settings)
+        asked, plan = self.respondent, self.plan
+        return fit(examples, asked.tokenizer, asked.limit, plan.shots, plan.settings)
+
+
+def _respondent(plan: Plan) -> Respondent:
+    if plan.worker == VLLM:
+        return VllmRespondent(plan.model, plan.adapter, plan.dtype, plan.settings.batch_size)
+    loaded = load_model(plan.model, adapter=plan.adapter, dtype=plan.dtype, four_bit=plan.four_bit)
+    return TransformersRespondent(*loaded)
 
 
 def _batches(asked: Sequence[Asked]) -> Iterator[list[int]]:

@@ -17,8 +17,13 @@ from cogcalib.report.canvas import GRID, INK, new_figure, percent_axis, styled
 COLOURS = dict(zip(CATEGORIES, ("#0072b2", "#56b4e9", "#e69f00", "#6b7280"), strict=True))
 """Best known darkest; told apart by colour-blind eyes."""
 
-_DETECTORS = {"nll": "NLL", "margin": "margin", "entropy": "entropy", "p_gold": "P(gold)"}
-_LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+_DETECTORS = {
+    "nll": ("NLL", "#0072b2"),
+    "margin": ("margin", "#d55e00"),
+    "entropy": ("entropy", "#009e73"),
+    "p_gold": ("P(gold)", "#cc79a7"),
+}
+"""Detector -> its name on the page and its line, whichever others there are."""
 
 
 @styled
@@ -85,9 +90,10 @@ def roc_chart(
     """
     figure = new_figure(4.2, 3.9)
     axes = figure.subplots()
-    for (name, values), colour in zip(scores.items(), _LINES, strict=True):
+    for name, values in scores.items():
+        shown, colour = _DETECTORS[name]
         false, true = roc_points(np.asarray(values), np.asarray(known, dtype=bool))
-        label = f"{_DETECTORS.get(name, name)}, {100 * aurocs[name]:.1f} %"
+        label = f"{shown}, {100 * aurocs[name]:.1f} %"
         axes.plot(false, true, color=colour, label=label, linewidth=1.6)
     axes.plot([0, 1], [0, 1], color=GRID, linestyle="--")
     percent_axis(axes, x=True, y=True)

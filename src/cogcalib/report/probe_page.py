@@ -17,7 +17,7 @@ from cogcalib.knowledge import (
     Probed,
     detect,
 )
-from cogcalib.knowledge.detectors import DETECTORS
+from cogcalib.knowledge.detectors import scores_of
 from cogcalib.knowledge.parts import count_categories, draw_rows
 from cogcalib.records import Threshold, write_text
 from cogcalib.report.canvas import to_svg
@@ -36,6 +36,7 @@ from cogcalib.report.probe_tables import (
     category_grid,
     detector_grid,
     group_grid,
+    missing_detectors,
     probe_threshold,
     shares,
     small_n,
@@ -63,6 +64,7 @@ class ProbePage:
     threshold: str
     roc: Markup | None
     detectors: Grid
+    missing: str
     examples: list[tuple[str, Grid]]
     config: str
 
@@ -129,6 +131,7 @@ def probe_page(
         threshold=cut,
         roc=_roc(rows, resamples),
         detectors=detector_grid(rows, resamples=resamples),
+        missing=missing_detectors(rows),
         examples=_examples(rows),
         config=config,
     )
@@ -182,9 +185,8 @@ def _roc(rows: Probed, resamples: int) -> Markup | None:
         return None
     signals = [row.signals for row in rows]
     areas = {name: found.auroc for name, found in detect(signals, known, resamples=2).items()}
-    scores = {name: [score(row) for row in signals] for name, score in DETECTORS.items()}
     spoken = "; ".join(f"{name}: AUROC {percent(area)} %" for name, area in areas.items())
-    return _svg(roc_chart(scores, known, areas), f"Detectors of {label}", spoken)
+    return _svg(roc_chart(scores_of(signals), known, areas), f"Detectors of {label}", spoken)
 
 
 def _examples(rows: Probed) -> list[tuple[str, Grid]]:

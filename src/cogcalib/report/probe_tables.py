@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from cogcalib.knowledge import CATEGORIES, Knowledge, Probed, detect, estimate_threshold
-from cogcalib.knowledge.detectors import DETECTORS
+from cogcalib.knowledge.detectors import DETECTORS, scores_of
 from cogcalib.metrics import SMALL_N
 from cogcalib.records import Threshold
 from cogcalib.report.columns import percent
@@ -109,7 +109,7 @@ def detector_grid(rows: Probed, *, resamples: int = 1000) -> Grid:
         for known in LABELS.values()
     ]
     lines = []
-    for name in DETECTORS:
+    for name in columns[0]:
         cells = [name]
         for column in columns:
             found = column[name]
@@ -120,6 +120,17 @@ def detector_grid(rows: Probed, *, resamples: int = 1000) -> Grid:
             )
         lines.append([(cell, False) for cell in cells])
     return Grid(["Detector", *(f"AUROC %, {label}" for label in LABELS)], lines)
+
+
+def missing_detectors(rows: Probed) -> str:
+    """A sentence on detectors that were not measured; empty where all were."""
+    missing = [name for name in DETECTORS if name not in scores_of([row.signals for row in rows])]
+    if not missing:
+        return ""
+    return (
+        f"Not measured: {', '.join(missing)}. vLLM, in which the model ran, shows the most "
+        "probable tokens and not the whole vocabulary."
+    )
 
 
 def group_grid(groups: Mapping[str, Sequence[Knowledge]]) -> Grid:
