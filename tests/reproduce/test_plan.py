@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from cogcalib.records import InputError
 from cogcalib.reproduce import Cell, Plan, Preset, load_table, make_plan
 from cogcalib.reproduce.plan import baseline_cells, prepare_cells, row_cells, trial_cells
 
@@ -59,6 +62,23 @@ def test_what_needs_options_is_left_out_where_there_are_none(small: Preset, tmp_
     assert {"cols-options", "sft+vector", "ensemble"} <= set(choice.methods)
     assert not {"cols-options", "sft+vector", "ensemble"} & set(open_ended.methods)
     assert "cols-options" not in open_ended.best["gated"].among
+
+
+def test_a_task_file_of_one_s_own_says_whether_it_has_options(
+    small: Preset, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.yaml"
+    tasks = {"own": {"tasks": {"train": str(file)}}}
+    preset = small.model_copy(update={"tasks": tasks})
+    with pytest.raises(InputError, match="no such task file"):
+        plan("main", preset, tmp_path)
+    file.write_text(
+        "name: own\ndescription: d\nkind: open-ended\nquestion: '{q}'\nanswer: a\n"
+        "source: {parts: {all: {file: own.jsonl}}}\nsplits: {train: {part: all}}\n"
+    )
+    (place,) = plan("main", preset, tmp_path).places
+    assert "cols" in place.methods
+    assert "cols-options" not in place.methods
 
 
 def test_trials_cover_the_grid_and_sft(small: Preset, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from cogcalib.config import Config, ConfigError, Method, dump_config, parse_config
-from cogcalib.records import InputError
+from cogcalib.records import InputError, input_errors
 from cogcalib.reproduce.definitions import DEFAULT, Best, Preset, Table, load_preset, merge
 from cogcalib.stages import member_seeds
 from cogcalib.tasks import catalog, load_task
@@ -265,13 +265,14 @@ def is_open_ended(config: Config) -> bool:
     """Whether a configuration's task has no options, without loading a data set.
 
     Raises:
-        ValueError: If it is a task file that cannot be read.
+        InputError: If it is a task file that cannot be read.
     """
     name = config.tasks.train
     if name.startswith("atlas/"):
         return load_task(name).splits["train"][0].options is None
     if Path(name).suffix in (".yaml", ".yml"):
-        return read_definition(Path(name)).kind == "open-ended"
+        with input_errors():
+            return read_definition(Path(name)).kind == "open-ended"
     if name not in catalog.task_names():
         return False
     return catalog.find(name)[0].kind == "open-ended"
