@@ -15,6 +15,7 @@ weights. On a GPU, the whole data set and 35 M parameters, in bf16 (not run: non
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
 import time
@@ -45,6 +46,7 @@ from cogcalib.atlas.learning import (
 from cogcalib.atlas.pretrain import digest, save
 from cogcalib.atlas.tokenizer import train_tokenizer
 from cogcalib.records import replacing
+from cogcalib.tasks.load import DATA_FOLDER
 
 DEFAULT = ("birthplace", "country", "deathplace", "education", "headquarters", "language")
 HEAD = 32
@@ -257,7 +259,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data-dir", type=Path, required=True, help="folder of local data sets")
+    named = os.environ.get(DATA_FOLDER)
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=Path(named) if named else None,
+        help=f"folder of local data sets (${DATA_FOLDER})",
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/models/entity"))
     parser.add_argument(
         "--relations",
@@ -279,8 +287,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if options.width % HEAD:
         parser.error(f"--width must be a multiple of {HEAD}, got {options.width}")
-    if not (options.data_dir / "entity_questions").is_dir():
-        parser.error(f"--data-dir must hold entity_questions, got {options.data_dir}")
+    if options.data_dir is None or not (options.data_dir / "entity_questions").is_dir():
+        parser.error(f"--data-dir must be a folder with entity_questions, got {options.data_dir}")
     build(options)
 
 
