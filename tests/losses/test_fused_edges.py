@@ -176,11 +176,15 @@ def test_double_backward_is_refused() -> None:
         torch.autograd.grad(loss, [case.hidden], create_graph=True)
 
 
-def test_first_maximum_is_argmax() -> None:
+def test_first_maximum_is_argmax_and_knows_of_equals() -> None:
     generator = torch.Generator().manual_seed(0)
     for vocabulary in (1, 5, 255, 256, 257, 512, 1000):
-        scores = torch.randint(5, (40, vocabulary), generator=generator).double()
-        assert torch.equal(first_maximum(scores), scores.argmax(1))
+        for values in (5, vocabulary, 10 * vocabulary):
+            scores = torch.randint(values, (40, vocabulary), generator=generator).double()
+            found, tied = first_maximum(scores)
+            assert torch.equal(found, scores.argmax(1))
+            equals = (scores == scores.amax(1, keepdim=True)).sum(1)
+            assert torch.equal(tied, equals > 1)
 
 
 def test_runs_hold_whole_examples_up_to_the_budget() -> None:

@@ -46,6 +46,7 @@ class Tiles:
             self._block = min(self._block, max(1, _CPU_BLOCK_BYTES // row_bytes))
         self._scratch: dict[str, Tensor] = {}
         self._best = torch.zeros_like(targets)
+        self._tied = torch.zeros_like(targets, dtype=torch.bool)
         self.penalty = like.new_zeros(n)
         self.statistics = TokenStatistics(
             ce=like.new_zeros(n),
@@ -67,11 +68,11 @@ class Tiles:
         found = self.statistics
         for block, at in self._blocks(rows):
             logits, targets = tile[block], self.targets[at]
-            best = first_maximum(logits)
+            best, tied = first_maximum(logits)
             p = self._probabilities(logits)
             log_confidence = _pick(p, best).log_()
             largest, target_logit = _pick(logits, best), _pick(logits, targets)
-            self._best[at] = best
+            self._best[at], self._tied[at] = best, tied
             found.right[at] = best == targets
             found.target_logit[at] = target_logit
             found.log_confidence[at] = log_confidence
@@ -157,21 +158,19 @@ class Tiles:
     ) -> None:
         """``dR/dz_v = -1[gap_v > m] + count(gap > m) 1[gap_v = 0] / count(gap = 0)``, gaps to the
         largest logit: equal maxima share its gradient evenly, as `torch.amax` does."""
-        vocabulary = logits.shape[1]
-        size = vocabulary if penalty.margin_reduction == "mean" else 1
+        size = logits.shape[1] if penalty.margin_reduction == "mean" else 1
         best = self._best[at, None]
-        gap = torch.sub(logits.gather(1, best), logits, out=logits)
-        below = torch.sign(gap, out=self._scratch_rows("below", len(logits)))
-        ties = vocabulary - below.sum(1, keepdim=True)
-        gap.sub_(penalty.margin).clamp_(min=0)
-        self.penalty[at] = gap.sum(1) / size
-        active = gap.sign_()
-        share = active.sum(1, keepdim=True) / ties
-        if bool((ties > 1).any()):
-            # below - 1 is -1 at the maxima and exactly 0 elsewhere
-            active.addcmul_(below.sub_(1), share)
+        largest = logits.gather(1, best)
+        # Equal maxima are rare, and looking for them takes as long as all the rest here.
+        tied = (logits == largest).to(logits) if bool(self._tied[at].any()) else None
+        excess = torch.sub(largest - penalty.margin, logits, out=logits).relu_()
+        self.penalty[at] = excess.sum(1) / size
+        active = excess.sign_()
+        count = active.sum(1, keepdim=True)
+        if tied is None:
+            active.scatter_add_(1, best, -count)
         else:
-            active.scatter_add_(1, best, -share)
+            active.addcmul_(tied, -count / tied.sum(1, keepdim=True))
         torch.addcmul(rest, active, w / -size, out=logits)
 
     def _slope(self, logits: Tensor) -> Tensor | None:
@@ -200,21 +199,31 @@ def tile_rows(tile_bytes: int, vocabulary: int, dtype: torch.dtype) -> int:
     return max(1, rows // 16 * 16 if rows >= 16 else rows)
 
 
-def first_maximum(scores: Tensor) -> Tensor:
-    """``scores.argmax(1)``, the first of equals, in two levels.
+def first_maximum(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the largest score of a row is, the first of equals, and whether there are equals.
 
-    On a CPU torch finds the largest value of a row about 20 times as fast as its position.
+    On a CPU torch finds the largest value of a row about 20 times as fast as its position, so
+    that the position is looked for among chunks' maxima and then in its chunk.
+
+    Args:
+        scores: ``[n, V]``.
+
+    Returns:
+        ``scores.argmax(1)``, ``[n]``, and ``[n]`` bool.
     """
     length = scores.shape[1] // _CHUNK * _CHUNK
-    if length == 0:
-        return scores.argmax(1)
-    largest = scores[:, :length].unflatten(1, (-1, _CHUNK)).amax(2)
+    largest = scores[:, :length].unflatten(1, (length // _CHUNK, _CHUNK)).amax(2)
     if length < scores.shape[1]:
         largest = torch.cat([largest, scores[:, length:].amax(1, keepdim=True)], 1)
     start = largest.argmax(1, keepdim=True) * _CHUNK
     positions = start + torch.arange(_CHUNK, device=scores.device)
+    # Beyond the last column stands that column again: never larger, never the first.
     chunk = scores.gather(1, positions.clamp(max=scores.shape[1] - 1))
-    return (start + chunk.argmax(1, keepdim=True)).squeeze(1)
+    place = chunk.argmax(1, keepdim=True)
+    maximum = chunk.gather(1, place)
+    inside = positions < scores.shape[1]
+    equals = (largest == maximum).sum(1) + ((chunk == maximum) & inside).sum(1)
+    return (start + place).squeeze(1), equals > 2
 
 
 def _pick(scores: Tensor, ids: Tensor) -> Tensor:
