@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from cogcalib.report.canvas import new_figure, styled
 from cogcalib.report.methods import colour
+from cogcalib.reproduce.asked import trained_on
 from cogcalib.reproduce.execute import Outcome
 from cogcalib.reproduce.markdown import line, method_label
 from cogcalib.reproduce.plan import Place, analysis_path
@@ -44,7 +45,7 @@ def detector_page(outcome: Outcome) -> Iterator[str]:
         if not found:
             continue
         detectors = list(next(iter(found.values()))[0]["auroc"])
-        yield f"## {place.model}: {place.config.tasks.train}"
+        yield f"## {place.model}: {trained_on(place.config)}"
         yield ""
         heads = [f"AUROC {name} %" for name in detectors]
         fixed = ["threshold (nats)", "separation %", "right %", "known %"]
@@ -74,7 +75,7 @@ def dynamics_page(outcome: Outcome) -> Iterator[str]:
             continue
         steps = sorted({row["step"] for seeds in found.values() for rows in seeds for row in rows})
         shown = [steps[round(i * (len(steps) - 1) / WAYPOINTS)] for i in range(WAYPOINTS + 1)]
-        yield f"## {place.model}: {place.config.tasks.train}"
+        yield f"## {place.model}: {trained_on(place.config)}"
         yield ""
         yield line(["", *(f"step {step}" for step in dict.fromkeys(shown))])
         yield line([":---", *["---:"] * len(dict.fromkeys(shown))])
@@ -98,7 +99,7 @@ def analysis_rows(outcome: Outcome) -> list[dict[str, Any]]:
     rows = []
     for place in outcome.plan.shown():
         for method, seeds in read_analysis(outcome, place).items():
-            where = {"model": place.model, "trained_on": place.config.tasks.train, "method": method}
+            where = {"model": place.model, "trained_on": trained_on(place.config), "method": method}
             for number, content in enumerate(seeds):
                 for row in content if isinstance(content, list) else [content]:
                     flat = {k: v for k, v in row.items() if not isinstance(v, Mapping)}

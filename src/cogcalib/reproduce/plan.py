@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Literal
 
 from cogcalib.config import Config, ConfigError, Method, dump_config, parse_config
-from cogcalib.records import InputError, input_errors
+from cogcalib.records import InputError
+from cogcalib.reproduce.asked import is_open_ended
 from cogcalib.reproduce.definitions import DEFAULT, Best, Preset, Table, load_preset, merge
 from cogcalib.stages import member_seeds
-from cogcalib.tasks import catalog, load_task
-from cogcalib.tasks.schema import read_definition
 from cogcalib.tuning import candidates, is_tunable
 
 Kind = Literal["prepare", "trial", "train", "member", "baseline", "detector", "dynamics"]
@@ -259,23 +258,6 @@ def _place(
     except ConfigError as error:
         raise InputError(str(error)) from error
     return Place(preset.name, task, variant, folder / name, parsed, ())
-
-
-def is_open_ended(config: Config) -> bool:
-    """Whether a configuration's task has no options, without loading a data set.
-
-    Raises:
-        InputError: If it is a task file that cannot be read.
-    """
-    name = config.tasks.train
-    if name.startswith("atlas/"):
-        return load_task(name).splits["train"][0].options is None
-    if Path(name).suffix in (".yaml", ".yml"):
-        with input_errors():
-            return read_definition(Path(name)).kind == "open-ended"
-    if name not in catalog.task_names():
-        return False
-    return catalog.find(name)[0].kind == "open-ended"
 
 
 def _applies(name: str, open_ended: bool) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from cogcalib.config import Method
 from cogcalib.records import Prediction, read_jsonl
+from cogcalib.reproduce.asked import tested_on, trained_on
 from cogcalib.reproduce.cell import cost_path, read_rows
 from cogcalib.reproduce.compare import Resampled, resample
 from cogcalib.reproduce.definitions import DEFAULT
@@ -44,7 +45,7 @@ class Group:
     @property
     def title(self) -> str:
         """``atlas, atlas/capital (trained on atlas/country), variant, n = 195``."""
-        trained = self.place.config.tasks.train
+        trained = trained_on(self.place.config)
         domain = "in domain" if self.in_domain else f"out of domain (trained on {trained})"
         variant = "" if self.place.variant == DEFAULT else f", {self.place.variant}"
         return f"{self.place.model}{variant}: {self.task}, {domain}, n = {self.n:,}"
@@ -127,9 +128,8 @@ def collect(outcome: Outcome) -> list[Group]:
 def _groups(
     place: Place, folder: RunFolder, resolved: Mapping[str, str], seeds: Sequence[int]
 ) -> Iterator[Group]:
-    trained = place.config.tasks.train
     sft = _seconds(folder.path, "sft", seeds)
-    for task in (trained, *place.config.tasks.out_of_domain):
+    for task in tested_on(place.config):
         rows, size, primary = [], 0, ""
         for name, method in resolved.items():
             done = [seed for seed in seeds if folder.predictions(method, seed).is_dir()]
@@ -150,7 +150,7 @@ def _groups(
                 )
             )
         if rows:
-            yield Group(place, task, task == trained, size, primary, tuple(rows))
+            yield Group(place, task, task == trained_on(place.config), size, primary, tuple(rows))
 
 
 def _predictions(folder: RunFolder, method: str, seed: int, task: str) -> list[Prediction]:

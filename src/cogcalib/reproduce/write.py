@@ -16,6 +16,7 @@ from cogcalib.records import write_json, write_text
 from cogcalib.report.canvas import new_figure, styled
 from cogcalib.report.methods import colour
 from cogcalib.reproduce.analyses import analysis_rows, detector_page, draw, dynamics_page
+from cogcalib.reproduce.asked import trained_on
 from cogcalib.reproduce.cell import device
 from cogcalib.reproduce.compare import Difference, difference
 from cogcalib.reproduce.definitions import Table
@@ -90,7 +91,7 @@ def _csv(groups: Sequence[Group]) -> str:
         for row in group.rows:
             for index, seed in enumerate(row.seeds):
                 found = [row.values[m][index] if m in row.values else "" for m in metrics]
-                where = [place.model, place.config.tasks.train, place.variant]
+                where = [place.model, trained_on(place.config), place.variant]
                 writer.writerow([*where, row.name, row.method, group.task, group.n, seed, *found])
     return text.getvalue()
 
@@ -136,7 +137,7 @@ def _record(outcome: Outcome, groups: Sequence[Group], command: str, rule: str) 
 def _group(group: Group, table: Table) -> dict[str, Any]:
     return {
         "model": group.place.model,
-        "trained_on": group.place.config.tasks.train,
+        "trained_on": trained_on(group.place.config),
         "variant": group.place.variant,
         "task": group.task,
         "in_domain": group.in_domain,

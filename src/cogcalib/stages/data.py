@@ -15,7 +15,7 @@ from cogcalib.records import Example, ProbeRecord, read_jsonl, write_jsonl
 from cogcalib.run_folder import RunFolder, data_manifest
 from cogcalib.scoring.record import describe_task
 from cogcalib.stages.work import TUNING, Splits, Work
-from cogcalib.tasks import Task, check_disjoint, compose, draw, load_task
+from cogcalib.tasks import Task, check_disjoint, compose, draw, load_task, own_name
 
 
 def load_tasks(config: Config, data_dir: Path | None = None) -> tuple[Task, list[Task]]:
@@ -107,7 +107,8 @@ def read_splits(folder: RunFolder, config: Config) -> Splits:
     Raises:
         RunFolderError: If the files hold other questions than were chosen.
     """
-    names = ("train", "calibration", "test", *config.tasks.out_of_domain)
+    others = map(own_name, config.tasks.out_of_domain)
+    names = ("train", "calibration", "test", *others)
     splits = {name: read_jsonl(folder.splits(name), Example) for name in names}
     folder.claim("splits/manifest.json", data_manifest(splits))
     return splits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cogcalib.tasks.catalog import Summary, summaries, task_names
-from cogcalib.tasks.load import load_task
+from cogcalib.tasks.load import load_task, own_name
 from cogcalib.tasks.splits import compose, draw
 from cogcalib.tasks.table import Asked, Place, Table, load_table
 from cogcalib.tasks.task import Repeats, Task, check_disjoint
@@ -20,6 +20,7 @@ __all__ = [
     "draw",
     "load_table",
     "load_task",
+    "own_name",
     "summaries",
     "task_names",
 ]

@@ -60,6 +60,16 @@ def load_task(
     return _load(definition, group, _data_folder(data_dir), prompt, str(name))
 
 
+def own_name(name: str) -> str:
+    """The name of a task as its examples bear it: of a task file, the name that it gives itself.
+
+    Raises:
+        ValueError: If it is a task file that cannot be read.
+    """
+    path = Path(name)
+    return read_definition(path).name if path.suffix in (".yaml", ".yml") else name
+
+
 def _data_folder(data_dir: Path | str | None) -> Path | None:
     if data_dir is not None:
         return Path(data_dir)
