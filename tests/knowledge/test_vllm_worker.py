@@ -37,7 +37,6 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     import vllm
 
     yield vllm
-    vllm.LLM.made.clear()
     for name in [name for name in sys.modules if name.split(".")[0] == "vllm"]:
         del sys.modules[name]
 
