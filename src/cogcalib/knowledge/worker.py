@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from cogcalib.knowledge.assess import assess_by, pairs
 from cogcalib.knowledge.outline import fit
-from cogcalib.knowledge.parts import part_name
+from cogcalib.knowledge.parts import part_name, release_freed
 from cogcalib.knowledge.probe_task import TRANSFORMERS, VLLM
 from cogcalib.knowledge.questions import Questions
 from cogcalib.knowledge.record import Knowledge, write_rows
@@ -132,6 +132,7 @@ class Worker:
                 tell(done)
         if process()[0] == 0:
             _gather(folder, batches, file)
+            release_freed()
         return Finished(done, kept, shortened)
 
     def _pairs(self, asked: Sequence[Asked]) -> int:
