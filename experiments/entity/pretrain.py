@@ -88,7 +88,8 @@ def prepare(options: argparse.Namespace, recipe: Recipe) -> Lesson:
     encoded = encode_corpus(documents, tokenizer)
     rng = np.random.default_rng(recipe.seed)
     lengths = [len(encoded[index].ids) for index in order]
-    plan = [np.asarray(order)[batch] for batch in batches(lengths, recipe.tokens, rng)]
+    read = np.asarray(order)
+    plan = [read[batch] for batch in batches(lengths, recipe.tokens, rng)]
     return Lesson(facts, left_out, tokenizer, encoded, plan)
 
 
@@ -274,7 +275,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help=f"names separated by commas, or all ({','.join(DEFAULT)})",
     )
     parser.add_argument("--most-train", type=int, help="facts kept of each train split (all)")
-    parser.add_argument("--width", type=int, default=192, help=f"a multiple of {HEAD} (192)")
+    parser.add_argument("--width", type=int, default=256, help=f"a multiple of {HEAD} (256)")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--vocabulary", type=int, default=8192)
     parser.add_argument("--tokens", type=int, default=4096, help="of a batch (4096)")
