@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_run import make_args
+from tiny_run import make_args, make_data, make_trainer
 from transformers import HfArgumentParser
 
 from cogcalib.losses import Penalty
@@ -97,6 +97,51 @@ def test_strengths_not_given_are_those_of_the_sweep(
     args = CogCalibConfig(str(tmp_path), use_cpu=True, bf16=False, penalty=penalty, support=support)
     assert (args.alpha, args.margin) == (alpha, margin)
     assert CogCalibConfig(str(tmp_path), use_cpu=True, bf16=False, alpha=0.0).alpha == 0
+
+
+@pytest.mark.parametrize(
+    ("penalty", "options", "support", "margin"),
+    [
+        ("margin", True, "options", 2),
+        ("margin", False, "vocab", 8),
+        ("label_smoothing", True, "options", 2),
+        ("focal", True, "vocab", 8),  # it knows no options
+    ],
+)
+def test_the_data_settle_the_support(
+    tmp_path: Path, penalty: str, options: bool, support: str, margin: float
+) -> None:
+    args = make_args(tmp_path, support="auto", penalty=penalty)
+    args.settle_support(options)
+    assert (args.support, args.margin, args.alpha) == (support, margin, 0.3)
+    assert args.build_penalty().support == support
+    args.settle_support(not options)
+    assert args.support == support
+    given = make_args(tmp_path, support="auto", margin=3.0)
+    given.settle_support(True)
+    assert given.margin == 3
+
+
+def test_a_support_that_was_named_stays(tmp_path: Path) -> None:
+    args = make_args(tmp_path, support="vocab")
+    args.settle_support(True)
+    assert args.support == "vocab"
+
+
+@pytest.mark.parametrize("options", [True, False])
+def test_auto_trains_what_the_named_support_does(tmp_path: Path, options: bool) -> None:
+    data = [make_data(32), make_data(24, seed=1)]
+    if not options:
+        data = [each.remove_columns("options") for each in data]
+    losses = []
+    for support in ("auto", "options" if options else "vocab"):
+        trainer = make_trainer(
+            tmp_path / support, train=data[0], calibration=data[1], support=support, cut=4.0
+        )
+        trainer.train()
+        losses.append([row["loss"] for row in trainer.state.log_history if "loss" in row])
+        assert max(row.get("penalty", 0) for row in trainer.state.log_history) > 0
+    assert losses[0] == losses[1]
 
 
 def test_a_gate_that_never_opens_has_no_style_phase_to_check(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ def check_data_sets(
 ) -> None:
     """Raise ValueError unless the data sets are there, alike, and say what gate and support need.
 
+    The training data settle `support="auto"`.
+
     Args:
         args: The configuration.
         train: The argument ``train_dataset``.
@@ -37,6 +39,8 @@ def check_data_sets(
             f"turn is told from the next by tokens that are not learnt, got {train_format!r} "
             "without it"
         )
+    columns = set(getattr(train, "column_names", None) or ())
+    args.settle_support(bool(columns & {OPTION_IDS, OPTIONS}))
     if args.gate != "none" and args.support == "options":
         check_column(train, (OPTION_IDS, OPTIONS), "support='options'")
     if args.gate == "oracle":

@@ -41,7 +41,10 @@ class CogCalibConfig(SFTConfig):
             at its confidence (`cogcalib.training.curve`).
         support (`str`, defaults to `"vocab"`):
             Tokens whose logits are penalised: the whole vocabulary, or the answer `"options"` at
-            the token where they compete (needs a column `option_ids` or `options`).
+            the token where they compete (needs a column `option_ids` or `options`). `"auto"`:
+            the options where the training data set has such a column, else the vocabulary; over
+            the options confidence and likelihood came out better on every task that has them
+            (docs/results/main-atlas.md).
         gate (`str`, defaults to `"nll"`):
             Which examples are penalised. `"nll"`: those whose NLL is at most the threshold, the
             method. Controls: `"none"` (exactly TRL's SFT), `"all"`, `"random"` (as many as `"nll"`,
@@ -113,8 +116,8 @@ class CogCalibConfig(SFTConfig):
         default="vocab",
         metadata={
             "help": "Tokens whose logits are penalised: the whole vocabulary, or the answer "
-            "options at the token where they compete.",
-            "choices": ["vocab", "options"],
+            "options at the token where they compete; `'auto'`: options where the data have them.",
+            "choices": ["vocab", "options", "auto"],
         },
     )
     gate: str = field(
@@ -199,12 +202,29 @@ class CogCalibConfig(SFTConfig):
         """The penalty these arguments describe."""
         return Penalty(
             kind=cast(PenaltyKind, self.penalty),
-            support=cast(Support, self.support),
+            support=self._settled,
             margin=cast(float, self.margin),
             margin_reduction=cast(MarginReduction, self.margin_reduction),
             entropy_floor=self.entropy_floor,
             gamma=self.gamma,
         )
+
+    def settle_support(self, options: bool) -> None:
+        """Turn `support="auto"` into what the training data set has; anything else stays.
+
+        Args:
+            options: Whether it has options.
+        """
+        if self.support == "auto":
+            self.support = "options" if options and self.penalty != "focal" else "vocab"
+            for name in self._not_given:
+                setattr(self, name, None)
+            self._fill_in_strengths()
+
+    @property
+    def _settled(self) -> Support:
+        """The support, until the data are seen the vocabulary."""
+        return "vocab" if self.support == "auto" else cast(Support, self.support)
 
     @property
     def gate_name(self) -> Gate:
@@ -235,9 +255,9 @@ class CogCalibConfig(SFTConfig):
         if self.alpha != "auto":
             return None
         swept = TrainSection().alpha
-        usual = getattr(getattr(swept, self.penalty), self.support)
+        usual = getattr(getattr(swept, self.penalty), self._settled)
         return StrengthLaw(
-            scale=usual / getattr(swept.label_smoothing, self.support),
+            scale=usual / getattr(swept.label_smoothing, self._settled),
             largest=1.0 if self.penalty == "label_smoothing" else 10 * usual,
         )
 
@@ -265,16 +285,19 @@ class CogCalibConfig(SFTConfig):
 
     def _fill_in_strengths(self) -> None:
         """Take what is not given from the sweep that the run configuration also rests on."""
-        Penalty(cast(PenaltyKind, self.penalty), cast(Support, self.support))
+        Penalty(cast(PenaltyKind, self.penalty), self._settled)
         swept = TrainSection()
         if self.alpha is None:
             focal = self.penalty == "focal"
-            self.alpha = 1.0 if focal else getattr(getattr(swept.alpha, self.penalty), self.support)
+            self.alpha = (
+                1.0 if focal else getattr(getattr(swept.alpha, self.penalty), self._settled)
+            )
         if self.margin is None:
-            self.margin = getattr(swept.margin, self.support)
+            self.margin = getattr(swept.margin, self._settled)
 
     def _validate_method(self) -> None:
         self._read_alpha()
+        self._not_given = [name for name in ("alpha", "margin") if getattr(self, name) is None]
         self._fill_in_strengths()
         self.build_penalty()
         if self.gate not in GATES:
