@@ -112,8 +112,8 @@ def _gain(rows: Mapping[str, Any], name: str) -> str:
     row = rows[name]
     ece = row["mean"]["ece.vocab"] / rows["sft"]["mean"]["ece.vocab"] - 1
     return (
-        f"{method_label(row['method'])} changes the calibration error (vocab) by {ece:+.0%} and the "
-        f"accuracy by {_of(row['against']['sft'], 'accuracy')} points against plain fine-tuning, "
+        f"{method_label(row['method'])} changes the calibration error (vocab) by {ece:+.0%} and "
+        f"the accuracy by {_of(row['against']['sft'], 'accuracy')} points against plain fine-tuning, "
         f"the NLL by {_of(row['against']['sft+ts'], 'nll')} against temperature scaling"
     )
 

@@ -39,7 +39,7 @@ def merge(parts: Sequence[Path], path: Path) -> Path:
 
 
 def release_freed() -> None:
-    """Give back what Arrow has freed: its pool would keep some 100 bytes of each row that passes."""
+    """Give back what Arrow has freed: its pool would keep some 100 bytes of every row."""
     pa.default_memory_pool().release_unused()
 
 
