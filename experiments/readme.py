@@ -104,7 +104,7 @@ def _sentences(rows: Mapping[str, Any], pairs: Mapping[Any, Any]) -> Iterator[st
     yield (
         "**Does the gate matter?** Gated against uniform, each at its best by ECE: "
         f"{_three(pairs['gated', 'uniform'])}; by NLL: {_three(by_nll)}; the same law of strength, "
-        f"`alpha=\"calibrated\"`, with and without the gate: {_three(law)}."
+        f'`alpha="calibrated"`, with and without the gate: {_three(law)}.'
     )
 
 
@@ -113,8 +113,8 @@ def _gain(rows: Mapping[str, Any], name: str) -> str:
     ece = row["mean"]["ece.vocab"] / rows["sft"]["mean"]["ece.vocab"] - 1
     return (
         f"{method_label(row['method'])} changes the calibration error (vocab) by {ece:+.0%} and "
-        f"the accuracy by {_of(row['against']['sft'], 'accuracy')} points against plain fine-tuning, "
-        f"the NLL by {_of(row['against']['sft+ts'], 'nll')} against temperature scaling"
+        f"the accuracy by {_of(row['against']['sft'], 'accuracy')} points against plain "
+        f"fine-tuning, the NLL by {_of(row['against']['sft+ts'], 'nll')} against temperature scaling"
     )
 
 
