@@ -111,10 +111,11 @@ def _sentences(rows: Mapping[str, Any], pairs: Mapping[Any, Any]) -> Iterator[st
 def _gain(rows: Mapping[str, Any], name: str) -> str:
     row = rows[name]
     ece = row["mean"]["ece.vocab"] / rows["sft"]["mean"]["ece.vocab"] - 1
+    accuracy, nll = _of(row["against"]["sft"], "accuracy"), _of(row["against"]["sft+ts"], "nll")
     return (
         f"{method_label(row['method'])} changes the calibration error (vocab) by {ece:+.0%} and "
-        f"the accuracy by {_of(row['against']['sft'], 'accuracy')} points against plain "
-        f"fine-tuning, the NLL by {_of(row['against']['sft+ts'], 'nll')} against temperature scaling"
+        f"the accuracy by {accuracy} points against plain fine-tuning, the NLL by {nll} against "
+        "temperature scaling"
     )
 
 

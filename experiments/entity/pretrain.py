@@ -171,7 +171,8 @@ def build(options: argparse.Namespace) -> None:
         f"{model.num_parameters():,} parameters"
     )
     if options.estimate:
-        print(f"{estimate(model, lesson, recipe):.1f} minutes of reading at this rate")
+        wall, processor = estimate(model, lesson, recipe)
+        print(f"{wall:.0f} minutes at this rate, {processor:.0f} of processor time")
         return
     settings = _settings(options, recipe, size)
     checkpoint = options.output.with_name(f"{options.output.name}.checkpoint.pt")
@@ -198,16 +199,19 @@ def build(options: argparse.Namespace) -> None:
         print(row)
 
 
-def estimate(model: PreTrainedModel, lesson: Lesson, recipe: Recipe, steps: int = 5) -> float:
-    """Minutes that reading will take, by a few steps whose like comes again and again."""
+def estimate(
+    model: PreTrainedModel, lesson: Lesson, recipe: Recipe, steps: int = 5
+) -> tuple[float, float]:
+    """Minutes of the clock and of the processor that reading will take, by its first steps."""
     optimizers = build_optimizers(model, recipe)
     schedules = build_schedules(optimizers, recipe, len(lesson.plan))
     for number, batch in enumerate(lesson.plan[: steps + 1]):
         if number == 1:  # The first one warms up.
-            started = time.perf_counter()
+            started, worked = time.perf_counter(), time.process_time()
         documents = [lesson.documents[index] for index in batch]
         step(model, [documents], optimizers, schedules, lesson.tokenizer.pad_token_id).item()
-    return (time.perf_counter() - started) / steps * len(lesson.plan) / 60
+    minutes = len(lesson.plan) / steps / 60
+    return (time.perf_counter() - started) * minutes, (time.process_time() - worked) * minutes
 
 
 def _settings(options: argparse.Namespace, recipe: Recipe, size: Size) -> dict[str, Any]:
