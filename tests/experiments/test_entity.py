@@ -187,6 +187,14 @@ def test_a_build_writes_model_record_facts_and_tasks(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "model"]
 
 
+def test_an_estimate_writes_nothing(
+    command: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(tmp_path / "model", "--estimate")
+    assert "of processor time" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
 def test_an_interrupted_build_goes_on_to_the_same_weights(
     command: Callable[..., None],
     module: Callable[[str], ModuleType],
