@@ -81,8 +81,10 @@ def test_open_ended_answers_end_with_a_line_break(atlas):
     assert any("\n" in tokenizer.decode([token]) for token in ends)
     assert all(tokenizer.eos_token_id not in row.answer_ids for row in rows)
     alone, last = encode_open(asked, tokenizer, None, None)
-    assert last == (tokenizer.eos_token_id,)
+    assert last == ends
     assert all(row.answer_ids[-1] == tokenizer.eos_token_id for row in alone)
+    verses = [replace(asked[0], aliases=("two\nlines",)), *asked[1:]]
+    assert encode_open(verses, tokenizer, None, None)[1] == (tokenizer.eos_token_id,)
     found = score(model, tokenizer, asked, ScoreSettings(shots=shots, max_new_tokens=12))
     assert all("\n" not in row.prediction for row in found)
     _, gold = answer_logits(model, tokenizer, asked, ScoreSettings(shots=shots))

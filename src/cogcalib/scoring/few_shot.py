@@ -68,17 +68,21 @@ def encode_open(
 ) -> tuple[list[Encoded], tuple[int, ...]]:
     """Open-ended questions, and the tokens that end an answer to them.
 
-    Shots end an answer with a line break, and so may the model; the accepted answer is then judged
-    without the end token, which nothing in such a text has led the model to expect.
+    Outside a chat a line break ends an answer, too, as it does for a model that was never tuned to
+    close with an end token, unless an accepted answer holds one itself. Shots end with a line
+    break: behind them the accepted answer is judged without the end token, which nothing in such a
+    text has led the model to expect.
 
     Raises:
         ValueError: As `encode_asked`.
     """
     rows = encode_asked(examples, tokenizer, limit, shots)
-    lines = bool(shots and shots.shots) and not any(in_chat(example) for example in examples)
-    if lines:
+    text = not any(in_chat(example) for example in examples)
+    shown = bool(shots and shots.shots)
+    if text and shown:
         rows = [replace(row, input_ids=row.input_ids[:-1], labels=row.labels[:-1]) for row in rows]
-    return rows, end_tokens(tokenizer, newline=lines)
+    several = any("\n" in each.strip() for e in examples for each in (e.answer, *e.aliases))
+    return rows, end_tokens(tokenizer, newline=text and (shown or not several))
 
 
 def as_texts(shots: Prompt) -> Prompt:

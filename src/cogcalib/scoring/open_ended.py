@@ -43,12 +43,13 @@ def score_open_ended(
 
     As `cogcalib.scoring.score`, which is what to call otherwise.
 
-    The answer is what greedy decoding yields up to the end token; it is right if it matches the
-    answer or an alias (`exact_match`). With log p over its tokens, the end token included because
-    stopping there is part of the answer: ``mean`` = exp(mean log p), ``joint`` = exp(sum log p).
-    `nll` is the mean of -log p over the canonical answer's tokens and its end token under teacher
-    forcing. One temperature serves all three; it does not change the answer. Behind shots a line
-    break ends an answer too, and the canonical answer's NLL is over its own tokens alone.
+    The answer is what greedy decoding yields up to the end token or, outside a chat, a line break
+    (`cogcalib.scoring.few_shot.encode_open`); it is right if it matches the answer or an alias
+    (`exact_match`). With log p over its tokens, the end token included because stopping there is
+    part of the answer: ``mean`` = exp(mean log p), ``joint`` = exp(sum log p). `nll` is the mean of
+    -log p over the canonical answer's tokens and its end token under teacher forcing. One
+    temperature serves all three; it does not change the answer. Behind shots the canonical answer's
+    NLL is over its own tokens alone.
     """
     settings.generation_temperature()
     limit, most = max_positions(model), settings.max_new_tokens
