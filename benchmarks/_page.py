@@ -78,6 +78,8 @@ def render(records: Mapping[str, Mapping[str, Any]]) -> str:
         parts += [_circumstances(record), _ratios(record["ratios"])]
         if "contestants" in record:
             parts.append(_contestants(record["contestants"]))
+        cases = record.get("cases", {}).items()
+        parts += [_floor(case, found) for case, found in cases if "floor" in found]
     if absent := [name for name in QUESTIONS if name not in benchmarks]:
         named = ", ".join(f"`{name}`" for name in absent)
         parts.append(f"## Without a record\n\n{named}: `make bench` measures them.\n")
@@ -166,6 +168,25 @@ def _contestants(contestants: Mapping[str, Mapping[str, Any]]) -> str:
         for name, one in contestants.items()
     ]
     return _table(("contestant", "seconds, median", "turns", "peak memory, MiB"), rows)
+
+
+def _floor(case: str, found: Mapping[str, Any]) -> str:
+    """What the arithmetic alone would take, and where the time goes."""
+    floor, most = found["floor"], found["profile"][:4]
+    total = sum(seconds for _, seconds in found["profile"])
+    named = ", ".join(f"{_function(name)} {seconds / total:.0%}" for name, seconds in most)
+    return (
+        f"`{case}`: at least {1e3 * floor['seconds']:.1f} ms a question, "
+        f"{floor['gigaflop']:.2f} GFLOP at {floor['gigaflop_per_second']:.0f} a second and "
+        f"{floor['megabytes']:.0f} MB at {floor['gigabytes_per_second']:.0f} GB a second. Of the "
+        f"{len(found['profile'])} functions that take most: {named}.\n"
+    )
+
+
+def _function(name: str) -> str:
+    """``torch.cat`` of what the profiler calls ``~:<built-in method torch.cat>``."""
+    found = re.fullmatch(r"~:<(?:built-in )?method (?P<name>.*)>", name)
+    return f"`{found['name'] if found else name}`"
 
 
 def _ratio(value: float | None, spread: Sequence[float] | None = None) -> str:
