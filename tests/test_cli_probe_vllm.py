@@ -89,7 +89,7 @@ def test_without_vllm_it_says_what_to_install(
     )
     monkeypatch.chdir(tmp_path)
     assert cli.main([*WORDS, *VLLM]) == 2
-    assert "worker vllm needs vLLM: pip install vllm" in capsys.readouterr().err
+    assert 'worker vllm needs vLLM: pip install "cogcalib[vllm]"' in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 

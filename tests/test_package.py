@@ -72,7 +72,11 @@ def test_command_is_callable():
 
 
 #: What only an extra installs: import name -> extra and distribution.
-OPTIONAL = {"laplace": ("laplace", "laplace-torch"), "ray": ("ray", "ray")}
+OPTIONAL = {
+    "laplace": ("laplace", "laplace-torch"),
+    "ray": ("ray", "ray"),
+    "vllm": ("vllm", "vllm"),
+}
 
 
 def test_imported_libraries_are_declared():

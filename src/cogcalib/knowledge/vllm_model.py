@@ -66,7 +66,7 @@ def check_vllm() -> None:
         ValueError: Naming what to install.
     """
     if importlib.util.find_spec("vllm") is None:
-        raise ValueError("worker vllm needs vLLM: pip install vllm")
+        raise ValueError('worker vllm needs vLLM: pip install "cogcalib[vllm]"')
 
 
 def adapter_rank(adapter: str) -> int:
