@@ -11,6 +11,10 @@ def refuse_ignored_options(args: SFTConfig) -> None:
         "use_liger_kernel": "its fused loss computes cross-entropy only",
         "label_smoothing_factor": "it would smooth what the model does not know as well; use "
         "penalty='label_smoothing' with gate='all' for uniform smoothing",
+        "enable_jit_checkpoint": "it saves in the middle of a step, whose random numbers are used "
+        "up and whose examples are counted already, and going on would repeat it with others and "
+        "count them twice; use save_steps: a killed run goes on from its last checkpoint, to the "
+        "bit",
     }
     for name, reason in reasons.items():
         if getattr(args, name):
