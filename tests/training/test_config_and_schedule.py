@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_run import make_args, make_data, make_trainer
+import torch
+from tiny_run import make_args, make_data, make_model, make_tokenizer, make_trainer
 from transformers import HfArgumentParser
 
 from cogcalib.losses import Penalty
-from cogcalib.training import CogCalibConfig, KnowledgeState
+from cogcalib.training import CogCalibConfig, CogCalibTrainer, KnowledgeState
 from cogcalib.training.state import RATE_WINDOW, Schedule
 
 
@@ -94,9 +96,9 @@ def test_invalid_configuration_is_refused(
 def test_strengths_not_given_are_those_of_the_sweep(
     tmp_path: Path, penalty: str, support: str, alpha: float, margin: float
 ) -> None:
-    args = CogCalibConfig(str(tmp_path), use_cpu=True, bf16=False, penalty=penalty, support=support)
-    assert (args.alpha, args.margin) == (alpha, margin)
-    assert CogCalibConfig(str(tmp_path), use_cpu=True, bf16=False, alpha=0.0).alpha == 0
+    args = make_args(tmp_path, penalty=penalty, support=support, alpha=None)
+    assert (args.strength, args.build_penalty().margin) == (alpha, margin)
+    assert make_args(tmp_path, alpha=0.0).strength == 0
 
 
 @pytest.mark.parametrize(
@@ -111,21 +113,58 @@ def test_strengths_not_given_are_those_of_the_sweep(
 def test_the_data_settle_the_support(
     tmp_path: Path, penalty: str, options: bool, support: str, margin: float
 ) -> None:
-    args = make_args(tmp_path, support="auto", penalty=penalty)
-    args.settle_support(options)
-    assert (args.support, args.margin, args.alpha) == (support, margin, 0.3)
-    assert args.build_penalty().support == support
-    args.settle_support(not options)
-    assert args.support == support
-    given = make_args(tmp_path, support="auto", margin=3.0)
-    given.settle_support(True)
-    assert given.margin == 3
+    args = make_args(tmp_path, support="auto", penalty=penalty, alpha=None)
+    settled = args.settled(options)
+    swept = make_args(tmp_path, support=support, penalty=penalty, alpha=None).strength
+    assert (settled.support, settled.margin, settled.alpha) == (support, margin, swept)
+    assert settled.build_penalty().support == support
+    assert settled.settled(not options) == settled
+    assert (args.support, args.margin, args.alpha) == ("auto", None, None)
+    given = make_args(tmp_path, support="auto", margin=3.0).settled(True)
+    assert (given.margin, given.alpha) == (3, 0.3)
 
 
 def test_a_support_that_was_named_stays(tmp_path: Path) -> None:
-    args = make_args(tmp_path, support="vocab")
-    args.settle_support(True)
-    assert args.support == "vocab"
+    assert make_args(tmp_path, support="vocab").settled(True).support == "vocab"
+
+
+@pytest.mark.parametrize("alpha", ["auto", "calibrated"])
+def test_a_strength_found_in_training_is_left_to_it(tmp_path: Path, alpha: str) -> None:
+    assert make_args(tmp_path, alpha=alpha).settled(True).alpha == alpha
+
+
+def test_one_configuration_serves_trainers_with_and_without_options(tmp_path: Path) -> None:
+    data = [make_data(16), make_data(16, seed=1)]
+    plain = [each.remove_columns("options") for each in data]
+    args = make_args(tmp_path, support="auto", penalty="margin", alpha=None)
+    for train, calibration, support, margin in ((*plain, "vocab", 8), (*data, "options", 2)):
+        trainer = CogCalibTrainer(
+            make_model(), args, train, calibration, processing_class=make_tokenizer()
+        )
+        assert trainer.penalty == Penalty("margin", support, margin)
+        used = trainer.args
+        assert (used.support, used.margin, used.alpha) == (support, margin, 0.2)
+        assert (used.to_dict()["margin"], used.to_dict()["support"]) == (margin, support)
+
+
+@pytest.mark.parametrize("support", ["vocab", "options"])
+@pytest.mark.parametrize("penalty", ["label_smoothing", "margin", "entropy", "focal"])
+def test_a_replaced_configuration_is_that_written_anew(
+    tmp_path: Path, penalty: str, support: str
+) -> None:
+    replaced = dataclasses.replace(
+        make_args(tmp_path, alpha=None), penalty=penalty, support=support
+    )
+    anew = make_args(tmp_path, alpha=None, penalty=penalty, support=support)
+    assert replaced.build_penalty() == anew.build_penalty()
+    assert replaced.strength == anew.strength
+
+
+def test_saved_arguments_say_what_was_used(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, support="auto", penalty="margin", alpha=None)
+    trainer.save_model()
+    saved = torch.load(tmp_path / "training_args.bin", weights_only=False)
+    assert (saved.support, saved.margin, saved.alpha) == ("options", 2, 0.2)
 
 
 @pytest.mark.parametrize("options", [True, False])

@@ -19,15 +19,19 @@ FEW = 100
 """Fewer calibration examples than this are warned of."""
 
 
+def settle(args: CogCalibConfig, train: Any) -> CogCalibConfig:
+    """The arguments with what they left open filled in; the training data settle the support."""
+    columns = set(getattr(train, "column_names", None) or ())
+    return args.settled(bool(columns & {OPTION_IDS, OPTIONS}))
+
+
 def check_data_sets(
     args: CogCalibConfig, train: Any, calibration: Any, text_field: str | None
 ) -> None:
     """Raise ValueError unless the data sets are there, alike, and say what gate and support need.
 
-    The training data settle `support="auto"`.
-
     Args:
-        args: The configuration.
+        args: The configuration, settled.
         train: The argument ``train_dataset``.
         calibration: The argument ``calibration_dataset``, or None.
         text_field: Name of the column of plain text; None if a formatting function makes one.
@@ -39,8 +43,6 @@ def check_data_sets(
             f"turn is told from the next by tokens that are not learnt, got {train_format!r} "
             "without it"
         )
-    columns = set(getattr(train, "column_names", None) or ())
-    args.settle_support(bool(columns & {OPTION_IDS, OPTIONS}))
     if args.gate != "none" and args.support == "options":
         check_column(train, (OPTION_IDS, OPTIONS), "support='options'")
     if args.gate == "oracle":

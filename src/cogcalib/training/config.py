@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, field
-from typing import cast, get_args
+from typing import Self, cast, get_args
 
 from trl import SFTConfig
 
@@ -203,23 +204,27 @@ class CogCalibConfig(SFTConfig):
         return Penalty(
             kind=cast(PenaltyKind, self.penalty),
             support=self._settled,
-            margin=cast(float, self.margin),
+            margin=self._margin,
             margin_reduction=cast(MarginReduction, self.margin_reduction),
             entropy_floor=self.entropy_floor,
             gamma=self.gamma,
         )
 
-    def settle_support(self, options: bool) -> None:
-        """Turn `support="auto"` into what the training data set has; anything else stays.
+    def settled(self, options: bool) -> Self:
+        """What a trainer goes by: a copy in which nothing is left to `None` or `support="auto"`.
+
+        These arguments stay as they were given, to be used again with other data or replaced.
 
         Args:
-            options: Whether it has options.
+            options: Whether the training data set has options.
         """
+        settled = copy.copy(self)
         if self.support == "auto":
-            self.support = "options" if options and self.penalty != "focal" else "vocab"
-            for name in self._not_given:
-                setattr(self, name, None)
-            self._fill_in_strengths()
+            settled.support = "options" if options and self.penalty != "focal" else "vocab"
+        if self.alpha is None:
+            settled.alpha = settled.strength
+        settled.margin = settled._margin
+        return settled
 
     @property
     def _settled(self) -> Support:
@@ -243,11 +248,20 @@ class CogCalibConfig(SFTConfig):
 
     @property
     def strength(self) -> float:
-        """`alpha`, a number: 0 where it tunes itself, which is where it starts, and 1 where each
-        example has its own."""
+        """`alpha`, a number: if None that of the sweep that the run configuration also rests on;
+        0 where it tunes itself, which is where it starts, and 1 where each example has its own."""
         if isinstance(self.alpha, str):
             return {"auto": 0.0, "calibrated": 1.0}[self.alpha]
-        return cast(float, self.alpha)
+        if self.alpha is not None:
+            return self.alpha
+        if self.penalty == "focal":
+            return 1.0
+        return cast(float, getattr(getattr(TrainSection().alpha, self.penalty), self._settled))
+
+    @property
+    def _margin(self) -> float:
+        """`margin`, or if None that of the sweep."""
+        return getattr(TrainSection().margin, self._settled) if self.margin is None else self.margin
 
     @property
     def strength_law(self) -> StrengthLaw | None:
@@ -283,22 +297,10 @@ class CogCalibConfig(SFTConfig):
                 f"gate={self.gate!r}: it needs another penalty than 'focal', and a gate that opens"
             )
 
-    def _fill_in_strengths(self) -> None:
-        """Take what is not given from the sweep that the run configuration also rests on."""
-        Penalty(cast(PenaltyKind, self.penalty), self._settled)
-        swept = TrainSection()
-        if self.alpha is None:
-            focal = self.penalty == "focal"
-            self.alpha = (
-                1.0 if focal else getattr(getattr(swept.alpha, self.penalty), self._settled)
-            )
-        if self.margin is None:
-            self.margin = getattr(swept.margin, self._settled)
-
     def _validate_method(self) -> None:
         self._read_alpha()
-        self._not_given = [name for name in ("alpha", "margin") if getattr(self, name) is None]
-        self._fill_in_strengths()
+        # First, since no sweep has numbers for a penalty that there is not.
+        Penalty(cast(PenaltyKind, self.penalty), self._settled)
         self.build_penalty()
         if self.gate not in GATES:
             raise ValueError(f"gate must be one of {list(GATES)}, got {self.gate!r}")

@@ -57,7 +57,8 @@ class CogCalibTrainer(PreparedTrainer):
 
     Args:
         model: A model, or the name or path of one.
-        args: The configuration; None: the defaults.
+        args: The configuration; None: the defaults. It stays as given; `args` of the trainer is a
+            copy that says what was used where it left `alpha`, `margin` or `support` open.
         train_dataset: Text (prompt and completion, messages, or plain text) or tokenised examples.
             Optional columns: ``options``, the competing completions as strings such as ``" A"``, or
             ``option_ids``, their tokens; ``known``, the fixed label for ``gate="oracle"``.
@@ -106,6 +107,7 @@ class CogCalibTrainer(PreparedTrainer):
             raise TypeError(f"args must be a CogCalibConfig, got {type(args).__name__}")
         checks.refuse_other_losses(compute_loss_func)
         checks.refuse_offloading_to_itself(args)
+        args = checks.settle(args, train_dataset)
         checks.refuse_prompt_learning(peft_config or getattr(model, "active_peft_config", None))
         checks.refuse_split_sequences(args.parallelism_config)
         text_field = args.dataset_text_field if formatting_func is None else None
