@@ -57,14 +57,6 @@ def test_support_options_needs_options(tmp_path: Path) -> None:
         make_trainer(tmp_path, support="options", train=changed(3, options=[]))
 
 
-def test_oracle_needs_known(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="gate='oracle' needs a column 'known'"):
-        make_trainer(tmp_path, gate="oracle")
-    train = make_data(2).add_column("known", [True, None])
-    with pytest.raises(ValueError, match="example 1 has no known"):
-        make_trainer(tmp_path, gate="oracle", train=train)
-
-
 @pytest.mark.parametrize("gate", ["nll", "none"])
 @pytest.mark.parametrize("other_answer", [False, True])
 def test_leak_of_calibration_into_train_is_refused(

@@ -10,9 +10,10 @@ from accelerate.logging import get_logger
 from peft import PeftConfig
 from torch import nn
 
-from cogcalib.training.collator import KNOWN, OPTION_IDS
+from cogcalib.training.collator import OPTION_IDS
 from cogcalib.training.config import GATES_WITHOUT_THRESHOLD, CogCalibConfig
 from cogcalib.training.data import OPTIONS, check_alike, check_column, data_format
+from cogcalib.training.labels import check_known
 
 logger = get_logger(__name__)
 FEW = 100
@@ -46,7 +47,7 @@ def check_data_sets(
     if args.gate != "none" and args.support == "options":
         check_column(train, (OPTION_IDS, OPTIONS), "support='options'")
     if args.gate == "oracle":
-        check_column(train, (KNOWN,), "gate='oracle'")
+        check_known(train)
     if calibration is None:
         if args.gate not in GATES_WITHOUT_THRESHOLD:
             raise ValueError(
