@@ -45,10 +45,20 @@ def trained(output: Path, **settings: Any) -> Any:
     return trainer
 
 
-def test_gate_none_is_trl_to_the_bit(tmp_path: Path) -> None:
-    ours, theirs = trained(tmp_path, gate="none"), train_with_trl(tmp_path)
-    assert_same_weights(ours, theirs)
+def assert_same_log(first: Any, second: Any) -> None:
+    ours, theirs = first.state.log_history[:-1], second.state.log_history[:-1]
+    for our_row, their_row in zip(ours, theirs, strict=True):
+        for name in TRL_METRICS:
+            assert our_row[name] == pytest.approx(their_row[name], rel=1e-5), name
+
+
+def test_gate_none_is_trl(tmp_path: Path) -> None:
+    settings = {"optim": "sgd", "learning_rate": 0.1}
+    ours, theirs = trained(tmp_path, gate="none", **settings), train_with_trl(tmp_path, **settings)
+    assert_same_weights(ours, theirs, tolerance=1e-6)
     assert largest_difference(ours, make_trainer(tmp_path)) > 1e-3  # it did train
+    assert_same_log(ours, theirs)
+    assert ours.state.log_history[0].keys() == theirs.state.log_history[0].keys()
 
 
 @pytest.mark.parametrize("penalty", ["label_smoothing", "margin", "entropy", "focal"])
@@ -58,11 +68,7 @@ def test_alpha_zero_is_trl_in_loss_gradient_and_metrics(tmp_path: Path, penalty:
     ours = trained(tmp_path, alpha=0.0, penalty=penalty, **settings)
     theirs = train_with_trl(tmp_path, **settings)
     assert_same_weights(ours, theirs, tolerance=1e-6)
-    for ours_row, their_row in zip(
-        ours.state.log_history[:-1], theirs.state.log_history[:-1], strict=True
-    ):
-        for name in TRL_METRICS:
-            assert ours_row[name] == pytest.approx(their_row[name], rel=1e-5), name
+    assert_same_log(ours, theirs)
 
 
 def test_no_example_known_is_plain_fine_tuning(tmp_path: Path) -> None:

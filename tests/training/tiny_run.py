@@ -44,21 +44,22 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+SMALL: dict[str, Any] = {
+    "vocab_size": 56,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "bos_token_id": None,
+    "eos_token_id": 1,
+    "pad_token_id": 0,
+}
+
+
 def make_model(seed: int = 0, **settings: Any) -> LlamaForCausalLM:
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=56,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        bos_token_id=None,
-        eos_token_id=1,
-        pad_token_id=0,
-        initializer_range=0.2,
-        **settings,
-    )
+    config = LlamaConfig(**SMALL, initializer_range=0.2, **settings)
     return LlamaForCausalLM(config)
 
 

@@ -48,7 +48,7 @@ class CogCalibConfig(SFTConfig):
             (docs/results/main-atlas.md).
         gate (`str`, defaults to `"nll"`):
             Which examples are penalised. `"nll"`: those whose NLL is at most the threshold, the
-            method. Controls: `"none"` (exactly TRL's SFT), `"all"`, `"random"` (as many as `"nll"`,
+            method. Controls: `"none"` (plain fine-tuning, TRL's SFT), `"all"`, `"random"` (as many as `"nll"`,
             drawn), `"inverted"`, `"oracle"` (a column `known`), `"soft"` (a sigmoid).
         style_steps (`int`, `float` or `"auto"`, defaults to `0.1`):
             Optimiser steps of plain cross-entropy before any example is penalised, so that the NLL

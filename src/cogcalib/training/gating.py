@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -53,3 +54,7 @@ class OpenGate:
     def known_among(self, nll: Tensor) -> Tensor:
         """How many units the threshold calls known, whatever the gate makes of it."""
         return (nll <= self.threshold).sum()
+
+
+CLOSED = OpenGate("none", threshold=math.nan, temperature=1.0, rate=0.0)
+"""Plain cross-entropy, as in evaluation."""

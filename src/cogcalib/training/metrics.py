@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cogcalib.losses import FusedParts
 from cogcalib.records import Threshold
+from cogcalib.training.state import KnowledgeState
 
 
 @torch.no_grad()
@@ -35,14 +36,38 @@ def batch_sums(parts: FusedParts, num_items_in_batch: Tensor | int | None) -> di
     }
 
 
-def per_token_and_unit(sums: Mapping[str, float]) -> dict[str, float]:
-    """Means of `batch_sums`: entropy, mean_token_accuracy, ce and penalty per supervised token,
-    gate_rate per unit. Without a supervised token they are 0, as in TRL."""
-    means = {
-        name: sums[name] / max(sums["n_tokens"], 1)
-        for name in ("entropy", "mean_token_accuracy", "ce", "penalty")
-    }
-    return {**means, "gate_rate": sums["gate_rate"] / max(sums["n_units"], 1)}
+def per_token(sums: Mapping[str, float]) -> dict[str, float]:
+    """TRL's means of `batch_sums`: over the supervised tokens; without any 0, as there."""
+    names = ("entropy", "mean_token_accuracy")
+    return {name: sums[name] / max(sums["n_tokens"], 1) for name in names}
+
+
+def of_method(
+    sums: Mapping[str, float], knowledge: KnowledgeState, *, tuned: bool
+) -> dict[str, float]:
+    """What the penalty and its gate did in a micro-batch.
+
+    Args:
+        sums: Those of `batch_sums` over all ranks, and ``n_known``, the units under the threshold.
+        knowledge: The threshold in force and how it came about.
+        tuned: Whether the strength tunes itself.
+
+    Returns:
+        ce and penalty per supervised token and gate_rate per unit; with a threshold in force also
+        that and share_known, a fraction of the units; with a tuned strength alpha and
+        calibration_gap, mean confidence less accuracy, a fraction.
+    """
+    found = {name: sums[name] / max(sums["n_tokens"], 1) for name in ("ce", "penalty")}
+    found["gate_rate"] = sums["gate_rate"] / max(sums["n_units"], 1)
+    if knowledge.threshold is None:
+        return found
+    found |= of_threshold(knowledge.threshold)
+    if tuned and knowledge.strengths:
+        latest = knowledge.strengths[-1]
+        found |= {"alpha": latest.alpha, "calibration_gap": latest.confidence - latest.accuracy}
+    if sums["n_units"]:
+        found["share_known"] = sums["n_known"] / sums["n_units"]
+    return found
 
 
 def sum_over_ranks(accelerator: Accelerator, *values: Tensor) -> Tensor:

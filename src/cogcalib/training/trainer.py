@@ -27,7 +27,7 @@ from cogcalib.training.checkpoints import begin_checkpoint, checkpoint_to_resume
 from cogcalib.training.collator import KNOWN, NUMBER, OPTION_IDS
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.forward import Located, locate
-from cogcalib.training.gating import OpenGate
+from cogcalib.training.gating import CLOSED, OpenGate
 from cogcalib.training.isolation import TOLERANCE, TOLERANCE_HALF, check_isolation
 from cogcalib.training.knowledge import CalibrationReading, read_calibration
 from cogcalib.training.ledger import number_examples, open_ledger
@@ -35,8 +35,8 @@ from cogcalib.training.loss import Objective, Reader
 from cogcalib.training.metrics import (
     batch_sums,
     input_tokens,
-    of_threshold,
-    per_token_and_unit,
+    of_method,
+    per_token,
     sum_over_ranks,
 )
 from cogcalib.training.preparation import PreparedTrainer
@@ -52,8 +52,9 @@ class CogCalibTrainer(PreparedTrainer):
     arXiv 2505.20903). The threshold is estimated on a calibration split while training goes on.
 
     A drop-in for `trl.SFTTrainer`, which see for the arguments not listed here. With
-    ``gate="none"`` it *is* `trl.SFTTrainer`, but for what it refuses. In evaluation the loss is
-    plain cross-entropy, so that ``eval_loss`` compares across methods.
+    ``gate="none"`` it trains what that trains, and in evaluation the loss is plain cross-entropy,
+    so that ``eval_loss`` compares across methods. Both come from the logits that the model itself
+    gives, also where it scales or caps them in a way that TRL's head does not know.
 
     Args:
         model: A model, or the name or path of one.
@@ -105,9 +106,9 @@ class CogCalibTrainer(PreparedTrainer):
         args = CogCalibConfig("CogCalib") if args is None else args
         if not isinstance(args, CogCalibConfig):
             raise TypeError(f"args must be a CogCalibConfig, got {type(args).__name__}")
+        args = checks.settle(args, train_dataset)
         checks.refuse_other_losses(compute_loss_func)
         checks.refuse_offloading_to_itself(args)
-        args = checks.settle(args, train_dataset)
         checks.refuse_prompt_learning(peft_config or getattr(model, "active_peft_config", None))
         checks.refuse_split_sequences(args.parallelism_config)
         text_field = args.dataset_text_field if formatting_func is None else None
@@ -150,9 +151,6 @@ class CogCalibTrainer(PreparedTrainer):
         option_ids, known = inputs.pop(OPTION_IDS, None), inputs.pop(KNOWN, None)
         numbers = inputs.pop(NUMBER, None)
         self._check_isolation(model)
-        if self.args.gate == "none" or not self.model.training:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True
         located = locate(inputs, self.args.unit_name, option_ids)
@@ -166,7 +164,7 @@ class CogCalibTrainer(PreparedTrainer):
         )
         parts, aux_loss = self.reader.loss(model, inputs, located, objective)
         self._record(inputs, parts, gate, aux_loss, num_items_in_batch)
-        if self.ledger is not None:
+        if self.ledger is not None and self.model.training:
             self.ledger.add(
                 self.state.global_step,
                 int(self.state.epoch or 0),
@@ -176,10 +174,18 @@ class CogCalibTrainer(PreparedTrainer):
                 alpha=self.alpha,
                 threshold=gate.threshold,
             )
-        return self._scaled(parts.loss, aux_loss, num_items_in_batch)
+        loss = self._scaled(parts.loss, aux_loss, num_items_in_batch)
+        return (loss, self._outputs(model, inputs)) if return_outputs else loss
+
+    @torch.no_grad()
+    def _outputs(self, model: nn.Module, inputs: Mapping[str, Any]) -> Any:
+        """Those with all the logits, which `compute_metrics` is given."""
+        return model(**{name: value for name, value in inputs.items() if name != "labels"})
 
     def _gate(self, located: Located, known: Tensor | None) -> OpenGate:
         """The gate of this micro-batch: nothing in it waits for the NLLs."""
+        if not self.model.training:  # nothing drawn: an evaluation leaves training as it is
+            return CLOSED
         threshold, units = self.knowledge.threshold, located.units
         return OpenGate(
             gate="none" if self.in_style_phase else self.args.gate_name,
@@ -276,32 +282,29 @@ class CogCalibTrainer(PreparedTrainer):
         aux_loss: Tensor | None,
         num_items: Tensor | int | None,
     ) -> None:
-        """Put TRL's metrics and the method's where `log` averages them over its window."""
+        """Put TRL's metrics, and in training the method's, where `log` averages them."""
         sums = batch_sums(parts, num_items)
         sums["num_tokens"] = input_tokens(inputs)
         sums["n_known"] = gate.known_among(parts.nll)
         over_ranks = sum_over_ranks(self.accelerator, *sums.values()).tolist()
         totals = dict(zip(sums, over_ranks, strict=True))
-        self._total_train_tokens += int(totals.pop("num_tokens")) // self._tp_size
-        self.knowledge.opened += totals["gate_rate"]
-        metrics = self._metrics["train"]
+        training = self.model.training
+        if training:
+            self._total_train_tokens += int(totals["num_tokens"]) // self._tp_size
+        metrics = self._metrics["train" if training else "eval"]
         metrics["num_tokens"] = [self._total_train_tokens]
-        for name, value in per_token_and_unit(totals).items():
+        for name, value in per_token(totals).items():
             metrics[name].append(value)
-        threshold = self.knowledge.threshold
-        if threshold is not None:
-            for name, value in of_threshold(threshold).items():
-                metrics[name].append(value)
-            if self.args.alpha == "auto" and self.knowledge.strengths:
-                latest = self.knowledge.strengths[-1]
-                metrics["alpha"].append(latest.alpha)
-                metrics["calibration_gap"].append(latest.confidence - latest.accuracy)
-            if totals["n_units"]:
-                share_known = totals["n_known"] / totals["n_units"]
-                self.knowledge.update_rate(share_known)
-                metrics["share_known"].append(share_known)
         if self.aux_loss_enabled and aux_loss is not None:
             metrics["aux_loss"].append(self.accelerator.gather(aux_loss.detach()).mean().item())
+        if not training or self.args.gate == "none":
+            return
+        self.knowledge.opened += totals["gate_rate"]
+        found = of_method(totals, self.knowledge, tuned=self.args.alpha == "auto")
+        if "share_known" in found:
+            self.knowledge.update_rate(found["share_known"])
+        for name, value in found.items():
+            metrics[name].append(value)
 
     # ---- Checkpoints ----
 
