@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from datasets import Dataset
 from peft import PromptTuningConfig
-from tiny_run import make_data, make_model, make_rows, make_trainer
-from trl import SFTConfig
+from tiny_run import make_data, make_model, make_rows, make_tokenizer, make_trainer
+from trl import SFTConfig, SFTTrainer
 
 from cogcalib.training import CogCalibTrainer
 from cogcalib.training.checks import refuse_shared_batches, refuse_split_sequences
@@ -188,6 +188,35 @@ def test_completion_mask_is_not_overlooked(tmp_path: Path) -> None:
         make_trainer(tmp_path, **settings)
     trainer = make_trainer(tmp_path, completion_only_loss=True, **settings)
     assert trainer.train_dataset[0]["labels"] == [-100, -100, 6, 1]
+
+
+@pytest.mark.parametrize(
+    ("stated", "columns", "labels"),
+    [
+        (None, {}, None),
+        (True, {}, [-100, -100, -100, -100, -100, 7, 1]),
+        (False, {}, [-100, -100, 6, -100, -100, 7, 1]),
+        # Beside their text TRL takes the mask of its own accord.
+        (None, {"prompt": "w1", "completion": "A"}, [-100, -100, -100, -100, -100, 7, 1]),
+        (None, {"labels": [-100, 12, 6, -100, -100, 7, 1]}, [-100, 12, 6, -100, -100, 7, 1]),
+    ],
+)
+def test_both_masks_are_taken_as_trl_takes_them_or_asked_about(
+    tmp_path: Path, stated: bool | None, columns: dict[str, Any], labels: list[int] | None
+) -> None:
+    masks = {"completion_mask": [0, 0, 0, 0, 0, 1, 1], "assistant_masks": [0, 0, 1, 0, 0, 1, 1]}
+    row = {"input_ids": [11, 12, 6, 13, 14, 7, 1], **masks, **columns}
+    train = Dataset.from_list([row])
+    arguments: dict[str, Any] = {"gate": "all", "calibration": None, "train": train}
+    if labels is None:
+        with pytest.raises(ValueError, match="'completion_mask', which TRL overlooks"):
+            make_trainer(tmp_path, completion_only_loss=stated, **arguments)
+        return
+    trainer = make_trainer(tmp_path, completion_only_loss=stated, **arguments)
+    assert trainer.train_dataset[0]["labels"] == labels
+    args = SFTConfig(str(tmp_path), use_cpu=True, bf16=False, completion_only_loss=stated)
+    theirs = SFTTrainer(make_model(), args, train_dataset=train, processing_class=make_tokenizer())
+    assert theirs.train_dataset[0]["labels"] == labels
 
 
 @pytest.mark.parametrize(

@@ -63,21 +63,22 @@ def check_masks(dataset: Dataset, name: str, completion_only_loss: bool | None) 
     Args:
         dataset: The examples, tokenised or not.
         name: As in `check_rows`.
-        completion_only_loss: TRL's option; without it TRL overlooks a ``completion_mask``.
+        completion_only_loss: TRL's option, True also where TRL sets it by itself; without it TRL
+            overlooks a ``completion_mask``, also beside ``assistant_masks``, which it always takes.
     """
     columns = set(dataset.column_names)
-    if "input_ids" not in columns or columns & {"labels", "assistant_masks"}:
+    if "input_ids" not in columns or "labels" in columns:
         return
-    if "completion_mask" not in columns:
+    if not columns & {"completion_mask", "assistant_masks"}:
         raise ValueError(
             f"{name} data set has 'input_ids' but none of 'labels', 'completion_mask' and "
             f"'assistant_masks': the prompts would be trained on as well; give 'labels' "
             f"({IGNORED} where nothing is to be learnt)"
         )
-    if completion_only_loss is None:
+    if "completion_mask" in columns and completion_only_loss is None:
         raise ValueError(
             f"{name} data set has 'completion_mask', which TRL overlooks beside 'input_ids' unless "
-            "completion_only_loss=True is set; set it, or give 'labels'"
+            "completion_only_loss=True is set; set it to True or False, or give 'labels'"
         )
 
 

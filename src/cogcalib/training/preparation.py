@@ -43,7 +43,8 @@ class PreparedTrainer(SFTTrainer):
             return self._packed_already(dataset, dataset_name)
         if formatting_func is None:
             check_text(dataset, dataset_name, args.dataset_text_field)
-        data.check_masks(dataset, dataset_name, args.completion_only_loss)
+        completion_only = self.completion_only_loss or args.completion_only_loss
+        data.check_masks(dataset, dataset_name, completion_only)
         uncut = copy.copy(args)
         uncut.max_length, uncut.shuffle_dataset = None, False
         prepare = super()._prepare_dataset
