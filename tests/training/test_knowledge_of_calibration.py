@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_run import assert_same_weights, largest_difference, make_data, make_model, make_trainer
+from tiny_run import (
+    assert_same_weights,
+    largest_difference,
+    make_data,
+    make_model,
+    make_tokenizer,
+    make_trainer,
+)
+from transformers import DataCollatorForSeq2Seq
 
 from cogcalib.knowledge.threshold import estimate_threshold
 from cogcalib.losses import token_statistics
@@ -124,6 +132,26 @@ def test_how_often_the_threshold_is_estimated_does_not_change_the_randomness(
     assert len(often.threshold_history) > len(seldom.threshold_history)
     assert_same_weights(often, seldom)
     assert largest_difference(often, trained(1, dropout=0.0)) > 1e-4  # it did draw
+
+
+def test_a_collator_of_one_s_own_is_given_the_columns_of_the_training(tmp_path: Path) -> None:
+    columns: list[set[str]] = []
+    padding = DataCollatorForSeq2Seq(make_tokenizer())
+
+    def collate(rows: list[dict[str, Any]]) -> Any:
+        columns.extend(set(row) for row in rows)
+        return padding(rows)
+
+    trainers = [
+        make_trainer(tmp_path / name, sft_arguments={"data_collator": collator})
+        for name, collator in (("own", collate), ("default", None))
+    ]
+    assert trainers[0].estimate_threshold() == trainers[1].estimate_threshold()
+    for trainer in trainers:
+        trainer.train()
+    assert trainers[0].threshold_history == trainers[1].threshold_history
+    assert_same_weights(*trainers)
+    assert all(names == {"input_ids", "labels"} for names in columns)
 
 
 def test_no_calibration_data_no_threshold(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class PreparedTrainer(SFTTrainer):
 
     def _prepare_calibration(self, calibration_dataset: Dataset) -> None:
         """Prepare the calibration split, and make sure that it is not trained on."""
-        self.calibration_dataset = self._prepare_dataset(
+        prepared = self._prepare_dataset(
             calibration_dataset,
             self.processing_class,
             self.args,
@@ -85,6 +85,8 @@ class PreparedTrainer(SFTTrainer):
             self._formatting_func,
             "calibration",
         )
+        # As the training's loader does it: a collator is given what it is given there.
+        self.calibration_dataset = self._remove_unused_columns(prepared, "calibration")
         # Without a gate as well: a temperature fitted on leaked examples would be worth nothing.
         data.check_disjoint(
             self.train_dataset, self.calibration_dataset, self._tokenizer.all_special_ids
