@@ -18,12 +18,20 @@ from cogcalib.training.forward import locate, supervised_logits, undisturbed
 N_TOKENS = 16
 """Different tokens the model is tried with."""
 
+LEAK = 1e-3
+"""Largest relative difference by the tokens of other examples that is rounding. In any precision 0
+to 2e-7 are seen without a leak, since the same is computed at the same place, and with one 2.4e-3
+(a tiny untrained BLOOM) and more."""
+
 TOLERANCE = 2e-3
-"""Largest relative difference that is rounding in float32; without a leak 0 to 1e-6 are seen, with
-one 7e-3 (a tiny untrained BLOOM) and more."""
+"""Largest relative difference by the place in the row that is rounding in float32; where all is
+right 0 to 1e-6 are seen."""
 
 TOLERANCE_HALF = 5e-2
-"""The same in half precision, mixed precision included."""
+"""The same in half precision, mixed precision included, with 0 to 2e-2 seen."""
+
+NOISE = 4.0
+"""So many times what is seen where nothing can be amiss still counts as that."""
 
 
 def check_isolation(
@@ -37,7 +45,10 @@ def check_isolation(
 ) -> None:
     """Raise ValueError if an example's logits depend on those before it in its row.
 
-    Three examples are merged, the last the same as the first: so must their logits be.
+    A row has the same example first and last and another between them; a second row has another of
+    the same length there. The last example's logits must be the same in both rows, and the same as
+    the first's. What comes later is never seen: how far the first example's logits differ between
+    the rows is the model's own noise.
 
     Args:
         model: Wrapped or not.
@@ -45,26 +56,45 @@ def check_isolation(
         collate: Merges examples into a batch on the model's device.
         token_ids: Tokens of the training data.
         device: Of the model.
-        tolerance: Largest relative difference, in the Euclidean norm, that is rounding.
+        tolerance: Largest relative difference between first and last, in the Euclidean norm, that
+            is rounding.
     """
     tokens = _different(token_ids)
     half = len(tokens) // 2
-    example, other = tokens[: half + 1], tokens[half:]
-    rows = [{"input_ids": ids, "labels": ids} for ids in (example, other, example)]
-    batch = collate(rows)
-    located = locate(batch)
+    example, others = tokens[: half + 1], (tokens[half:], tokens[: len(tokens) - half])
     with undisturbed(model, device):
-        logits, _ = supervised_logits(model, head, batch, located.positions)
-    units = located.units.to(logits.device).index
-    first, last = (logits[units == unit].float() for unit in (0, 2))
-    difference = float((last - first).norm() / first.norm().clamp(min=torch.finfo().tiny))
-    if not difference <= tolerance:
-        raise ValueError(
-            "padding_free=True and packing=True are not supported with this model and attention "
-            "implementation: examples in one row see each other or are not placed anew (the same "
-            f"example's logits differ by {difference:.2g} of their size when it comes last); use "
-            "neither, or another attn_implementation"
+        (first, last), (first_again, last_again) = (
+            _first_and_last(model, head, collate, (example, other, example)) for other in others
         )
+    noise = NOISE * _difference(first, first_again)
+    leak, moved = _difference(last, last_again), _difference(first, last)
+    if leak <= max(LEAK, noise) and moved <= max(tolerance, noise):
+        return
+    raise ValueError(
+        "padding_free=True and packing=True are not supported with this model and attention "
+        "implementation: examples in one row see each other or are not placed anew (the same "
+        f"example's logits differ by {moved:.2g} of their size when it comes last, and by "
+        f"{leak:.2g} with another before it); use neither, or another attn_implementation"
+    )
+
+
+def _first_and_last(
+    model: nn.Module,
+    head: nn.Module,
+    collate: Callable[[list[dict[str, Any]]], dict[str, Tensor]],
+    examples: Iterable[list[int]],
+) -> tuple[Tensor, Tensor]:
+    """Logits of the first and the last of `examples` in one row, each ``[N, V]``."""
+    batch = collate([{"input_ids": ids, "labels": ids} for ids in examples])
+    located = locate(batch)
+    logits, _ = supervised_logits(model, head, batch, located.positions)
+    index = located.units.to(logits.device).index
+    return logits[index == 0].float(), logits[index == index.max()].float()
+
+
+def _difference(one: Tensor, other: Tensor) -> float:
+    """Relative, in the Euclidean norm."""
+    return float((other - one).norm() / one.norm().clamp(min=torch.finfo().tiny))
 
 
 def _different(token_ids: Iterable[int]) -> list[int]:
