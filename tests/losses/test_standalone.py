@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutput
 from transformers.trainer_pt_utils import LabelSmoother
 
-from cogcalib.losses import CogCalibLoss, Penalty
+from cogcalib.losses import CogCalibLoss, Penalty, Support
 
 LS = Penalty("label_smoothing")
 
@@ -110,6 +110,19 @@ def test_rows_without_a_supervised_token_are_not_judged() -> None:
 def test_bad_arguments_are_named(arguments: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         CogCalibLoss(**arguments)
+
+
+@pytest.mark.parametrize("support", ["vocab", "options"])
+def test_an_answer_that_is_no_option_is_refused(support: Support) -> None:
+    logits, labels = batch()
+    labels[:3, 3] = torch.tensor([1, 2, 1])
+    loss = CogCalibLoss(Penalty("margin", support=support), 0.1, option_ids=[1, 2])
+    loss(logits, labels)  # later tokens may be any
+    labels[2, 3] = 5
+    message = r"labels\[2\]: the first supervised token 5 is none of option_ids \[1, 2\]"
+    for refused in (loss, loss.judge):
+        with pytest.raises(ValueError, match=message):
+            refused(logits, labels)
 
 
 def test_shapes_that_do_not_fit_are_named() -> None:

@@ -48,10 +48,11 @@ def make_rows() -> list[dict[str, Tensor]]:
 
 def make_loss(penalty: Penalty) -> CogCalibLoss:
     """With a threshold between the NLLs of the untrained model."""
-    options = [1, 2, 3] if penalty.support == "options" else None
-    loss = CogCalibLoss(penalty, 0.4, option_ids=options)
     batch = stacked(make_rows())
     labels = batch.pop("labels")
+    answers = {int(next(label for label in row[1:] if label != -100)) for row in labels}
+    options = sorted(answers) if penalty.support == "options" else None
+    loss = CogCalibLoss(penalty, 0.4, option_ids=options)
     with torch.no_grad():
         nll, _ = loss.judge(make_model()(**batch), labels)
     loss.threshold = sum(sorted(nll)[3:5]) / 2

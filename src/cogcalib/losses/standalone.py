@@ -91,11 +91,14 @@ class CogCalibLoss:
             labels: ``[B, T]``, -100 where nothing is learnt; position *t* of the logits predicts
                 the label of position *t + 1*.
             num_items_in_batch: Supervised tokens of the whole optimiser step; None: those here.
+
+        Raises:
+            ValueError: If shapes do not fit, or an answer's first token is none of `option_ids`.
         """
         logits, targets, example = _supervised(outputs, labels)
         parts = cogcalib_loss(
             cross_entropy(logits, targets),
-            token_penalty(self.penalty, logits, targets, self._options(example)),
+            token_penalty(self.penalty, logits, targets, self._options(example, targets)),
             example,
             len(labels),
             alpha=self.alpha,
@@ -119,9 +122,12 @@ class CogCalibLoss:
         Args:
             outputs: As in the loss, of a model in evaluation mode.
             labels: As in the loss.
+
+        Raises:
+            ValueError: As the loss.
         """
         logits, targets, example = _supervised(outputs, labels)
-        options, n = self._options(example), len(labels)
+        options, n = self._options(example, targets), len(labels)
         found = token_statistics(logits, targets, options)
         nll = example_nll(found.ce, example, n, self.nll_reduction)
         known = known_examples(found, targets, example, n, options)
@@ -135,12 +141,19 @@ class CogCalibLoss:
         threshold = 0.0 if self.threshold is None else self.threshold
         return gate_weights(nll, threshold, self.gate, temperature=self.gate_temperature)
 
-    def _options(self, example: Tensor) -> Tensor | None:
+    def _options(self, example: Tensor, targets: Tensor) -> Tensor | None:
         """The options at the first supervised token of each example, -1 elsewhere, ``[N, K]``."""
         if self.option_ids is None:
             return None
-        ids = torch.tensor(self.option_ids, device=example.device).expand(len(example), -1)
-        return ids.masked_fill(~_first(example)[:, None], NO_OPTION)
+        ids, first = torch.tensor(self.option_ids, device=example.device), _first(example)
+        strange = (first & ~torch.isin(targets, ids)).nonzero().flatten()
+        if len(strange):
+            row, token = int(example[strange[0]]), int(targets[strange[0]])
+            raise ValueError(
+                f"labels[{row}]: the first supervised token {token} is none of option_ids "
+                f"{self.option_ids}"
+            )
+        return ids.expand(len(example), -1).masked_fill(~first[:, None], NO_OPTION)
 
 
 def _supervised(
