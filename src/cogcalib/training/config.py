@@ -48,8 +48,9 @@ class CogCalibConfig(SFTConfig):
             (docs/results/main-atlas.md).
         gate (`str`, defaults to `"nll"`):
             Which examples are penalised. `"nll"`: those whose NLL is at most the threshold, the
-            method. Controls: `"none"` (plain fine-tuning, TRL's SFT), `"all"`, `"random"` (as many as `"nll"`,
-            drawn), `"inverted"`, `"oracle"` (a column `known`), `"soft"` (a sigmoid).
+            method. Controls: `"none"` (plain fine-tuning, TRL's SFT), `"all"`, `"random"` (as many
+            as `"nll"`, drawn), `"inverted"`, `"oracle"` (a column `known` of True or False),
+            `"soft"` (a sigmoid).
         style_steps (`int`, `float` or `"auto"`, defaults to `0.1`):
             Optimiser steps of plain cross-entropy before any example is penalised, so that the NLL
             measures knowledge and not unfamiliarity with the format: a number of steps, a share in
