@@ -78,6 +78,8 @@ def render(records: Mapping[str, Mapping[str, Any]]) -> str:
         parts += [_circumstances(record), _ratios(record["ratios"])]
         if "contestants" in record:
             parts.append(_contestants(record["contestants"]))
+        if "sizes" in record:
+            parts.append(_sizes(record["sizes"], record["settings"]["calibration"]))
         cases = record.get("cases", {}).items()
         parts += [_floor(case, found) for case, found in cases if "floor" in found]
     if absent := [name for name in QUESTIONS if name not in benchmarks]:
@@ -168,6 +170,25 @@ def _contestants(contestants: Mapping[str, Mapping[str, Any]]) -> str:
         for name, one in contestants.items()
     ]
     return _table(("contestant", "seconds, median", "turns", "peak memory, MiB"), rows)
+
+
+def _sizes(sizes: Mapping[str, Mapping[str, Any]], calibration: int) -> str:
+    """What estimating the threshold takes of trainings of other sizes."""
+    columns = next(iter(sizes.values()))["share_by_examples"]
+    heads = ["trained on", *(f"{int(size):,}" for size in columns), "at most 2 % from"]
+    rows = [
+        [
+            f"`{name}`",
+            *(f"{share:.1%}".replace("%", " %") for share in found["share_by_examples"].values()),
+            f"{found['examples_for_limit']:,} examples",
+        ]
+        for name, found in sizes.items()
+    ]
+    return (
+        f"By the same times, the share at the default interval with {calibration} calibration "
+        "examples, by the number of training examples. The threshold is estimated once an epoch "
+        f"at least, which takes more of a small training:\n\n{_table(heads, rows)}"
+    )
 
 
 def _floor(case: str, found: Mapping[str, Any]) -> str:

@@ -74,6 +74,31 @@ def test_what_a_record_holds_is_shown(page: ModuleType) -> None:
     assert "`threshold`" in text.partition("## Without a record")[2]
 
 
+def test_shares_by_size_say_from_where_on_the_limit_holds(page: ModuleType) -> None:
+    sizes = {
+        "lora": {
+            "seconds_per_step": 1.0,
+            "seconds_per_estimate": 10.0,
+            "share_by_examples": {"1000": 0.08, "10000": 0.0164},
+            "examples_for_limit": 4_000,
+        },
+        "full": {
+            "seconds_per_step": 1.0,
+            "seconds_per_estimate": 12.0,
+            "share_by_examples": {"1000": 0.096, "10000": 0.02},
+            "examples_for_limit": 4_800,
+        },
+    }
+    with_sizes = {**record(0.01), "sizes": sizes}
+    with_sizes["settings"] = {**with_sizes["settings"], "calibration": 500}
+    text = page.render({"threshold": with_sizes})
+    assert "| trained on | 1,000 | 10,000 | at most 2 % from |" in text
+    assert "| `lora` | 8.0 % | 1.6 % | 4,000 examples |" in text
+    assert "| `full` | 9.6 % | 2.0 % | 4,800 examples |" in text
+    assert "500 calibration examples" in text
+    assert "trained on |" not in page.render({"threshold": record(0.01)})
+
+
 @pytest.mark.parametrize(
     ("found", "kind", "value"), [((0.4001, 0.1), "time", "0.400"), ((0.3, 0.2), "memory", "0.200")]
 )

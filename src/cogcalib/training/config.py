@@ -62,7 +62,8 @@ class CogCalibConfig(SFTConfig):
             Optimiser steps between two estimates of the threshold: a number of steps, or a share in
             (0, 1] of an epoch. Mind the type: `1` is every step, `1.0` every epoch. If `None`, so
             seldom that estimating takes about 2 % of the training time, but between four times and
-            once an epoch.
+            once an epoch: where there are fewer than about 14 training examples to each calibration
+            example, once an epoch takes more (docs/benchmarks.md).
         margin (`float`, *optional*):
             Logit gap tolerated by the penalty `"margin"`. If `None`, 8 over the vocabulary and 2
             over the options.
@@ -142,7 +143,8 @@ class CogCalibConfig(SFTConfig):
         metadata={
             "help": "Optimiser steps between two estimates of the threshold: a number of steps, or "
             "a share in (0, 1] of an epoch. `1` is every step, `1.0` every epoch. If None, between "
-            "four times and once an epoch, for about two percent of the training time."
+            "four times and once an epoch, for about two percent of the training time where there "
+            "are 14 training examples to each calibration example, and more where there are fewer."
         },
     )
     margin: float | None = field(

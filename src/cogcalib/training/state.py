@@ -129,7 +129,8 @@ class Schedule:
     def default_share(n_train: int, n_calibration: int) -> float:
         """Share of an epoch between two estimates that cost about 2 % of the training, if possible.
 
-        An example to measure takes a forward pass, one to train on about three times that.
+        An example to measure takes a forward pass, one to train on about three times that. Once an
+        epoch is the least that follows what is learnt: small data sets pay more than 2 %.
         """
         return min(1.0, max(0.25, n_calibration / (3 * 0.02 * n_train)))
 
