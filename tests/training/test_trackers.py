@@ -1,8 +1,15 @@
-"""What the log says reaches a tracker through `report_to`: TensorBoard's files are read back."""
+"""What the log says reaches a tracker through `report_to`.
+
+TensorBoard's files are read back. In the place of W&B and trackio stands a module that keeps what
+transformers' own callbacks give it.
+"""
 
 from __future__ import annotations
 
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,12 +38,11 @@ def logged(trainer: Any, name: str) -> dict[int, float]:
     return {row["step"]: row[name] for row in history if name in row}
 
 
-@pytest.mark.parametrize("alpha", ["auto", 0.3])
-def test_tensorboard_draws_the_curves_of_the_log(tmp_path: Path, alpha: float | str) -> None:
-    pytest.importorskip("tensorboard", reason="needs tensorboard (pip install tensorboard)")
+def trained(output: Path, tracker: str, alpha: float | str) -> Any:
     trainer = make_trainer(
-        tmp_path,
-        report_to="tensorboard",
+        output,
+        report_to=tracker,
+        support="auto",
         alpha=alpha,
         max_steps=STEPS,
         style_steps=STYLE,
@@ -45,7 +51,12 @@ def test_tensorboard_draws_the_curves_of_the_log(tmp_path: Path, alpha: float | 
         eval_steps=3,
     )
     trainer.train()
-    drawn = curves(tmp_path)
+    return trainer
+
+
+def assert_drawn_as_logged(
+    drawn: dict[str, dict[int, float]], trainer: Any, alpha: float | str
+) -> None:
     tuned = {"alpha", "calibration_gap"}
     for name in CURVES:
         if name in tuned and alpha != "auto":
@@ -58,6 +69,73 @@ def test_tensorboard_draws_the_curves_of_the_log(tmp_path: Path, alpha: float | 
     assert drawn["eval/loss"] == pytest.approx(logged(trainer, "eval_loss"), rel=1e-6)
     thresholds = {t.step + 1: t.value for t in trainer.threshold_history}
     assert drawn["train/threshold"] == pytest.approx(thresholds, rel=1e-6)
+
+
+@pytest.mark.parametrize("alpha", ["auto", 0.3])
+def test_tensorboard_draws_the_curves_of_the_log(tmp_path: Path, alpha: float | str) -> None:
+    pytest.importorskip("tensorboard", reason="needs tensorboard (pip install tensorboard)")
+    trainer = trained(tmp_path, "tensorboard", alpha)
+    assert_drawn_as_logged(curves(tmp_path), trainer, alpha)
+
+
+class StandIn(ModuleType):
+    """What transformers' callbacks use of `wandb` and `trackio`; keeps what it is given.
+
+    Attributes:
+        config: The settings of the run.
+        drawn: Tag -> step -> value.
+    """
+
+    __version__ = "1.0"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__spec__ = ModuleSpec(name, None)
+        self.run: Any = None
+        self.drawn: dict[str, dict[int, float]] = {}
+        self.settings: dict[str, Any] = {}
+        self.config = self
+        self.context_vars = SimpleNamespace(current_space_id=SimpleNamespace(get=lambda: None))
+
+    def init(self, **settings: Any) -> None:
+        self.run = SimpleNamespace(summary={}, _label=lambda **_: None)
+
+    def update(self, settings: dict[str, Any], allow_val_change: bool) -> None:
+        self.settings.update(settings)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.settings[name] = value
+
+    def log(self, values: dict[str, float]) -> None:
+        step = int(values.pop("train/global_step"))
+        for tag, value in values.items():
+            self.drawn.setdefault(tag, {})[step] = value
+
+    def finish(self) -> None:
+        self.run = None
+
+
+@pytest.fixture(params=["wandb", "trackio"])
+def tracker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    stand_in = StandIn(request.param)
+    monkeypatch.setitem(sys.modules, request.param, stand_in)
+    if request.param == "wandb":
+        errors = ModuleType("wandb.sdk.lib.config_util")
+        errors.ConfigError = ValueError  # type: ignore[attr-defined]
+        for name in ("wandb.sdk", "wandb.sdk.lib"):
+            monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        monkeypatch.setitem(sys.modules, errors.__name__, errors)
+    return stand_in
+
+
+@pytest.mark.parametrize("alpha", ["auto", 0.3])
+def test_wandb_and_trackio_are_given_the_curves_of_the_log(
+    tmp_path: Path, tracker: StandIn, alpha: float | str
+) -> None:
+    trainer = trained(tmp_path, tracker.__name__, alpha)
+    assert_drawn_as_logged(tracker.drawn, trainer, alpha)
+    used = {"support": "options", "margin": 2.0, "alpha": alpha}
+    assert {name: tracker.settings[name] for name in used} == used
 
 
 def test_an_infinite_threshold_leaves_a_gap(tmp_path: Path) -> None:
