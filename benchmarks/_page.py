@@ -49,14 +49,16 @@ def read_records(folder: Path) -> dict[str, dict[str, Any]]:
     """Name -> record, in the order of `QUESTIONS`; ``loss-cuda.json`` follows ``loss.json``.
 
     Raises:
-        BadRecord: For a record of no benchmark, or of a ``--quick`` run, whose numbers mean
-            nothing.
+        BadRecord: For a record of no benchmark, of a ``--quick`` run, whose numbers mean nothing,
+            or of no commit, hence of nobody knows what code.
     """
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*.json"), key=lambda path: (_place(path), path.stem)):
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["settings"].get("quick"):
             raise BadRecord(f"{path} is of a --quick run: its numbers mean nothing")
+        if not record["environment"].get("commit"):
+            raise BadRecord(f"{path} names no commit: nobody can tell what was measured")
         found[path.stem] = record
     return found
 
@@ -116,8 +118,9 @@ def _summary(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _circumstances(record: Mapping[str, Any]) -> str:
     """With what, on what and how it was measured."""
     where, settings = record["environment"], record["settings"]
-    commit, machine = where.get("commit"), where.get("machine", {})
+    machine = where.get("machine", {})
     changed = ", with changes" if where.get("changed_since") else ""
+    source = f" (from {where['commit_from']})" if "commit_from" in where else ""
     versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
     named = [machine.get("processor"), machine.get("device")]
     if "cores" in machine:
@@ -125,7 +128,7 @@ def _circumstances(record: Mapping[str, Any]) -> str:
     load = where.get("load", NOT_RECORDED)
     options = ", ".join(f"{name} {value}" for name, value in settings.items() if name != "quick")
     rows = [
-        ("measured", f"{where['date']}, commit {commit[:7] if commit else NOT_RECORDED}{changed}"),
+        ("measured", f"{where['date']}, commit {where['commit'][:7]}{source}{changed}"),
         ("machine", ", ".join([*filter(None, named), where["platform"]])),
         ("load of the last minute, this one's own in it", str(load)),
         ("versions", versions),

@@ -128,6 +128,25 @@ def test_quick_runs_are_no_records(page: ModuleType, tmp_path: Path) -> None:
         page.read_records(tmp_path)
 
 
+@pytest.mark.parametrize("commit", ["absent", None])
+def test_a_record_of_no_commit_is_none(
+    page: ModuleType, tmp_path: Path, commit: str | None
+) -> None:
+    nameless = record(0.1)
+    nameless["environment"]["commit"] = None
+    if commit == "absent":
+        del nameless["environment"]["commit"]
+    (tmp_path / "loss.json").write_text(json.dumps(nameless))
+    with pytest.raises(page.BadRecord, match=r"loss\.json names no commit"):
+        page.read_records(tmp_path)
+
+
+def test_a_commit_that_the_log_has_is_said_to_be_from_there(page: ModuleType) -> None:
+    logged = record(0.1)
+    logged["environment"] |= {"commit_from": "the lab log", "changed_since": None}
+    assert "commit 0123456 (from the lab log) |" in page.render({"loss": logged})
+
+
 def test_what_is_measured_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from _environment import environment
