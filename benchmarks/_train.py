@@ -12,6 +12,7 @@ import gc
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from queue import SimpleQueue
 from threading import Thread
@@ -38,6 +39,9 @@ from cogcalib.training.state import Schedule
 # TRL 1.16 still uses the old name of an option that transformers 5.23 renamed.
 warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Of `mallopt(3)`; setting the second keeps it from growing with what has been freed."""
+KEPT_AT_MOST = 1 << 17
 NEVER = 10**9
 """Steps between two estimates of the threshold where the benchmark makes them itself."""
 
@@ -144,7 +148,7 @@ class Stepper(TrainerCallback):
     def __init__(self, trainer: SFTTrainer, subject: str) -> None:
         self.trainer = trainer
         self._within = compact_head if subject == "trl-compact" else nullcontext
-        self._go: SimpleQueue[bool] = SimpleQueue()
+        self._go: SimpleQueue[bool | Callable[[], object]] = SimpleQueue()
         self._done: SimpleQueue[BaseException | None] = SimpleQueue()
         self._thread = Thread(target=self._train, daemon=True)
         trainer.add_callback(self)
@@ -153,8 +157,18 @@ class Stepper(TrainerCallback):
     def step(self) -> None:
         """Train one step; what it raises, this raises."""
         with self._within():
-            self._go.put(True)
-            failure = self._done.get()
+            self._ask(True)
+
+    def between_steps(self, work: Callable[[], object]) -> None:
+        """Do `work` where a callback would: in the thread that trains, after its first step.
+
+        In another one, what the allocator keeps of it would be of no use to the next step.
+        """
+        self._ask(work)
+
+    def _ask(self, what: bool | Callable[[], object]) -> None:
+        self._go.put(what)
+        failure = self._done.get()
         if failure is not None:
             raise failure
 
@@ -181,11 +195,14 @@ class Stepper(TrainerCallback):
         if args.device.type == "cuda":
             torch.cuda.synchronize()
         self._done.put(None)
-        control.should_training_stop = not self._go.get()
+        while callable(wanted := self._go.get()):
+            wanted()
+            self._done.put(None)
+        control.should_training_stop = not wanted
 
 
 def estimate(trainer: CogCalibTrainer) -> None:
-    """Estimate the threshold between two steps.
+    """Estimate the threshold.
 
     Raises:
         RuntimeError: If the model knows all or nothing, and the gate would not be at work.
@@ -208,9 +225,13 @@ def prepare(
 
     What is resident only because code runs for the first time, or free but kept by the allocator,
     would be counted or hide what is counted: so something small is trained first, and memory that
-    is free given back. The second value is the trainer where it has a threshold to estimate.
+    is freed goes back at once (glibc keeps up to 64 MB in each thread's arena, more than a step on
+    short answers needs). The second value is the trainer where it has a threshold to estimate.
     """
     torch.set_num_threads(1)
+    if device == "cpu":
+        for parameter in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+            ctypes.CDLL(None).mallopt(parameter, KEPT_AT_MOST)
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for stage, count in ((workload.quick(), 2), (workload, steps)):

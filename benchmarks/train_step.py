@@ -54,7 +54,8 @@ def step_seconds(
         }
         steppers = {subject: Stepper(trainer, subject) for subject, trainer in trainers.items()}
         work: dict[str, Work] = {subject: stepper.step for subject, stepper in steppers.items()}
-        work["estimate"] = partial(estimate, trainers["cogcalib"])
+        estimating = partial(estimate, trainers["cogcalib"])
+        work["estimate"] = partial(steppers["cogcalib"].between_steps, estimating)
         take_turns(work, WARM_UP, device)
         seconds = take_turns(work, repeats, device)
         for stepper in steppers.values():
@@ -78,7 +79,7 @@ def memory_work(subject: str, workload: Workload, device: str, penalty: str, hel
         for _ in range(0 if held else 2):
             stepper.step()
         if trainer is not None:
-            estimate(trainer)
+            stepper.between_steps(partial(estimate, trainer))
         stepper.step()
 
     return work
