@@ -94,6 +94,23 @@ def test_evaluation_loss_is_plain_cross_entropy_whatever_the_gate(tmp_path: Path
     assert gated.evaluate()["eval_loss"] == plain.evaluate()["eval_loss"]
 
 
+@pytest.mark.parametrize("gate", ["all", "none"])
+@pytest.mark.parametrize("penalty", ["label_smoothing", "margin"])
+def test_evaluation_needs_no_options_and_plain_fine_tuning_neither(
+    tmp_path: Path, gate: str, penalty: str
+) -> None:
+    bare = HELD_OUT.remove_columns("options")
+    settings = {"gate": gate, "penalty": penalty, "support": "options", "eval_strategy": "epoch"}
+    if gate == "none":
+        settings |= {"train": make_data(32).remove_columns("options"), "calibration": None}
+    trainer = make_trainer(tmp_path, sft_arguments={"eval_dataset": bare}, **settings)
+    trainer.train()
+    expected = cross_entropy_by_hand(trainer.model, trainer.eval_dataset)
+    held_out = {"per_device_eval_batch_size": 12, "sft_arguments": {"eval_dataset": bare}}
+    again = make_trainer(tmp_path, model=trainer.model, **held_out)
+    assert again.evaluate()["eval_loss"] == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("gate", ["nll", "none"])
 @pytest.mark.parametrize("layout", [{}, {"padding_free": True, "max_length": None}])
 def test_evaluation_says_what_that_of_trl_says(

@@ -37,8 +37,10 @@ SCHEMA = pa.schema(
 - ``threshold``: in force, nats; nan during the style phase, and where no calibration split is.
 - ``weight``: the gate's answer, in [0, 1].
 - ``penalty``: alpha * weight * mean of R over its tokens: what was added to its cross-entropy.
-- ``right``: share of its tokens that are the arg max under teacher forcing.
-- ``confidence``: mean over its tokens of the largest probability over the vocabulary, a fraction.
+- ``right``: 1 if each of its tokens is the arg max under teacher forcing, else 0: an end token that
+  follows the answer makes no wrong answer half right.
+- ``confidence``: product over its tokens of the largest probability over the vocabulary, a
+  fraction: how likely the model holds what it would answer.
 """
 
 FOLDER = "ledger"

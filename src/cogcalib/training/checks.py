@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sized
 from typing import Any
 
@@ -124,6 +125,21 @@ def refuse_shared_batches(tp_size: int, n_gpu: int) -> None:
         raise ValueError(
             f"nn.DataParallel on {n_gpu} GPUs is not supported: start with `accelerate launch`, or "
             "show one GPU by CUDA_VISIBLE_DEVICES"
+        )
+
+
+def refuse_processes_apart(n_processes: int) -> None:
+    """Raise ValueError where processes were launched together and each would train by itself.
+
+    Args:
+        n_processes: Those that accelerate knows to train together.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched > n_processes:
+        raise ValueError(
+            f"{launched} processes were launched (WORLD_SIZE), and each of them would train by "
+            f"itself, into the same folder: accelerate sees {n_processes}; without GPUs set "
+            "use_cpu=True, see docs/distributed.md"
         )
 
 

@@ -143,11 +143,11 @@ class Ledger:
                     torch.ones_like(parts.token_ce),
                     parts.token_penalty,
                     parts.right.to(parts.nll),
-                    parts.log_confidence.exp(),
+                    parts.log_confidence,
                 ]
             ),
         )
-        size, penalty, right, confidence = sums
+        size, penalty, right, log_confidence = sums
         weights = parts.weights.to(parts.nll)
         values = torch.stack(
             [
@@ -155,8 +155,8 @@ class Ledger:
                 torch.full_like(parts.nll, threshold),
                 weights,
                 alpha * weights * penalty / size,
-                right / size,
-                confidence / size,
+                right == size,
+                log_confidence.exp(),
             ]
         )
         places = torch.stack([numbers.to(units.example)[units.example], units.within_example])

@@ -36,6 +36,8 @@ from cogcalib.training.head import add_head_access, verify_head
 
 logger = get_logger(__name__)
 Gate = Callable[[Tensor, slice], Tensor]
+PLAIN = Penalty("label_smoothing")
+"""The cheapest penalty, for where none is added: it asks for no options."""
 
 
 @dataclass(frozen=True, slots=True)

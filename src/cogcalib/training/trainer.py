@@ -31,7 +31,7 @@ from cogcalib.training.gating import CLOSED, OpenGate
 from cogcalib.training.isolation import TOLERANCE, TOLERANCE_HALF, check_isolation
 from cogcalib.training.knowledge import CalibrationReading, read_calibration
 from cogcalib.training.ledger import number_examples, open_ledger
-from cogcalib.training.loss import Objective, Reader
+from cogcalib.training.loss import PLAIN, Objective, Reader
 from cogcalib.training.metrics import (
     batch_sums,
     input_tokens,
@@ -125,6 +125,7 @@ class CogCalibTrainer(PreparedTrainer):
         )
         checks.refuse_split_sequences(self.accelerator.parallelism_config)
         checks.refuse_shared_batches(self.get_tp_size(), args.n_gpu)
+        checks.refuse_processes_apart(self.accelerator.num_processes)
         checks.refuse_weights_without_gradient(self.model, self.accelerator.device.type)
         self._wrap_collator()
         self._isolation_checked = not self.padding_free
@@ -154,9 +155,11 @@ class CogCalibTrainer(PreparedTrainer):
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True
         located = locate(inputs, self.args.unit_name, option_ids)
-        gate = self._gate(located, known)
+        plain = self.args.gate == "none" or not self.model.training
+        # Nothing is drawn for an evaluation, so that it leaves the training as it is.
+        gate = CLOSED if plain else self._gate(located, known)
         objective = Objective(
-            penalty=self.penalty,
+            penalty=PLAIN if plain else self.penalty,
             alpha=self.alpha,
             gate=gate,
             num_items_in_batch=num_items_in_batch,
@@ -184,8 +187,6 @@ class CogCalibTrainer(PreparedTrainer):
 
     def _gate(self, located: Located, known: Tensor | None) -> OpenGate:
         """The gate of this micro-batch: nothing in it waits for the NLLs."""
-        if not self.model.training:  # nothing drawn: an evaluation leaves training as it is
-            return CLOSED
         threshold, units = self.knowledge.threshold, located.units
         return OpenGate(
             gate="none" if self.in_style_phase else self.args.gate_name,
