@@ -112,6 +112,13 @@ def test_checkpoint_of_another_trainer_is_refused(tmp_path: Path) -> None:
     run(tmp_path, gate="none", resume=True)  # plain fine-tuning has nothing to restore
 
 
+def test_going_on_with_another_method_is_refused(tmp_path: Path) -> None:
+    run(tmp_path, stop=1)
+    refusal = r"checkpoint-1 was trained with gate='nll', penalty='label.* go on with gate='all', p"
+    with pytest.raises(ValueError, match=refusal):
+        run(tmp_path, gate="all", penalty="margin", resume=True)
+
+
 @pytest.mark.parametrize("damage", ["missing", "cut", "no knowledge"])
 def test_checkpoint_cut_short_is_passed_over(tmp_path: Path, damage: str) -> None:
     whole = run(tmp_path / "whole")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +25,8 @@ from cogcalib.training.state import KnowledgeState, Schedule
 logger = get_logger(__name__)
 THRESHOLDS_NAME = "thresholds.json"
 STRENGTHS_NAME = "strengths.json"
+METHOD = ("gate", "penalty", "support", "unit", "nll_reduction")
+"""Arguments that a training goes on with from a checkpoint; its strength may be another."""
 ENOUGH_READINGS = 12
 """After so many a strength that tunes itself has arrived."""
 
@@ -69,13 +72,15 @@ class KnowledgeCallback(TrainerCallback):
         """Resolve shares into steps; restore what a checkpoint knows."""
         trainer = self.trainer
         checkpoint = trainer.resumed_from
-        trainer.knowledge = KnowledgeState()
+        method = {name: getattr(trainer.args, name) for name in METHOD}
+        trainer.knowledge = KnowledgeState(method=method)
         if trainer.ledger is not None:
             trainer.ledger.begin(state.global_step, checkpoint)
         self.schedule = None
         if trainer.args.gate != "none":
             if checkpoint:
                 trainer.knowledge = KnowledgeState.load(checkpoint)
+                _refuse_another_method(checkpoint, trainer.knowledge.method, method)
             batches = len(kwargs["train_dataloader"])
             self.schedule = Schedule.resolve(
                 trainer.args.style_steps,
@@ -93,7 +98,7 @@ class KnowledgeCallback(TrainerCallback):
         if readings < ENOUGH_READINGS:
             logger.warning(
                 "alpha='auto' has %s readings of the calibration split to find its strength, and "
-                "wants %s: set threshold_every to at most %s steps.",
+                "wants %s: set threshold_every to at most %s steps, or train for longer.",
                 readings,
                 ENOUGH_READINGS,
                 max(1, (max_steps - schedule.style_steps) // ENOUGH_READINGS),
@@ -191,4 +196,17 @@ def _warn_of_infinity(before: float | None, threshold: Threshold) -> None:
             threshold.step,
             value,
             before,
+        )
+
+
+def _refuse_another_method(
+    checkpoint: str, begun: Mapping[str, object], wanted: Mapping[str, object]
+) -> None:
+    changed = [name for name in begun if begun[name] != wanted.get(name)]
+    if changed:
+        before = ", ".join(f"{name}={begun[name]!r}" for name in changed)
+        now = ", ".join(f"{name}={wanted.get(name)!r}" for name in changed)
+        raise ValueError(
+            f"{checkpoint} was trained with {before}, and would go on with {now}: its thresholds "
+            "and its ledger would be those of two methods; go on with the first, or begin anew"
         )

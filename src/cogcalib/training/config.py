@@ -302,6 +302,10 @@ class CogCalibConfig(SFTConfig):
 
     def _validate_method(self) -> None:
         self._read_alpha()
+        if self.support not in ("vocab", "options", "auto"):
+            raise ValueError(
+                f"support must be one of ['vocab', 'options', 'auto'], got {self.support!r}"
+            )
         # First, since no sweep has numbers for a penalty that there is not.
         Penalty(cast(PenaltyKind, self.penalty), self._settled)
         self.build_penalty()

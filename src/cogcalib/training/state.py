@@ -37,6 +37,7 @@ class KnowledgeState:
         opened: Sum of the gate's weights since the last reading of the calibration split.
         rate: Running mean of the share of examples the ``nll`` gate calls known.
         rate_count: Micro-batches `rate` has seen, at most `RATE_WINDOW`.
+        method: The arguments that say what was trained, by name.
     """
 
     style_end: int | None = None
@@ -47,6 +48,7 @@ class KnowledgeState:
     opened: float = 0.0
     rate: float = 0.0
     rate_count: int = 0
+    method: dict[str, float | str] = field(default_factory=dict)
 
     @property
     def threshold(self) -> Threshold | None:
