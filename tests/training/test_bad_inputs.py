@@ -13,7 +13,11 @@ from tiny_run import make_data, make_model, make_rows, make_tokenizer, make_trai
 from trl import SFTConfig, SFTTrainer
 
 from cogcalib.training import CogCalibTrainer
-from cogcalib.training.checks import refuse_shared_batches, refuse_split_sequences
+from cogcalib.training.checks import (
+    refuse_processes_apart,
+    refuse_shared_batches,
+    refuse_split_sequences,
+)
 from cogcalib.training.data import check_disjoint
 from cogcalib.training.text import check_text
 
@@ -323,6 +327,16 @@ def test_devices_that_share_a_batch_are_refused() -> None:
         refuse_shared_batches(tp_size=2, n_gpu=1)
     with pytest.raises(ValueError, match=r"nn\.DataParallel on 2 GPUs .*accelerate launch"):
         refuse_shared_batches(tp_size=1, n_gpu=2)
+
+
+def test_processes_that_would_each_train_by_themselves_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refuse_processes_apart(1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refuse_processes_apart(2)
+    with pytest.raises(ValueError, match=r"2 processes were launched .* use_cpu=True"):
+        refuse_processes_apart(1)
 
 
 def test_offloading_without_an_accelerator_is_refused(tmp_path: Path) -> None:
