@@ -114,9 +114,13 @@ def test_checkpoint_of_another_trainer_is_refused(tmp_path: Path) -> None:
 
 def test_going_on_with_another_method_is_refused(tmp_path: Path) -> None:
     run(tmp_path, stop=1)
+    rows = sorted((tmp_path / "ledger").iterdir())
+    with pytest.raises(ValueError, match="would go on with gate='none'"):
+        run(tmp_path, gate="none", resume=True)
     refusal = r"checkpoint-1 was trained with gate='nll', penalty='label.* go on with gate='all', p"
     with pytest.raises(ValueError, match=refusal):
         run(tmp_path, gate="all", penalty="margin", resume=True)
+    assert sorted((tmp_path / "ledger").iterdir()) == rows  # nothing is dropped for it
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "no knowledge"])

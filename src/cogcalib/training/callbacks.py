@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.knowledge import CalibrationReading
 from cogcalib.training.ledger import Ledger
 from cogcalib.training.packing import count_examples
-from cogcalib.training.state import KnowledgeState, Schedule
+from cogcalib.training.state import STATE_NAME, KnowledgeState, Schedule
 
 logger = get_logger(__name__)
 THRESHOLDS_NAME = "thresholds.json"
@@ -72,15 +72,20 @@ class KnowledgeCallback(TrainerCallback):
         """Resolve shares into steps; restore what a checkpoint knows."""
         trainer = self.trainer
         checkpoint = trainer.resumed_from
+        gated = trainer.args.gate != "none"
         method = {name: getattr(trainer.args, name) for name in METHOD}
         trainer.knowledge = KnowledgeState(method=method)
+        # Plain fine-tuning has nothing to restore, and goes on from anybody's checkpoint but a
+        # gated one. Before the ledger, which drops what lies behind the checkpoint.
+        if checkpoint and (gated or (Path(checkpoint) / STATE_NAME).is_file()):
+            restored = KnowledgeState.load(checkpoint)
+            _refuse_another_method(checkpoint, restored.method, method)
+            if gated:
+                trainer.knowledge = replace(restored, method=method)
         if trainer.ledger is not None:
             trainer.ledger.begin(state.global_step, checkpoint)
         self.schedule = None
-        if trainer.args.gate != "none":
-            if checkpoint:
-                trainer.knowledge = KnowledgeState.load(checkpoint)
-                _refuse_another_method(checkpoint, trainer.knowledge.method, method)
+        if gated:
             batches = len(kwargs["train_dataloader"])
             self.schedule = Schedule.resolve(
                 trainer.args.style_steps,
