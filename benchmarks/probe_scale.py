@@ -97,7 +97,7 @@ def write_questions(path: Path, rows: int, grouped: bool) -> Path:
 def measure(engine: str, rows: int, grouped: bool, model: Path, folder: Path) -> Measured:
     """Probe in processes of its own, into ``folder/ENGINE-ROWS``."""
     data = write_questions(folder / f"{rows}.jsonl", rows, grouped)
-    command = [sys.executable, "-m", "cogcalib.cli", "probe", "--model", str(model)]
+    command = [sys.executable, "-m", "cogcalib", "probe", "--model", str(model)]
     command += ["--data", str(data), "--output", str(folder / f"{engine}-{rows}")]
     command += ENGINES[engine] + (GROUPED if grouped else ZERO_SHOT)
     start = time.perf_counter()

@@ -142,7 +142,7 @@ def test_rays_workers_load_it(tmp_path: Path) -> None:
     examples = load_task("atlas/country-open").splits["train"][:60]
     lines = (json.dumps({"question": e.prompt, "answer": e.answer}) for e in examples)
     data.write_text("\n".join(lines), encoding="utf-8")
-    words = [sys.executable, "-m", "cogcalib.cli", "probe", "--model", "atlas", "--data", str(data)]
+    words = [sys.executable, "-m", "cogcalib", "probe", "--model", "atlas", "--data", str(data)]
     words += ["--prompts", "2", "--shots", "1", "--partition", "20", *VLLM]
     path = os.pathsep.join([str(STAND_IN), *filter(None, [os.environ.get("PYTHONPATH")])])
     for name, more in (("local", []), ("ray", ["--engine", "ray", "--workers", "2"])):

@@ -42,6 +42,7 @@ LAYERS = {
     "reproduce": 7,
     "__init__": 8,
     "cli": 9,
+    "__main__": 10,
 }
 
 # Rooms of one layer that may import each other all the same: (importing room, imported room).

@@ -56,7 +56,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     examples = load_task("atlas/country-open").splits["train"][:QUESTIONS]
     lines = (json.dumps({"question": e.prompt, "answer": e.answer}) for e in examples)
     data.write_text("\n".join(lines), encoding="utf-8")
-    words = [sys.executable, "-m", "cogcalib.cli", "probe", "--model", "atlas"]
+    words = [sys.executable, "-m", "cogcalib", "probe", "--model", "atlas"]
     words += ["--data", str(data), "--prompts", "3", "--shots", "2"]
     words += ["--partition", str(PARTITION)]
     subprocess.run([*words, "--output", str(folder / "local")], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""``accelerate launch -m cogcalib.cli probe``: what one process gives, to the byte."""
+"""``accelerate launch -m cogcalib probe``: what one process gives, to the byte."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     examples = load_task("atlas/country-open").splits["train"][:QUESTIONS]
     lines = (json.dumps({"question": e.prompt, "answer": e.answer}) for e in examples)
     data.write_text("\n".join(lines), encoding="utf-8")
-    words = ["cogcalib.cli", "probe", "--model", "atlas", "--data", str(data)]
+    words = ["cogcalib", "probe", "--model", "atlas", "--data", str(data)]
     words += ["--prompts", "2", "--shots", "2", "--partition", "40"]
     launch = ["accelerate.commands.launch", "--config_file", str(config)]
     launch += ["--main_process_port", "0", "-m"]

@@ -173,7 +173,7 @@ def test_killed_and_started_again_it_sends_nothing_twice(atlas, tmp_path):
 
     server = CompletionServer(model, tokenizer, name="served", before=hold)
     with serve(server):
-        command = [sys.executable, "-m", "cogcalib.cli", *WORDS, "--endpoint", server.url]
+        command = [sys.executable, "-m", "cogcalib", *WORDS, "--endpoint", server.url]
         command += ["--output", str(output), "--concurrency", "4"]
         client = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
         try:

@@ -48,7 +48,7 @@ def test_each_process_gets_what_one_alone_gets(tmp_path):
 @pytest.mark.slow
 def test_the_command_writes_once_and_prints_one_table(tmp_path, capsys):
     words = ["score", "--model", "atlas", "--task", "atlas/capital", "--output"]
-    printed = launch(tmp_path, "-m", "cogcalib.cli", *words, str(tmp_path / "two.jsonl"))
+    printed = launch(tmp_path, "-m", "cogcalib", *words, str(tmp_path / "two.jsonl"))
     assert cli.main([*words, str(tmp_path / "one.jsonl")]) == 0
     assert printed.replace("two.jsonl", "one.jsonl") == capsys.readouterr().out
     assert printed.count("atlas/capital · test · n = 167") == 1

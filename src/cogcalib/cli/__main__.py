@@ -1,7 +1,0 @@
-"""``python -m cogcalib.cli``: the command without its script."""
-
-import sys
-
-from cogcalib.cli import main
-
-sys.exit(main())
