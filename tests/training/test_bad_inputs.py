@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from peft import PromptTuningConfig
 from tiny_run import make_data, make_model, make_rows, make_tokenizer, make_trainer
 from trl import SFTConfig, SFTTrainer
@@ -270,6 +270,13 @@ def test_labels_of_another_length(tmp_path: Path) -> None:
         make_trainer(tmp_path, train=tokenised(labels=[-100, 6, 1]), gate="all", calibration=None)
 
 
+def test_empty_evaluation_sets_are_refused(tmp_path: Path) -> None:
+    empty = make_data(8, seed=2).select([])
+    for evaluation, name in ((empty, "eval_dataset"), ({"other": empty}, "eval_dataset.'other'.")):
+        with pytest.raises(ValueError, match=f"{name} must hold at least one example, got none"):
+            make_trainer(tmp_path, sft_arguments={"eval_dataset": evaluation})
+
+
 def test_calibration_in_another_format(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'prompt-completion', got 'tokenised'"):
         make_trainer(tmp_path, calibration=tokenised())
@@ -279,6 +286,7 @@ def test_calibration_in_another_format(tmp_path: Path) -> None:
 def test_data_sets_that_cannot_be_checked(tmp_path: Path, name: str) -> None:
     for dataset, message in (
         (make_data(8).to_iterable_dataset(), "must be a datasets.Dataset, got IterableDataset"),
+        (DatasetDict(fold=make_data(8)), r"got a DatasetDict of \['fold'\]: give one of them"),
         (make_data(8).select([]), "must hold at least one example"),
         (make_data(8).add_column("image", ["x"] * 8), "images, which are not supported"),
         (make_data(8).rename_column("prompt", "question"), "must have columns 'prompt'"),

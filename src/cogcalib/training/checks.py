@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
 import torch
@@ -59,21 +59,31 @@ def check_data_sets(
         if args.alpha in ("auto", "calibrated"):
             raise ValueError(f"alpha={args.alpha!r} needs a calibration_dataset to measure on")
         return
-    if args.gate != "none" and isinstance(calibration, Sized) and len(calibration) < FEW:
-        logger.warning(
-            "calibration_dataset has %s examples: a threshold estimated on fewer than %s is mostly "
-            "noise.",
-            len(calibration),
-            FEW,
-        )
     calibration_format = data_format(calibration, "calibration_dataset", text_field)
     if calibration_format != train_format:
         raise ValueError(
             f"calibration_dataset must have the format of train_dataset, {train_format!r}, "
             f"got {calibration_format!r}"
         )
-    if args.gate != "none":
-        check_alike(train, calibration)
+    if args.gate == "none":
+        return
+    check_alike(train, calibration)
+    if len(calibration) < FEW:
+        logger.warning(
+            "calibration_dataset has %s examples: a threshold estimated on fewer than %s is mostly "
+            "noise.",
+            len(calibration),
+            FEW,
+        )
+
+
+def refuse_empty_evaluation(evaluation: Any) -> None:
+    """Raise ValueError if the argument ``eval_dataset``, or one of several, has no example."""
+    several = evaluation if isinstance(evaluation, Mapping) else {"": evaluation}
+    for name, dataset in several.items():
+        if isinstance(dataset, Sized) and len(dataset) == 0:
+            which = f"eval_dataset[{name!r}]" if name else "eval_dataset"
+            raise ValueError(f"{which} must hold at least one example, got none")
 
 
 def refuse_other_losses(compute_loss_func: Callable[..., Any] | None) -> None:

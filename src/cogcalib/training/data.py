@@ -31,6 +31,11 @@ def data_format(dataset: object, name: str, text_field: str | None) -> str:
     Raises:
         ValueError: If it is empty, streamed, with images, or lacks the columns of every format.
     """
+    if isinstance(dataset, Mapping):
+        raise ValueError(
+            f"{name} must be one datasets.Dataset, got a {type(dataset).__name__} of "
+            f"{sorted(map(str, dataset))}: give one of them"
+        )
     if not isinstance(dataset, Dataset):
         raise ValueError(
             f"{name} must be a datasets.Dataset, got {type(dataset).__name__}: a stream cannot be "
@@ -200,7 +205,8 @@ def resolve_options(
             if found is None:
                 raise ValueError(
                     f"{name} data set, example {index}: option {option!r} must be one token, the "
-                    f"first supervised one of the {unit}, when it stands in the answer's place"
+                    f"first supervised one of the {unit}, when it stands in the answer's place, "
+                    "and be written as the answer is, its leading space included"
                 )
             option_ids[index].append(found)
     for index, ids in enumerate(option_ids):

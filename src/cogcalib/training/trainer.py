@@ -113,6 +113,7 @@ class CogCalibTrainer(PreparedTrainer):
         checks.refuse_split_sequences(args.parallelism_config)
         text_field = args.dataset_text_field if formatting_func is None else None
         checks.check_data_sets(args, train_dataset, calibration_dataset, text_field)
+        checks.refuse_empty_evaluation(sft_arguments.get("eval_dataset"))
         names, train_dataset = number_examples(train_dataset, args)
         super().__init__(
             model,
