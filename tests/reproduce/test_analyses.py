@@ -92,10 +92,25 @@ def test_looking_at_a_training_does_not_disturb_it(small: Preset, root: Path) ->
 
 
 def test_variants_stand_under_each_other(small: Preset, root: Path, tmp_path: Path) -> None:
-    asked = table("variants", pairs=(("default:sft", "sft"),))
-    page, rows = results(outcome_of(small, root, asked), tmp_path)
+    hot = {"about": "a higher rate", "config": {"train": {"learning_rate": 0.02}}}
+    pairs = (("hot:sft", "sft"), ("hot:sft", "default:sft"), ("hot:ls", "sft"))
+    asked = table("variants", pairs=pairs, variants={"default": {"about": ""}, "hot": hot})
+    outcome = outcome_of(small, root, asked)
+    place = outcome.plan.places[1]
+    for cell in (Cell(place, "prepare"), Cell(place, "train", "sft", 0, ("sft",))):
+        run_cell(cell, Console(file=io.StringIO()))
+    page, rows = results(outcome, tmp_path)
     assert "| small | default | SFT |" in page
+    assert "| small | hot | SFT |" in page
     assert "confidence - accuracy" in page
-    assert "| default:sft - sft | +0.0 [+0.0, +0.0] |" in page
-    assert {row["variant"] for row in rows} == {"default"}
+    assert "- hot: a higher rate" in page
     assert (tmp_path / "variants-small-country.svg").is_file()
+    across, capital = json.loads((tmp_path / "variants-small.json").read_text("utf-8"))["across"]
+    assert [pair["rows"] for pair in across["pairs"]] == [list(names) for names in pairs[:2]]
+    assert (across["task"], capital["task"]) == ("atlas/country", "atlas/capital")
+    nll = {r["variant"]: float(r["nll"]) for r in rows if r["task"] == across["task"]}
+    for pair, names in zip(across["pairs"], pairs, strict=False):
+        found = pair["difference"]["nll"]
+        assert found["value"] == pytest.approx(nll["hot"] - nll["default"]) != 0
+        shown = [line for line in page.splitlines() if line.startswith(f"| {' - '.join(names)} |")]
+        assert [f"{found['value']:+.3f} [" in line for line in shown] == [True, False]

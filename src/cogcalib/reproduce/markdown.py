@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from cogcalib.report.methods import label
 from cogcalib.reproduce.compare import BINS, RESAMPLES, Difference, difference
 from cogcalib.reproduce.definitions import Table
-from cogcalib.reproduce.rows import Cost, Group, Row
+from cogcalib.reproduce.rows import Cost, Group, Row, across_variants
 
 MISSING = "–"  # noqa: RUF001 - a typographic dash is meant
 PERCENT = ("accuracy", "confidence", "ece")
@@ -149,28 +149,11 @@ def _differences(table: Table, group: Group) -> Iterator[str]:
 
 
 def _across(table: Table, groups: Sequence[Group]) -> Iterator[str]:
-    """Pairs over variants: ``fixed:cols`` against ``cols``."""
-    wanted = [names for names in table.pairs if any(":" in name for name in names)]
-    places = dict.fromkeys((group.place.model, group.place.task, group.task) for group in groups)
-    for place in places if wanted else ():
-        here = {
-            group.place.variant: group
-            for group in groups
-            if (group.place.model, group.place.task, group.task) == place
-        }
-        first = next(iter(table.variants))
-        named = []
-        for names in wanted:
-            parts = [name.rpartition(":") for name in names]
-            found = [here.get(variant or first) for variant, _, _ in parts]
-            rows = [each and each.find(part[2]) for each, part in zip(found, parts, strict=True)]
-            if rows[0] and rows[1]:
-                named.append((" - ".join(names), rows[0], rows[1]))
-        if named:
-            yield f"## {place[0]}: {place[2]}, variants compared question by question"
-            yield ""
-            yield from _compared(next(iter(here.values())), named)
-            yield ""
+    for first, pairs in across_variants(table, groups):
+        yield f"## {first.place.model}: {first.task}, variants compared question by question"
+        yield ""
+        yield from _compared(first, [(" - ".join(names), *rows) for names, rows in pairs])
+        yield ""
 
 
 def _compared(group: Group, named: Sequence[tuple[str, Row, Row]]) -> Iterator[str]:

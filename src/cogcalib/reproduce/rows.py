@@ -14,7 +14,7 @@ from cogcalib.records import Prediction, read_jsonl
 from cogcalib.reproduce.asked import tested_on, trained_on
 from cogcalib.reproduce.cell import cost_path, read_rows
 from cogcalib.reproduce.compare import Resampled, resample
-from cogcalib.reproduce.definitions import DEFAULT
+from cogcalib.reproduce.definitions import DEFAULT, Table
 from cogcalib.reproduce.execute import Outcome
 from cogcalib.reproduce.plan import Place
 from cogcalib.run_folder import RunFolder
@@ -123,6 +123,36 @@ def collect(outcome: Outcome) -> list[Group]:
         folder = open_folder(place.config, place.path, resume=True)
         groups += _groups(place, folder, outcome.resolved[place.path], outcome.plan.seeds)
     return groups
+
+
+def across_variants(
+    table: Table, groups: Sequence[Group]
+) -> Iterator[tuple[Group, list[tuple[tuple[str, str], tuple[Row, Row]]]]]:
+    """What a table compares over variants, ``fixed:cols`` with ``cols``, where both are there.
+
+    A name without a variant stands for the table's first one.
+
+    Yields:
+        For each model and task: its first group, and the names and rows of every pair.
+    """
+    wanted = [names for names in table.pairs if any(":" in name for name in names)]
+    first = next(iter(table.variants))
+    places: dict[tuple[str, str, str], dict[str, Group]] = {}
+    for group in groups:
+        place = (group.place.model, group.place.task, group.task)
+        places.setdefault(place, {})[group.place.variant] = group
+    for here in places.values():
+        pairs = []
+        for names in wanted:
+            parts = [name.rpartition(":") for name in names]
+            found = [here.get(variant or first) for variant, _, _ in parts]
+            one, other = (
+                each and each.find(name) for each, (_, _, name) in zip(found, parts, strict=True)
+            )
+            if one and other:
+                pairs.append((names, (one, other)))
+        if pairs:
+            yield next(iter(here.values())), pairs
 
 
 def _groups(

@@ -22,7 +22,7 @@ from cogcalib.reproduce.compare import Difference, difference
 from cogcalib.reproduce.definitions import Table
 from cogcalib.reproduce.execute import Outcome
 from cogcalib.reproduce.markdown import methods_page, row_label, variants_page
-from cogcalib.reproduce.rows import Group, Row, collect
+from cogcalib.reproduce.rows import Group, Row, across_variants, collect
 from cogcalib.run_folder import code_state, hardware, versions
 from cogcalib.tuning import ACCURACY_FLOOR, GRID
 
@@ -129,6 +129,15 @@ def _record(outcome: Outcome, groups: Sequence[Group], command: str, rule: str) 
         "versions": versions(),
         "hardware": hardware(device()),
         "results": [_group(group, plan.table) for group in groups],
+        "across": [
+            {
+                "model": first.place.model,
+                "trained_on": trained_on(first.place.config),
+                "task": first.task,
+                "pairs": [_pair(names, rows) for names, rows in pairs],
+            }
+            for first, pairs in across_variants(plan.table, groups)
+        ],
         "failures": [failure.cell.label for failure in outcome.failures],
         "left_out": outcome.left_out,
     }
@@ -144,10 +153,13 @@ def _group(group: Group, table: Table) -> dict[str, Any]:
         "n": group.n,
         "rows": [_row(group, row, table.against) for row in group.rows],
         "pairs": [
-            {"rows": [one.name, other.name], "difference": _difference(one, other)}
-            for one, other in group.pairs(table.pairs)
+            _pair((one.name, other.name), (one, other)) for one, other in group.pairs(table.pairs)
         ],
     }
+
+
+def _pair(names: tuple[str, str], rows: tuple[Row, Row]) -> dict[str, Any]:
+    return {"rows": list(names), "difference": _difference(*rows)}
 
 
 def _row(group: Group, row: Row, against: Sequence[str]) -> dict[str, Any]:
