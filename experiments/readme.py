@@ -1,6 +1,6 @@
 """Write the README's figures from the committed records under docs/results.
 
-    python experiments/readme.py            # main-atlas.json, population.json -> README.md
+    python experiments/readme.py            # the records of BLOCKS -> README.md
     python experiments/readme.py --check    # exit code 1 if they disagree
 
 Everything between a pair of marks is made here, sentences included: no figure is typed by hand.
@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,93 @@ def _of(differences: Mapping[str, Mapping[str, Any]], metric: str) -> str:
     return f"{value} [{low}, {high}]{' *' * found['significant']}"
 
 
+GATES = ("nll", "all", "random", "inverted", "oracle", "soft")
+PENALTIES = {"cols": "ls", "combls": "mbls", "coecp": "ecp"}
+"""Gated -> uniform."""
+KINDS = {
+    "over the options": ("atlas/country", "-options", "ece.vocab"),
+    "over the vocabulary": ("atlas/country", "", "ece.vocab"),
+    "open-ended": ("atlas/country-open", "", "ece.mean"),
+}
+"""Task, support as methods are named after it, and the ECE to read."""
+VARIANTS = {
+    "fixed": "threshold fixed : following the model",
+    "token": "each token by itself : whole examples",
+}
+
+
+def controls(record: Mapping[str, Any]) -> str:
+    """Every gate at its own strength, label smoothing, and how often the gate made a difference."""
+    groups = {
+        each["task"]: each
+        for each in record["results"]
+        if each["in_domain"] and each["variant"] == "default"
+    }
+    across = {each["task"]: each["pairs"] for each in record["across"]}
+    text = (
+        f"On the embedded model, {len(record['seeds'])} seeds, every gate at the strength that is "
+        "best for it on the calibration split, label smoothing; test, accuracy % / ECE % / NLL. "
+        "The other penalties, out of domain, and all differences: "
+        "[docs/results/controls-atlas.md](docs/results/controls-atlas.md)."
+    )
+    lines = [textwrap.fill(text, 104, break_on_hyphens=False), ""]
+    lines += [line(["gate", *KINDS]), line([":---", *["---:"] * len(KINDS)])]
+    for gate in ("none", *GATES):
+        cells = [
+            _figures(groups[task], gate, support, ece) for task, support, ece in KINDS.values()
+        ]
+        lines.append(line([f"`{gate}`", *cells]))
+    lines += ["", line(["significantly better : worse, of 3 penalties", *KINDS])]
+    lines.append(line([":---", *["---:"] * len(KINDS)]))
+    pairs = {task: group["pairs"] for task, group in groups.items()}
+    for gate in ("all", "random"):
+        names = {
+            (gated, support): (_gated(gated, support, "nll"), _gated(gated, support, gate))
+            for gated in PENALTIES
+            for _, support, _ in KINDS.values()
+        }
+        lines.append(line([f"gate `nll` : `{gate}`", *_counted(pairs, names)]))
+    across = {each["task"]: each["pairs"] for each in record["across"]}
+    for variant, about in VARIANTS.items():
+        names = {
+            (gated, support): (f"{variant}:{gated}{support}", gated + support)
+            for gated in PENALTIES
+            for _, support, _ in KINDS.values()
+        }
+        lines.append(line([about, *_counted(across, names)]))
+    return "\n".join(lines)
+
+
+def _figures(group: Mapping[str, Any], gate: str, support: str, ece: str) -> str:
+    name = "sft" if gate == "none" else _gated("cols", support, gate)
+    mean = next(row["mean"] for row in group["rows"] if row["row"] == name)
+    return f"{100 * mean['accuracy']:.1f} / {100 * mean[ece]:.1f} / {mean['nll']:.3f}"
+
+
+def _gated(penalty: str, support: str, gate: str) -> str:
+    """``cols-options-random``, ``ls-options`` (the gate all)."""
+    if gate == "all":
+        return PENALTIES[penalty] + support
+    return penalty + support + ("" if gate == "nll" else f"-{gate}")
+
+
+def _counted(
+    pairs: Mapping[str, Sequence[Mapping[str, Any]]],
+    names: Mapping[tuple[str, str], tuple[str, str]],
+) -> Iterator[str]:
+    """``ECE 1:2, NLL 0:3`` by kind: penalties with which the first row is better, and worse."""
+    for task, support, ece in KINDS.values():
+        wanted = [names[gated, support] for gated in PENALTIES]
+        found = [each["difference"] for each in pairs[task] if tuple(each["rows"]) in wanted]
+        assert len(found) == len(wanted), (task, wanted)
+        counts = []
+        for name, metric in {"ECE": ece, "NLL": "nll"}.items():
+            values = [each[metric]["value"] for each in found if each[metric]["significant"]]
+            better = sum(value < 0 for value in values)
+            counts.append(f"{name} {better}:{len(values) - better}")
+        yield ", ".join(counts)
+
+
 def population(record: Mapping[str, Any]) -> str:
     """The picture of what atlas knows by population, and what it says."""
     (first, *_, last), edges = record["shares"], record["edges"]
@@ -150,6 +237,7 @@ def population(record: Mapping[str, Any]) -> str:
 
 BLOCKS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "results": ("main-atlas.json", results),
+    "controls": ("controls-atlas.json", controls),
     "population": ("population.json", population),
 }
 """Name of a pair of marks -> the record it is made from, and how."""
