@@ -111,12 +111,13 @@ def batches(lengths: Sequence[int], tokens: int, rng: np.random.Generator) -> li
 
 def batch_loss(model: PreTrainedModel, documents: Sequence[Encoded], pad: int) -> torch.Tensor:
     """Mean cross-entropy over the supervised tokens; only those are projected on the vocabulary."""
-    width = max(len(d.ids) for d in documents)
-    ids = torch.full((len(documents), width), pad)
-    supervised = torch.zeros((len(documents), width), dtype=torch.bool)
-    for row, document in enumerate(documents):
-        ids[row, : len(document.ids)] = torch.tensor(document.ids)
-        supervised[row, document.start : len(document.ids)] = True
+    ids = torch.tensor([token for document in documents for token in document.ids])
+    lengths = torch.tensor([len(document.ids) for document in documents])
+    starts = torch.tensor([document.start for document in documents])
+    columns = torch.arange(int(lengths.max()))
+    inside = columns < lengths[:, None]
+    supervised = inside & (columns >= starts[:, None])
+    ids = torch.full(inside.shape, pad).masked_scatter_(inside, ids)
     ids, supervised = ids.to(model.device), supervised.to(model.device)
     # Padding stands on the right, where causal attention never looks: no mask is needed.
     hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
