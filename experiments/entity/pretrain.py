@@ -121,19 +121,25 @@ def learn(
         for name, part in kept.items():
             part.load_state_dict(state[name])
         losses, spent = state["losses"], state["seconds"]
+    # Read from the device now and then only: a GPU goes on while the next batch is put together.
+    unread: list[torch.Tensor] = []
     started = saved = time.perf_counter()
     model.train()
     for batch in track(lesson.plan[len(losses) :], description=f"from step {len(losses)}"):
         documents = [lesson.documents[index] for index in batch]
         loss = step(model, [documents], optimizers, schedules, lesson.tokenizer.pad_token_id)
-        losses.append(loss.item())
+        unread.append(loss)
         now = time.perf_counter()
         if now - saved >= CHECKPOINT_SECONDS:
+            losses += torch.stack(unread).tolist()
+            unread.clear()
             state = {name: part.state_dict() for name, part in kept.items()}
             state |= {"settings": settings, "losses": losses, "seconds": spent + now - started}
             with replacing(checkpoint) as temporary:
                 torch.save(state, temporary)
             saved = now
+    if unread:
+        losses += torch.stack(unread).tolist()
     model.eval()
     return losses, spent + time.perf_counter() - started
 
@@ -209,7 +215,8 @@ def estimate(
         if number == 1:  # The first one warms up.
             started, worked = time.perf_counter(), time.process_time()
         documents = [lesson.documents[index] for index in batch]
-        step(model, [documents], optimizers, schedules, lesson.tokenizer.pad_token_id).item()
+        loss = step(model, [documents], optimizers, schedules, lesson.tokenizer.pad_token_id)
+    loss.item()
     minutes = len(lesson.plan) / steps / 60
     return (time.perf_counter() - started) * minutes, (time.process_time() - worked) * minutes
 

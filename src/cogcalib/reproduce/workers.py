@@ -35,7 +35,7 @@ Tell = Callable[[Cell, float, Failure | None], None]
 
 
 class Workers:
-    """A fixed number of processes, one thread each on a CPU, one GPU each where there are some.
+    """A fixed number of processes, one thread each, and one GPU each where there are some.
 
     Args:
         jobs: Number of processes.
@@ -148,12 +148,10 @@ class _Worker:
 
 
 def _environment(number: int, gpus: Sequence[str]) -> dict[str, str]:
-    environment = dict(os.environ)
+    # More threads than cores would only get into each other's way, on a GPU's host as well.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
-    else:
-        # More threads than cores would only get into each other's way.
-        environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return environment
 
 
