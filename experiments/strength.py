@@ -1,9 +1,11 @@
-"""Which law should steer alpha? One training of the demo's task, read on calibration and test.
+"""Which law should steer alpha? One training, read on the calibration split.
 
 python experiments/strength.py --law sft
 python experiments/strength.py --law 0.2                     # a fixed alpha
 python experiments/strength.py --law pi:1:0.5:0.5 --every 10 # gains, and the share of the way
+python experiments/strength.py --law auto --every 25         # the trainer's own
 python experiments/strength.py --law calibrated --support options # each known example's own
+python experiments/strength.py --task atlas/country-open --support vocab
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ def settings_of(law: str) -> dict[str, Any]:
     """Gate and alpha of a law; gains are set where the trainer looks them up."""
     if law == "sft":
         return {"gate": "none", "alpha": 0.0}
-    if law == "calibrated":
+    if law in ("auto", "calibrated"):
         return {"alpha": law}
     if law.startswith("pi:"):
         gains = map(float, law.split(":")[1:])
@@ -58,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--law", default="pi:1:0.5:0.5")
     parser.add_argument("--penalty", default="label_smoothing")
+    parser.add_argument("--task", default="atlas/country")
     parser.add_argument("--support", default="options")
     parser.add_argument("--gate", default="nll")
     parser.add_argument("--seed", type=int, default=0)
@@ -65,7 +68,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
 
-    task = load_task("atlas/country")
+    task = load_task(options.task)
     model, tokenizer = load_model("atlas")
     given = {name: getattr(options, name) for name in ("penalty", "support", "gate", "seed")}
     arguments = {**TEMPLATE, **given, "threshold_every": options.every, **settings_of(options.law)}
@@ -80,11 +83,10 @@ def main() -> None:
         )
         trainer.train()
     found: dict[str, Any] = {**vars(options), "alpha": trainer.alpha}
-    for split in ("calibration", "test"):
-        predictions = score(trainer.model, tokenizer, task.splits[split], ScoreSettings())
-        row = summarize(predictions, method=options.law, seed=options.seed, resamples=2)
-        found[split] = {name: round(row[name], 4) for name in ("accuracy", "nll")}
-        found[split] |= {name: round(ece["value"], 4) for name, ece in row["ece"].items()}
+    predictions = score(trainer.model, tokenizer, task.splits["calibration"], ScoreSettings())
+    row = summarize(predictions, method=options.law, seed=options.seed, resamples=2)
+    found |= {name: round(row[name], 4) for name in ("accuracy", "nll", "brier")}
+    found |= {name: round(ece["value"], 4) for name, ece in row["ece"].items()}
     print(json.dumps(found))
 
 

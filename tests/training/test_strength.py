@@ -23,11 +23,15 @@ LEVEL = AccuracyCurve((0.0,), (0.5,))
 
 
 def settle(
-    law: StrengthLaw, gap_without: float, response: float, at_once: float = 1 / 3
+    law: StrengthLaw,
+    gap_without: float,
+    response: float,
+    at_once: float = 1 / 3,
+    readings: int = 60,
 ) -> list[float]:
     """Gaps of a model whose confidence goes `at_once` of its way at each reading."""
     gap, gaps, strength = 0.0, [], None
-    for step in range(60):
+    for step in range(readings):
         strength = law.next(strength, step, 0.5 + gap, 0.5)
         gap += (gap_without - response * strength.alpha - gap) * at_once
         gaps.append(gap)
@@ -43,6 +47,21 @@ def test_the_gap_closes_without_swinging(
     gaps = settle(StrengthLaw(), gap_without, response, at_once)
     assert abs(gaps[-1]) < 0.05 * gap_without
     assert min(gaps) > -0.12 * gap_without
+
+
+@pytest.mark.parametrize("response", [0.6, 1.0, 1.4])
+def test_from_a_start_near_the_goal_few_readings_are_enough(response: float) -> None:
+    for gap_without in (0.15, 0.2, 0.3):
+        cold = settle(StrengthLaw(), gap_without, response, readings=7)
+        warm = settle(StrengthLaw(start=0.2), gap_without, response, readings=7)
+        assert abs(warm[-1]) < abs(cold[-1])
+
+
+def test_the_start_is_held_while_there_is_no_gap() -> None:
+    law = StrengthLaw(scale=2.0, largest=4.0, start=0.4)
+    first = law.next(None, 0, 0.7, 0.7)
+    assert first == Strength(0, 0.7, 0.7, 0.4, 0.2)
+    assert law.next(first, 1, 0.7, 0.7).alpha == pytest.approx(0.4)
 
 
 def test_scale_is_the_unit_of_alpha() -> None:
@@ -93,22 +112,25 @@ def test_a_limit_does_not_wind_up() -> None:
 
 def test_what_is_read() -> None:
     logits = torch.tensor(
-        [[2.0, 1.0, 3.0], [0.0, 5.0, 0.0], [1.0, 0.0, 0.0], [0.0, 2.0, 0.0]], dtype=torch.float64
+        [[2.0, 1.0, 3.0], [0.0, 5.0, 0.0], [1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 4.0]],
+        dtype=torch.float64,
     )
-    targets = torch.tensor([0, 0, 0, 0])
-    units = Units(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1]), torch.tensor([True, True]))
-    options = torch.tensor([[0, 1], [-1, -1], [-1, -1], [-1, -1]])
+    # An answer with options, one of two tokens of which the second is wrong, one that is right.
+    targets = torch.tensor([0, 0, 0, 0, 2])
+    known = torch.tensor([True, True, True])
+    units = Units(torch.tensor([0, 0, 1, 1, 2]), torch.tensor([0, 1, 2]), known)
+    options = torch.tensor([[0, 1], [-1, -1], [-1, -1], [-1, -1], [-1, -1]])
     located = Located(torch.empty(0, dtype=torch.bool), targets, units, options)
     p = logits.softmax(1)
     found = token_statistics(logits, located.targets, located.options)
     confidence, right = confident_units(found, located, "options")
     among = p[0, 0] / (p[0, 0] + p[0, 1])
-    open_ended = (p[2, 0] + p[3, 1]) / 2
-    torch.testing.assert_close(confidence, torch.stack([among, open_ended]))
-    assert right.tolist() == [1.0, 0.5]
+    open_ended = [(p[2, 0] * p[3, 1]).sqrt(), p[4, 2]]
+    torch.testing.assert_close(confidence, torch.stack([among, *open_ended]))
+    assert right.tolist() == [1.0, 0.0, 1.0]
     confidence, right = confident_units(found, located, "vocab")
-    torch.testing.assert_close(confidence, torch.stack([p[0, 2], open_ended]))
-    assert right.tolist() == [1.0, 0.5]
+    torch.testing.assert_close(confidence, torch.stack([p[0, 2], *open_ended]))
+    assert right.tolist() == [1.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize("gate", ["nll", "all"])
@@ -141,7 +163,8 @@ def test_the_strength_reaches_the_loss(tmp_path: Path) -> None:
 
     tuned: list[float] = []
     by_itself = trained("auto")
-    assert tuned[0] == pytest.approx(FOLLOWED * 0.2 * (PROPORTIONAL + INTEGRAL))
+    usual = make_args(tmp_path, alpha="auto").strength
+    assert tuned[0] == pytest.approx(usual + FOLLOWED * 0.2 * (PROPORTIONAL + INTEGRAL))
     given = trained(tuned[0])
     for name, weight in by_itself.items():
         torch.testing.assert_close(weight, given[name], rtol=0, atol=0)
@@ -176,14 +199,15 @@ def test_limits_by_penalty(tmp_path: Path, penalty: str) -> None:
     law = make_args(tmp_path, alpha="auto", penalty=penalty).strength_law
     assert law.largest == {"label_smoothing": 1.0, "margin": 2.0, "entropy": 4.0}[penalty]
     assert law.scale == {"entropy": 2.0}.get(penalty, 1.0)
+    assert law.start == make_args(tmp_path, alpha=None, penalty=penalty).strength
 
 
-@pytest.mark.parametrize(("every", "warned"), [(1, False), (2, True)])
+@pytest.mark.parametrize(("every", "warned"), [(3, False), (4, True)])
 def test_too_few_readings_are_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, every: int, warned: bool
 ) -> None:
     trainer = make_trainer(tmp_path, alpha="auto", max_steps=12, threshold_every=every)
     with caplog.at_level("WARNING", logger="cogcalib"):
         trainer.train()
-    assert ("6 readings of the calibration split" in caplog.text) is warned
-    assert ("set threshold_every to at most 1 steps" in caplog.text) is warned
+    assert ("3 readings of the calibration split" in caplog.text) is warned
+    assert ("set threshold_every to at most 3 steps" in caplog.text) is warned

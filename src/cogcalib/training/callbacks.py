@@ -27,7 +27,7 @@ THRESHOLDS_NAME = "thresholds.json"
 STRENGTHS_NAME = "strengths.json"
 METHOD = ("gate", "penalty", "support", "unit", "nll_reduction")
 """Arguments that a training goes on with from a checkpoint; its strength may be another."""
-ENOUGH_READINGS = 12
+ENOUGH_READINGS = 4
 """After so many a strength that tunes itself has arrived."""
 
 

@@ -35,8 +35,8 @@ class CogCalibConfig(SFTConfig):
             best of a sweep over each penalty on the embedded model: 0.2 for label smoothing and
             margin, 0.4 for entropy; and 1 for focal, which is the focal loss whole. Choose yours on
             your calibration split. `"auto"` lets the calibration split steer it whenever the
-            threshold is estimated, towards a mean confidence that equals the accuracy
-            (`cogcalib.training.strength`). That takes about a dozen estimates: see
+            threshold is estimated, from the sweep's best towards a mean confidence that equals the
+            accuracy (`cogcalib.training.strength`). That takes at least four estimates: see
             `threshold_every`. `"calibrated"`, for label smoothing, gives each known example a
             strength of its own: that which asks for the accuracy that the calibration split shows
             at its confidence (`cogcalib.training.curve`).
@@ -251,15 +251,13 @@ class CogCalibConfig(SFTConfig):
 
     @property
     def strength(self) -> float:
-        """`alpha`, a number: if None that of the sweep that the run configuration also rests on;
-        0 where it tunes itself, which is where it starts, and 1 where each example has its own."""
-        if isinstance(self.alpha, str):
-            return {"auto": 0.0, "calibrated": 1.0}[self.alpha]
-        if self.alpha is not None:
-            return self.alpha
-        if self.penalty == "focal":
+        """`alpha`, a number: if None that of the sweep that the run configuration also rests on,
+        which is where it starts if it tunes itself; 1 where each example has its own."""
+        if self.alpha == "calibrated" or (self.alpha is None and self.penalty == "focal"):
             return 1.0
-        return cast(float, getattr(getattr(TrainSection().alpha, self.penalty), self._settled))
+        if self.alpha is None or self.alpha == "auto":
+            return cast(float, getattr(getattr(TrainSection().alpha, self.penalty), self._settled))
+        return cast(float, self.alpha)
 
     @property
     def _margin(self) -> float:
@@ -271,11 +269,11 @@ class CogCalibConfig(SFTConfig):
         """What tunes `alpha`; None if nothing does."""
         if self.alpha != "auto":
             return None
-        swept = TrainSection().alpha
-        usual = getattr(getattr(swept, self.penalty), self._settled)
+        usual = self.strength
         return StrengthLaw(
-            scale=usual / getattr(swept.label_smoothing, self._settled),
+            scale=usual / getattr(TrainSection().alpha.label_smoothing, self._settled),
             largest=1.0 if self.penalty == "label_smoothing" else 10 * usual,
+            start=usual,
         )
 
     def _read_alpha(self) -> None:

@@ -58,31 +58,23 @@ def confident_units(
     """Confidence in its own answer and whether that is right, for each unit, both ``[U]``.
 
     With options, at the token where they compete: the largest probability among them or over the
-    whole vocabulary, as `support` says, and whether their arg max is the gold one. Otherwise the
-    means over the unit's tokens of the largest probability over the vocabulary, and of whether its
-    token is the gold one, under teacher forcing.
+    whole vocabulary, as `support` says, and whether their arg max is the gold one. Otherwise
+    ``mean``, the confidence that open-ended answers are scored by: exp of the mean over the unit's
+    tokens of the largest log-probability, under teacher forcing, and whether every token is gold.
     """
     units, options, scores = located.units, located.options, statistics.option_scores
-    ones = statistics.log_confidence.new_ones(len(units.index))
-    sizes = ones.new_zeros(len(units)).index_add(0, units.index, ones)
-    confidence, right = statistics.log_confidence.exp(), statistics.right.to(ones)
+    log_confidence, counted = statistics.log_confidence, torch.ones_like(statistics.right)
     if options is not None and scores is not None and scores.shape[1]:
         competing = (options != NO_OPTION).any(1)
-        best = options.gather(1, scores.argmax(1, keepdim=True)).squeeze(1)
-        right = torch.where(competing, (best == located.targets).to(ones), right)
         if support == "options":
-            share = scores.masked_fill(~competing[:, None], 0).softmax(1).amax(1)
-            confidence = torch.where(competing, share.to(ones), confidence)
+            share = scores.masked_fill(~competing[:, None], 0).log_softmax(1).amax(1)
+            log_confidence = torch.where(competing, share.to(log_confidence), log_confidence)
+        chosen = competing.new_zeros(len(units))
+        chosen[units.index[competing]] = True
         # Of a unit with options the other tokens do not count.
-        chosen = ones.new_zeros(len(units)).index_add(0, units.index, competing.to(ones)) > 0
         counted = competing | ~chosen[units.index]
-        confidence, right = confidence * counted, right * counted
-        sizes = torch.where(chosen, 1, sizes)
-    none = sizes.new_zeros(len(units))
-    return (
-        none.index_add(0, units.index, confidence) / sizes,
-        none.index_add(0, units.index, right) / sizes,
-    )
+    mean = example_nll(-log_confidence[counted], units.index[counted], len(units), "mean")
+    return (-mean).exp(), known_units(statistics, located).to(mean)
 
 
 def read_calibration(

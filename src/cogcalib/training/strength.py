@@ -47,13 +47,18 @@ class StrengthLaw:
     times as far as alpha says. The sum stands still while alpha is at a limit that it would only
     push further into, and while the gate let nothing through: then alpha had no say in the gap.
 
+    Both alpha and the sum begin at `start`, as if it had closed a gap already: with few readings
+    there is no time to come from nothing.
+
     Attributes:
         scale: How much alpha this penalty needs where label smoothing would need 1.
         largest: Upper limit of alpha.
+        start: Alpha before the first reading.
     """
 
     scale: float = 1.0
     largest: float = 1.0
+    start: float = 0.0
 
     def next(
         self,
@@ -74,7 +79,9 @@ class StrengthLaw:
             acted: Whether the gate has been open for anything since the reading before.
         """
         gap, largest = confidence - accuracy, self.largest / self.scale
-        integral, alpha = (0.0, 0.0) if before is None else (before.integral, before.alpha)
+        integral, alpha = self.start / self.scale, self.start
+        if before is not None:
+            integral, alpha = before.integral, before.alpha
         grown = integral + INTEGRAL * gap
         wanted = PROPORTIONAL * gap + grown
         outward = (wanted > largest and gap > 0) or (wanted < 0 and gap < 0)
