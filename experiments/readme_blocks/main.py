@@ -103,6 +103,6 @@ def _gain(rows: Mapping[str, Any], name: str) -> str:
 
 def _three(difference: Mapping[str, Mapping[str, Any]]) -> str:
     return (
-        f"ECE (vocab) {change(difference, 'ece.vocab')}, accuracy {change(difference, 'accuracy')}, "
-        f"NLL {change(difference, 'nll')}"
+        f"ECE (vocab) {change(difference, 'ece.vocab')}, "
+        f"accuracy {change(difference, 'accuracy')}, NLL {change(difference, 'nll')}"
     )
