@@ -1,0 +1,65 @@
+"""The same on other architectures, and with every weight trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cogcalib.report.methods import label
+from cogcalib.reproduce.markdown import line, method_label
+from readme_blocks.figures import change, paragraph
+
+ROWS = ("sft", "sft+ts", "uniform", "gated", "ls-options-calibrated", "cols-options-calibrated")
+CHOSEN = ("uniform", "gated")
+PAIRS = {
+    "gated - uniform, each chosen": ("gated", "uniform"),
+    "gated + TS - SFT + TS": ("gated+ts", "sft+ts"),
+    "CoLS-options-calibrated - LS-options-calibrated": (
+        "cols-options-calibrated",
+        "ls-options-calibrated",
+    ),
+}
+NAMES = {
+    ("atlas", "default"): "Llama, LoRA",
+    ("atlas-mistral", "default"): "Mistral, LoRA",
+    ("atlas-qwen2", "default"): "Qwen2, LoRA",
+    ("atlas", "full"): "Llama, every weight",
+}
+"""Model and variant."""
+
+
+def elsewhere(families: Mapping[str, Any], full: Mapping[str, Any]) -> str:
+    """Figures and differences of every architecture and of full fine-tuning."""
+    groups = {
+        (each["model"], each["variant"]): each
+        for record in (families, full)
+        for each in record["results"]
+    }
+    found = {name: groups[key] for key, name in NAMES.items()}
+    first = next(iter(found.values()))
+    text = (
+        f"{len(families['seeds'])} seeds, {first['task']}, test, n = {first['n']:,}; accuracy % / "
+        "ECE vocab % / NLL. Gated and uniform are the variants that the calibration split chose "
+        "for each model. All rows: [docs/results/families-atlas.md](docs/results/families-atlas.md), "
+        "[docs/results/full-finetune-atlas.md](docs/results/full-finetune-atlas.md)."
+    )
+    lines = [paragraph(text), "", line(["", *found]), line([":---", *["---:"] * len(found)])]
+    for name in ROWS:
+        cells = [_figures(group, name) for group in found.values()]
+        lines.append(line([name if name in CHOSEN else label(name), *cells]))
+    lines += ["", line(["Δ ECE vocab % / Δ NLL", *found]), line([":---", *["---:"] * len(found)])]
+    for name, rows in PAIRS.items():
+        lines.append(line([name, *(_difference(group, rows) for group in found.values())]))
+    return "\n".join(lines)
+
+
+def _figures(group: Mapping[str, Any], name: str) -> str:
+    row = next(row for row in group["rows"] if row["row"] == name)
+    mean = row["mean"]
+    text = f"{100 * mean['accuracy']:.1f} / {100 * mean['ece.vocab']:.1f} / {mean['nll']:.3f}"
+    return f"{method_label(row['method'])}: {text}" if name in CHOSEN else text
+
+
+def _difference(group: Mapping[str, Any], rows: tuple[str, str]) -> str:
+    pair = next(pair for pair in group["pairs"] if tuple(pair["rows"]) == rows)
+    return " / ".join(change(pair["difference"], metric) for metric in ("ece.vocab", "nll"))
