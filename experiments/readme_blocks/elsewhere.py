@@ -26,6 +26,7 @@ NAMES = {
     ("atlas", "full"): "Llama, every weight",
 }
 """Model and variant."""
+PAGES = ("families-atlas", "full-finetune-atlas")
 
 
 def elsewhere(families: Mapping[str, Any], full: Mapping[str, Any]) -> str:
@@ -37,11 +38,11 @@ def elsewhere(families: Mapping[str, Any], full: Mapping[str, Any]) -> str:
     }
     found = {name: groups[key] for key, name in NAMES.items()}
     first = next(iter(found.values()))
+    pages = (f"[docs/results/{n}.md](docs/results/{n}.md)" for n in PAGES)
     text = (
         f"{len(families['seeds'])} seeds, {first['task']}, test, n = {first['n']:,}; accuracy % / "
         "ECE vocab % / NLL. Gated and uniform are the variants that the calibration split chose "
-        "for each model. All rows: [docs/results/families-atlas.md](docs/results/families-atlas.md), "
-        "[docs/results/full-finetune-atlas.md](docs/results/full-finetune-atlas.md)."
+        f"for each model. All rows: {', '.join(pages)}."
     )
     lines = [paragraph(text), "", line(["", *found]), line([":---", *["---:"] * len(found)])]
     for name in ROWS:

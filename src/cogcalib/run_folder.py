@@ -27,6 +27,7 @@ from cogcalib.records import (
 )
 
 CONFIG = "config.yaml"
+CODE = "code.json"
 PROBE = Path("probe") / "train.jsonl"
 PACKAGES = (
     "cogcalib", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers",
@@ -96,7 +97,7 @@ class RunFolder:
 
     def begun_with(self, code: dict[str, Any]) -> dict[str, Any]:
         """The code that began this run; that is `code` if nothing was noted before."""
-        path = self.path / "code.json"
+        path = self.path / CODE
         if not path.exists():
             write_json(path, code)
         begun: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -45,37 +45,47 @@ def test_resamples_equal_the_metrics_on_the_resampled_questions(
 ) -> None:
     confidence, correct = (np.array(column) for column in zip(*rows, strict=True))
     made = predictions(confidence, correct)
-    found = resample([made], resamples=3)
+    found = resample({0: made}, resamples=3)
     counts = np.rint(_weights(len(rows), 3) * len(rows)).astype(int)
     # Questions are in the order of their ids, as text.
     order = sorted(range(len(rows)), key=lambda index: made[index].id)
     for draw, count in enumerate(counts):
         again = np.repeat(np.array(order), count)
         ece = expected_calibration_error(confidence[again], correct[again])
-        assert found.draws["ece.vocab"][draw] == pytest.approx(ece, abs=1e-12)
+        assert found.draws["ece.vocab"][0, draw] == pytest.approx(ece, abs=1e-12)
         brier = brier_score(confidence[again], correct[again])
-        assert found.draws["brier"][draw] == pytest.approx(brier, abs=1e-12)
-        assert found.draws["accuracy"][draw] == pytest.approx(correct[again].mean())
+        assert found.draws["brier"][0, draw] == pytest.approx(brier, abs=1e-12)
+        assert found.draws["accuracy"][0, draw] == pytest.approx(correct[again].mean())
 
 
-def test_metrics_are_averaged_over_seeds_on_the_same_questions() -> None:
-    one, two = drawn(200, 0), drawn(200, 1)
-    pooled = resample([one, two], resamples=50)
-    alone = [resample([run], resamples=50) for run in (one, two)]
+def test_a_difference_is_averaged_over_the_seeds_that_both_have() -> None:
+    one, two, three = (drawn(200, seed) for seed in range(3))
+    both, other = resample({0: one, 1: two, 7: one}), resample({1: three, 0: two})
     for metric in ("accuracy", "nll", "ece.vocab"):
-        assert pooled.values[metric] == pytest.approx(np.mean([a.values[metric] for a in alone]))
-        mean = np.mean([a.draws[metric] for a in alone], axis=0)
-        np.testing.assert_allclose(pooled.draws[metric], mean)
+        alone = [resample({0: run}).mean(metric) for run in (one, two, two, three)]
+        expected = (alone[0] - alone[2] + alone[1] - alone[3]) / 2
+        assert difference(both, other, metric).value == pytest.approx(expected)
+    with pytest.raises(ValueError, match="must share seeds"):
+        difference(resample({0: one}), resample({1: one}), "nll")
+
+
+def test_what_only_some_trainings_show_is_no_difference() -> None:
+    """Questions alone would call it one: every seed answers the same 2,000 of them."""
+    base = {seed: drawn(2000, 9) for seed in range(5)}
+    lucky = {seed: drawn(2000, 9, 0.3 if seed == 0 else 0.0) for seed in range(5)}
+    assert not difference(resample(lucky), resample(base), "ece.vocab").significant
+    every = {seed: drawn(2000, 9, 0.1) for seed in range(5)}
+    assert difference(resample(every), resample(base), "ece.vocab").significant
 
 
 def test_seeds_with_other_questions_are_refused() -> None:
     with pytest.raises(ValueError, match="same questions"):
-        resample([drawn(20, 0), drawn(21, 0)])
+        resample({0: drawn(20, 0), 1: drawn(21, 0)})
 
 
 def test_a_real_difference_is_marked_and_chance_is_not() -> None:
     calibrated, other, overconfident = drawn(800, 0), drawn(800, 1), drawn(800, 0, 0.3)
-    good, again, bad = (resample([run]) for run in (calibrated, other, overconfident))
+    good, again, bad = (resample({0: run}) for run in (calibrated, other, overconfident))
     found = difference(bad, good, "ece.vocab")
     assert found.significant
     assert found.low > 0.1
@@ -88,8 +98,8 @@ def test_a_real_difference_is_marked_and_chance_is_not() -> None:
 def table_of(runs: dict[str, list[Prediction]], root: Path) -> str:
     rows = []
     for name, run in runs.items():
-        found = resample([run])
-        values = {metric: (value,) for metric, value in found.values.items()}
+        found = resample({0: run})
+        values = {metric: tuple(value.tolist()) for metric, value in found.values.items()}
         rows.append(Row(name, name, (0,), values, found, Cost(1.0), chosen=False))
     config = parse_config("name: x")
     place = Place("m", "t", "default", root, config, tuple(runs))
@@ -97,9 +107,9 @@ def table_of(runs: dict[str, list[Prediction]], root: Path) -> str:
     return "\n".join(methods_page(load_table("main"), [group]))
 
 
-def test_the_best_is_bold_only_where_it_beats_the_runner_up(tmp_path: Path) -> None:
+def test_the_best_is_bold_only_where_it_beats_every_other(tmp_path: Path) -> None:
     good, bad = drawn(800, 0), drawn(800, 0, 0.3)
-    ece = f"{100 * resample([good]).values['ece.vocab']:.1f}"
+    ece = f"{100 * resample({0: good}).mean('ece.vocab'):.1f}"
     alone = table_of({"sft": bad, "cols": good}, tmp_path)
     assert f"**{ece}**" in alone
     beside_a_peer = table_of({"sft": bad, "cols": good, "coecp": drawn(800, 1)}, tmp_path)
@@ -117,6 +127,6 @@ def test_a_method_without_a_definition_has_no_figure_there(tmp_path: Path) -> No
 def test_an_infinite_nll_does_not_become_nan() -> None:
     endless = predictions(np.full(20, 0.5), np.arange(20) % 2 == 0, nll=float("inf"))
     fine = predictions(np.full(20, 0.5), np.arange(20) % 2 == 0)
-    found = difference(resample([endless]), resample([fine]), "nll")
-    assert isinstance(resample([endless]), Resampled)
+    found = difference(resample({0: endless}), resample({0: fine}), "nll")
+    assert isinstance(resample({0: endless}), Resampled)
     assert found.low == float("inf")

@@ -90,3 +90,28 @@ def test_a_misspelt_key_of_a_preset_is_named(tmp_path: Path) -> None:
     path.write_text("name: mine\nabuot: no\n", encoding="utf-8")
     with pytest.raises(InputError, match="abuot"):
         load_preset(str(path))
+
+
+UNIFORM = {"cols": "ls", "combls": "mbls", "coecp": "ecp"}
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_gated_and_uniform_are_chosen_from_the_same_number_of_methods(name: str) -> None:
+    best = load_table(name).best
+    for gated, uniform in (("gated", "uniform"), ("gated-by-nll", "uniform-by-nll")):
+        if gated in best:
+            stems = (each.partition("-") for each in best[gated].among)
+            mirrored = [UNIFORM[stem] + dash + rest for stem, dash, rest in stems]
+            assert sorted(best[uniform].among) == sorted(mirrored)
+            assert best[uniform].rule == best[gated].rule
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+@pytest.mark.parametrize("model", ["atlas", *PAPER])
+def test_no_two_variants_are_the_same(name: str, model: str, tmp_path: Path) -> None:
+    plan = make_plan(load_table(name), load_preset(model), tmp_path, seeds=[0], tune_seeds=[0])
+    settings = {}
+    for place in plan.shown():
+        config = place.config.model_copy(update={"name": ""})
+        key = (place.model, place.task, config.model_dump_json())
+        assert settings.setdefault(key, place.variant) == place.variant

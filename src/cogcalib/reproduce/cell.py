@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,12 @@ from cogcalib.records import write_json
 from cogcalib.reproduce.detector import detection
 from cogcalib.reproduce.dynamics import dynamics
 from cogcalib.reproduce.plan import Cell, analysis_path
-from cogcalib.run_folder import RunFolder
+from cogcalib.run_folder import CODE, RunFolder, code_state
 from cogcalib.scoring import summarize
 from cogcalib.stages import Work
 
+CELLS = "cells"
+"""Of a run folder: what its cells took."""
 ROWS = "metrics.json"
 """Beside the predictions of a method: what they sum up to, by task and split."""
 RESAMPLES = 200
@@ -34,7 +38,7 @@ def run_cell(cell: Cell, console: Console, data_dir: Path | None = None) -> None
 
     Two processes may be given cells that train the same model: one waits for the other.
     """
-    folder = cell.place.path
+    folder, code = cell.place.path, _running()
     folder.mkdir(parents=True, exist_ok=True)
     trained = Method.parse(cell.method).trained if cell.method else "prepare"
     locks = folder.parent / "locks"
@@ -48,18 +52,39 @@ def run_cell(cell: Cell, console: Console, data_dir: Path | None = None) -> None
             stages.begin(cell.place.config, folder, console, resume=True, data_dir=data_dir)
         else:
             _run(cell, console)
-        timing = {"wall": round(time.perf_counter() - started, 2), "device": device()}
-        write_json(timing_path(cell), timing)
+        wall = round(time.perf_counter() - started, 2)
+        write_json(timing_path(cell), {"wall": wall, "device": device(), "code": code})
 
 
 def timing_path(cell: Cell) -> Path:
-    """Where the seconds of a finished cell stand."""
-    return cell.place.path / "cells" / f"{cell.name}.json"
+    """Where the seconds of a finished cell stand, and what code it ran."""
+    # What is only calibrated after the fact takes seconds: it must not pass for the training.
+    only_posthoc = cell.predicted and all("+" in name for name in cell.predicted)
+    return cell.place.path / CELLS / f"{'recalibrate-' * bool(only_posthoc)}{cell.name}.json"
+
+
+@cache
+def _running() -> dict[str, Any]:
+    """The code as it was when this process began its first cell."""
+    return code_state()
+
+
+def code_of_cells(folder: Path) -> Counter[str]:
+    """Commit, ``+`` behind it if it had changes, -> finished cells of a run folder."""
+    if not (folder / CODE).exists():
+        return Counter()
+    begun = json.loads((folder / CODE).read_text(encoding="utf-8"))
+    states = []
+    for path in sorted((folder / CELLS).glob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if "wall" in found and not path.name.startswith("training-"):
+            states.append(found.get("code", begun))
+    return Counter(f"{each['commit']}{'+' * bool(each['dirty'])}" for each in states)
 
 
 def cost_path(folder: Path, method: str, seed: int) -> Path:
     """Where the seconds of a training stand."""
-    return folder / "cells" / f"training-{method}-seed-{seed}.json"
+    return folder / CELLS / f"training-{method}-seed-{seed}.json"
 
 
 def device() -> str:
@@ -70,7 +95,7 @@ def device() -> str:
 def _run(cell: Cell, console: Console) -> None:
     config = cell.place.config
     folder = stages.open_folder(config, cell.place.path, resume=True)
-    timings = folder.path / "cells" / f"stages-{cell.name}.json"
+    timings = folder.path / CELLS / f"stages-{cell.name}.json"
     work = Work(config, folder, StageProgress(console, timings))
     splits = stages.read_splits(folder, config)
     method = Method.parse(cell.method)

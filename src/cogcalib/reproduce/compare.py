@@ -1,7 +1,8 @@
-"""Two methods on the same questions, pooled over seeds: differences and their intervals.
+"""Two methods on the same questions and seeds: differences and their intervals.
 
-Questions are resampled, the same for all methods, and a metric is averaged over the seeds: what is
-asked is whether a difference would hold on other questions of the task.
+Questions and seeds are both resampled, the same for both methods, and a metric is averaged over the
+seeds: what is asked is whether a difference would hold on other questions of the task after other
+trainings.
 """
 
 from __future__ import annotations
@@ -24,17 +25,23 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Resampled:
-    """The metrics of a method, mean over seeds, and on every resample of the questions.
+    """The metrics of a method by seed, and on every resample of the questions.
 
     Attributes:
-        values: Metric (``accuracy``, ``nll``, ``brier``, ``ece.vocab`` ...) -> value; fractions,
-            nats.
-        draws: Metric -> values on the resamples, [resamples]; the same resamples for every method
-            on the same questions.
+        seeds: The seeds, in order.
+        values: Metric (``accuracy``, ``nll``, ``brier``, ``ece.vocab`` ...) -> value by seed,
+            [seeds]; fractions, nats.
+        draws: Metric -> values on the resamples, [seeds, resamples]; the same resamples for every
+            method on the same questions.
     """
 
-    values: Mapping[str, float]
+    seeds: tuple[int, ...]
+    values: Mapping[str, Floats]
     draws: Mapping[str, Floats]
+
+    def mean(self, metric: str) -> float:
+        """Mean over the seeds."""
+        return float(self.values[metric].mean())
 
 
 @dataclass(frozen=True)
@@ -56,26 +63,27 @@ class Difference:
         return self.low > 0 or self.high < 0
 
 
-def resample(runs: Sequence[Sequence[Prediction]], resamples: int = RESAMPLES) -> Resampled:
+def resample(runs: Mapping[int, Sequence[Prediction]], resamples: int = RESAMPLES) -> Resampled:
     """The metrics of one method on one task's split, from its predictions of every seed.
 
     An equal-width ECE is the sum over bins of \\|sum of confidence - correct\\| / n, so that the
     resamples of all bins are one product of matrices.
 
     Args:
-        runs: Predictions by seed, on the same questions.
+        runs: Seed -> predictions, of every seed on the same questions.
         resamples: Number of resamples.
 
     Raises:
         ValueError: If the seeds answer different questions.
     """
-    ids = sorted(row.id for row in runs[0])
-    if any(sorted(row.id for row in run) != ids for run in runs):
+    first = next(iter(runs.values()))
+    ids = sorted(row.id for row in first)
+    if any(sorted(row.id for row in run) != ids for run in runs.values()):
         raise ValueError("predictions of all seeds must answer the same questions")
     weights = _weights(len(ids), resamples)
     values: dict[str, list[float]] = {}
     draws: dict[str, list[Floats]] = {}
-    for run in runs:
+    for run in runs.values():
         rows = sorted(run, key=lambda row: row.id)
         correct = np.array([row.correct for row in rows], dtype=np.float64)
         known = (*MULTIPLE_CHOICE, *OPEN_ENDED)
@@ -100,22 +108,39 @@ def resample(runs: Sequence[Sequence[Prediction]], resamples: int = RESAMPLES) -
                 np.abs(weights @ _gaps_by_bin(row, correct)).sum(axis=1)
             )
     return Resampled(
-        {name: float(np.mean(each)) for name, each in values.items()},
-        {name: np.mean(each, axis=0) for name, each in draws.items()},
+        tuple(runs),
+        {name: np.array(each) for name, each in values.items()},
+        {name: np.array(each) for name, each in draws.items()},
     )
 
 
 def difference(one: Resampled, other: Resampled, metric: str) -> Difference:
-    """`one` minus `other`."""
+    """`one` minus `other`, over the seeds that both have.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    seeds = [seed for seed in one.seeds if seed in other.seeds]
+    if not seeds:
+        raise ValueError(f"two methods must share seeds, got {one.seeds} and {other.seeds}")
+    at = [[each.seeds.index(seed) for seed in seeds] for each in (one, other)]
+    drawn = _seeds(len(seeds), one.draws[metric].shape[1])
     with np.errstate(invalid="ignore"):  # infinite on both sides: no difference to speak of
-        draws = one.draws[metric] - other.draws[metric]
+        by_seed = one.draws[metric][at[0]] - other.draws[metric][at[1]]
+        draws = np.take_along_axis(by_seed, drawn, axis=0).mean(axis=0)
+        value = float((one.values[metric][at[0]] - other.values[metric][at[1]]).mean())
     draws = draws[~np.isnan(draws)]
     if not draws.size:
         return Difference(float("nan"), float("nan"), float("nan"))
     tail = (1 - LEVEL) / 2
     # Between two infinities (of an NLL) there is nothing to interpolate.
     low, high = np.quantile(draws, [tail, 1 - tail], method="nearest")
-    return Difference(one.values[metric] - other.values[metric], float(low), float(high))
+    return Difference(value, float(low), float(high))
+
+
+def _seeds(n: int, resamples: int) -> NDArray[np.int64]:
+    """Places of the seeds in each resample, [n, resamples]."""
+    return np.random.default_rng(1).integers(n, size=(n, resamples))
 
 
 def _weights(n: int, resamples: int) -> Floats:

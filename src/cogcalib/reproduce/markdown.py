@@ -120,14 +120,15 @@ def _cost(cost: Cost) -> list[str]:
 
 
 def _best(group: Group, metric: str) -> Row | None:
-    """The best row of a column, if it differs significantly from the runner-up."""
+    """The best row of a column, if it differs significantly from every row with other values."""
     rows = [row for row in group.shown() if metric in row.resampled.values]
     sign = -1 if metric == "accuracy" else 1
-    ranked = sorted(rows, key=lambda row: sign * row.resampled.values[metric])
-    if len(ranked) < 2:
+    if not rows:
         return None
-    first, second = ranked[:2]
-    return first if difference(first.resampled, second.resampled, metric).significant else None
+    first = min(rows, key=lambda row: sign * row.resampled.mean(metric))
+    rivals = [row for row in rows if row.values[metric] != first.values[metric]]
+    beaten = (difference(first.resampled, row.resampled, metric).significant for row in rivals)
+    return first if rivals and all(beaten) else None
 
 
 def _differences(table: Table, group: Group) -> Iterator[str]:
@@ -196,9 +197,9 @@ def _caption(groups: Sequence[Group]) -> Iterator[str]:
     seeds = max((len(row.seeds) for group in groups for row in group.rows), default=0)
     yield (
         f"Mean ± standard deviation over {seeds} seed{'s' * (seeds != 1)}. Bold: best of its "
-        "column and significantly better than the runner-up (AURC is not tested). Δ: difference "
-        f"with its 95 % interval from {RESAMPLES:,} paired resamples of the questions, each metric "
-        "averaged over the seeds; * where it excludes zero. Brier and AURC are those of the first "
+        "column and significantly better than every other (AURC is not tested). Δ: difference "
+        f"with its 95 % interval from {RESAMPLES:,} paired resamples of the questions and of the "
+        "seeds; * where it excludes zero. Brier and AURC are those of the first "
         "confidence definition that the method has. Training: time as a multiple of SFT's, "
         "processor time on a CPU; passes: per question; extra parameters: kept beside one "
         "fine-tuned model. A strength after @ was chosen on the calibration split."

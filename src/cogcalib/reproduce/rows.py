@@ -174,7 +174,7 @@ def _groups(
                     method,
                     tuple(done),
                     {metric: tuple(each[metric] for each in values) for metric in values[0]},
-                    resample(runs),
+                    resample(dict(zip(done, runs, strict=True))),
                     _cost(place, folder, method, done, sft),
                     name.partition("+")[0] in place.best,
                 )

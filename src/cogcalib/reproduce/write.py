@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,7 @@ from cogcalib.report.canvas import new_figure, styled
 from cogcalib.report.methods import colour
 from cogcalib.reproduce.analyses import analysis_rows, detector_page, draw, dynamics_page
 from cogcalib.reproduce.asked import trained_on
-from cogcalib.reproduce.cell import device
+from cogcalib.reproduce.cell import code_of_cells, device
 from cogcalib.reproduce.compare import Difference, difference
 from cogcalib.reproduce.definitions import Table
 from cogcalib.reproduce.execute import Outcome
@@ -63,7 +64,8 @@ def _markdown(
 ) -> str:
     table = outcome.plan.table
     lines = [f"# {table.title}: {outcome.plan.preset.name}", "", table.question, ""]
-    lines += [f"`{command}`", ""]
+    states = [f"{code[:7]} ({cells:,})" for code, cells in _code_of_cells(outcome).items()]
+    lines += [f"`{command}`; cells by commit: {', '.join(states) or 'none'}", ""]
     lines += {
         "methods": lambda: methods_page(table, groups),
         "variants": lambda: variants_page(table, groups),
@@ -126,6 +128,7 @@ def _record(outcome: Outcome, groups: Sequence[Group], command: str, rule: str) 
             for path in dict.fromkeys(place.config.model.path for place in plan.places)
         },
         "code": code_state(),
+        "code_of_cells": _code_of_cells(outcome),
         "versions": versions(),
         "hardware": hardware(device()),
         "results": [_group(group, plan.table) for group in groups],
@@ -141,6 +144,12 @@ def _record(outcome: Outcome, groups: Sequence[Group], command: str, rule: str) 
         "failures": [failure.cell.label for failure in outcome.failures],
         "left_out": outcome.left_out,
     }
+
+
+def _code_of_cells(outcome: Outcome) -> dict[str, int]:
+    """Commit -> cells that it computed, of every run folder the table rests on."""
+    counts = [code_of_cells(place.path) for place in outcome.plan.places]
+    return dict(sum(counts, Counter[str]()).most_common())
 
 
 def _group(group: Group, table: Table) -> dict[str, Any]:
