@@ -63,7 +63,7 @@ def test_the_papers_models_run_its_tasks_with_its_adapter() -> None:
         preset = load_preset(name)
         trained = {task["tasks"]["train"] for task in preset.tasks.values()}
         assert trained == {"openbookqa", "arc_challenge", "winogrande_s", "winogrande_m", "boolq",
-                           "hotpotqa", "medmcqa"}  # fmt: skip
+                           "hotpotqa", "medmcqa", "medmcqa-open"}  # fmt: skip
         assert preset.config["model"]["lora"] == {"rank": 8, "alpha": 16, "dropout": 0.0}
     assert load_preset(PAPER[0]).family == PAPER
 

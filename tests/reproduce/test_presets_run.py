@@ -6,6 +6,7 @@ architecture and kind of tokenizer, the number of steps and the size of the data
 
 from __future__ import annotations
 
+import importlib.util
 import io
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from cogcalib.tasks import load_task
 PAPER = ("meta-llama/Meta-Llama-3-8B", "meta-llama/Llama-2-13b-hf", "mistralai/Mistral-7B-v0.1",
          "Qwen/Qwen2.5-7B")  # fmt: skip
 ROWS = ["base", "sft", "sft+ts", "mc_dropout", "cols@0.1", "coecp-options-auto"]
+TOGETHER = ["ensemble", *(["laplace"] if importlib.util.find_spec("laplace") else [])]
 SHORT = {
     "train": {"steps": 4, "style_steps": 2, "save_every": 2, "threshold_every": 1},
     "baselines": {"members": 2, "passes": 2},
@@ -42,7 +44,7 @@ def shrunk(name: str, model: Path, tasks: dict[str, object]) -> Preset:
 def run_rows(preset: Preset, table: Table, root: Path, data_dir: Path | None = None) -> Place:
     (place, *_) = make_plan(table, preset, root, seeds=[0], tune_seeds=[0]).places
     console = Console(file=io.StringIO())
-    names = [*ROWS, "ensemble"]
+    names = [*ROWS, *TOGETHER]
     cells = [Cell(place, "prepare"), *row_cells(place, names, [0])]
     for cell in [*cells, *baseline_cells(place, names, [0])]:
         run_cell(cell, console, data_dir)
@@ -59,14 +61,16 @@ def test_a_preset_runs_on_its_architecture(name: str, tmp_path: Path) -> None:
     assert place.config.model.dtype == "bfloat16"
     assert place.path == tmp_path / "runs" / name.rpartition("/")[2] / "only"
     folder = open_folder(place.config, place.path, resume=True)
-    for method in [*ROWS, "ensemble"]:
+    assert place.config.baselines.laplace == "last"
+    for method in [*ROWS, *TOGETHER]:
         rows = read_rows(folder, method, 0)
         assert {(row["task"], row["split"]) for row in rows} == {
             ("atlas/country", "calibration"),
             ("atlas/country", "test"),
             ("atlas/capital", "test"),
         }
-        assert all(0 <= row["ece"]["vocab"]["value"] <= 1 for row in rows)
+        definition = "options" if method == "laplace" else "vocab"
+        assert all(0 <= row["ece"][definition]["value"] <= 1 for row in rows)
 
 
 @pytest.mark.slow

@@ -11,12 +11,20 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cogcalib import tuning
+from cogcalib import cli, tuning
 from cogcalib.records import InputError
-from cogcalib.reproduce import Options, Plan, Preset, Table, make_plan, reproduce
+from cogcalib.reproduce import (
+    Options,
+    Plan,
+    Preset,
+    Table,
+    load_table,
+    make_plan,
+    reproduce,
+)
 from cogcalib.reproduce.estimate import estimates, show_plan
 from cogcalib.reproduce.execute import Outcome
-from cogcalib.reproduce.write import write_results
+from cogcalib.reproduce.write import check_output, write_results
 
 TABLE = Table(
     name="tiny",
@@ -83,8 +91,7 @@ def test_a_dry_run_counts_what_is_left_and_takes_measured_times(
 ) -> None:
     for each in estimates(lay_out(small, finished)):
         assert each.source.startswith("measured"), each
-        # The first strength stands for the one that is chosen, so a cell may seem to be missing.
-        assert each.missing <= (1 if each.kind == "train" else 0), each
+        assert each.missing == 0, each
 
 
 def test_files_of_a_table(small: Preset, finished: Path, tmp_path: Path) -> None:
@@ -98,6 +105,11 @@ def test_files_of_a_table(small: Preset, finished: Path, tmp_path: Path) -> None
     record = json.loads((tmp_path / "tiny-small.json").read_text(encoding="utf-8"))
     assert record["command"] == "cogcalib reproduce tiny"
     assert {"versions", "code", "seeds", "models", "hardware"} <= record.keys()
+    (commit, cells) = next(iter(record["code_of_cells"].items()))
+    assert commit.startswith(str(record["code"]["commit"]))
+    assert cells == len(list((finished / "small/country/cells").glob("[!s]*.json"))) - len(
+        list((finished / "small/country/cells").glob("training-*.json"))
+    )
     (choice,) = record["tuning"]["choices"]["country"]
     assert choice["chosen"] in ("cols-options@0.1", "cols-options@0.4")
     (group, _) = record["results"]
@@ -106,6 +118,14 @@ def test_files_of_a_table(small: Preset, finished: Path, tmp_path: Path) -> None
     assert ensemble["cost"]["training"] == pytest.approx(2, rel=0.8)
     assert ensemble["cost"]["extra_parameters"] > 0
     assert set(ensemble["against"]) == {"sft", "sft+ts"}
+    (ts, isotonic) = (
+        next(row for row in group["rows"] if row["row"] == f"sft+{name}")
+        for name in ("ts", "isotonic")
+    )
+    assert ts["cost"]["extra_parameters"] == 1
+    assert isotonic["cost"]["extra_parameters"] > 1
+    assert "nll" in ts["mean"]
+    assert "nll" not in isotonic["mean"]  # a map of confidence says nothing of the likelihood
     (pair,) = group["pairs"]
     assert pair["rows"] == ["gated+ts", "sft+ts"]
     by_name = {row["row"]: row["mean"] for row in group["rows"]}
@@ -179,3 +199,48 @@ def test_a_folder_of_another_configuration_is_refused(
     (place / "config.yaml").write_text(text.replace("steps: 4", "steps: 5"), encoding="utf-8")
     with pytest.raises(InputError, match="different configuration"):
         run(lay_out(small, tmp_path))
+
+
+def test_a_fuller_table_is_not_overwritten(small: Preset, finished: Path, tmp_path: Path) -> None:
+    written(run(lay_out(small, finished))[0], tmp_path)
+    check_output(lay_out(small, finished), tmp_path)
+    fewer = make_plan(
+        TABLE, small, finished, seeds=[0], tune_seeds=[0], limit_methods=["sft", "sft+ts"]
+    )
+    with pytest.raises(InputError, match=r"holds base, cols-options, .* name another --output"):
+        check_output(fewer, tmp_path)
+    others = make_plan(TABLE, small, finished, seeds=[1], tune_seeds=[0])
+    with pytest.raises(InputError, match="holds seed 0, which this would drop"):
+        check_output(others, tmp_path)
+    check_output(fewer, tmp_path / "elsewhere")
+
+
+def test_data_that_are_not_there_are_an_input_error(
+    small: Preset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["reproduce", "main", "--model", "atlas", "--runs", str(tmp_path / "runs")]
+    words += ["--output", str(tmp_path / "out")]
+    assert cli.main([*words, "--data-dir", str(tmp_path / "nowhere")]) == 2
+    assert "--data-dir must be an existing folder" in capsys.readouterr().err
+    tasks = {"boolq": {"tasks": {"train": "boolq"}}}
+    elsewhere = small.model_copy(update={"tasks": tasks})
+    table = TABLE.model_copy(update={"methods": ("sft",), "best": {}})
+    plan = make_plan(table, elsewhere, tmp_path / "runs", seeds=[0], tune_seeds=[0])
+    settings = Options(data_dir=tmp_path)
+    with pytest.raises(InputError, match=r"no run folder could be prepared: .*boolq"):
+        reproduce(plan, settings, Console(file=io.StringIO()))
+
+
+def test_a_plan_of_dynamics_counts_its_trainings(small: Preset, tmp_path: Path) -> None:
+    plan = make_plan(load_table("dynamics"), small, tmp_path, seeds=[0, 1], tune_seeds=[0])
+    (found,) = [each for each in estimates(plan) if each.kind == "dynamics"]
+    assert (found.cells, found.missing) == (8, 8)
+
+
+def test_a_plan_that_trains_every_weight_says_how_much_that_is(
+    small: Preset, tmp_path: Path
+) -> None:
+    shown = io.StringIO()
+    plan = make_plan(load_table("full-finetune"), small, tmp_path, seeds=[0], tune_seeds=[0])
+    show_plan(plan, 1, Console(file=shown, width=200))
+    assert "every weight is trained in one process: 0.0 GB" in shown.getvalue()

@@ -46,14 +46,17 @@ def _reproduce(options: argparse.Namespace) -> None:
 
     from cogcalib.records import InputError
     from cogcalib.reproduce import Options, load_preset, load_table, make_plan, reproduce
+    from cogcalib.reproduce.execute import check
     from cogcalib.reproduce.workers import visible_gpus
-    from cogcalib.reproduce.write import write_results
+    from cogcalib.reproduce.write import check_output, write_results
 
     for name in ("seeds", "tune_seeds", "jobs"):
         if getattr(options, name) < 1:
             raise InputError(
                 f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}"
             )
+    if options.data_dir and not options.data_dir.is_dir():
+        raise InputError(f"--data-dir must be an existing folder, got {options.data_dir}")
     plan = make_plan(
         load_table(options.table),
         load_preset(options.model),
@@ -64,11 +67,14 @@ def _reproduce(options: argparse.Namespace) -> None:
         without=options.without,
     )
     console = Console()
+    check(plan)
     if options.dry_run:
         from cogcalib.reproduce.estimate import show_plan
 
-        show_plan(plan, options.jobs, console if console.is_terminal else Console(width=120))
+        wide = console if console.is_terminal else Console(width=120)
+        show_plan(plan, options.jobs, wide, options.rule)
         return
+    check_output(plan, options.output)
     gpus = visible_gpus(torch.cuda.device_count())
     settings = Options(options.jobs, options.rule, options.data_dir, tuple(gpus))
     outcome = reproduce(plan, settings, console)

@@ -39,6 +39,14 @@ class Resampled:
     values: Mapping[str, Floats]
     draws: Mapping[str, Floats]
 
+    def without(self, metric: str) -> Resampled:
+        """All but a metric."""
+        values, draws = (
+            {name: each for name, each in held.items() if name != metric}
+            for held in (self.values, self.draws)
+        )
+        return Resampled(self.seeds, values, draws)
+
     def mean(self, metric: str) -> float:
         """Mean over the seeds."""
         return float(self.values[metric].mean())

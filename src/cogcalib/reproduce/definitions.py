@@ -28,12 +28,17 @@ class Variant(Section):
     Attributes:
         about: For people.
         config: Values that replace those of the configuration.
+        length: Multiple of the configuration's optimiser steps.
         methods: Those of the table that run under it; None: all.
     """
 
     about: str
     config: dict[str, Any] = Field(default_factory=dict)
+    length: Annotated[float, Field(gt=0)] = 1.0
     methods: tuple[str, ...] | None = None
+
+
+UNCHANGED = Variant(about="")
 
 
 class Best(Section):
@@ -80,7 +85,7 @@ class Table(Section):
     tune: Literal["each", "once", "no"] = "no"
     where: Literal["all", "primary", "out_of_domain"] = "all"
     families: bool = False
-    variants: dict[str, Variant] = Field(default_factory=lambda: {DEFAULT: Variant(about="")})
+    variants: dict[str, Variant] = Field(default_factory=lambda: {DEFAULT: UNCHANGED})
     best: dict[str, Best] = Field(default_factory=dict)
     against: tuple[str, ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()

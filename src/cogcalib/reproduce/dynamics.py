@@ -32,7 +32,9 @@ def dynamics(work: Work, method: Method, seed: int, splits: Splits) -> list[dict
     """
     config = work.config
     output = work.folder.path / "dynamics" / method.name / f"seed-{seed}"
-    shutil.rmtree(output.with_name(f"{output.name}.partial"), ignore_errors=True)
+    # Of a cell that was killed, before or after its training was whole.
+    for left in (output, output.with_name(f"{output.name}.partial")):
+        shutil.rmtree(left, ignore_errors=True)
     steps = config.train.steps
     looks = {round(steps * point / POINTS) for point in range(1, POINTS + 1)}
     rows: list[dict[str, Any]] = []

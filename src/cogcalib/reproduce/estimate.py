@@ -15,10 +15,13 @@ from rich.table import Table as Grid
 from cogcalib.config import Method
 from cogcalib.reproduce.cell import timing_path
 from cogcalib.reproduce.definitions import load_preset
+from cogcalib.reproduce.dynamics import POINTS
+from cogcalib.reproduce.execute import choices_made
 from cogcalib.reproduce.plan import (
     Cell,
     Place,
     Plan,
+    analysis_cells,
     baseline_cells,
     distinct,
     prepare_cells,
@@ -26,12 +29,14 @@ from cogcalib.reproduce.plan import (
     trial_cells,
 )
 from cogcalib.tasks import summaries
-from cogcalib.tuning import candidates, is_tunable
+from cogcalib.tuning import Rule, candidates, is_tunable
 
 TRAIN, SCORE = 6, 2
 """FLOPs per parameter and token: forward and backward, and forward alone (Kaplan et al. 2020)."""
 PREPARE_PASSES = 12
 """Times that a probe reads a training question: four rotations of the options, and more."""
+FULL_BYTES = 16
+"""Of a weight that is trained itself, its gradient and Adam's state, in float32."""
 UNKNOWN_ROWS = 1000
 """Questions of a split whose size nobody stated."""
 
@@ -57,11 +62,12 @@ class Estimate:
     source: str
 
 
-def estimates(plan: Plan) -> list[Estimate]:
+def estimates(plan: Plan, rule: Rule = "ece") -> list[Estimate]:
     """By place and kind, with the rows that rest on a choice counted as one cell a row and seed."""
     found = []
+    every = all_cells(plan, rule)
     for place in plan.places:
-        cells = [cell for cell in all_cells(plan) if cell.place is place]
+        cells = [cell for cell in every if cell.place is place]
         for kind in dict.fromkeys(cell.kind for cell in cells):
             here = [cell for cell in cells if cell.kind == kind]
             seconds, source = _seconds(plan, here)
@@ -71,22 +77,28 @@ def estimates(plan: Plan) -> list[Estimate]:
     return found
 
 
-def all_cells(plan: Plan) -> list[Cell]:
+def all_cells(plan: Plan, rule: Rule = "ece") -> list[Cell]:
     """Every cell; strengths that are yet to be chosen are stood for by the first of the grid."""
     cells = prepare_cells(plan) + trial_cells(plan)
+    chosen = choices_made(plan, rule)
     for place in plan.shown():
-        names = [_any_strength(plan, place, name) for name in place.methods]
+        made = chosen.get(place.tuned_at, {}) if place.tuned_at else {}
+        names = [_with_strength(place, name, made) for name in place.methods]
         cells += row_cells(place, names, plan.seeds)
         cells += baseline_cells(place, names, plan.seeds)
+        kind = plan.table.renderer
+        if kind in ("detector", "dynamics"):
+            cells += analysis_cells(kind, place, names, plan.seeds)
     return distinct(cells)
 
 
-def _any_strength(plan: Plan, place: Place, name: str) -> str:
+def _with_strength(place: Place, name: str, made: Mapping[str, str]) -> str:
     method = Method.parse(name)
     if place.tuned_at is None or not is_tunable(method):
         return name
-    first = candidates(method)[0].name
-    return first + (f"+{method.posthoc}" if method.posthoc else "")
+    before = method.before_posthoc.name
+    strength = made.get(before, candidates(method)[0].name)
+    return strength + (f"+{method.posthoc}" if method.posthoc else "")
 
 
 def _seconds(plan: Plan, cells: list[Cell]) -> tuple[float, str]:
@@ -121,6 +133,11 @@ def _flops(cell: Cell, parameters: float, tokens: int) -> float:
     trained = TRAIN * per_question * read
     if cell.kind == "member":
         return trained
+    if cell.kind == "dynamics":
+        looked_at = _rows(cell.place, "train") + calibration
+        return trained + SCORE * per_question * looked_at * (POINTS + 1)
+    if cell.kind == "detector":
+        return SCORE * per_question * (calibration + test)
     if cell.kind == "trial":
         return trained + SCORE * per_question * calibration
     if cell.kind == "baseline":
@@ -149,7 +166,7 @@ def _sizes() -> dict[str, Mapping[str, int]]:
     return {line.name: line.rows for line in summaries()}
 
 
-def show_plan(plan: Plan, jobs: int, console: Console) -> None:
+def show_plan(plan: Plan, jobs: int, console: Console, rule: Rule = "ece") -> None:
     """Print what would run, and for how long."""
     grid = Grid(box=None, pad_edge=False)
     for head in ("run folder", "cells", "of them to do", "seconds each", "hours", "estimated from"):
@@ -157,7 +174,7 @@ def show_plan(plan: Plan, jobs: int, console: Console) -> None:
             head, justify="left" if head in ("run folder", "estimated from") else "right"
         )
     total = 0.0
-    for each in estimates(plan):
+    for each in estimates(plan, rule):
         hours = each.missing * each.seconds / 3600
         total += hours
         grid.add_row(
@@ -173,6 +190,12 @@ def show_plan(plan: Plan, jobs: int, console: Console) -> None:
     chosen = sum(len(place.best) for place in plan.places) * len(plan.seeds)
     if chosen:
         console.print(f"\nand post-hoc calibration of {chosen} chosen models, minutes at most")
+    if any(place.config.model.lora is None for place in plan.shown()):
+        size = FULL_BYTES * plan.preset.parameters / 1e9
+        console.print(
+            f"\n[yellow]every weight is trained in one process: {size:,.1f} GB for weights, "
+            "gradients and Adam's state[/]"
+        )
     console.print(f"FLOPs: {plan.preset.rate.device}", highlight=False)
     console.print(
         f"\n{total:.1f} hours of work, {total / jobs:.1f} in {jobs} "

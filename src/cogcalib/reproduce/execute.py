@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cogcalib.config import Config, Method
-from cogcalib.records import input_errors
+from cogcalib.records import InputError, input_errors
 from cogcalib.reproduce.cell import read_rows
 from cogcalib.reproduce.definitions import Best
 from cogcalib.reproduce.plan import (
@@ -85,14 +85,18 @@ def reproduce(plan: Plan, options: Options, console: Console) -> Outcome:
     A cell that fails does not stop the others; what rests on it is left out, and said to be.
 
     Raises:
-        InputError: If a method cannot be used as configured. Nothing was run then.
+        InputError: If a method cannot be used as configured; nothing was run then. Also if no run
+            folder could be prepared.
     """
-    _check(plan)
+    check(plan)
     outcome = Outcome(plan)
     logs = plan.places[0].path.parent / "logs"
     with Workers(options.jobs, logs, options.gpus, options.data_dir) as workers:
         crew = _Crew(workers, console, outcome)
         crew.run("prepare", prepare_cells(plan))
+        if len(outcome.failures) == len(plan.places):
+            reason = outcome.failures[0].message.strip().rpartition("\n")[2]
+            raise InputError(f"no run folder could be prepared: {reason}")
         trials = trial_cells(plan)
         taken = {(cell.place.path, cell.method, cell.seed) for cell in trials}
         first: list[Cell] = []
@@ -165,8 +169,12 @@ class _Crew:
         self.outcome.failures += self.workers.run(missing, tell) if missing else []
 
 
-def _check(plan: Plan) -> None:
-    """Raise before the first cell what every cell would raise."""
+def check(plan: Plan) -> None:
+    """Raise before the first cell what every cell would raise.
+
+    Raises:
+        InputError: If a method cannot be used as configured.
+    """
     with input_errors():
         for place in plan.shown():
             values = place.config.model_dump(mode="json") | {"methods": place.methods}
@@ -185,6 +193,8 @@ def _choose(outcome: Outcome, rule: Rule) -> None:
     """Choose a strength for every method that has all its trials."""
     plan = outcome.plan
     for place in plan.tuned():
+        if not place.path.is_dir():
+            continue
         folder = _open(place)
         trials: dict[str, list[Trial]] = {}
         tunable = plan.tunable(place)
@@ -201,6 +211,16 @@ def _choose(outcome: Outcome, rule: Rule) -> None:
             else:
                 outcome.left_out.append(f"{place.path.name}: {method.name}, a trial failed")
         outcome.choices[place.path], outcome.trials[place.path] = choices, flat
+
+
+def choices_made(plan: Plan, rule: Rule) -> dict[Path, dict[str, str]]:
+    """Place -> method -> the same at the strength chosen, where all trials are there already."""
+    outcome = Outcome(plan)
+    _choose(outcome, rule)
+    return {
+        path: {choice.method: choice.chosen for choice in choices}
+        for path, choices in outcome.choices.items()
+    }
 
 
 def _resolve(outcome: Outcome, place: Place) -> Resolved:

@@ -16,7 +16,16 @@ from typing import Literal
 from cogcalib.config import Config, ConfigError, Method, dump_config, parse_config
 from cogcalib.records import InputError
 from cogcalib.reproduce.asked import is_open_ended
-from cogcalib.reproduce.definitions import DEFAULT, Best, Preset, Table, load_preset, merge
+from cogcalib.reproduce.definitions import (
+    DEFAULT,
+    UNCHANGED,
+    Best,
+    Preset,
+    Table,
+    Variant,
+    load_preset,
+    merge,
+)
 from cogcalib.stages import member_seeds
 from cogcalib.tuning import candidates, is_tunable
 
@@ -222,13 +231,13 @@ def _places(
 ) -> list[Place]:
     """The run folders of a task; with strengths chosen once, the default one stands first."""
     variants = table.variants
-    default = _place(preset, task, DEFAULT, {}, root)
+    default = _place(preset, task, DEFAULT, UNCHANGED, root)
     open_ended = is_open_ended(default.config)
     places: list[Place] = []
     if table.tune == "once" and DEFAULT not in variants:
         places.append(replace(default, tuned_at=default.path))
     for name, variant in variants.items():
-        place = _place(preset, task, name, variant.config, root)
+        place = _place(preset, task, name, variant, root)
         methods = [
             method
             for method in (table.methods if variant.methods is None else variant.methods)
@@ -245,19 +254,20 @@ def _places(
     return places
 
 
-def _place(
-    preset: Preset, task: str, variant: str, config: Mapping[str, object], root: Path
-) -> Place:
+def _place(preset: Preset, task: str, name: str, variant: Variant, root: Path) -> Place:
     folder = root / preset.name.rpartition("/")[2]
-    name = task if variant == DEFAULT else f"{task}-{variant}"
-    own = preset.variants.get(variant, {})
-    canonical = {"name": name, "methods": ["base"], "seeds": [0]}
-    values = merge(preset.config, preset.tasks[task], config, own, canonical)
+    named = task if name == DEFAULT else f"{task}-{name}"
+    own = preset.variants.get(name, {})
+    canonical = {"name": named, "methods": ["base"], "seeds": [0]}
+    values = merge(preset.config, preset.tasks[task], variant.config, own, canonical)
+    if variant.length != 1:
+        steps = round(values["train"]["steps"] * variant.length)
+        values = merge(values, {"train": {"steps": steps}})
     try:
-        parsed = parse_config(json.dumps(values), source=f"{preset.name}, {name}")
+        parsed = parse_config(json.dumps(values), source=f"{preset.name}, {named}")
     except ConfigError as error:
         raise InputError(str(error)) from error
-    return Place(preset.name, task, variant, folder / name, parsed, ())
+    return Place(preset.name, task, name, folder / named, parsed, ())
 
 
 def _applies(name: str, open_ended: bool) -> bool:

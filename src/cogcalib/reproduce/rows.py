@@ -21,6 +21,9 @@ from cogcalib.run_folder import RunFolder
 from cogcalib.scoring import primary_definition
 from cogcalib.stages import BASELINE_COST, member_seeds, open_folder
 
+CONFIDENCE_MAPS = ("platt", "isotonic")
+"""Post-hoc calibrations that leave the likelihood of the answers as it was: it is not theirs."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -167,6 +170,10 @@ def _groups(
                 continue
             runs = [_predictions(folder, method, seed, task) for seed in done]
             values = [_values(folder, method, seed, task) for seed in done]
+            resampled = resample(dict(zip(done, runs, strict=True)))
+            if Method.parse(method).posthoc in CONFIDENCE_MAPS:
+                resampled = resampled.without("nll")
+                values = [{k: v for k, v in row.items() if k != "nll"} for row in values]
             size, primary = len(runs[0]), primary or primary_definition(runs[0])
             rows.append(
                 Row(
@@ -174,7 +181,7 @@ def _groups(
                     method,
                     tuple(done),
                     {metric: tuple(each[metric] for each in values) for metric in values[0]},
-                    resample(dict(zip(done, runs, strict=True))),
+                    resampled,
                     _cost(place, folder, method, done, sft),
                     name.partition("+")[0] in place.best,
                 )
@@ -209,14 +216,35 @@ def _cost(
     if parsed.trained == "base":
         return Cost(0.0)
     own = _seconds(folder.path, parsed.trained, seeds)
-    relative = own / sft if own is not None and sft else None
-    if relative is not None:
-        relative *= len(member_seeds(place.config, parsed, 0))
+    if own is not None:
+        own *= len(member_seeds(place.config, parsed, 0))
+    fitted = _map_size(folder.predictions(method, seeds[0]), parsed.posthoc)
     if not parsed.baseline:
-        return Cost(relative)
-    before = parsed.before_posthoc.name
-    counted = _read(folder.predictions(before, seeds[0]) / BASELINE_COST)
-    return Cost(relative, counted.get("passes", 1), counted.get("extra_parameters"))
+        return Cost(own / sft if own is not None and sft else None, extra_parameters=fitted)
+    before = folder.predictions(parsed.before_posthoc.name, seeds[0])
+    counted = _read(before / BASELINE_COST)
+    if own is not None:
+        own += counted.get("fit_seconds", 0.0)
+    extra = counted.get("extra_parameters")
+    return Cost(
+        own / sft if own is not None and sft else None,
+        counted.get("passes", 1),
+        None if extra is None else extra + fitted,
+    )
+
+
+def _map_size(folder: Path, posthoc: str | None) -> int:
+    """Numbers that a post-hoc calibration keeps, of the largest of its maps."""
+    stem = {"ts": "temperature"}.get(str(posthoc), posthoc)
+    return max((_numbers(_read(path)) for path in folder.glob(f"{stem}*.json")), default=0)
+
+
+def _numbers(content: Any) -> int:
+    if isinstance(content, Mapping):
+        return sum(map(_numbers, content.values()))
+    if isinstance(content, list):
+        return sum(map(_numbers, content))
+    return int(isinstance(content, (int, float)) and not isinstance(content, bool))
 
 
 def _seconds(folder: Path, method: str, seeds: Sequence[int]) -> float | None:

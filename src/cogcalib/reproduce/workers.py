@@ -135,7 +135,7 @@ class _Worker:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         words = [sys.executable, "-m", "cogcalib.reproduce.worker"]
         words += [str(self.data_dir)] if self.data_dir else []
-        with self.log.open("w", encoding="utf-8") as log:
+        with self.log.open("a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 words,
                 stdin=subprocess.PIPE,

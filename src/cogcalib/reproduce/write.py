@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from cogcalib.modeling import fingerprint
-from cogcalib.records import write_json, write_text
+from cogcalib.records import InputError, write_json, write_text
 from cogcalib.report.canvas import new_figure, styled
 from cogcalib.report.methods import colour
 from cogcalib.reproduce.analyses import analysis_rows, detector_page, draw, dynamics_page
@@ -23,6 +24,7 @@ from cogcalib.reproduce.compare import Difference, difference
 from cogcalib.reproduce.definitions import Table
 from cogcalib.reproduce.execute import Outcome
 from cogcalib.reproduce.markdown import methods_page, row_label, variants_page
+from cogcalib.reproduce.plan import Plan
 from cogcalib.reproduce.rows import Group, Row, across_variants, collect
 from cogcalib.run_folder import code_state, hardware, versions
 from cogcalib.tuning import ACCURACY_FLOOR, GRID
@@ -41,7 +43,7 @@ def write_results(outcome: Outcome, output: Path, command: str, rule: str) -> li
         The files.
     """
     plan = outcome.plan
-    stem = output / f"{plan.table.name}-{plan.preset.name.rpartition('/')[2]}"
+    stem = _stem(plan, output)
     groups = collect(outcome)
     analysed = plan.table.renderer in ("detector", "dynamics")
     figures = _analysed_figures(outcome, stem) if analysed else _figures(outcome, groups, stem)
@@ -52,6 +54,32 @@ def write_results(outcome: Outcome, output: Path, command: str, rule: str) -> li
         write_json(_named(stem, "json"), _record(outcome, groups, command, rule)),
         *figures,
     ]
+
+
+def check_output(plan: Plan, output: Path) -> None:
+    """Refuse to put a table in the place of one that holds more.
+
+    Raises:
+        InputError: If the record there has rows or seeds that the plan does not.
+    """
+    path = _named(_stem(plan, output), "json")
+    if not path.exists():
+        return
+    held = json.loads(path.read_text(encoding="utf-8"))
+    planned = {name for place in plan.shown() for name in (*place.methods, *place.best)}
+    rows = {row["row"] for group in held.get("results", ()) for row in group["rows"]}
+    # Post-hoc rows of what was chosen are not listed by themselves.
+    lost = sorted(row for row in rows if not {row, row.partition("+")[0]} & planned)
+    lost += [f"seed {seed}" for seed in held.get("seeds", ()) if seed not in plan.seeds]
+    if lost:
+        raise InputError(
+            f"{path} holds {', '.join(lost)}, which this would drop: name another --output, or "
+            "remove it"
+        )
+
+
+def _stem(plan: Plan, output: Path) -> Path:
+    return output / f"{plan.table.name}-{plan.preset.name.rpartition('/')[2]}"
 
 
 def _named(stem: Path, kind: str) -> Path:
