@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cogcalib.config import Method
+from cogcalib.config.schema import TrainSection
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,14 @@ def test_another_strength(name: str, at: str) -> None:
     assert Method.parse(at).alpha == 0.05
 
 
+def test_a_margin_stands_behind_the_strength_and_is_trained_with() -> None:
+    method = Method.parse("combls-options@0.2m4+ts")
+    assert (method.alpha, method.margin, method.trained) == (0.2, 4.0, "combls-options@0.2m4")
+    assert method.at(0.1, 2) == "combls-options@0.1m2+ts"
+    assert TrainSection().margin_of(method) == 4.0
+    assert TrainSection().margin_of(Method.parse("combls")) == TrainSection().margin.vocab
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -90,6 +99,10 @@ def test_another_strength(name: str, at: str) -> None:
         "cols@nan",
         "cols@inf",
         "cols@much",
+        "cols@0.1m4",
+        "combls@0.1m",
+        "combls@0.1m-2",
+        "combls@m4",
         "cols-auto@0.1",
         "cols-auto-calibrated",
         "combls-calibrated",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cogcalib import cli, tuning
+from cogcalib import cli
 from cogcalib.records import InputError
 from cogcalib.reproduce import (
     Options,
@@ -25,6 +25,7 @@ from cogcalib.reproduce import (
 from cogcalib.reproduce.estimate import estimates, show_plan
 from cogcalib.reproduce.execute import Outcome
 from cogcalib.reproduce.write import check_output, write_results
+from cogcalib.tuning import rules
 
 TABLE = Table(
     name="tiny",
@@ -42,7 +43,7 @@ STRENGTHS = {"label_smoothing": (0.1, 0.4)}
 
 @pytest.fixture(autouse=True)
 def _two_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "GRID", STRENGTHS)
+    monkeypatch.setattr(rules, "GRID", STRENGTHS)
 
 
 def lay_out(preset: Preset, root: Path) -> Plan:
@@ -59,7 +60,7 @@ def run(plan: Plan, jobs: int = 1) -> tuple[Outcome, str]:
 def finished(small: Preset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tuning, "GRID", STRENGTHS)
+        patch.setattr(rules, "GRID", STRENGTHS)
         outcome, _ = run(lay_out(small, root))
     assert outcome.failures == []
     assert outcome.left_out == []

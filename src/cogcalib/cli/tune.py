@@ -1,4 +1,4 @@
-"""The verb ``tune``: choose the strength of each penalty on the calibration split."""
+"""The verb ``tune``: choose strengths, margins and supports on the calibration split."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ def add_to(verbs: Any) -> None:
     )
     verb.add_argument(
         "--seeds", type=int, nargs="+", metavar="SEED", help="seeds of the trials (the run's)"
+    )
+    verb.add_argument(
+        "--budget", type=int, metavar="N", help="trainings of each seed at most, SFT apart (all)"
     )
     verb.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run folders")
     verb.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of local data sets")
@@ -57,9 +60,10 @@ def _tune(options: argparse.Namespace) -> None:
         console,
         rule=options.rule,
         seeds=options.seeds,
+        budget=options.budget,
         data_dir=options.data_dir,
     )
     record = json.loads((folder / "tune.json").read_text(encoding="utf-8"))
-    for choice in record["choices"]:
+    for choice in (*record["choices"], *record["supports"]):
         console.print(f"  {choice['chosen']}: {choice['reason']}", markup=False)
     console.print(f"\nNow: [bold]cogcalib run {folder / 'tuned.yaml'}[/bold]\n", soft_wrap=True)

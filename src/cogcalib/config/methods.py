@@ -2,7 +2,7 @@
 
 A name is a stem, then suffixes for another support, gate or strength, then a post-hoc calibration:
 ``cols-options-random@0.1+ts`` is CoLS over the answer options with a random gate and alpha 0.1,
-temperature-scaled.
+temperature-scaled; ``combls@0.2m4`` is CoMbLS with alpha 0.2 and a margin of 4 logits.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Method:
         alpha: Strength in the name, ``auto`` for a self-tuned one, ``calibrated`` for each known
             example's own; None: the configuration's.
         posthoc: One of `POSTHOC`, or None.
+        margin: Of the margin penalty, in the name; None: the configuration's.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Method:
     support: str = "vocab"
     alpha: float | Literal["auto", "calibrated"] | None = None
     posthoc: str | None = None
+    margin: float | None = None
 
     @classmethod
     def parse(cls, name: str) -> Method:
@@ -103,10 +105,11 @@ class Method:
         """The method that its post-hoc calibration starts from."""
         return Method.parse(self.name.partition("+")[0])
 
-    def at(self, alpha: float) -> str:
-        """The name of this method with another strength."""
+    def at(self, alpha: float, margin: float | None = None) -> str:
+        """The name of this method with another strength, and margin."""
         before, plus, posthoc = self.name.partition("+")
-        return f"{before.partition('@')[0]}@{alpha:g}{plus}{posthoc}"
+        logits = "" if margin is None else f"m{margin:g}"
+        return f"{before.partition('@')[0]}@{alpha:g}{logits}{plus}{posthoc}"
 
     def _with_suffix(self, suffix: str) -> Method:
         if self.penalty is None:
@@ -130,10 +133,22 @@ class Method:
     def _with_alpha(self, text: str) -> Method:
         if self.penalty is None or self.alpha is not None:
             raise ValueError(f"method {self.name!r} has no strength to set, so no @{text}")
-        try:
-            alpha = float(text)
-        except ValueError:
-            alpha = -1.0
-        if not 0 <= alpha < float("inf"):
+        strength, m, margin = text.partition("m")
+        alpha, logits = _number(strength), _number(margin) if m else None
+        if alpha is None:
             raise ValueError(f"method {self.name!r}: after '@' a number >= 0 is allowed")
-        return replace(self, alpha=alpha)
+        if m and (logits is None or self.penalty != "margin"):
+            raise ValueError(
+                f"method {self.name!r}: m and a margin >= 0 are allowed after the strength of "
+                "mbls and combls"
+            )
+        return replace(self, alpha=alpha, margin=logits)
+
+
+def _number(text: str) -> float | None:
+    """A finite number >= 0, or None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value < float("inf") else None

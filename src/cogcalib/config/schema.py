@@ -159,6 +159,11 @@ class TrainSection(Section):
         strength: float = getattr(getattr(self.alpha, method.penalty), method.support)
         return strength
 
+    def margin_of(self, method: Method) -> float:
+        """The margin of a method, in logits: its name's, else this configuration's."""
+        held: float = getattr(self.margin, method.support)
+        return held if method.margin is None else method.margin
+
 
 class BaselinesSection(Section):
     """What the baselines need that answer with more than one pass of one model.

@@ -141,7 +141,7 @@ def _trainer_settings(config: Config, method: Method, seed: int) -> dict[str, An
         settings |= {
             "penalty": method.penalty,
             "support": method.support,
-            "margin": getattr(stage.margin, method.support),
+            "margin": stage.margin_of(method),
             "unit": stage.unit,
         }
     return settings

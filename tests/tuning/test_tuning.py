@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from cogcalib import cli, tuning
+from cogcalib import cli, stages
 from cogcalib.config import Method, load_config, parse_config
 from cogcalib.records import InputError, Prediction
-from cogcalib.tuning import Trial, choose, is_tunable, measure, tune
+from cogcalib.tuning import (
+    MARGINS,
+    Trial,
+    choose,
+    choose_support,
+    is_tunable,
+    measure,
+    rules,
+    search,
+    tune,
+)
+from cogcalib.tuning.search import _within
 
 SMALL = """
 name: small
@@ -79,6 +91,61 @@ def test_of_equals_the_weakest() -> None:
     assert choose(Method.parse("cols"), grid).chosen == "cols@0.05"
 
 
+def test_the_end_of_the_grid_is_told() -> None:
+    assert choose(Method.parse("cols"), GRID, "nll").reason.endswith("; an end of the grid")
+    assert "end of the grid" not in choose(Method.parse("cols"), GRID, "ece").reason
+
+
+def test_the_better_support_is_judged_by_the_primary_definition() -> None:
+    trials = [
+        trial("sft", 0.7, 0.2, 0.2),
+        *(trial(f"cols@{a}", 0.7, 0.05, 0.15) for a in (0.05, 0.1, 0.2, 0.3)),
+        *(trial(f"cols-options@{a}", 0.7, 0.06, 0.06) for a in (0.05, 0.1, 0.2, 0.3)),
+    ]
+    vocab, options = (choose(Method.parse(name), trials) for name in ("cols", "cols-options"))
+    found = choose_support(vocab, options, trials, "ece")
+    assert (found.method, found.chosen) == ("cols", "cols@0.05")
+    assert found.reason.startswith("vocab: lowest ECE (vocab), 5.0 %")
+    cheaper = [replace(each, nll=0.5) if "options" in each.method else each for each in trials]
+    assert choose_support(vocab, options, cheaper, "nll").chosen == "cols-options@0.05"
+
+
+def test_a_budget_leaves_the_strengths_far_from_the_default_out() -> None:
+    methods = [Method.parse(name) for name in ("cols", "coecp-options")]
+    names = {name: [one.name for one in grid] for name, grid in _within(5, methods).items()}
+    assert names == {
+        "cols": ["cols@0.1", "cols@0.2"],
+        "coecp-options": ["coecp-options@0.2", "coecp-options@0.4"],
+    }
+    assert all(len(grid) == 4 for grid in _within(None, methods).values())
+    with pytest.raises(InputError, match=r"budget must be at least 2, .* got 1"):
+        _within(1, methods)
+
+
+@pytest.mark.parametrize(("budget", "margins"), [(None, 2), (3, 1), (2, 0)])
+def test_margins_are_tried_at_the_strength_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: int | None, margins: int
+) -> None:
+    asked: list[Method] = []
+    monkeypatch.setattr(rules, "GRID", {"margin": (0.1, 0.2)})
+    monkeypatch.setattr(stages, "train", lambda work, method, *rest: asked.append(method))
+    monkeypatch.setattr(stages, "try_out", lambda *args: None)
+
+    def read(folder: object, name: str, seed: int) -> Trial:
+        method = Method.parse(name)
+        nll = 1.0 - (method.alpha == 0.2) * 0.1 - (method.margin or 0) / 100
+        return Trial(name, seed, 0.7, nll, {"vocab": 0.1, "options": 0.1})
+
+    monkeypatch.setattr(search, "read_trial", read)
+    config = parse_config(SMALL.replace("cols-options, cols-options+ts, ls@0.3, focal", "combls"))
+    console = Console(file=io.StringIO())
+    folder = tune(config, tmp_path, console, rule="nll", seeds=[0], budget=budget)
+    others = [f"combls@0.2m{m:g}" for m in MARGINS["vocab"] if m != 8][:margins]
+    assert [m.name for m in asked] == ["sft", "combls@0.1", "combls@0.2", *others]
+    chosen = others[-1] if others else "combls@0.2"
+    assert load_config(folder / "tuned.yaml").methods == ("sft", chosen)
+
+
 def test_a_missing_trial_is_named() -> None:
     with pytest.raises(ValueError, match=r"one of cols@0\.3"):
         choose(Method.parse("cols"), GRID[:-1])
@@ -105,7 +172,7 @@ def test_predictions_of_a_test_split_are_refused() -> None:
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tuning, "GRID", {"label_smoothing": (0.1, 0.4)})
+        patch.setattr(rules, "GRID", {"label_smoothing": (0.1, 0.4)})
         console = Console(file=io.StringIO())
         return tune(parse_config(SMALL), tmp_path_factory.mktemp("runs"), console, seeds=[5])
 
@@ -126,6 +193,7 @@ def test_every_trial_is_recorded_with_the_reason_of_the_choice(tuned: Path) -> N
         "ECE (options)" in c["reason"] or "accurate" in c["reason"] for c in record["choices"]
     )
     assert record["rule"] == "ece"
+    assert record["supports"] == []
 
 
 def test_the_tuned_configuration_is_ready_to_run(tuned: Path) -> None:
@@ -138,7 +206,7 @@ def test_the_tuned_configuration_is_ready_to_run(tuned: Path) -> None:
 
 
 def test_tuning_goes_on_where_it_stopped(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "GRID", {"label_smoothing": (0.1, 0.4)})
+    monkeypatch.setattr(rules, "GRID", {"label_smoothing": (0.1, 0.4)})
     before = {p: p.stat().st_mtime_ns for p in (tuned / "train").rglob("*") if p.is_file()}
     tune(parse_config(SMALL), tuned.parent, Console(file=io.StringIO()), seeds=[5])
     assert before == {p: p.stat().st_mtime_ns for p in (tuned / "train").rglob("*") if p.is_file()}
