@@ -122,6 +122,8 @@ def _cost(cost: Cost) -> list[str]:
 def _best(group: Group, metric: str) -> Row | None:
     """The best row of a column, if it differs significantly from every row with other values."""
     rows = [row for row in group.shown() if metric in row.resampled.values]
+    if metric == "brier":  # of another confidence it is another metric
+        rows = [row for row in rows if f"ece.{group.primary}" in row.values]
     sign = -1 if metric == "accuracy" else 1
     if not rows:
         return None
@@ -202,7 +204,8 @@ def _caption(groups: Sequence[Group]) -> Iterator[str]:
         "seeds; * where it excludes zero. Brier and AURC are those of the first "
         "confidence definition that the method has. Training: time as a multiple of SFT's, "
         "processor time on a CPU; passes: per question; extra parameters: kept beside one "
-        "fine-tuned model. A strength after @ was chosen on the calibration split."
+        "fine-tuned model. A strength after @ was chosen on the calibration split, by a "
+        "training for each of the grid, which is not in its cost."
     )
 
 

@@ -23,7 +23,7 @@ from cogcalib.reproduce.cell import code_of_cells, device
 from cogcalib.reproduce.compare import Difference, difference
 from cogcalib.reproduce.definitions import Table
 from cogcalib.reproduce.execute import Outcome
-from cogcalib.reproduce.markdown import methods_page, row_label, variants_page
+from cogcalib.reproduce.markdown import method_label, methods_page, row_label, variants_page
 from cogcalib.reproduce.plan import Plan
 from cogcalib.reproduce.rows import Group, Row, across_variants, collect
 from cogcalib.run_folder import code_state, hardware, versions
@@ -101,6 +101,17 @@ def _markdown(
         "dynamics": lambda: dynamics_page(outcome),
     }[table.renderer]()
     lines += [*(["", table.note] if table.note else []), ""]
+    ends = [
+        f"{path.name}: {', '.join(method_label(each.chosen) for each in choices if each.at_end)}"
+        for path, choices in outcome.choices.items()
+        if any(each.at_end for each in choices)
+    ]
+    if ends:
+        lines += [
+            f"Chosen at an end of the grid, so that a strength beyond it might be better: "
+            f"{'; '.join(ends)}.",
+            "",
+        ]
     lines += [f"![{figure.stem}]({figure.name})" for figure in figures]
     if outcome.left_out or outcome.failures:
         lines += ["", "Not there:", ""]

@@ -62,11 +62,13 @@ class Choice:
         method: As listed, without a strength.
         chosen: The same with the strength chosen.
         reason: For people.
+        at_end: Whether the strength is the first or last of the grid.
     """
 
     method: str
     chosen: str
     reason: str
+    at_end: bool = False
 
 
 def is_tunable(method: Method) -> bool:
@@ -136,10 +138,10 @@ def choose(
     best, reason = _pick(grid, trials, rule, definition)
     chosen = Method.parse(best.method)
     assert isinstance(chosen.alpha, float)
-    ends = GRID[str(method.penalty)][0], GRID[str(method.penalty)][-1]
-    if chosen.alpha in ends:
-        reason += "; an end of the grid"
-    return Choice(method.name, method.at(chosen.alpha, chosen.margin), reason)
+    strengths = GRID[str(method.penalty)]
+    at_end = chosen.alpha in (strengths[0], strengths[-1])
+    reason += "; an end of the grid" * at_end
+    return Choice(method.name, method.at(chosen.alpha, chosen.margin), reason, at_end)
 
 
 def choose_support(vocab: Choice, options: Choice, trials: Sequence[Trial], rule: Rule) -> Choice:
