@@ -1,0 +1,70 @@
+"""Where the gate might matter: the share of known questions, and the length of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cogcalib.report.methods import label
+from cogcalib.reproduce.markdown import line
+from readme_blocks.figures import change, paragraph
+
+ROWS = ("sft", "ls-options", "cols-options", "ls-options-calibrated", "cols-options-calibrated")
+PAIRS = (
+    ("cols-options", "ls-options"),
+    ("cols-options-calibrated", "ls-options-calibrated"),
+)
+LENGTHS = ("quarter", "half", "default", "double", "fourfold")
+
+
+def regimes(ratio: Mapping[str, Any], length: Mapping[str, Any]) -> str:
+    """Calibration and the gate by unknown : known, then by the optimiser steps."""
+    mixtures = {name: name.replace("-", ":") for name in ratio["table"]["variants"]}
+    steps = length["preset"]["config"]["train"]["steps"]
+    variants = length["table"]["variants"]
+    lengths = {name: f"{round(steps * variants[name]['length'])} steps" for name in LENGTHS}
+    return "\n".join(
+        [
+            paragraph(
+                f"{len(ratio['seeds'])} seeds, test; strengths as chosen on all the data. By the "
+                "share of training questions that the base model does not know : knows, at equal "
+                "number ([docs/results/ratio-atlas.md](docs/results/ratio-atlas.md)):"
+            ),
+            "",
+            *_table(ratio, mixtures),
+            "",
+            "By the length of training "
+            "([docs/results/length-atlas.md](docs/results/length-atlas.md)):",
+            "",
+            *_table(length, lengths),
+        ]
+    )
+
+
+def _table(record: Mapping[str, Any], heads: Mapping[str, str]) -> Iterator[str]:
+    task = record["results"][0]["trained_on"]
+    groups = {group["variant"]: group for group in record["results"] if group["task"] == task}
+    yield line(["", *heads.values()])
+    yield line([":---", *["---:"] * len(heads)])
+    gaps = (_mean(groups[name], "sft") for name in heads)
+    yield line(
+        ["SFT, confidence - accuracy"]
+        + [f"{100 * (mean['confidence'] - mean['accuracy']):+.1f}" for mean in gaps]
+    )
+    for row in ROWS:
+        means = [_mean(groups[name], row) for name in heads]
+        cells = [f"{100 * mean['ece.vocab']:.1f} / {mean['nll']:.3f}" for mean in means]
+        yield line([f"{label(row)}, ECE / NLL", *cells])
+    for one, other in PAIRS:
+        cells = [_difference(groups[name], (one, other)) for name in heads]
+        yield line([f"{label(one)} - {label(other)}, Δ ECE / Δ NLL", *cells])
+
+
+def _mean(group: Mapping[str, Any], name: str) -> Mapping[str, float]:
+    mean: Mapping[str, float] = next(r["mean"] for r in group["rows"] if r["row"] == name)
+    return mean
+
+
+def _difference(group: Mapping[str, Any], rows: tuple[str, str]) -> str:
+    pair = next(pair for pair in group["pairs"] if tuple(pair["rows"]) == rows)
+    return " / ".join(change(pair["difference"], metric) for metric in ("ece.vocab", "nll"))
