@@ -1,6 +1,6 @@
-"""Write the README's figures from the committed records under docs/results.
+"""Write the figures of README.md and docs/findings.md from the records under docs/results.
 
-    python experiments/readme.py            # the records of BLOCKS -> README.md
+    python experiments/readme.py            # the records of BLOCKS -> the pages
     python experiments/readme.py --check    # exit code 1 if they disagree
 
 Everything between a pair of marks is made here, sentences included: no figure is typed by hand.
@@ -12,47 +12,77 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from readme_blocks.controls import controls
+from readme_blocks.elsewhere import elsewhere
+from readme_blocks.entity import entity
 from readme_blocks.main import results
 from readme_blocks.population import population
+from readme_blocks.regimes import regimes
+from readme_blocks.strength import strength
 
 from cogcalib.records import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
-README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results"
+README, FINDINGS = ROOT / "README.md", ROOT / "docs" / "findings.md"
+RESULTS = ROOT / "docs" / "results"
 
-BLOCKS: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
-    "results": ("main-atlas.json", results),
-    "controls": ("controls-atlas.json", controls),
-    "population": ("population.json", population),
+
+@dataclass(frozen=True)
+class Block:
+    """What stands between a pair of marks.
+
+    Attributes:
+        page: Where.
+        records: Files under docs/results that it is made from.
+        write: Makes it from them.
+    """
+
+    page: Path
+    records: tuple[str, ...]
+    write: Callable[..., str]
+
+
+BLOCKS: Mapping[str, Block] = {
+    "results": Block(README, ("main-atlas",), results),
+    "population": Block(README, ("population",), population),
+    "controls": Block(FINDINGS, ("controls-atlas",), controls),
+    "strength": Block(FINDINGS, ("main-atlas",), strength),
+    "elsewhere": Block(FINDINGS, ("families-atlas", "full-finetune-atlas"), elsewhere),
+    "regimes": Block(FINDINGS, ("ratio-atlas", "length-atlas"), regimes),
+    "entity": Block(FINDINGS, ("entity-24m-build", "main-entity-24m"), entity),
 }
-"""Name of a pair of marks -> the record it is made from, and how."""
+"""Name of a pair of marks -> what it is."""
 
 
-def written(readme: str, records: Mapping[str, Mapping[str, Any]]) -> str:
-    """The README with what the records, by name of their marks, say.
+def written(page: Path, text: str, records: Mapping[str, Any]) -> str:
+    """The text of a page with what the records, by name, say.
 
     Raises:
         ValueError: If a mark is missing.
     """
-    for name, (_, block) in BLOCKS.items():
+    for name, block in BLOCKS.items():
+        if block.page != page:
+            continue
         begin = f"<!-- {name}: written by experiments/readme.py -->"
         end = f"<!-- end of {name} -->"
-        if readme.count(begin) != 1 or readme.count(end) != 1:
-            raise ValueError(f"README.md must hold {begin!r} and {end!r} once each")
-        before, _, rest = readme.partition(begin)
-        readme = f"{before}{begin}\n{block(records[name])}\n{end}{rest.partition(end)[2]}"
-    return readme
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise ValueError(f"{page.name} must hold {begin!r} and {end!r} once each")
+        before, _, rest = text.partition(begin)
+        made = block.write(*(records[each] for each in block.records))
+        text = f"{before}{begin}\n{made}\n{end}{rest.partition(end)[2]}"
+    return text
 
 
 def read_records() -> dict[str, Any]:
-    """Name of a pair of marks -> its record."""
+    """Name of a record -> what it holds."""
+    names = {name for block in BLOCKS.values() for name in block.records}
     return {
-        name: json.loads((RESULTS / file).read_text(encoding="utf-8"))
-        for name, (file, _) in BLOCKS.items()
+        name: json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        for name in sorted(names)
     }
 
 
@@ -61,12 +91,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    now = README.read_text(encoding="utf-8")
-    new = written(now, read_records())
-    if check:
-        return int(new != now)
-    write_text(README, new)
-    return 0
+    records, differ = read_records(), 0
+    for page in (README, FINDINGS):
+        now = page.read_text(encoding="utf-8")
+        new = written(page, now, records)
+        differ |= new != now
+        if not check:
+            write_text(page, new)
+    return int(check and differ)
 
 
 if __name__ == "__main__":

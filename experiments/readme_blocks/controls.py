@@ -35,7 +35,7 @@ def controls(record: Mapping[str, Any]) -> str:
         f"On the embedded model, {len(record['seeds'])} seeds, every gate at the strength that is "
         "best for it on the calibration split, label smoothing; test, accuracy % / ECE % / NLL. "
         "The other penalties, out of domain, and all differences: "
-        "[docs/results/controls-atlas.md](docs/results/controls-atlas.md)."
+        "[docs/results/controls-atlas.md](results/controls-atlas.md)."
     )
     lines = [paragraph(text), ""]
     lines += [line(["gate", *KINDS]), line([":---", *["---:"] * len(KINDS)])]

@@ -38,7 +38,7 @@ def elsewhere(families: Mapping[str, Any], full: Mapping[str, Any]) -> str:
     }
     found = {name: groups[key] for key, name in NAMES.items()}
     first = next(iter(found.values()))
-    pages = (f"[docs/results/{n}.md](docs/results/{n}.md)" for n in PAGES)
+    pages = (f"[docs/results/{n}.md](results/{n}.md)" for n in PAGES)
     text = (
         f"{len(families['seeds'])} seeds, {first['task']}, test, n = {first['n']:,}; accuracy % / "
         "ECE vocab % / NLL. Gated and uniform are the variants that the calibration split chose "

@@ -28,13 +28,12 @@ def regimes(ratio: Mapping[str, Any], length: Mapping[str, Any]) -> str:
             paragraph(
                 f"{len(ratio['seeds'])} seeds, test; strengths as chosen on all the data. By the "
                 "share of training questions that the base model does not know : knows, at equal "
-                "number ([docs/results/ratio-atlas.md](docs/results/ratio-atlas.md)):"
+                "number ([docs/results/ratio-atlas.md](results/ratio-atlas.md)):"
             ),
             "",
             *_table(ratio, mixtures),
             "",
-            "By the length of training "
-            "([docs/results/length-atlas.md](docs/results/length-atlas.md)):",
+            "By the length of training ([docs/results/length-atlas.md](results/length-atlas.md)):",
             "",
             *_table(length, lengths),
         ]

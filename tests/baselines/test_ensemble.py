@@ -99,7 +99,10 @@ def test_adapters_and_models_in_folders(tmp_path):
     )
     assert (ours.cost.passes, ours.cost.extra_parameters) == (2, adapter)
 
-    models = Ensemble.of_models([base, base], dtype="float64")
+    with pytest.raises(ValueError, match=r"adapters must be different ones, got .*adapter0 twice"):
+        Ensemble.of_adapters(base, [adapters[0], adapters[0]])
+
+    models = Ensemble.of_models([base, save_base(tmp_path / "copy")], dtype="float64")
     assert_alike(models.predict(examples), score(build_base(), build_tokenizer(), examples))
     assert models.cost.extra_parameters == sum(w.numel() for w in build_base().parameters())
 

@@ -13,7 +13,7 @@ from tiny_lora import build_adapted, build_open, build_questions, build_tokenize
 from torch import Tensor, nn
 
 from cogcalib.baselines import LaplaceLoRA
-from cogcalib.baselines.laplace import linearised_shares
+from cogcalib.baselines.laplace import linearised_shares, probit_shares
 from cogcalib.baselines.option_logits import OptionLogits, Question, adapter_weights
 from cogcalib.modeling import encode_batch
 from cogcalib.scoring import ScoreSettings, score
@@ -158,7 +158,9 @@ def test_predictive_is_that_of_the_linearised_model(link):
         logits, slopes = jacobian(laplace.model, ids, options)
         variance = slopes @ covariance @ slopes.T
         if link == "probit":
-            p = (logits / (1 + np.pi / 8 * variance.diagonal()).sqrt()).softmax(-1)
+            centred = variance - variance.mean(0) - variance.mean(1)[:, None] + variance.mean()
+            scale = (1 + np.pi / 8 * centred.diagonal()).sqrt()
+            p = ((logits - logits.mean()) / scale).softmax(-1)
         else:
             root = torch.linalg.cholesky(variance + 1e-9 * torch.eye(len(options)).double())
             noise = torch.randn(200_000, len(options), generator=generator, dtype=torch.float64)
@@ -170,6 +172,21 @@ def test_predictive_is_that_of_the_linearised_model(link):
         assert row.prediction == letters[best]
         assert row.confidence == {"options": pytest.approx(float(p.max()), abs=tolerance)}
         assert row.nll == pytest.approx(-(row.option_logprobs or ())[letters.index(example.answer)])
+
+
+def test_the_probit_link_knows_only_differences_of_logits():
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.randn(3, 4, generator=generator, dtype=torch.float64)
+    root = torch.randn(3, 4, 4, generator=generator, dtype=torch.float64)
+    variance, everyone = root @ root.mT, torch.ones(3, 4, dtype=torch.bool)
+    found = probit_shares(mean, variance, everyone)
+    # A common offset, and an error that all options share, change nothing.
+    torch.testing.assert_close(probit_shares(mean + 9, variance + 5, everyone), found)
+    # An option that is not there is not centred over.
+    fewer = torch.tensor([True, True, True, False]).expand(3, 4)
+    three = probit_shares(mean[:, :3], variance[:, :3, :3], everyone[:, :3])
+    torch.testing.assert_close(probit_shares(mean, variance, fewer)[:, :3], three)
+    assert probit_shares(mean, variance, fewer)[:, 3].isneginf().all()
 
 
 @needs_laplace

@@ -1,4 +1,4 @@
-"""The README's figures are what the committed records say."""
+"""The figures of README and findings are what the committed records say."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -30,26 +31,34 @@ def _loaded() -> ModuleType:
     return module
 
 
-def test_readme_says_what_the_records_say(script: ModuleType) -> None:
-    readme = script.README.read_text(encoding="utf-8")
-    assert script.written(readme, script.read_records()) == readme, (
-        "run: python experiments/readme.py"
-    )
+def test_pages_say_what_the_records_say(script: ModuleType) -> None:
+    records = script.read_records()
+    for page in {block.page for block in script.BLOCKS.values()}:
+        text = page.read_text(encoding="utf-8")
+        assert script.written(page, text, records) == text, "run: python experiments/readme.py"
 
 
 def test_another_figure_is_noticed(script: ModuleType) -> None:
-    readme = script.README.read_text(encoding="utf-8")
-    for name in script.BLOCKS:
-        records = copy.deepcopy(script.read_records())
-        if name in ("results", "controls"):
-            for group in records[name]["results"]:
-                for row in group["rows"]:
-                    row["mean"]["accuracy"] += 0.01
-        else:
-            records[name]["shares"][0][0] += 0.01
-        assert script.written(readme, records) != readme
+    for block in script.BLOCKS.values():
+        text = block.page.read_text(encoding="utf-8")
+        for name in block.records:
+            records = copy.deepcopy(script.read_records())
+            _change(records[name])
+            assert script.written(block.page, text, records) != text, name
 
 
-def test_a_readme_without_its_marks_is_refused(script: ModuleType) -> None:
+def _change(record: dict[str, Any]) -> None:
+    """Another accuracy, share or ECE everywhere."""
+    for group in record.get("results", ()):
+        for row in group["rows"]:
+            for metric in row["mean"]:
+                row["mean"][metric] += 0.01
+    if "shares" in record:
+        record["shares"][0][0] += 0.01
+    for row in record.get("right", ()):
+        row["right"] += 0.01
+
+
+def test_a_page_without_its_marks_is_refused(script: ModuleType) -> None:
     with pytest.raises(ValueError, match="must hold"):
-        script.written("no marks", script.read_records())
+        script.written(script.README, "no marks", script.read_records())

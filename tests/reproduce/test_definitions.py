@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cogcalib.config import Method
 from cogcalib.records import InputError
@@ -115,3 +116,23 @@ def test_no_two_variants_are_the_same(name: str, model: str, tmp_path: Path) -> 
         config = place.config.model_copy(update={"name": ""})
         key = (place.model, place.task, config.model_dump_json())
         assert settings.setdefault(key, place.variant) == place.variant
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"variants": {"ful": {}}}, "no table has a variant ful; there are .*full"),
+        ({"config": {"seeds": [3]}}, "seeds is the table's and the command's to say"),
+        ({"tasks": {"one": {"methods": ["cols"]}}}, "methods is the table's"),
+        ({"tasks": {"one": {"tasks": {"train": "atlas/contry"}}}}, "'atlas/contry' is none"),
+        ({"family": ["atlas", "nosuch"]}, "family: a model must be one of .*got 'nosuch'"),
+    ],
+)
+def test_a_preset_that_says_what_nobody_reads_is_refused(
+    small: Preset, change: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(small.model_dump(mode="json") | change), encoding="utf-8")
+    table = load_table("families" if "family" in change else "main")
+    with pytest.raises(InputError, match=message):
+        make_plan(table, load_preset(str(path)), tmp_path, seeds=[0], tune_seeds=[0])

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ from cogcalib.reproduce import (
 )
 from cogcalib.reproduce.estimate import estimates, show_plan
 from cogcalib.reproduce.execute import Outcome
+from cogcalib.reproduce.plan import prepare_cells
+from cogcalib.reproduce.workers import Workers
 from cogcalib.reproduce.write import check_output, write_results
 from cogcalib.tuning import rules
 
@@ -133,6 +136,9 @@ def test_files_of_a_table(small: Preset, finished: Path, tmp_path: Path) -> None
     expected = by_name["gated+ts"]["nll"] - by_name["sft+ts"]["nll"]
     assert pair["difference"]["nll"]["value"] == pytest.approx(expected)
     page = (tmp_path / "tiny-small.md").read_text(encoding="utf-8")
+    assert "Strengths were chosen by the lowest ECE at SFT's accuracy" in page
+    assert "One seed: stars and bold figures say nothing of other trainings." in page
+    assert "Fewer than 500 questions, so that an ECE is mostly noise: atlas/capital" in page
     assert "ECE vocab % (15 bins, width, n = 24)" in page
     assert f"gated, chosen: {choice['chosen'].replace('cols', 'CoLS')} + TS" in page
     # Twice its figures, twice its difference to SFT + TS.
@@ -191,6 +197,29 @@ def test_a_broken_cell_does_not_stop_the_others(
     assert "small/country: train-sft-seed-0 failed" in page
 
 
+def test_a_process_that_was_killed_is_told_from_one_that_failed(
+    small: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = tmp_path / "python"
+    killed.write_text("#!/bin/sh\nread line\nkill -9 $$\n", encoding="utf-8")
+    killed.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(killed))
+    (cell, *_) = prepare_cells(lay_out(small, tmp_path / "runs"))
+    with Workers(1, tmp_path / "logs") as workers:
+        (failure,) = workers.run([cell], lambda *told: None)
+    assert failure.message == "killed by signal 9 (9: out of memory?)"
+
+
+def test_rows_for_multiple_choice_are_said_to_be_absent(
+    small: Preset, finished: Path, tmp_path: Path
+) -> None:
+    table = TABLE.model_copy(update={"where": "all", "methods": ("sft", "mc_dropout"), "best": {}})
+    plan = make_plan(table, small, tmp_path / "runs", seeds=[0], tune_seeds=[0])
+    write_results(Outcome(plan), tmp_path, "cogcalib reproduce tiny", "ece")
+    page = (tmp_path / "tiny-small.md").read_text(encoding="utf-8")
+    assert "- country-open: mc_dropout, for multiple choice only" in page
+
+
 def test_a_folder_of_another_configuration_is_refused(
     small: Preset, finished: Path, tmp_path: Path
 ) -> None:
@@ -204,16 +233,18 @@ def test_a_folder_of_another_configuration_is_refused(
 
 def test_a_fuller_table_is_not_overwritten(small: Preset, finished: Path, tmp_path: Path) -> None:
     written(run(lay_out(small, finished))[0], tmp_path)
-    check_output(lay_out(small, finished), tmp_path)
+    check_output(lay_out(small, finished), tmp_path, "ece")
     fewer = make_plan(
         TABLE, small, finished, seeds=[0], tune_seeds=[0], limit_methods=["sft", "sft+ts"]
     )
     with pytest.raises(InputError, match=r"holds base, cols-options, .* name another --output"):
-        check_output(fewer, tmp_path)
+        check_output(fewer, tmp_path, "ece")
     others = make_plan(TABLE, small, finished, seeds=[1], tune_seeds=[0])
     with pytest.raises(InputError, match="holds seed 0, which this would drop"):
-        check_output(others, tmp_path)
-    check_output(fewer, tmp_path / "elsewhere")
+        check_output(others, tmp_path, "ece")
+    check_output(fewer, tmp_path / "elsewhere", "ece")
+    with pytest.raises(InputError, match="chosen by the rule ece, not nll"):
+        check_output(lay_out(small, finished), tmp_path, "nll")
 
 
 def test_data_that_are_not_there_are_an_input_error(
@@ -223,6 +254,10 @@ def test_data_that_are_not_there_are_an_input_error(
     words += ["--output", str(tmp_path / "out")]
     assert cli.main([*words, "--data-dir", str(tmp_path / "nowhere")]) == 2
     assert "--data-dir must be an existing folder" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    for name in ("runs", "output"):
+        assert cli.main([*words, f"--{name}", str(tmp_path / "file")]) == 2
+        assert f"--{name} must be a folder, got the file" in capsys.readouterr().err
     tasks = {"boolq": {"tasks": {"train": "boolq"}}}
     elsewhere = small.model_copy(update={"tasks": tasks})
     table = TABLE.model_copy(update={"methods": ("sft",), "best": {}})

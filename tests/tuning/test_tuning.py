@@ -92,8 +92,8 @@ def test_of_equals_the_weakest() -> None:
 
 
 def test_the_end_of_the_grid_is_told() -> None:
-    assert choose(Method.parse("cols"), GRID, "nll").reason.endswith("; an end of the grid")
-    assert "end of the grid" not in choose(Method.parse("cols"), GRID, "ece").reason
+    assert choose(Method.parse("cols"), GRID, "nll").reason.endswith("; an end of what was tried")
+    assert "an end" not in choose(Method.parse("cols"), GRID, "ece").reason
 
 
 def test_the_better_support_is_judged_by_the_primary_definition() -> None:
@@ -118,8 +118,9 @@ def test_a_budget_leaves_the_strengths_far_from_the_default_out() -> None:
         "coecp-options": ["coecp-options@0.2", "coecp-options@0.4"],
     }
     assert all(len(grid) == 4 for grid in _within(None, methods).values())
-    with pytest.raises(InputError, match=r"budget must be at least 2, .* got 1"):
-        _within(1, methods)
+    for budget in (1, 0, -3):
+        with pytest.raises(InputError, match=rf"budget must be at least 2, .* got {budget}"):
+            _within(budget, methods)
 
 
 @pytest.mark.parametrize(("budget", "margins"), [(None, 2), (3, 1), (2, 0)])
@@ -144,6 +145,15 @@ def test_margins_are_tried_at_the_strength_chosen(
     assert [m.name for m in asked] == ["sft", "combls@0.1", "combls@0.2", *others]
     chosen = others[-1] if others else "combls@0.2"
     assert load_config(folder / "tuned.yaml").methods == ("sft", chosen)
+    record = json.loads((folder / "tune.json").read_text(encoding="utf-8"))
+    assert (record["budget"], record["seeds"]) == (budget, [0])
+    assert record["tried"] == {"combls": ["combls@0.1", "combls@0.2", *others]}
+    assert record["choices"][0]["at_end"]
+    again = io.StringIO()
+    tune(config, tmp_path, Console(file=again), rule="ece", seeds=[0], budget=budget)
+    assert "replaces the choice made with rule nll" in again.getvalue()
+    with pytest.raises(InputError, match="seeds must be at least 0, got -1"):
+        tune(config, tmp_path, Console(file=again), seeds=[-1])
 
 
 def test_a_missing_trial_is_named() -> None:

@@ -64,12 +64,21 @@ class Ensemble:
             model: A folder, a hub id, or an embedded model.
             adapters: Folders or hub ids of PEFT adapters, one per member.
             load: As `load_model`, such as ``dtype``.
+
+        Raises:
+            ValueError: If there are fewer than two, or one is named twice.
         """
+        _check_distinct("adapters", adapters)
         return cls([partial(load_model, model, adapter=adapter, **load) for adapter in adapters])
 
     @classmethod
     def of_models(cls, models: Sequence[str | Path], **load: Any) -> Ensemble:
-        """An ensemble of whole models, one folder or hub id per member; `load` as `load_model`."""
+        """An ensemble of whole models, one folder or hub id per member; `load` as `load_model`.
+
+        Raises:
+            ValueError: If there are fewer than two, or one is named twice.
+        """
+        _check_distinct("models", models)
         return cls([partial(load_model, model, **load) for model in models])
 
     @property
@@ -126,6 +135,12 @@ class Ensemble:
         self._extra = extra
         total -= math.log(len(self.members))
         return predict_from_logits(total, examples, first.tokenizer, settings)
+
+
+def _check_distinct(argument: str, members: Sequence[str | Path]) -> None:
+    twice = sorted({str(member) for member in members if list(members).count(member) > 1})
+    if twice:
+        raise ValueError(f"{argument} must be different ones, got {', '.join(twice)} twice")
 
 
 @dataclass(frozen=True, slots=True)

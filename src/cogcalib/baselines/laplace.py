@@ -46,7 +46,8 @@ class LaplaceLoRA:
         p(k | x) = E softmax(f')_k,   f' ~ N(f, J (G + lambda I)^-1 J^T),   J = df / dw
 
     by sampling (``mc``, as in the paper), or by the probit approximation, the softmax of
-    f_k / sqrt(1 + pi/8 V_kk), which ignores that the logits' errors go together.
+    c_k / sqrt(1 + pi/8 U_kk), c and U being f and its covariance centred over the options, which
+    ignores what of the logits' errors goes together beyond their mean.
 
     It gives probabilities of the options and nothing else: predictions carry the confidence
     ``options`` only. Computed by laplace-torch with curvlinops (``pip install cogcalib[laplace]``).
@@ -199,16 +200,33 @@ class LaplaceLoRA:
         mean, variance = mean.double().cpu(), variance.double().cpu()
         sizes = torch.tensor([len(questions[index].option_ids) for index in indices])
         absent = torch.arange(mean.shape[1]) >= sizes[:, None]
-        mean = mean.masked_fill(absent, -torch.inf)
         if self.link == "probit":
-            spread = variance.diagonal(dim1=1, dim2=2)
-            return (mean / (1 + torch.pi / 8 * spread).sqrt()).log_softmax(-1)
+            return probit_shares(mean, variance, ~absent)
+        mean = mean.masked_fill(absent, -torch.inf)
         return linearised_shares(mean, variance, self.samples, generator)
 
     def _fitted(self) -> Any:
         if not hasattr(self, "laplace_"):
             raise RuntimeError("LaplaceLoRA is not fitted: call fit first")
         return self.laplace_
+
+
+def probit_shares(mean: Tensor, variance: Tensor, present: Tensor) -> Tensor:
+    """Log of the softmax of ``c_k / sqrt(1 + pi/8 U_kk)``, [b, K]; c, U centred over the options.
+
+    Only differences between logits mean anything: what all options have in common, in value or in
+    error, is taken out before each is scaled by itself.
+
+    Args:
+        mean: Logits, [b, K].
+        variance: Their covariance, [b, K, K].
+        present: Which options there are, [b, K]; the others get -inf.
+    """
+    share = present.to(mean) / present.sum(1, keepdim=True)
+    centre = torch.diag_embed(present.to(mean)) - present[:, :, None] * share[:, None, :]
+    spread = (centre @ variance @ centre.mT).diagonal(dim1=1, dim2=2)
+    logits = (centre @ mean[:, :, None])[:, :, 0] / (1 + torch.pi / 8 * spread).sqrt()
+    return logits.masked_fill(~present, -torch.inf).log_softmax(-1)
 
 
 def linearised_shares(

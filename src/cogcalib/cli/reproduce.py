@@ -55,6 +55,10 @@ def _reproduce(options: argparse.Namespace) -> None:
             raise InputError(
                 f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}"
             )
+    for name in ("runs", "output"):
+        folder = getattr(options, name)
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"--{name} must be a folder, got the file {folder}")
     if options.data_dir and not options.data_dir.is_dir():
         raise InputError(f"--data-dir must be an existing folder, got {options.data_dir}")
     plan = make_plan(
@@ -74,7 +78,7 @@ def _reproduce(options: argparse.Namespace) -> None:
         wide = console if console.is_terminal else Console(width=120)
         show_plan(plan, options.jobs, wide, options.rule)
         return
-    check_output(plan, options.output)
+    check_output(plan, options.output, options.rule)
     gpus = visible_gpus(torch.cuda.device_count())
     settings = Options(options.jobs, options.rule, options.data_dir, tuple(gpus))
     outcome = reproduce(plan, settings, console)

@@ -64,6 +64,8 @@ def _tune(options: argparse.Namespace) -> None:
         data_dir=options.data_dir,
     )
     record = json.loads((folder / "tune.json").read_text(encoding="utf-8"))
-    for choice in (*record["choices"], *record["supports"]):
+    for choice in record["choices"]:
         console.print(f"  {choice['chosen']}: {choice['reason']}", markup=False)
+    for choice in record["supports"]:
+        console.print(f"  {choice['method']}, support {choice['reason']}", markup=False)
     console.print(f"\nNow: [bold]cogcalib run {folder / 'tuned.yaml'}[/bold]\n", soft_wrap=True)

@@ -283,11 +283,15 @@ def _with_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
 
     # PEFT falls back on a pickle where the safetensors file is missing, so look first.
     weights = _ADAPTER[1]
-    found = (
-        (Path(adapter) / weights).is_file()
-        if os.path.isdir(adapter)
-        else file_exists(adapter, weights)
-    )
+    if os.path.isdir(adapter):
+        found = (Path(adapter) / weights).is_file()
+    else:
+        try:
+            found = file_exists(adapter, weights)
+        except Exception as error:  # whichever HTTP client the hub's library has
+            raise ValueError(
+                f"adapter {adapter} is no folder, and the hub could not be asked for it: {error}"
+            ) from error
     if not found:
         raise _no_adapter(adapter)
     try:

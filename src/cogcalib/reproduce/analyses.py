@@ -146,7 +146,11 @@ def draw_detector(found: Found) -> Figure:
         for number, name in enumerate(names):
             value = 100 * fmean(row["auroc"][name]["auroc"] for row in seeds)
             label = name if place == 0 else None
-            axes.plot(value, place, "os^D"[number % 4], color=f"C{number}", label=label)
+            # What is the table's subject, the first, lies on top of the others.
+            order = 3 + len(names) - number
+            axes.plot(
+                value, place, "os^D"[number % 4], color=f"C{number}", label=label, zorder=order
+            )
     axes.set_yticks(range(len(found)), [method_label(method) for method in found])
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.set_xlabel("AUROC on the test split (%)")

@@ -137,6 +137,25 @@ class Preset(Section):
     tasks: dict[str, dict[str, Any]]
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
+    @field_validator("config", "tasks")
+    @classmethod
+    def _rows_are_the_tables(cls, sections: dict[str, Any]) -> dict[str, Any]:
+        for key in ("name", "methods", "seeds"):
+            held = [each for each in (sections, *sections.values()) if isinstance(each, dict)]
+            if any(key in each for each in held):
+                raise ValueError(f"{key} is the table's and the command's to say, not the preset's")
+        return sections
+
+    @field_validator("variants")
+    @classmethod
+    def _variants_exist(cls, variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        known = {name for table in table_names() for name in load_table(table).variants}
+        if unknown := sorted(variants.keys() - known):
+            raise ValueError(
+                f"no table has a variant {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+            )
+        return variants
+
 
 def table_names() -> list[str]:
     """Tables that ship with the package."""
@@ -167,14 +186,14 @@ def load_preset(name: str) -> Preset:
     """
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
-            raise InputError(f"--model {name}: no such file")
+            raise InputError(f"model {name}: no such file")
         return _read(Path(name), Preset)
     for path in _paths("models"):
         preset = _read(path, Preset)
         if preset.name == name:
             return preset
     raise InputError(
-        f"--model must be one of {', '.join(preset_names())}, or a YAML file like theirs, "
+        f"a model must be one of {', '.join(preset_names())}, or a YAML file like theirs, "
         f"got {name!r}"
     )
 

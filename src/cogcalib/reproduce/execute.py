@@ -95,8 +95,7 @@ def reproduce(plan: Plan, options: Options, console: Console) -> Outcome:
         crew = _Crew(workers, console, outcome)
         crew.run("prepare", prepare_cells(plan))
         if len(outcome.failures) == len(plan.places):
-            reason = outcome.failures[0].message.strip().rpartition("\n")[2]
-            raise InputError(f"no run folder could be prepared: {reason}")
+            raise InputError(f"no run folder could be prepared: {outcome.failures[0].message}")
         trials = trial_cells(plan)
         taken = {(cell.place.path, cell.method, cell.seed) for cell in trials}
         first: list[Cell] = []

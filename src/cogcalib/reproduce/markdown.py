@@ -10,6 +10,8 @@ from cogcalib.reproduce.definitions import Table
 from cogcalib.reproduce.rows import Cost, Group, Row, across_variants
 
 MISSING = "–"  # noqa: RUF001 - a typographic dash is meant
+SMALL = 500
+"""Questions under which a calibration error is flagged."""
 PERCENT = ("accuracy", "confidence", "ece")
 
 
@@ -197,6 +199,12 @@ def method_label(method: str) -> str:
 
 def _caption(groups: Sequence[Group]) -> Iterator[str]:
     seeds = max((len(row.seeds) for group in groups for row in group.rows), default=0)
+    if seeds == 1:
+        yield "One seed: stars and bold figures say nothing of other trainings."
+        yield ""
+    if small := sorted({group.task for group in groups if group.n < SMALL}):
+        yield f"Fewer than {SMALL} questions, so that an ECE is mostly noise: {', '.join(small)}."
+        yield ""
     yield (
         f"Mean ± standard deviation over {seeds} seed{'s' * (seeds != 1)}. Bold: best of its "
         "column and significantly better than every other (AURC is not tested). Δ: difference "

@@ -43,6 +43,7 @@ class Place:
         path: The run folder.
         config: What it holds: no methods but base, no seeds but 0.
         methods: Rows asked, as listed.
+        inapplicable: Rows asked that the task does not have, being open-ended.
         best: Choices asked.
         tuned_at: Place whose trials decide the strengths; None: none are chosen.
     """
@@ -53,6 +54,7 @@ class Place:
     path: Path
     config: Config
     methods: tuple[str, ...]
+    inapplicable: tuple[str, ...] = ()
     best: Mapping[str, Best] = field(default_factory=dict)
     tuned_at: Path | None = None
 
@@ -201,19 +203,28 @@ def make_plan(
     """
     unknown = {*(limit_methods or ()), *without} - set(table.methods)
     if unknown:
-        raise InputError(f"{', '.join(sorted(unknown))} is no row of {table.name}")
+        raise InputError(
+            f"{', '.join(sorted(unknown))} is no row of {table.name} that can be named; there are "
+            f"{', '.join(table.methods)}"
+        )
     kept = tuple(
         name
         for name in table.methods
         if (not limit_methods or name in limit_methods or name == "sft") and name not in without
     )
-    family = preset.family if table.families else ()
-    presets = [load_preset(name) for name in family] or [preset]
+    presets = _family(preset) if table.families else [preset]
     places: list[Place] = []
     for each in presets:
         for task in _tasks(table, each):
             places += _places(table, each, task, root, kept)
     return Plan(table, preset, tuple(seeds), tuple(tune_seeds), tuple(places))
+
+
+def _family(preset: Preset) -> list[Preset]:
+    try:
+        return [load_preset(name) for name in preset.family] or [preset]
+    except InputError as error:
+        raise InputError(f"{preset.name}: family: {error}") from error
 
 
 def _tasks(table: Table, preset: Preset) -> list[str]:
@@ -238,11 +249,10 @@ def _places(
         places.append(replace(default, tuned_at=default.path))
     for name, variant in variants.items():
         place = _place(preset, task, name, variant, root)
-        methods = [
-            method
-            for method in (table.methods if variant.methods is None else variant.methods)
-            if _applies(method, open_ended) and method in kept
-        ]
+        listed = table.methods if variant.methods is None else variant.methods
+        asked = [method for method in listed if method in kept]
+        methods = [method for method in asked if _applies(method, open_ended)]
+        others = tuple(method for method in asked if method not in methods)
         best = {
             choice: spec.model_copy(update={"among": among})
             for choice, spec in table.best.items()
@@ -250,7 +260,8 @@ def _places(
             and "sft" in methods
         }
         at = {"each": place.path, "once": default.path, "no": None}[table.tune]
-        places.append(replace(place, methods=tuple(methods), best=best, tuned_at=at))
+        place = replace(place, methods=tuple(methods), inapplicable=others)
+        places.append(replace(place, best=best, tuned_at=at))
     return places
 
 

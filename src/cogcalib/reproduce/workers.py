@@ -20,6 +20,9 @@ from cogcalib.reproduce.plan import Cell
 
 DONE = "done"
 LINES_SHOWN = 15
+INPUT_ERROR = "cogcalib.records.InputError: "
+GRACE = 5.0
+"""Seconds that a process which has closed its end is given to end."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +117,13 @@ class _Worker:
                 return None
         except BrokenPipeError:
             pass  # it died before it could read: told below like any other death
+        ended = _ended(process)
         self.stop()
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return Failure(cell, "\n".join(lines[-LINES_SHOWN:]))
+        text = self.log.read_text(encoding="utf-8", errors="replace").rstrip()
+        _, found, message = text.rpartition(INPUT_ERROR)
+        if found and ended == "":  # a traceback would only hide what is to be mended
+            return Failure(cell, message)
+        return Failure(cell, "\n".join([*text.splitlines()[-LINES_SHOWN:], *filter(None, [ended])]))
 
     def stop(self) -> None:
         process, self.process = self.process, None
@@ -145,6 +152,15 @@ class _Worker:
                 text=True,
             )
         return self.process
+
+
+def _ended(process: subprocess.Popen[str]) -> str:
+    """What ended a process that was killed; empty if it ended by itself."""
+    try:
+        code = process.wait(timeout=GRACE)
+    except subprocess.TimeoutExpired:
+        return ""
+    return f"killed by signal {-code} (9: out of memory?)" if code < 0 else ""
 
 
 def _environment(number: int, gpus: Sequence[str]) -> dict[str, str]:

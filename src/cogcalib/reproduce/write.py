@@ -49,18 +49,18 @@ def write_results(outcome: Outcome, output: Path, command: str, rule: str) -> li
     figures = _analysed_figures(outcome, stem) if analysed else _figures(outcome, groups, stem)
     table = _flat_csv(analysis_rows(outcome)) if analysed else _csv(groups)
     return [
-        write_text(_named(stem, "md"), _markdown(outcome, groups, figures, command)),
+        write_text(_named(stem, "md"), _markdown(outcome, groups, figures, command, rule)),
         write_text(_named(stem, "csv"), table),
         write_json(_named(stem, "json"), _record(outcome, groups, command, rule)),
         *figures,
     ]
 
 
-def check_output(plan: Plan, output: Path) -> None:
-    """Refuse to put a table in the place of one that holds more.
+def check_output(plan: Plan, output: Path, rule: str) -> None:
+    """Refuse to put a table in the place of one that holds more, or something else.
 
     Raises:
-        InputError: If the record there has rows or seeds that the plan does not.
+        InputError: If the record there has rows or seeds that the plan does not, or another rule.
     """
     path = _named(_stem(plan, output), "json")
     if not path.exists():
@@ -71,6 +71,12 @@ def check_output(plan: Plan, output: Path) -> None:
     # Post-hoc rows of what was chosen are not listed by themselves.
     lost = sorted(row for row in rows if not {row, row.partition("+")[0]} & planned)
     lost += [f"seed {seed}" for seed in held.get("seeds", ()) if seed not in plan.seeds]
+    other = held.get("tuning", {}).get("rule", rule)
+    if other != rule:
+        raise InputError(
+            f"{path} holds strengths chosen by the rule {other}, not {rule}: name another "
+            "--output, or remove it"
+        )
     if lost:
         raise InputError(
             f"{path} holds {', '.join(lost)}, which this would drop: name another --output, or "
@@ -87,8 +93,14 @@ def _named(stem: Path, kind: str) -> Path:
     return stem.with_name(f"{stem.name}.{kind}")
 
 
+RULE = {
+    "ece": "the lowest ECE at SFT's accuracy on the calibration split",
+    "nll": "the lowest NLL on the calibration split",
+}
+
+
 def _markdown(
-    outcome: Outcome, groups: Sequence[Group], figures: Sequence[Path], command: str
+    outcome: Outcome, groups: Sequence[Group], figures: Sequence[Path], command: str, rule: str
 ) -> str:
     table = outcome.plan.table
     lines = [f"# {table.title}: {outcome.plan.preset.name}", "", table.question, ""]
@@ -106,6 +118,8 @@ def _markdown(
         for path, choices in outcome.choices.items()
         if any(each.at_end for each in choices)
     ]
+    if outcome.choices:
+        lines += [f"Strengths were chosen by {RULE[rule]}.", ""]
     if ends:
         lines += [
             f"Chosen at an end of the grid, so that a strength beyond it might be better: "
@@ -113,10 +127,14 @@ def _markdown(
             "",
         ]
     lines += [f"![{figure.stem}]({figure.name})" for figure in figures]
-    if outcome.left_out or outcome.failures:
-        lines += ["", "Not there:", ""]
-        lines += [f"- {reason}" for reason in outcome.left_out]
-        lines += [f"- {failure.cell.label} failed" for failure in outcome.failures]
+    absent = [
+        f"{place.path.name}: {', '.join(place.inapplicable)}, for multiple choice only"
+        for place in outcome.plan.shown()
+        if place.inapplicable
+    ]
+    absent += [*outcome.left_out, *(f"{each.cell.label} failed" for each in outcome.failures)]
+    if absent:
+        lines += ["", "Not there:", "", *(f"- {reason}" for reason in absent)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -284,6 +302,7 @@ def _draw(groups: Sequence[Group], together: bool) -> Figure:
                 )
         axes.set_title(task)
         axes.set_xlabel(f"ECE {here[0].primary} (%)")
+        axes.margins(x=0.08)
         axes.set_xlim(left=0)
     columns[0].set_yticks(range(len(names)), names)
     columns[0].set_ylim(len(names) - 0.5, -0.5)

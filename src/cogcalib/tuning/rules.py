@@ -62,7 +62,7 @@ class Choice:
         method: As listed, without a strength.
         chosen: The same with the strength chosen.
         reason: For people.
-        at_end: Whether the strength is the first or last of the grid.
+        at_end: Whether strength or margin is the smallest or largest that was tried.
     """
 
     method: str
@@ -138,9 +138,11 @@ def choose(
     best, reason = _pick(grid, trials, rule, definition)
     chosen = Method.parse(best.method)
     assert isinstance(chosen.alpha, float)
-    strengths = GRID[str(method.penalty)]
-    at_end = chosen.alpha in (strengths[0], strengths[-1])
-    reason += "; an end of the grid" * at_end
+    strengths = [each.alpha for each in tried if isinstance(each.alpha, float)]
+    margins = MARGINS[method.support]
+    at_end = chosen.alpha in (min(strengths), max(strengths))
+    at_end = at_end or chosen.margin in (margins[0], margins[-1])
+    reason += "; an end of what was tried" * at_end
     return Choice(method.name, method.at(chosen.alpha, chosen.margin), reason, at_end)
 
 

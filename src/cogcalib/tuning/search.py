@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from cogcalib.tuning.rules import (
     is_tunable,
     read_trial,
 )
+
+RECORD = "tune.json"
 
 
 def tune(
@@ -66,6 +69,9 @@ def tune(
     tunable = [method for method in methods if is_tunable(method)]
     if not tunable:
         raise InputError("methods: none has a strength to choose that its name does not settle")
+    tried_seeds = tuple(config.seeds if seeds is None else seeds)
+    if any(seed < 0 for seed in tried_seeds):
+        raise InputError(f"seeds must be at least 0, got {', '.join(map(str, tried_seeds))}")
     before = {method.before_posthoc.name: method.before_posthoc for method in tunable}
     grids = _within(budget, list(before.values()))
     begun = stages.begin(config, root / f"{config.name}-tune", console, resume=True,
@@ -73,7 +79,7 @@ def tune(
     trials: dict[str, list[Trial]] = {}
 
     def try_out(methods: Iterable[Method]) -> list[Trial]:
-        for seed in config.seeds if seeds is None else seeds:
+        for seed in tried_seeds:
             for method in methods:
                 stages.train(begun.work, method, seed, begun.splits, begun.knowledge)
                 stages.try_out(begun.work, method, seed, begun.splits)
@@ -90,14 +96,37 @@ def tune(
         found = try_out(margins)
         grids[name] = [*grids[name], *margins]
     choices = [choose(m, found, rule, grids[m.before_posthoc.name]) for m in tunable]
-    write_tuned(begun.work.folder.path, config, rule, found, choices)
-    return begun.work.folder.path
+    search = {
+        "rule": rule,
+        "seeds": tried_seeds,
+        "budget": budget,
+        "tried": {name: [each.name for each in grid] for name, grid in grids.items()},
+    }
+    folder = begun.work.folder.path
+    if replaced := _other_search(folder, search):
+        console.print(f"  [yellow]replaces the choice made with {replaced}[/]", highlight=False)
+    write_tuned(folder, config, search, found, choices)
+    return folder
+
+
+def _other_search(folder: Path, search: Mapping[str, Any]) -> str:
+    """How the choice that stands in a folder was made, if otherwise; else empty."""
+    path = folder / RECORD
+    if not path.exists():
+        return ""
+    held = json.loads(path.read_text(encoding="utf-8"))
+    differing = {
+        name: held.get(name)
+        for name in ("rule", "seeds", "budget")
+        if held.get(name) != json.loads(json.dumps(search[name]))
+    }
+    return ", ".join(f"{name} {value}" for name, value in differing.items())
 
 
 def _within(budget: int | None, methods: Sequence[Method]) -> dict[str, list[Method]]:
     """The strengths tried of each method; with a budget those next to the default of the sweep."""
     each = None if budget is None else budget // len(methods)
-    if each == 0:
+    if each is not None and each < 1:
         raise InputError(
             f"budget must be at least {len(methods)}, a training for each method, got {budget}"
         )
@@ -123,19 +152,23 @@ def _margins(config: Config, chosen: Method) -> list[Method]:
 
 
 def write_tuned(
-    path: Path, config: Config, rule: Rule, trials: Sequence[Trial], choices: Sequence[Choice]
+    path: Path,
+    config: Config,
+    search: Mapping[str, Any],
+    trials: Sequence[Trial],
+    choices: Sequence[Choice],
 ) -> None:
-    """Write ``tune.json`` and ``tuned.yaml`` into a folder."""
+    """Write ``tune.json`` and ``tuned.yaml`` into a folder; `search` says how it was looked."""
     record: dict[str, Any] = {
-        "rule": rule,
+        **search,
         "grid": GRID,
         "margins": MARGINS,
         "accuracy_floor": ACCURACY_FLOOR,
         "choices": [asdict(choice) for choice in choices],
-        "supports": [asdict(choice) for choice in _supports(choices, trials, rule)],
+        "supports": [asdict(choice) for choice in _supports(choices, trials, search["rule"])],
         "trials": [asdict(trial) for trial in trials],
     }
-    write_json(path / "tune.json", record)
+    write_json(path / RECORD, record)
     chosen = {choice.method: choice.chosen for choice in choices}
     names = tuple(chosen.get(name, name) for name in config.methods)
     tuned = config.model_copy(update={"name": f"{config.name}-tuned", "methods": names})
