@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -19,16 +20,14 @@ def script() -> Iterator[ModuleType]:
     # As Python does for the script itself: its folder comes first.
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "experiments"))
-        yield _loaded()
-
-
-def _loaded() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("readme", ROOT / "experiments" / "readme.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+        spec = importlib.util.spec_from_file_location("readme", ROOT / "experiments" / "readme.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        # Dataclasses look their module up by its name.
+        patch.setitem(sys.modules, "readme", module)
+        spec.loader.exec_module(module)
+        yield module
 
 
 def test_pages_say_what_the_records_say(script: ModuleType) -> None:
