@@ -117,6 +117,15 @@ def test_the_best_is_bold_only_where_it_beats_every_other(tmp_path: Path) -> Non
     assert "| CoLS |" in beside_a_peer.split("Against SFT")[1]
 
 
+def test_a_model_that_is_never_right_nor_sure_is_not_the_best(tmp_path: Path) -> None:
+    never = predictions(np.zeros(800), np.zeros(800, dtype=bool))
+    good, bad = drawn(800, 0), drawn(800, 0, 0.3)
+    page = table_of({"sft": bad, "cols": good, "ls": never}, tmp_path)
+    ece = f"{100 * resample({0: good}).mean('ece.vocab'):.1f}"
+    assert f"**{ece}**" in page
+    assert "**0.0**" not in page
+
+
 def test_a_method_without_a_definition_has_no_figure_there(tmp_path: Path) -> None:
     without = [replace(row, confidence={"options": 0.5}) for row in drawn(800, 0)]
     page = table_of({"sft": drawn(800, 1), "laplace": without}, tmp_path)

@@ -122,8 +122,13 @@ def _cost(cost: Cost) -> list[str]:
 
 
 def _best(group: Group, metric: str) -> Row | None:
-    """The best row of a column, if it differs significantly from every row with other values."""
+    """The best row of a column, if it differs significantly from every row with other values.
+
+    A model that has forgotten how to answer can be calibrated perfectly: it is no rival.
+    """
     rows = [row for row in group.shown() if metric in row.resampled.values]
+    if metric != "accuracy":
+        rows = [row for row in rows if not _less_accurate(row, group.find("sft"))]
     if metric == "brier":  # of another confidence it is another metric
         rows = [row for row in rows if f"ece.{group.primary}" in row.values]
     sign = -1 if metric == "accuracy" else 1
@@ -133,6 +138,10 @@ def _best(group: Group, metric: str) -> Row | None:
     rivals = [row for row in rows if row.values[metric] != first.values[metric]]
     beaten = (difference(first.resampled, row.resampled, metric).significant for row in rivals)
     return first if rivals and all(beaten) else None
+
+
+def _less_accurate(row: Row, other: Row | None) -> bool:
+    return other is not None and difference(row.resampled, other.resampled, "accuracy").high < 0
 
 
 def _differences(table: Table, group: Group) -> Iterator[str]:
@@ -207,7 +216,8 @@ def _caption(groups: Sequence[Group]) -> Iterator[str]:
         yield ""
     yield (
         f"Mean ± standard deviation over {seeds} seed{'s' * (seeds != 1)}. Bold: best of its "
-        "column and significantly better than every other (AURC is not tested). Δ: difference "
+        "column and significantly better than every other, of the methods whose accuracy is not "
+        "significantly lower than SFT's (AURC is not tested). Δ: difference "
         f"with its 95 % interval from {RESAMPLES:,} paired resamples of the questions and of the "
         "seeds; * where it excludes zero. Brier and AURC are those of the first "
         "confidence definition that the method has. Training: time as a multiple of SFT's, "
