@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from readme_blocks.controls import controls
+from readme_blocks.domain import domain
 from readme_blocks.elsewhere import elsewhere
 from readme_blocks.entity import entity
 from readme_blocks.main import results
@@ -51,6 +52,7 @@ BLOCKS: Mapping[str, Block] = {
     "population": Block(README, ("population",), population),
     "controls": Block(FINDINGS, ("controls-atlas",), controls),
     "strength": Block(FINDINGS, ("main-atlas",), strength),
+    "domain": Block(FINDINGS, ("main-atlas",), domain),
     "elsewhere": Block(FINDINGS, ("families-atlas", "full-finetune-atlas"), elsewhere),
     "regimes": Block(FINDINGS, ("ratio-atlas", "length-atlas"), regimes),
     "entity": Block(FINDINGS, ("entity-24m-build", "main-entity-24m"), entity),

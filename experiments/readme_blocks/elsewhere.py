@@ -35,6 +35,7 @@ def elsewhere(families: Mapping[str, Any], full: Mapping[str, Any]) -> str:
         (each["model"], each["variant"]): each
         for record in (families, full)
         for each in record["results"]
+        if each["in_domain"]
     }
     found = {name: groups[key] for key, name in NAMES.items()}
     first = next(iter(found.values()))
