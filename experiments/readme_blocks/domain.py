@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cogcalib.report.methods import label
-from cogcalib.reproduce.markdown import line, method_label
+from cogcalib.reproduce.markdown import line
 from readme_blocks.figures import change, paragraph
 
 ROWS = ("sft", "sft+ts", "mc_dropout", "ensemble", "uniform", "gated", "gated-by-nll")
@@ -22,8 +22,8 @@ def domain(record: Mapping[str, Any]) -> str:
     ]
     heads = [f"{group['task']} (n = {group['n']:,})" for group in groups]
     text = (
-        f"Fine-tuned on atlas/country, {len(record['seeds'])} seeds; accuracy % / ECE vocab % / NLL. "
-        "What was chosen, and the temperature, come from atlas/country's calibration split "
+        f"Fine-tuned on atlas/country, {len(record['seeds'])} seeds; accuracy % / ECE vocab % / "
+        "NLL. What was chosen, and the temperature, come from atlas/country's calibration split "
         "([docs/results/main-atlas.md](results/main-atlas.md))."
     )
     return "\n".join([paragraph(text), "", *_figures(groups, heads), "", *_changes(groups, heads)])
@@ -35,7 +35,7 @@ def _figures(groups: list[Mapping[str, Any]], heads: list[str]) -> Iterator[str]
     for name in ROWS:
         rows = [_row(group, name) for group in groups]
         method = rows[0]["method"]
-        head = f"{CHOSEN[name]}: {method_label(method)}" if name in CHOSEN else label(name)
+        head = f"{CHOSEN[name]}: {label(method)}" if name in CHOSEN else label(name)
         yield line([head, *(_three(row["mean"]) for row in rows)])
 
 
@@ -46,7 +46,7 @@ def _changes(groups: list[Mapping[str, Any]], heads: list[str]) -> Iterator[str]
         rows = [_row(group, name) for group in groups]
         against = [row["against"]["sft+ts"] for row in rows]
         cells = [f"{change(each, 'ece.vocab')} / {change(each, 'nll')}" for each in against]
-        yield line([method_label(rows[0]["method"]), *cells])
+        yield line([label(rows[0]["method"]), *cells])
 
 
 def _row(group: Mapping[str, Any], name: str) -> Mapping[str, Any]:

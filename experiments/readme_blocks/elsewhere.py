@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cogcalib.report.methods import label
-from cogcalib.reproduce.markdown import line, method_label
+from cogcalib.reproduce.markdown import line
 from readme_blocks.figures import change, paragraph
 
 ROWS = ("sft", "sft+ts", "uniform", "gated", "ls-options-calibrated", "cols-options-calibrated")
@@ -59,7 +59,7 @@ def _figures(group: Mapping[str, Any], name: str) -> str:
     row = next(row for row in group["rows"] if row["row"] == name)
     mean = row["mean"]
     text = f"{100 * mean['accuracy']:.1f} / {100 * mean['ece.vocab']:.1f} / {mean['nll']:.3f}"
-    return f"{method_label(row['method'])}: {text}" if name in CHOSEN else text
+    return f"{label(row['method'])}: {text}" if name in CHOSEN else text
 
 
 def _difference(group: Mapping[str, Any], rows: tuple[str, str]) -> str:

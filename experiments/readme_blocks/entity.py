@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cogcalib.reproduce.markdown import line, method_label
+from cogcalib.report.methods import label
+from cogcalib.reproduce.markdown import line
 from readme_blocks.figures import change, paragraph, spread
 
 METRICS = {
@@ -65,4 +66,4 @@ def _table(group: Mapping[str, Any]) -> Iterator[str]:
             for metric in ("ece.mean", "nll")
         ]
         cells = [spread(row, *metric) for metric in METRICS.values()]
-        yield line([method_label(row["method"]), *cells, *changes])
+        yield line([label(row["method"]), *cells, *changes])

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cogcalib.report.methods import label
-from cogcalib.reproduce.markdown import line, method_label
+from cogcalib.reproduce.markdown import line
 from readme_blocks.figures import change, paragraph, spread
 
 SHOWN = (
@@ -68,7 +68,7 @@ def _table(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 def _label(name: str, method: str) -> str:
     chosen = name.partition("+")[0]
-    return f"{CHOSEN[chosen]}: {method_label(method)}" if chosen in CHOSEN else label(method)
+    return f"{CHOSEN[chosen]}: {label(method)}" if chosen in CHOSEN else label(method)
 
 
 def _sentences(rows: Mapping[str, Any], pairs: Mapping[Any, Any]) -> Iterator[str]:
@@ -95,7 +95,7 @@ def _gain(rows: Mapping[str, Any], name: str) -> str:
         change(row["against"]["sft+ts"], "nll"),
     )
     return (
-        f"{method_label(row['method'])} changes the calibration error (vocab) by {ece:+.0%} and "
+        f"{label(row['method'])} changes the calibration error (vocab) by {ece:+.0%} and "
         f"the accuracy by {accuracy} points against plain fine-tuning, the NLL by {nll} against "
         "temperature scaling"
     )

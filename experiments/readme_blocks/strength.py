@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cogcalib.report.methods import label
-from cogcalib.reproduce.markdown import line, method_label
+from cogcalib.reproduce.markdown import line
 from readme_blocks.figures import change, paragraph
 
 FAMILIES = {"cols": "over the vocabulary", "cols-options": "over the options"}
@@ -38,7 +38,7 @@ def _table(groups: list[Mapping[str, Any]], method: str, about: str) -> Iterator
         row = next(row for row in group["rows"] if row["row"] == method)
         mean = row["mean"]
         fixed = f"{100 * mean['accuracy']:.1f} / {100 * mean[ece]:.1f} / {mean['nll']:.3f}"
-        cells = [f"{method_label(row['method'])}: {fixed}"]
+        cells = [f"{label(row['method'])}: {fixed}"]
         for law in LAWS:
             names = [f"{method}-{law}", method]
             pair = next(pair for pair in group["pairs"] if pair["rows"] == names)

@@ -83,6 +83,11 @@ def test_methods_stand_in_canonical_order_variants_last() -> None:
         "base", "sft", "sft+ts", "ls", "cols", "coecp", "cols+ts", "cols-random", "strange",
     ]  # fmt: skip
     assert label("cols-random+ts") == "CoLS-random + TS"
+    assert label("combls-options@0.2m4+ts") == "CoMbLS-options@0.2m4 + TS"
+    assert describe("combls@0.2m4+ts") == (
+        "CogCalib: margin penalty on what the model already knows; alpha 0.2; "
+        "a margin of 4 logits; temperature scaling on the calibration split"
+    )
     assert describe("combls-inverted-options") == (
         "CogCalib: margin penalty on what the model does not know (control); "
         "over the answer options instead of the whole vocabulary"

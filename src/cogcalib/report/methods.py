@@ -81,8 +81,8 @@ _SUFFIXES = {
 
 
 def root(method: str) -> str:
-    """The method a variant derives from: ``cols`` for ``cols-random+ts``."""
-    return method.partition("+")[0].partition("-")[0]
+    """The method a variant derives from: ``cols`` for ``cols-random@0.1+ts``."""
+    return method.partition("+")[0].partition("@")[0].partition("-")[0]
 
 
 def sort_key(method: str) -> tuple[int, int, str]:
@@ -94,10 +94,11 @@ def sort_key(method: str) -> tuple[int, int, str]:
 
 
 def label(method: str) -> str:
-    """The name to print: ``CoLS-random + TS`` for ``cols-random+ts``."""
+    """The name to print: ``CoLS-random@0.1 + TS`` for ``cols-random@0.1+ts``."""
     trained, *posthoc = method.split("+")
-    name, *suffixes = trained.split("-")
-    parts = ["-".join([_LABELS.get(name, name), *suffixes])]
+    plain, at, strength = trained.partition("@")
+    name, *suffixes = plain.split("-")
+    parts = ["-".join([_LABELS.get(name, name), *suffixes]) + at + strength]
     return " + ".join(parts + [_LABELS.get(step, step) for step in posthoc])
 
 
@@ -116,7 +117,8 @@ def dashes(method: str) -> Literal["-", "--", ":"]:
 def describe(method: str) -> str:
     """One line on what the method is, variants included."""
     trained, *posthoc = method.split("+")
-    name, *suffixes = trained.split("-")
+    plain, _, strength = trained.partition("@")
+    name, *suffixes = plain.split("-")
     parts = [_WITHOUT_PENALTY.get(name, name)]
     if name in _PENALTIES:
         parts = [f"{_PENALTIES[name]} on every example"]
@@ -124,5 +126,9 @@ def describe(method: str) -> str:
         gate = next((each for each in suffixes if each in _GATES), None)
         where = _GATES[gate] if gate else "on what the model already knows"
         parts = [f"CogCalib: {_PENALTIES[name.removeprefix('co')]} {where}"]
-    others = [each for each in (*suffixes, *posthoc) if each not in _GATES]
-    return "; ".join(parts + [_SUFFIXES.get(each, each) for each in others])
+    alpha, of, margin = strength.partition("m")
+    strengths = [f"alpha {alpha}"] if alpha else []
+    strengths += [f"a margin of {margin} logits"] if of else []
+    suffixes = [_SUFFIXES.get(each, each) for each in suffixes if each not in _GATES]
+    posthoc = [_SUFFIXES.get(each, each) for each in posthoc]
+    return "; ".join(parts + suffixes + strengths + posthoc)

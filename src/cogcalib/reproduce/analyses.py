@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cogcalib.report.canvas import new_figure, styled
-from cogcalib.report.methods import colour
+from cogcalib.report.methods import colour, label
 from cogcalib.reproduce.asked import trained_on
 from cogcalib.reproduce.execute import Outcome
-from cogcalib.reproduce.markdown import line, method_label
+from cogcalib.reproduce.markdown import line
 from cogcalib.reproduce.plan import Place, analysis_path
 
 Found = Mapping[str, Sequence[Any]]
@@ -57,7 +57,7 @@ def detector_page(outcome: Outcome) -> Iterator[str]:
                 cells.append(_spread([row[key] for row in seeds], 100, 1))
             for name in detectors:
                 cells.append(_spread([row["auroc"][name]["auroc"] for row in seeds], 100, 1))
-            yield line([method_label(method), *cells])
+            yield line([label(method), *cells])
         yield ""
     yield (
         "Mean ± standard deviation over seeds. Known: what the model answers correctly by itself. "
@@ -86,7 +86,7 @@ def dynamics_page(outcome: Outcome) -> Iterator[str]:
                     accuracy = _at(seeds, split, group, step, "accuracy")
                     confidence = _at(seeds, split, group, step, "confidence")
                     cells.append(f"{100 * accuracy:.1f} / {100 * confidence:.1f}")
-                yield line([f"{method_label(method)}, {split}, {group}", *cells])
+                yield line([f"{label(method)}, {split}, {group}", *cells])
         yield ""
     yield (
         "Accuracy % / mean confidence %, mean over seeds, on questions that the base model answers "
@@ -132,7 +132,7 @@ def _curves(axes: Axes, method: str, seeds: Sequence[Any], split: str, group: st
     for metric, style in (("accuracy", "-"), ("confidence", "--")):
         values = [100 * _at(seeds, split, group, step, metric) for step in steps]
         shade = colour(method.partition("@")[0])
-        name = method_label(method) if metric == "accuracy" else None
+        name = label(method) if metric == "accuracy" else None
         axes.plot(steps, values, style, color=shade, label=name)
 
 
@@ -145,13 +145,13 @@ def draw_detector(found: Found) -> Figure:
     for place, seeds in enumerate(found.values()):
         for number, name in enumerate(names):
             value = 100 * fmean(row["auroc"][name]["auroc"] for row in seeds)
-            label = name if place == 0 else None
+            once = name if place == 0 else None
             # What is the table's subject, the first, lies on top of the others.
             order = 3 + len(names) - number
             axes.plot(
-                value, place, "os^D"[number % 4], color=f"C{number}", label=label, zorder=order
+                value, place, "os^D"[number % 4], color=f"C{number}", label=once, zorder=order
             )
-    axes.set_yticks(range(len(found)), [method_label(method) for method in found])
+    axes.set_yticks(range(len(found)), [label(method) for method in found])
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.set_xlabel("AUROC on the test split (%)")
     axes.legend()

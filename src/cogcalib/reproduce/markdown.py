@@ -195,15 +195,8 @@ def difference_text(found: Difference, metric: str) -> str:
 
 def row_label(row: Row) -> str:
     """The method's label; a row that was chosen says which it is."""
-    name = method_label(row.method)
+    name = label(row.method)
     return f"{row.name.partition('+')[0]}, chosen: {name}" if row.chosen else name
-
-
-def method_label(method: str) -> str:
-    """``CoLS@0.1 + TS``."""
-    before, plus, posthoc = method.partition("+")
-    trained, at, alpha = before.partition("@")
-    return label(f"{trained}{plus}{posthoc}").replace(label(trained), label(trained) + at + alpha)
 
 
 def _caption(groups: Sequence[Group]) -> Iterator[str]:

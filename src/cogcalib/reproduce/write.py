@@ -16,14 +16,14 @@ from matplotlib.figure import Figure
 from cogcalib.modeling import fingerprint
 from cogcalib.records import InputError, write_json, write_text
 from cogcalib.report.canvas import new_figure, styled
-from cogcalib.report.methods import colour
+from cogcalib.report.methods import colour, label
 from cogcalib.reproduce.analyses import analysis_rows, detector_page, draw, dynamics_page
 from cogcalib.reproduce.asked import trained_on
 from cogcalib.reproduce.cell import code_of_cells, device
 from cogcalib.reproduce.compare import Difference, difference
 from cogcalib.reproduce.definitions import Table
 from cogcalib.reproduce.execute import Outcome
-from cogcalib.reproduce.markdown import method_label, methods_page, row_label, variants_page
+from cogcalib.reproduce.markdown import methods_page, row_label, variants_page
 from cogcalib.reproduce.plan import Plan
 from cogcalib.reproduce.rows import Group, Row, across_variants, collect
 from cogcalib.run_folder import code_state, hardware, versions
@@ -114,7 +114,7 @@ def _markdown(
     }[table.renderer]()
     lines += [*(["", table.note] if table.note else []), ""]
     ends = [
-        f"{path.name}: {', '.join(method_label(each.chosen) for each in choices if each.at_end)}"
+        f"{path.name}: {', '.join(label(each.chosen) for each in choices if each.at_end)}"
         for path, choices in outcome.choices.items()
         if any(each.at_end for each in choices)
     ]
