@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -198,6 +199,10 @@ def show_plan(plan: Plan, jobs: int, console: Console, rule: Rule = "ece") -> No
         )
     console.print(f"FLOPs: {plan.preset.rate.device}", highlight=False)
     console.print(
-        f"\n{total:.1f} hours of work, {total / jobs:.1f} in {jobs} "
+        f"\n{_duration(total)} of work, {_duration(total / jobs)} in {jobs} "
         f"process{'es' * (jobs > 1)}; nothing was run\n"
     )
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{math.ceil(60 * hours)} minutes"
