@@ -23,7 +23,7 @@ def entity(build: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     splits = build["exposures"]["splits"].values()
     heads = [_readings(row) for row in bands]
     group = next(each for each in record["results"] if each["in_domain"])
-    train = record["configurations"]["birthplace"]["tasks"]["limit"]["train"]
+    train = record["configurations"]["entity-24m/birthplace"]["tasks"]["limit"]["train"]
     lines = [
         paragraph(
             f"{build['parameters'] / 1e6:.1f} M parameters, pretrained in {build['minutes']} "

@@ -13,6 +13,8 @@ SHOWN = (
     "base",
     "sft",
     "sft+ts",
+    "sft+platt",
+    "focal",
     "mc_dropout",
     "ensemble",
     "laplace",
@@ -82,7 +84,8 @@ def _sentences(rows: Mapping[str, Any], pairs: Mapping[Any, Any]) -> Iterator[st
     law = pairs["cols-options-calibrated", "ls-options-calibrated"]
     yield (
         "**Does the gate matter?** Gated against uniform, each at its best by ECE: "
-        f"{_three(pairs['gated', 'uniform'])}; by NLL: {_three(by_nll)}; the same law of strength, "
+        f"{_three(pairs['gated', 'uniform'])}; by NLL, where their laws of strength differ too: "
+        f"{_three(by_nll)}; the same law, "
         f'`alpha="calibrated"`, with and without the gate: {_three(law)}.'
     )
 

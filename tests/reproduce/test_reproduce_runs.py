@@ -114,7 +114,7 @@ def test_files_of_a_table(small: Preset, finished: Path, tmp_path: Path) -> None
     assert cells == len(list((finished / "small/country/cells").glob("[!s]*.json"))) - len(
         list((finished / "small/country/cells").glob("training-*.json"))
     )
-    (choice,) = record["tuning"]["choices"]["country"]
+    (choice,) = record["tuning"]["choices"]["small/country"]
     assert choice["chosen"] in ("cols-options@0.1", "cols-options@0.4")
     (group, _) = record["results"]
     (ensemble,) = (row for row in group["rows"] if row["row"] == "ensemble")
@@ -217,7 +217,7 @@ def test_rows_for_multiple_choice_are_said_to_be_absent(
     plan = make_plan(table, small, tmp_path / "runs", seeds=[0], tune_seeds=[0])
     write_results(Outcome(plan), tmp_path, "cogcalib reproduce tiny", "ece")
     page = (tmp_path / "tiny-small.md").read_text(encoding="utf-8")
-    assert "- country-open: mc_dropout, for multiple choice only" in page
+    assert "- small/country-open: mc_dropout, for multiple choice only" in page
 
 
 def test_a_folder_of_another_configuration_is_refused(

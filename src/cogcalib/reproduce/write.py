@@ -11,19 +11,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from cogcalib.modeling import fingerprint
 from cogcalib.records import InputError, write_json, write_text
-from cogcalib.report.canvas import new_figure, styled
-from cogcalib.report.methods import colour, label
-from cogcalib.reproduce.analyses import analysis_rows, detector_page, draw, dynamics_page
+from cogcalib.report.methods import label
+from cogcalib.reproduce.analyses import analysis_rows, detector_page, dynamics_page
 from cogcalib.reproduce.asked import trained_on
 from cogcalib.reproduce.cell import code_of_cells, device
 from cogcalib.reproduce.compare import Difference, difference
 from cogcalib.reproduce.definitions import Table
 from cogcalib.reproduce.execute import Outcome
-from cogcalib.reproduce.markdown import methods_page, row_label, variants_page
+from cogcalib.reproduce.figures import draw_analyses, draw_tables
+from cogcalib.reproduce.markdown import methods_page, variants_page
 from cogcalib.reproduce.plan import Plan
 from cogcalib.reproduce.rows import Group, Row, across_variants, collect
 from cogcalib.run_folder import code_state, hardware, versions
@@ -45,13 +43,15 @@ def write_results(outcome: Outcome, output: Path, command: str, rule: str) -> li
     plan = outcome.plan
     stem = _stem(plan, output)
     groups = collect(outcome)
+    # First of all: what is written next changes the checkout that it names.
+    record = _record(outcome, groups, command, rule)
     analysed = plan.table.renderer in ("detector", "dynamics")
-    figures = _analysed_figures(outcome, stem) if analysed else _figures(outcome, groups, stem)
+    figures = draw_analyses(outcome, stem) if analysed else draw_tables(outcome, groups, stem)
     table = _flat_csv(analysis_rows(outcome)) if analysed else _csv(groups)
     return [
         write_text(_named(stem, "md"), _markdown(outcome, groups, figures, command, rule)),
         write_text(_named(stem, "csv"), table),
-        write_json(_named(stem, "json"), _record(outcome, groups, command, rule)),
+        write_json(_named(stem, "json"), record),
         *figures,
     ]
 
@@ -88,6 +88,11 @@ def _stem(plan: Plan, output: Path) -> Path:
     return output / f"{plan.table.name}-{plan.preset.name.rpartition('/')[2]}"
 
 
+def _where(path: Path) -> str:
+    """A run folder as cells call it: ``atlas/country``."""
+    return f"{path.parent.name}/{path.name}"
+
+
 def _named(stem: Path, kind: str) -> Path:
     # Not with_suffix: Qwen2.5-7B has a dot of its own.
     return stem.with_name(f"{stem.name}.{kind}")
@@ -114,7 +119,7 @@ def _markdown(
     }[table.renderer]()
     lines += [*(["", table.note] if table.note else []), ""]
     ends = [
-        f"{path.name}: {', '.join(label(each.chosen) for each in choices if each.at_end)}"
+        f"{_where(path)}: {', '.join(label(each.chosen) for each in choices if each.at_end)}"
         for path, choices in outcome.choices.items()
         if any(each.at_end for each in choices)
     ]
@@ -128,7 +133,7 @@ def _markdown(
         ]
     lines += [f"![{figure.stem}]({figure.name})" for figure in figures]
     absent = [
-        f"{place.path.name}: {', '.join(place.inapplicable)}, for multiple choice only"
+        f"{_where(place.path)}: {', '.join(place.inapplicable)}, for multiple choice only"
         for place in outcome.plan.shown()
         if place.inapplicable
     ]
@@ -176,10 +181,12 @@ def _record(outcome: Outcome, groups: Sequence[Group], command: str, rule: str) 
             "grid": GRID,
             "accuracy_floor": ACCURACY_FLOOR,
             "seeds": plan.tune_seeds,
-            "choices": {str(p.name): [asdict(c) for c in v] for p, v in outcome.choices.items()},
-            "trials": {str(p.name): [asdict(t) for t in v] for p, v in outcome.trials.items()},
+            "choices": {_where(p): [asdict(c) for c in v] for p, v in outcome.choices.items()},
+            "trials": {_where(p): [asdict(t) for t in v] for p, v in outcome.trials.items()},
         },
-        "configurations": {p.path.name: p.config.model_dump(mode="json") for p in plan.places},
+        "configurations": {
+            _where(place.path): place.config.model_dump(mode="json") for place in plan.places
+        },
         "models": {
             path: fingerprint(path)
             for path in dict.fromkeys(place.config.model.path for place in plan.places)
@@ -252,58 +259,3 @@ def _difference(one: Row, other: Row) -> dict[str, Any]:
 
 def _as_json(found: Difference) -> dict[str, Any]:
     return {**asdict(found), "significant": found.significant}
-
-
-def _figures(outcome: Outcome, groups: Sequence[Group], stem: Path) -> list[Path]:
-    """Every method's ECE on every task tested on: a figure per place, or all variants in one."""
-    found = []
-    together = outcome.plan.table.renderer == "variants"
-    for group in groups:
-        place = group.place
-        name = place.task if together else f"{place.model.rpartition('/')[2]}-{place.path.name}"
-        path = stem.with_name(f"{stem.name}-{name}.svg")
-        if path in found:
-            continue
-        here = [g for g in groups if (g.place.task == place.task if together else g.place is place)]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _draw(here, together).savefig(path, metadata={"Date": None})
-        found.append(path)
-    return found
-
-
-def _analysed_figures(outcome: Outcome, stem: Path) -> list[Path]:
-    found = []
-    for place in outcome.plan.shown():
-        path = stem.with_name(f"{stem.name}-{place.path.parent.name}-{place.path.name}.svg")
-        found += [path] if draw(outcome, place, path) else []
-    return found
-
-
-@styled
-def _draw(groups: Sequence[Group], together: bool) -> Figure:
-    """A panel per task tested on, a line per method (with its variant and model, if together)."""
-    tasks = list(dict.fromkeys(group.task for group in groups))
-    panels = {task: [g for g in groups if g.task == task] for task in tasks}
-    names = [
-        (f"{group.place.model}, {group.place.variant}: " if together else "") + row_label(row)
-        for group in panels[tasks[0]]
-        for row in group.shown()
-    ]
-    figure = new_figure(2.4 + 1.6 * together + 2.3 * len(tasks), 1.0 + 0.22 * len(names))
-    columns = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
-    for axes, (task, here) in zip(columns, panels.items(), strict=True):
-        metric = f"ece.{here[0].primary}"
-        for line, row in enumerate(row for group in here for row in group.shown()):
-            mean, deviation = row.mean(metric), row.deviation(metric) or 0.0
-            if mean is not None:
-                shade = colour(row.method.partition("@")[0])
-                axes.errorbar(
-                    100 * mean, line, xerr=100 * deviation, fmt="o", color=shade, markersize=5
-                )
-        axes.set_title(task)
-        axes.set_xlabel(f"ECE {here[0].primary} (%)")
-        axes.margins(x=0.08)
-        axes.set_xlim(left=0)
-    columns[0].set_yticks(range(len(names)), names)
-    columns[0].set_ylim(len(names) - 0.5, -0.5)
-    return figure
