@@ -9,11 +9,21 @@ from cogcalib.report.methods import label
 from cogcalib.reproduce.markdown import line
 from readme_blocks.figures import change, paragraph
 
-ROWS = ("sft", "ls-options", "cols-options", "ls-options-calibrated", "cols-options-calibrated")
+ROWS = (
+    "sft",
+    "ls",
+    "cols",
+    "ls-options",
+    "cols-options",
+    "ls-options-calibrated",
+    "cols-options-calibrated",
+)
 PAIRS = (
+    ("cols", "ls"),
     ("cols-options", "ls-options"),
     ("cols-options-calibrated", "ls-options-calibrated"),
 )
+METRICS = ("accuracy", "ece.vocab", "nll")
 LENGTHS = ("quarter", "half", "default", "double", "fourfold")
 
 
@@ -28,7 +38,8 @@ def regimes(ratio: Mapping[str, Any], length: Mapping[str, Any]) -> str:
             paragraph(
                 f"{len(ratio['seeds'])} seeds, test; strengths as chosen on all the data. By the "
                 "share of training questions that the base model does not know : knows, at equal "
-                "number ([docs/results/ratio-atlas.md](results/ratio-atlas.md)):"
+                "number ([docs/results/ratio-atlas.md](results/ratio-atlas.md)); accuracy % / ECE "
+                "vocab % / NLL:"
             ),
             "",
             *_table(ratio, mixtures),
@@ -50,13 +61,17 @@ def _table(record: Mapping[str, Any], heads: Mapping[str, str]) -> Iterator[str]
         ["SFT, confidence - accuracy"]
         + [f"{100 * (mean['confidence'] - mean['accuracy']):+.1f}" for mean in gaps]
     )
-    for row in ROWS:
+    held = {row["row"] for row in groups[next(iter(heads))]["rows"]}
+    for row in (each for each in ROWS if each in held):
         means = [_mean(groups[name], row) for name in heads]
-        cells = [f"{100 * mean['ece.vocab']:.1f} / {mean['nll']:.3f}" for mean in means]
-        yield line([f"{label(row)}, ECE / NLL", *cells])
-    for one, other in PAIRS:
+        cells = [
+            f"{100 * mean['accuracy']:.1f} / {100 * mean['ece.vocab']:.1f} / {mean['nll']:.3f}"
+            for mean in means
+        ]
+        yield line([label(row), *cells])
+    for one, other in (pair for pair in PAIRS if held.issuperset(pair)):
         cells = [_difference(groups[name], (one, other)) for name in heads]
-        yield line([f"{label(one)} - {label(other)}, Δ ECE / Δ NLL", *cells])
+        yield line([f"{label(one)} - {label(other)}, Δ", *cells])
 
 
 def _mean(group: Mapping[str, Any], name: str) -> Mapping[str, float]:
@@ -66,4 +81,4 @@ def _mean(group: Mapping[str, Any], name: str) -> Mapping[str, float]:
 
 def _difference(group: Mapping[str, Any], rows: tuple[str, str]) -> str:
     pair = next(pair for pair in group["pairs"] if tuple(pair["rows"]) == rows)
-    return " / ".join(change(pair["difference"], metric) for metric in ("ece.vocab", "nll"))
+    return " / ".join(change(pair["difference"], metric) for metric in METRICS)
