@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -118,22 +119,24 @@ def draw_dynamics(found: Found) -> Figure:
     panels = figure.subplots(2, 2, sharex=True, sharey=True)
     for axes_of_split, split in zip(panels, ("train", "calibration"), strict=True):
         for axes, group in zip(axes_of_split, GROUPS, strict=True):
-            for method, seeds in found.items():
-                _curves(axes, method, seeds, split, group)
+            for marker, (method, seeds) in zip(cycle("osD^v"), found.items()):
+                _curves(axes, method, seeds, (split, group), marker)
             axes.set_title(f"{split}, {group} to the base model")
-            axes.set_xlabel("optimiser step")
-            axes.set_ylabel("accuracy (solid), confidence (dashed), %")
+    figure.supxlabel("optimiser step", fontsize="medium")
+    figure.supylabel("accuracy (solid), confidence (dashed), %", fontsize="medium")
     panels[0][0].legend()
     return figure
 
 
-def _curves(axes: Axes, method: str, seeds: Sequence[Any], split: str, group: str) -> None:
-    steps = sorted({r["step"] for r in seeds[0] if (r["split"], r["group"]) == (split, group)})
+def _curves(
+    axes: Axes, method: str, seeds: Sequence[Any], where: tuple[str, str], marker: str
+) -> None:
+    """Variants wear the same colour: markers tell them apart."""
+    steps = sorted({r["step"] for r in seeds[0] if (r["split"], r["group"]) == where})
     for metric, style in (("accuracy", "-"), ("confidence", "--")):
-        values = [100 * _at(seeds, split, group, step, metric) for step in steps]
-        shade = colour(method.partition("@")[0])
+        values = [100 * _at(seeds, *where, step, metric) for step in steps]
         name = label(method) if metric == "accuracy" else None
-        axes.plot(steps, values, style, color=shade, label=name)
+        axes.plot(steps, values, style, color=colour(method), label=name, marker=marker, ms=3)
 
 
 @styled

@@ -58,7 +58,7 @@ def _draw(groups: Sequence[Group], together: bool) -> Figure:
         for line, row in enumerate(row for group in here for row in group.shown()):
             mean, deviation = row.mean(metric), row.deviation(metric) or 0.0
             if mean is not None:
-                shade = colour(row.method.partition("@")[0])
+                shade = colour(row.method)
                 axes.errorbar(
                     100 * mean, line, xerr=100 * deviation, fmt="o", color=shade, markersize=5
                 )
