@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from cogcalib.reproduce.markdown import line
-from readme_blocks.figures import paragraph
+from readme_blocks.figures import paragraph, row_of, three
 
 GATES = ("nll", "all", "random", "inverted", "oracle", "soft")
 PENALTIES = {"cols": "ls", "combls": "mbls", "coecp": "ecp"}
@@ -67,8 +67,7 @@ def controls(record: Mapping[str, Any]) -> str:
 
 def _figures(group: Mapping[str, Any], gate: str, support: str, ece: str) -> str:
     name = "sft" if gate == "none" else _gated("cols", support, gate)
-    mean = next(row["mean"] for row in group["rows"] if row["row"] == name)
-    return f"{100 * mean['accuracy']:.1f} / {100 * mean[ece]:.1f} / {mean['nll']:.3f}"
+    return three(row_of(group, name)["mean"], ece)
 
 
 def _gated(penalty: str, support: str, gate: str) -> str:

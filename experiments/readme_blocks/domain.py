@@ -7,7 +7,7 @@ from typing import Any
 
 from cogcalib.report.methods import label
 from cogcalib.reproduce.markdown import line
-from readme_blocks.figures import change, paragraph
+from readme_blocks.figures import change, paragraph, row_of, three
 
 ROWS = ("sft", "sft+ts", "mc_dropout", "ensemble", "uniform", "gated", "gated-by-nll")
 CHOSEN = {"uniform": "uniform", "gated": "gated", "gated-by-nll": "gated, by NLL"}
@@ -33,27 +33,17 @@ def _figures(groups: list[Mapping[str, Any]], heads: list[str]) -> Iterator[str]
     yield line(["", *heads])
     yield line([":---", *["---:"] * len(heads)])
     for name in ROWS:
-        rows = [_row(group, name) for group in groups]
+        rows = [row_of(group, name) for group in groups]
         method = rows[0]["method"]
         head = f"{CHOSEN[name]}: {label(method)}" if name in CHOSEN else label(name)
-        yield line([head, *(_three(row["mean"]) for row in rows)])
+        yield line([head, *(three(row["mean"]) for row in rows)])
 
 
 def _changes(groups: list[Mapping[str, Any]], heads: list[str]) -> Iterator[str]:
     yield line(["against SFT + TS, Δ ECE vocab % / Δ NLL", *heads])
     yield line([":---", *["---:"] * len(heads)])
     for name in ("gated", "gated+ts", "gated-by-nll", "gated-by-nll+ts"):
-        rows = [_row(group, name) for group in groups]
+        rows = [row_of(group, name) for group in groups]
         against = [row["against"]["sft+ts"] for row in rows]
         cells = [f"{change(each, 'ece.vocab')} / {change(each, 'nll')}" for each in against]
         yield line([label(rows[0]["method"]), *cells])
-
-
-def _row(group: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    rows: Mapping[str, Any] = {row["row"]: row for row in group["rows"]}
-    row: Mapping[str, Any] = rows[name]
-    return row
-
-
-def _three(mean: Mapping[str, float]) -> str:
-    return f"{100 * mean['accuracy']:.1f} / {100 * mean['ece.vocab']:.1f} / {mean['nll']:.3f}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from cogcalib.report.methods import label
 from cogcalib.reproduce.markdown import line
-from readme_blocks.figures import change, paragraph
+from readme_blocks.figures import changes, paragraph, row_of, three
 
 ROWS = ("sft", "sft+ts", "uniform", "gated", "ls-options-calibrated", "cols-options-calibrated")
 CHOSEN = ("uniform", "gated")
@@ -51,17 +51,13 @@ def elsewhere(families: Mapping[str, Any], full: Mapping[str, Any]) -> str:
         lines.append(line([name if name in CHOSEN else label(name), *cells]))
     lines += ["", line(["Δ ECE vocab % / Δ NLL", *found]), line([":---", *["---:"] * len(found)])]
     for name, rows in PAIRS.items():
-        lines.append(line([name, *(_difference(group, rows) for group in found.values())]))
+        lines.append(
+            line([name, *(changes(group, rows, ("ece.vocab", "nll")) for group in found.values())])
+        )
     return "\n".join(lines)
 
 
 def _figures(group: Mapping[str, Any], name: str) -> str:
-    row = next(row for row in group["rows"] if row["row"] == name)
-    mean = row["mean"]
-    text = f"{100 * mean['accuracy']:.1f} / {100 * mean['ece.vocab']:.1f} / {mean['nll']:.3f}"
+    row = row_of(group, name)
+    text = three(row["mean"])
     return f"{label(row['method'])}: {text}" if name in CHOSEN else text
-
-
-def _difference(group: Mapping[str, Any], rows: tuple[str, str]) -> str:
-    pair = next(pair for pair in group["pairs"] if tuple(pair["rows"]) == rows)
-    return " / ".join(change(pair["difference"], metric) for metric in ("ece.vocab", "nll"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -27,3 +27,20 @@ def change(differences: Mapping[str, Mapping[str, Any]], metric: str) -> str:
     scale, digits = (1, 3) if metric == "nll" else (100, 1)
     value, low, high = (f"{scale * found[key]:+.{digits}f}" for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]{' *' * found['significant']}"
+
+
+def row_of(group: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A row of a table, by the name it is listed under."""
+    row: Mapping[str, Any] = next(row for row in group["rows"] if row["row"] == name)
+    return row
+
+
+def three(mean: Mapping[str, float], ece: str = "ece.vocab") -> str:
+    """``65.1 / 20.1 / 1.243``: accuracy %, ECE %, NLL."""
+    return f"{100 * mean['accuracy']:.1f} / {100 * mean[ece]:.1f} / {mean['nll']:.3f}"
+
+
+def changes(group: Mapping[str, Any], rows: tuple[str, str], metrics: Sequence[str]) -> str:
+    """The differences of a pair of rows, one behind the other."""
+    pair = next(pair for pair in group["pairs"] if tuple(pair["rows"]) == rows)
+    return " / ".join(change(pair["difference"], metric) for metric in metrics)

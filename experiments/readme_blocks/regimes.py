@@ -7,7 +7,7 @@ from typing import Any
 
 from cogcalib.report.methods import label
 from cogcalib.reproduce.markdown import line
-from readme_blocks.figures import change, paragraph
+from readme_blocks.figures import changes, paragraph, row_of, three
 
 ROWS = (
     "sft",
@@ -56,29 +56,16 @@ def _table(record: Mapping[str, Any], heads: Mapping[str, str]) -> Iterator[str]
     groups = {group["variant"]: group for group in record["results"] if group["task"] == task}
     yield line(["", *heads.values()])
     yield line([":---", *["---:"] * len(heads)])
-    gaps = (_mean(groups[name], "sft") for name in heads)
+    gaps = (row_of(groups[name], "sft")["mean"] for name in heads)
     yield line(
         ["SFT, confidence - accuracy"]
         + [f"{100 * (mean['confidence'] - mean['accuracy']):+.1f}" for mean in gaps]
     )
     held = {row["row"] for row in groups[next(iter(heads))]["rows"]}
     for row in (each for each in ROWS if each in held):
-        means = [_mean(groups[name], row) for name in heads]
-        cells = [
-            f"{100 * mean['accuracy']:.1f} / {100 * mean['ece.vocab']:.1f} / {mean['nll']:.3f}"
-            for mean in means
-        ]
+        means = [row_of(groups[name], row)["mean"] for name in heads]
+        cells = [three(mean) for mean in means]
         yield line([label(row), *cells])
     for one, other in (pair for pair in PAIRS if held.issuperset(pair)):
-        cells = [_difference(groups[name], (one, other)) for name in heads]
+        cells = [changes(groups[name], (one, other), METRICS) for name in heads]
         yield line([f"{label(one)} - {label(other)}, Δ", *cells])
-
-
-def _mean(group: Mapping[str, Any], name: str) -> Mapping[str, float]:
-    mean: Mapping[str, float] = next(r["mean"] for r in group["rows"] if r["row"] == name)
-    return mean
-
-
-def _difference(group: Mapping[str, Any], rows: tuple[str, str]) -> str:
-    pair = next(pair for pair in group["pairs"] if tuple(pair["rows"]) == rows)
-    return " / ".join(change(pair["difference"], metric) for metric in METRICS)

@@ -7,7 +7,7 @@ from typing import Any
 
 from cogcalib.report.methods import label
 from cogcalib.reproduce.markdown import line
-from readme_blocks.figures import change, paragraph
+from readme_blocks.figures import changes, paragraph, row_of, three
 
 FAMILIES = {"cols": "over the vocabulary", "cols-options": "over the options"}
 LAWS = ("auto", "calibrated")
@@ -35,13 +35,7 @@ def _table(groups: list[Mapping[str, Any]], method: str, about: str) -> Iterator
     yield line([":---", *["---:"] * (1 + len(LAWS))])
     for group in here:
         ece = "ece.vocab" if "ece.vocab" in group["rows"][0]["mean"] else "ece.mean"
-        row = next(row for row in group["rows"] if row["row"] == method)
-        mean = row["mean"]
-        fixed = f"{100 * mean['accuracy']:.1f} / {100 * mean[ece]:.1f} / {mean['nll']:.3f}"
-        cells = [f"{label(row['method'])}: {fixed}"]
-        for law in LAWS:
-            names = [f"{method}-{law}", method]
-            pair = next(pair for pair in group["pairs"] if pair["rows"] == names)
-            metrics = ("accuracy", ece, "nll")
-            cells.append(" / ".join(change(pair["difference"], metric) for metric in metrics))
+        row, metrics = row_of(group, method), ("accuracy", ece, "nll")
+        cells = [f"{label(row['method'])}: {three(row['mean'], ece)}"]
+        cells += [changes(group, (f"{method}-{law}", method), metrics) for law in LAWS]
         yield line([group["task"], *cells])

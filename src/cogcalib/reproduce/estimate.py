@@ -25,6 +25,7 @@ from cogcalib.reproduce.plan import (
     analysis_cells,
     baseline_cells,
     distinct,
+    folder_name,
     prepare_cells,
     row_cells,
     trial_cells,
@@ -73,7 +74,7 @@ def estimates(plan: Plan, rule: Rule = "ece") -> list[Estimate]:
             here = [cell for cell in cells if cell.kind == kind]
             seconds, source = _seconds(plan, here)
             missing = sum(cell.missing() for cell in here)
-            name = f"{place.path.parent.name}/{place.path.name}"
+            name = folder_name(place.path)
             found.append(Estimate(name, kind, len(here), missing, seconds, source))
     return found
 

@@ -32,6 +32,11 @@ from cogcalib.tuning import candidates, is_tunable
 Kind = Literal["prepare", "trial", "train", "member", "baseline", "detector", "dynamics"]
 
 
+def folder_name(path: Path) -> str:
+    """A run folder, for people: ``atlas/country``."""
+    return f"{path.parent.name}/{path.name}"
+
+
 @dataclass(frozen=True)
 class Place:
     """One run folder and what the table asks of it.
@@ -92,8 +97,7 @@ class Cell:
     @property
     def label(self) -> str:
         """For people."""
-        folder = self.place.path
-        return f"{folder.parent.name}/{folder.name}: {self.name}"
+        return f"{folder_name(self.place.path)}: {self.name}"
 
     def missing(self) -> bool:
         """Whether something it leaves is not there yet."""

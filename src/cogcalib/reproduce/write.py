@@ -22,7 +22,7 @@ from cogcalib.reproduce.definitions import Table
 from cogcalib.reproduce.execute import Outcome
 from cogcalib.reproduce.figures import draw_analyses, draw_tables
 from cogcalib.reproduce.markdown import methods_page, variants_page
-from cogcalib.reproduce.plan import Plan
+from cogcalib.reproduce.plan import Plan, folder_name
 from cogcalib.reproduce.rows import Group, Row, across_variants, collect
 from cogcalib.run_folder import code_state, hardware, versions
 from cogcalib.tuning import ACCURACY_FLOOR, GRID
@@ -88,11 +88,6 @@ def _stem(plan: Plan, output: Path) -> Path:
     return output / f"{plan.table.name}-{plan.preset.name.rpartition('/')[2]}"
 
 
-def _where(path: Path) -> str:
-    """A run folder as cells call it: ``atlas/country``."""
-    return f"{path.parent.name}/{path.name}"
-
-
 def _named(stem: Path, kind: str) -> Path:
     # Not with_suffix: Qwen2.5-7B has a dot of its own.
     return stem.with_name(f"{stem.name}.{kind}")
@@ -119,7 +114,7 @@ def _markdown(
     }[table.renderer]()
     lines += [*(["", table.note] if table.note else []), ""]
     ends = [
-        f"{_where(path)}: {', '.join(label(each.chosen) for each in choices if each.at_end)}"
+        f"{folder_name(path)}: {', '.join(label(each.chosen) for each in choices if each.at_end)}"
         for path, choices in outcome.choices.items()
         if any(each.at_end for each in choices)
     ]
@@ -133,7 +128,7 @@ def _markdown(
         ]
     lines += [f"![{figure.stem}]({figure.name})" for figure in figures]
     absent = [
-        f"{_where(place.path)}: {', '.join(place.inapplicable)}, for multiple choice only"
+        f"{folder_name(place.path)}: {', '.join(place.inapplicable)}, for multiple choice only"
         for place in outcome.plan.shown()
         if place.inapplicable
     ]
@@ -181,11 +176,11 @@ def _record(outcome: Outcome, groups: Sequence[Group], command: str, rule: str) 
             "grid": GRID,
             "accuracy_floor": ACCURACY_FLOOR,
             "seeds": plan.tune_seeds,
-            "choices": {_where(p): [asdict(c) for c in v] for p, v in outcome.choices.items()},
-            "trials": {_where(p): [asdict(t) for t in v] for p, v in outcome.trials.items()},
+            "choices": {folder_name(p): [asdict(c) for c in v] for p, v in outcome.choices.items()},
+            "trials": {folder_name(p): [asdict(t) for t in v] for p, v in outcome.trials.items()},
         },
         "configurations": {
-            _where(place.path): place.config.model_dump(mode="json") for place in plan.places
+            folder_name(place.path): place.config.model_dump(mode="json") for place in plan.places
         },
         "models": {
             path: fingerprint(path)
