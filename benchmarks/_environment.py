@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cogcalib.run_folder import code_state, hardware, versions
+from cogcalib.provenance import code_state, hardware, versions
 
 COMPARED = (
     "cut-cross-entropy", "liger-kernel", "lm_eval", "netcal", "ray", "torchmetrics", "triton",

@@ -40,14 +40,14 @@ import torch
 from _measure import Comparison, Work, add_options, peak_memory, report, take_turns
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
+from cogcalib.inference.batching import by_length
+from cogcalib.inference.forward import pad_right
 from cogcalib.knowledge import SlickSettings, draw_prompts
 from cogcalib.knowledge.candidates import Tokens, answer_ends, ask, by_shots
 from cogcalib.knowledge.exact import Answered, answer_exactly
 from cogcalib.knowledge.sampled import answer_by_sampling
 from cogcalib.modeling import load_tokenizer
 from cogcalib.scoring import ScoreSettings, inference
-from cogcalib.scoring.batches import by_length
-from cogcalib.scoring.forward import pad_right
 from cogcalib.tasks import load_task
 
 TASK = "atlas/country-open"
@@ -133,7 +133,7 @@ class Sides:
 
     def unshared(self) -> list[list[Answered]]:
         """Exact mode without sharing the shots between questions."""
-        with patch("cogcalib.scoring.forward.shared_length", return_value=0):
+        with patch("cogcalib.inference.forward.shared_length", return_value=0):
             return self.exact()
 
     def sampled(self) -> None:

@@ -36,14 +36,14 @@ import torch
 from _measure import Comparison, Work, add_options, peak_memory, report, take_turns
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
+from cogcalib.inference.batching import by_length
+from cogcalib.inference.forward import pad_right
 from cogcalib.modeling import load_tokenizer, render_prompt
 from cogcalib.modeling.prompts import render_shots
 from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
 from cogcalib.scoring import ScoreSettings, inference, score
-from cogcalib.scoring.batches import by_length
-from cogcalib.scoring.choices import encode_choices
-from cogcalib.scoring.forward import pad_right
+from cogcalib.scoring.option_letters import encode_choices
 from cogcalib.tasks import load_task
 
 TOLERANCE = 1e-4

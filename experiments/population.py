@@ -14,13 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cogcalib.harness.report.canvas import to_svg
+from cogcalib.harness.report.population import by_population
+from cogcalib.harness.report.probe_figures import population_chart
 from cogcalib.knowledge import CATEGORIES, load_probe
 from cogcalib.knowledge.task import ProbeTask, probe_task
+from cogcalib.provenance import code_state, versions
 from cogcalib.records import write_json, write_text
-from cogcalib.report.canvas import to_svg
-from cogcalib.report.population import by_population
-from cogcalib.report.probe_figures import population_chart
-from cogcalib.run_folder import code_state, versions
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 TASK, SPLIT = "atlas/country", "train"

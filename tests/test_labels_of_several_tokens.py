@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from cogcalib import pipeline
-from cogcalib.config import parse_config
+from cogcalib.harness.config import parse_config
 from cogcalib.modeling import audit_labels, encode_batch, load_model, to_dataset
 from cogcalib.records import InputError, write_jsonl
 from cogcalib.scoring import ScoreSettings, score

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from cogcalib import cli, pipeline
-from cogcalib.config import Config, parse_config
+from cogcalib.harness.config import Config, parse_config
 from cogcalib.records import Example, InputError, Prediction, read_jsonl
 from cogcalib.tasks import catalog
 from cogcalib.tasks.catalog import definitions
@@ -205,7 +205,7 @@ def test_what_a_trainer_would_refuse_is_told_before_the_first_stage(
         if settings["gate"] == "oracle":
             raise ValueError("bf16 is not supported by this device")
 
-    monkeypatch.setattr(import_module("cogcalib.stages.train"), "CogCalibConfig", no_bf16)
+    monkeypatch.setattr(import_module("cogcalib.harness.stages.train"), "CogCalibConfig", no_bf16)
     with pytest.raises(InputError, match="bf16"):
         pipeline.run(config, tmp_path, quiet())
     assert not list(tmp_path.iterdir())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cogcalib.reproduce.markdown import line
+from cogcalib.harness.reproduce.markdown import line
 from readme_blocks.figures import paragraph, row_of, three
 
 GATES = ("nll", "all", "random", "inverted", "oracle", "soft")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cogcalib.report.methods import label
-from cogcalib.reproduce.markdown import line
+from cogcalib.harness.report.methods import label
+from cogcalib.harness.reproduce.markdown import line
 from readme_blocks.figures import changes, paragraph, row_of, three
 
 ROWS = ("sft", "sft+ts", "uniform", "gated", "ls-options-calibrated", "cols-options-calibrated")

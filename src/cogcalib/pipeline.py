@@ -16,9 +16,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cogcalib import stages
-from cogcalib.config import Config, Method
-from cogcalib.run_folder import RunFolder
+from cogcalib.harness import stages
+from cogcalib.harness.config import Config, Method
+from cogcalib.harness.run_folder import RunFolder
 
 
 def run(

@@ -10,8 +10,8 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from cogcalib.config.methods import GATES, STEMS
-from cogcalib.config.schema import Config
+from cogcalib.harness.config.methods import GATES, STEMS
+from cogcalib.harness.config.schema import Config
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 ROW = re.compile(r"^\| `([\w.]+)` \| (.+?) \|", re.MULTILINE)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from cogcalib.harness.reproduce import load_preset
 from cogcalib.records import Example
-from cogcalib.reproduce import load_preset
 from cogcalib.tasks import load_task
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "entity"

@@ -9,7 +9,7 @@ import pytest
 from probe_world import build_model, build_prompts, build_questions, build_tokenizer
 
 from cogcalib.knowledge import SlickSettings, assess, load_probe, worker
-from cogcalib.knowledge.parts import (
+from cogcalib.knowledge.partitions import (
     count_categories,
     draw_rows,
     merge,

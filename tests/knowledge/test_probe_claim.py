@@ -10,10 +10,10 @@ import yaml
 from peft import LoraConfig, get_peft_model
 
 from cogcalib.knowledge import worker
-from cogcalib.knowledge.claim import holding
+from cogcalib.knowledge.probe_folder import holding
 from cogcalib.knowledge.task import ProbeTask, probe_task
 from cogcalib.modeling import fingerprint_adapter, load_model
-from cogcalib.run_folder import RunFolderError
+from cogcalib.owned_folder import FolderError
 
 LONG = "Where is " + "a very long way from here and " * 200 + "Lyon?"
 
@@ -40,7 +40,7 @@ def test_a_retrained_adapter_at_the_same_path_is_refused(tmp_path):
     assert list(probe_task(asked(tmp_path / "p", **words)).rows) == list(first.rows)
     save_adapter(tmp_path / "adapter", 1)
     assert fingerprint_adapter(tmp_path / "adapter")["sha256"] != before["sha256"]
-    with pytest.raises(RunFolderError, match="other data or another model"):
+    with pytest.raises(FolderError, match="other data or another model"):
         probe_task(asked(tmp_path / "p", **words))
 
 
@@ -144,7 +144,7 @@ def test_a_folder_without_rows_is_taken_over_one_with_rows_is_not(tmp_path, monk
     breaking(0)
     assert (tmp_path / "p" / "config.yaml").exists()
     breaking(1)
-    with pytest.raises(RunFolderError, match="'seed: 1', not 'seed: 0'"):
+    with pytest.raises(FolderError, match="'seed: 1', not 'seed: 0'"):
         probe_task(asked(tmp_path / "p"))
     monkeypatch.setattr(worker, "assess_by", real)
     assert probe_task(asked(tmp_path / "p", seed=1)).kept == 3
@@ -162,7 +162,7 @@ def test_a_folder_without_rows_is_taken_over_one_with_rows_is_not(tmp_path, monk
 def test_a_folder_of_something_else_is_never_touched(tmp_path, files):
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    with pytest.raises(RunFolderError):
+    with pytest.raises(FolderError):
         probe_task(asked(tmp_path))
     assert {f.name: f.read_text(encoding="utf-8") for f in tmp_path.iterdir()} == files
 
@@ -170,7 +170,7 @@ def test_a_folder_of_something_else_is_never_touched(tmp_path, files):
 def test_two_probes_do_not_write_into_one_folder(tmp_path):
     with (
         holding(tmp_path / "p"),
-        pytest.raises(RunFolderError, match="another probe is writing into"),
+        pytest.raises(FolderError, match="another probe is writing into"),
     ):
         probe_task(asked(tmp_path / "p"))
     assert not (tmp_path / "p").exists(), "the one that held it left nothing"
@@ -179,7 +179,7 @@ def test_two_probes_do_not_write_into_one_folder(tmp_path):
 
 def test_who_finds_a_folder_held_does_not_take_it_away(tmp_path):
     with holding(tmp_path / "p"):
-        with pytest.raises(RunFolderError, match="another probe"), holding(tmp_path / "p"):
+        with pytest.raises(FolderError, match="another probe"), holding(tmp_path / "p"):
             pass
         assert (tmp_path / "p").exists()
 

@@ -9,7 +9,7 @@ import pytest
 
 from cogcalib.knowledge import load_probe, worker
 from cogcalib.knowledge.task import ProbeTask, probe_task
-from cogcalib.run_folder import RunFolderError
+from cogcalib.owned_folder import FolderError
 from cogcalib.tasks import load_task
 
 
@@ -57,7 +57,7 @@ def test_finished_batches_are_not_repeated(tmp_path, monkeypatch):
 
 def test_another_probe_does_not_fall_into_the_folder(tmp_path):
     probe_task(asked(tmp_path / "p"))
-    with pytest.raises(RunFolderError, match="'seed: 0', not 'seed: 1'"):
+    with pytest.raises(FolderError, match="'seed: 0', not 'seed: 1'"):
         probe_task(asked(tmp_path / "p", seed=1))
 
 

@@ -16,10 +16,10 @@ from probe_world import build_choices, build_model, build_prompts, build_questio
 from scipy.stats import binomtest
 from transformers import LlamaForCausalLM
 
+from cogcalib.inference.vllm_model import adapter_rank
 from cogcalib.knowledge import Knowledge, SlickSettings, assess, draw_prompts
 from cogcalib.knowledge.assess import assess_by
 from cogcalib.knowledge.exact import answer_exactly
-from cogcalib.knowledge.vllm_model import adapter_rank
 from cogcalib.knowledge.vllm_respondent import VllmRespondent, vllm_outline
 from cogcalib.modeling import load_model
 from cogcalib.modeling.shots import Prompt

@@ -28,7 +28,7 @@ from cogcalib.losses import (
     cross_entropy,
     fused_statistics,
 )
-from cogcalib.losses.computation import aligned_runs
+from cogcalib.losses.fused_pass import aligned_runs
 from cogcalib.losses.head import HeadGradients, Projection
 from cogcalib.losses.terms import entropy
 from cogcalib.losses.tiles import first_maximum

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
+from cogcalib.inference.batching import process
 from cogcalib.modeling import load_model
 from cogcalib.records import write_jsonl
 from cogcalib.scoring import ScoreSettings, score
-from cogcalib.scoring.batches import process
 from cogcalib.tasks import load_task
 
 TASKS = ("atlas/country", "atlas/country-open")

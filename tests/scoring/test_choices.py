@@ -8,7 +8,7 @@ import pytest
 
 from cogcalib.modeling import encode_batch, surface_ids
 from cogcalib.records import Option
-from cogcalib.scoring.choices import encode_choices
+from cogcalib.scoring.option_letters import encode_choices
 
 
 @pytest.mark.parametrize("preset", ["cogcalib", "blob", "laplace", "cogcalib+chat"])

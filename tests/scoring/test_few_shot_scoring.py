@@ -17,7 +17,7 @@ from cogcalib.records import Example
 from cogcalib.scoring import ScoreSettings, answer_logits, read_predictions, score
 from cogcalib.scoring.endpoint import Endpoint, score_endpoint
 from cogcalib.scoring.few_shot import encode_asked, encode_open
-from cogcalib.scoring.task import ScoreTask, score_task
+from cogcalib.scoring.score_run import ScoreTask, score_task
 from cogcalib.tasks import load_task
 
 TASK = load_task("atlas/country")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cogcalib.records import Prediction
 from cogcalib.scoring import read_predictions, write_predictions
-from cogcalib.scoring.files import check_output
+from cogcalib.scoring.prediction_files import check_output
 
 GOOD = {
     "id": "q1",

@@ -14,14 +14,14 @@ from cogcalib import cli
 from cogcalib.modeling import load_model
 from cogcalib.records import Prediction, read_jsonl, write_jsonl
 from cogcalib.scoring import read_predictions
-from cogcalib.scoring.task import ScoreTask, score_task
+from cogcalib.scoring.score_run import ScoreTask, score_task
 from cogcalib.tasks import Task, load_task
 
 
 @pytest.fixture(autouse=True)
 def few_questions(monkeypatch):
     """The embedded tasks, forty questions a split."""
-    monkeypatch.setattr("cogcalib.scoring.task.load_task", load_few)
+    monkeypatch.setattr("cogcalib.scoring.score_run.load_task", load_few)
 
 
 def load_few(name: str, data_dir: Path | None = None, *, prompt: str = "cogcalib") -> Task:

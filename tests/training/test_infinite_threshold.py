@@ -20,8 +20,8 @@ from tiny_run import (
 )
 
 from cogcalib.records import Threshold
+from cogcalib.training.calibration_pass import CalibrationReading
 from cogcalib.training.curve import AccuracyCurve
-from cogcalib.training.knowledge import CalibrationReading
 
 STYLE_STEPS = 6  # enough to learn that an answer ends after its letter
 SETTINGS: dict[str, Any] = {

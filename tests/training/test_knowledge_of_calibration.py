@@ -19,9 +19,9 @@ from transformers import DataCollatorForSeq2Seq
 
 from cogcalib.knowledge.threshold import estimate_threshold
 from cogcalib.losses import token_statistics
+from cogcalib.training.calibration_pass import known_units
 from cogcalib.training.forward import Located, locate
-from cogcalib.training.knowledge import known_units
-from cogcalib.training.segments import Units
+from cogcalib.training.supervision import Units
 
 
 def known(

@@ -15,7 +15,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from cogcalib.training.collator import CogCalibCollator
 from cogcalib.training.packing import examples, pack
-from cogcalib.training.segments import find_units
+from cogcalib.training.supervision import find_units
 
 LENGTH = 12
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cogcalib.modeling.encoding import IGNORED
-from cogcalib.training.segments import UNITS, Unit, Units, find_units, unit_starts
+from cogcalib.training.supervision import UNITS, Unit, Units, find_units, unit_starts
 
 EXAMPLE = st.lists(st.sampled_from([IGNORED, 7]), min_size=2, max_size=9).filter(
     lambda labels: 7 in labels[1:]

@@ -12,11 +12,17 @@ from tiny_run import make_args, make_trainer, weights
 
 from cogcalib.losses import token_statistics
 from cogcalib.records import Threshold
+from cogcalib.training.alpha_controller import (
+    FOLLOWED,
+    INTEGRAL,
+    PROPORTIONAL,
+    Strength,
+    StrengthLaw,
+)
+from cogcalib.training.calibration_pass import CalibrationReading, confident_units
 from cogcalib.training.curve import AccuracyCurve
 from cogcalib.training.forward import Located
-from cogcalib.training.knowledge import CalibrationReading, confident_units
-from cogcalib.training.segments import Units
-from cogcalib.training.strength import FOLLOWED, INTEGRAL, PROPORTIONAL, Strength, StrengthLaw
+from cogcalib.training.supervision import Units
 
 fractions = st.floats(0, 1)
 LEVEL = AccuracyCurve((0.0,), (0.5,))

@@ -13,7 +13,7 @@ import torch
 from tiny_run import make_data, make_trainer, weights
 
 from cogcalib.knowledge.ledger import read_ledger
-from cogcalib.knowledge.passes import Passes
+from cogcalib.knowledge.ledger_epochs import Passes
 
 SETTINGS: dict[str, Any] = {
     "optim": "sgd",

@@ -15,8 +15,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from cogcalib.knowledge.ledger import SCHEMA, read_ledger
 from cogcalib.records import Threshold
 from cogcalib.training import CogCalibConfig, CogCalibTrainer
+from cogcalib.training.calibration_pass import CalibrationReading
 from cogcalib.training.curve import AccuracyCurve
-from cogcalib.training.knowledge import CalibrationReading
 
 LETTERS = [" A", " B", " C", " D"]
 CHAT_TEMPLATE = (

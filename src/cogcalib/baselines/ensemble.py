@@ -20,7 +20,7 @@ from cogcalib.baselines.base import Cost, check_choices
 from cogcalib.modeling import load_model
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring import ScoreSettings, answer_logits, predict_from_logits
-from cogcalib.scoring.choices import Choice, encode_choices
+from cogcalib.scoring.option_letters import Choice, encode_choices
 from cogcalib.scoring.settings import DEFAULTS
 
 Member = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]

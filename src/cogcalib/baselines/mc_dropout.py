@@ -13,11 +13,11 @@ from torch.nn.modules.dropout import _DropoutNd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cogcalib.baselines.base import Cost, check_choices
+from cogcalib.inference.batching import by_length
+from cogcalib.inference.forward import Reader, max_positions, padding_id
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring import ScoreSettings, inference, predict_from_logits
-from cogcalib.scoring.batches import by_length
-from cogcalib.scoring.choices import encode_choices
-from cogcalib.scoring.forward import Reader, max_positions, padding_id
+from cogcalib.scoring.option_letters import encode_choices
 from cogcalib.scoring.settings import DEFAULTS
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cogcalib.records import write_json
 
 if TYPE_CHECKING:
-    from cogcalib.report.differences import Pair
+    from cogcalib.harness.report.differences import Pair
 
 
 def quiet() -> None:
@@ -31,9 +31,9 @@ def print_tables(rows: Sequence[Mapping[str, Any]], split: str, pairs: Sequence[
     """The rows of a split: the table everybody reads, all metrics, and paired differences."""
     from rich.console import Console
 
-    from cogcalib.report import metrics_table
-    from cogcalib.report.detail import detail_tables
-    from cogcalib.report.differences import difference_tables
+    from cogcalib.harness.report import metrics_table
+    from cogcalib.harness.report.detail import detail_tables
+    from cogcalib.harness.report.differences import difference_tables
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     for table in metrics_table(rows, split=split, in_domain=""):
@@ -69,7 +69,7 @@ def write_rows(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:
 def show_run(folder: Path) -> None:
     from rich.console import Console
 
-    from cogcalib.report import load_run, metrics_table
+    from cogcalib.harness.report import load_run, metrics_table
 
     # Into a file or a pipe the table goes whole, however narrow rich takes that to be.
     console, run = Console(width=None if sys.stdout.isatty() else 120), load_run(folder)

@@ -26,9 +26,9 @@ def add_to(verbs: Any) -> None:
 
 
 def _ledger(options: argparse.Namespace) -> None:
+    from cogcalib.harness.report.ledger_figure import ledger_figure
     from cogcalib.knowledge.ledger import read_ledger
-    from cogcalib.knowledge.passes import Passes
-    from cogcalib.report.ledger_figure import ledger_figure
+    from cogcalib.knowledge.ledger_epochs import Passes
 
     with input_errors():
         folder, name = _training(options.run, options.method, options.seed)

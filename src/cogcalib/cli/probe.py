@@ -130,11 +130,11 @@ def _probe(options: argparse.Namespace) -> None:
     from rich.progress import Progress
 
     quiet()
+    from cogcalib.harness.report.probe_page import MOST_ROWS, write_probe_html
+    from cogcalib.harness.report.probe_tables import missing_detectors, small_n
     from cogcalib.knowledge import CATEGORIES
-    from cogcalib.knowledge.parts import count_categories, draw_rows
+    from cogcalib.knowledge.partitions import count_categories, draw_rows
     from cogcalib.knowledge.task import ProbeTask, probe_task
-    from cogcalib.report.probe_page import MOST_ROWS, write_probe_html
-    from cogcalib.report.probe_tables import missing_detectors, small_n
 
     with Progress(console=Console(stderr=True), transient=True) as bars, input_errors():
         asked = ProbeTask(**{key: value for key, value in vars(options).items() if key != "verb"})
@@ -178,9 +178,9 @@ def show_probe(rows: Probed, console: Console) -> None:
     """Print the categories, the groups and the detectors as tables."""
     from rich.table import Table
 
+    from cogcalib.harness.report.columns import percent
+    from cogcalib.harness.report.probe_tables import by_group, category_grid, detector_grid, shares
     from cogcalib.knowledge import CATEGORIES
-    from cogcalib.report.columns import percent
-    from cogcalib.report.probe_tables import by_group, category_grid, detector_grid, shares
 
     groups = by_group(rows)
     for grid in (category_grid(rows), detector_grid(rows)):

@@ -41,9 +41,9 @@ def add_to(verbs: Any) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from cogcalib.report import load_run, write_html
-    from cogcalib.report.differences import paired_predictions
-    from cogcalib.report.predictions import read_groups, rows_of
+    from cogcalib.harness.report import load_run, write_html
+    from cogcalib.harness.report.differences import paired_predictions
+    from cogcalib.harness.report.predictions import read_groups, rows_of
 
     with input_errors():
         check_json(options.json)

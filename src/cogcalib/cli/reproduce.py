@@ -44,11 +44,11 @@ def _reproduce(options: argparse.Namespace) -> None:
     import torch
     from rich.console import Console
 
+    from cogcalib.harness.reproduce import Options, load_preset, load_table, make_plan, reproduce
+    from cogcalib.harness.reproduce.execute import check
+    from cogcalib.harness.reproduce.workers import visible_gpus
+    from cogcalib.harness.reproduce.write import check_output, write_results
     from cogcalib.records import InputError
-    from cogcalib.reproduce import Options, load_preset, load_table, make_plan, reproduce
-    from cogcalib.reproduce.execute import check
-    from cogcalib.reproduce.workers import visible_gpus
-    from cogcalib.reproduce.write import check_output, write_results
 
     for name in ("seeds", "tune_seeds", "jobs"):
         if getattr(options, name) < 1:
@@ -73,7 +73,7 @@ def _reproduce(options: argparse.Namespace) -> None:
     console = Console()
     check(plan)
     if options.dry_run:
-        from cogcalib.reproduce.estimate import show_plan
+        from cogcalib.harness.reproduce.estimate import show_plan
 
         wide = console if console.is_terminal else Console(width=120)
         show_plan(plan, options.jobs, wide, options.rule)

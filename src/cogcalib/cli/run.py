@@ -11,7 +11,7 @@ from cogcalib.cli.console import quiet, show_run
 from cogcalib.records import InputError
 
 if TYPE_CHECKING:
-    from cogcalib.config import Config
+    from cogcalib.harness.config import Config
 
 RUNS = Path("runs")
 
@@ -40,15 +40,15 @@ def add_to(verbs: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from cogcalib.config import load_config
+    from cogcalib.harness.config import load_config
 
     config = load_config(options.config, options.overrides)
     _execute(config, options.runs, resume=options.resume, data_dir=options.data_dir)
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from cogcalib.config import shipped_config
-    from cogcalib.run_folder import CONFIG
+    from cogcalib.harness.config import shipped_config
+    from cogcalib.owned_folder import CONFIG
 
     config = shipped_config("demo", options.overrides)
     folder = options.runs / config.name

@@ -74,8 +74,8 @@ def _score(options: argparse.Namespace) -> None:
 
     quiet()
     from cogcalib.scoring.endpoint import EndpointError
-    from cogcalib.scoring.record import label_line, record_path
-    from cogcalib.scoring.task import ScoreTask, score_task
+    from cogcalib.scoring.provenance import label_line, record_path
+    from cogcalib.scoring.score_run import ScoreTask, score_task
 
     words = {key: value for key, value in vars(options).items() if key not in ("verb", "json")}
     try:

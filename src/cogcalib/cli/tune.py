@@ -47,11 +47,11 @@ def _tune(options: argparse.Namespace) -> None:
 
     from rich.console import Console
 
-    from cogcalib.config import load_config
+    from cogcalib.harness.config import load_config
 
     config = load_config(options.config, options.overrides)
     quiet()
-    from cogcalib.tuning import tune
+    from cogcalib.harness.tuning import tune
 
     console = Console()
     folder = tune(

@@ -10,12 +10,12 @@ import torch
 from scipy.stats import rankdata
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from cogcalib.inference.batching import by_length
+from cogcalib.inference.forward import Reader, inference, max_positions, padding_id
 from cogcalib.metrics import auroc, bootstrap_interval
 from cogcalib.modeling.encoding import encode_batch
 from cogcalib.records import Example
 from cogcalib.scoring import ScoreSettings
-from cogcalib.scoring.batches import by_length
-from cogcalib.scoring.forward import Reader, inference, max_positions, padding_id
 
 
 @dataclass(frozen=True, slots=True)

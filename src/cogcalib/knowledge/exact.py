@@ -6,7 +6,7 @@ is a product of conditionals that one teacher-forced pass reads off,
     P(right) = sum_a [ prod_t q(a_t | x, a_<t) ] * sum_{e in E} q(e | x, a)
 
 over the distinct token sequences a of the answer and its aliases, with q the tempered and truncated
-distribution (`cogcalib.knowledge.truncation`) and E the tokens that end an answer. A sequence that
+distribution (`cogcalib.inference.truncation`) and E the tokens that end an answer. A sequence that
 begins another one is not counted twice: one of them ends where the other goes on.
 
 Counted are answers spelt just like that. That the model spells "Paris" with other tokens, or says
@@ -22,6 +22,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from cogcalib.inference.batching import by_length
+from cogcalib.inference.forward import Reader, inference, max_positions, padding_id
+from cogcalib.inference.truncation import log_probabilities
 from cogcalib.knowledge.candidates import (
     Asked,
     Tokens,
@@ -32,12 +35,9 @@ from cogcalib.knowledge.candidates import (
     generation_ends,
 )
 from cogcalib.knowledge.settings import PAPER, SlickSettings
-from cogcalib.knowledge.truncation import log_probabilities
 from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
 from cogcalib.scoring import ScoreSettings
-from cogcalib.scoring.batches import by_length
-from cogcalib.scoring.forward import Reader, inference, max_positions, padding_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from cogcalib.inference.batching import by_length
+from cogcalib.inference.forward import Reader, inference, padding_id
 from cogcalib.modeling.encoding import encode_batch
 from cogcalib.records import Example, ProbeRecord
 from cogcalib.scoring import ScoreSettings, score
-from cogcalib.scoring.batches import by_length
-from cogcalib.scoring.forward import Reader, inference, padding_id
 
 
 def probe(

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cogcalib.inference.vllm_model import DTYPES as VLLM_DTYPES
 from cogcalib.knowledge.settings import EXACT
-from cogcalib.knowledge.vllm_model import DTYPES as VLLM_DTYPES
 from cogcalib.modeling import DTYPES
 from cogcalib.records import PRESETS
 

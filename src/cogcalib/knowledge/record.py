@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from cogcalib.knowledge.detectors import Signals
 from cogcalib.knowledge.slick import CATEGORIES
 from cogcalib.records import Example, Option
-from cogcalib.scoring.files import write_table
+from cogcalib.scoring.prediction_files import write_table
 
 FILE = "probe.parquet"
 """Name of the rows in a probe's folder."""

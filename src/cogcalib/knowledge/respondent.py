@@ -8,6 +8,7 @@ from typing import Protocol
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from cogcalib.inference.forward import max_positions
 from cogcalib.knowledge.detectors import Signals, read_signals
 from cogcalib.knowledge.exact import Answered, answer_exactly
 from cogcalib.knowledge.rotations import answer_choices
@@ -15,7 +16,6 @@ from cogcalib.knowledge.sampled import answer_by_sampling
 from cogcalib.knowledge.settings import SlickSettings
 from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
-from cogcalib.scoring.forward import max_positions
 
 
 class Respondent(Protocol):

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from cogcalib.inference.batching import by_length
+from cogcalib.inference.forward import Reader, inference, max_positions, padding_id
 from cogcalib.knowledge.candidates import Tokens
 from cogcalib.knowledge.exact import Answered
 from cogcalib.knowledge.settings import EXACT, PAPER, SlickSettings
@@ -20,8 +22,6 @@ from cogcalib.modeling.few_shot import after_shots
 from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
 from cogcalib.scoring import ScoreSettings
-from cogcalib.scoring.batches import by_length
-from cogcalib.scoring.forward import Reader, inference, max_positions, padding_id
 
 Letters = Callable[[list[Tokens], list[Tokens]], list[list[float]]]
 

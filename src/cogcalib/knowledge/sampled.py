@@ -17,6 +17,17 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from cogcalib.inference.batching import by_length
+from cogcalib.inference.forward import (
+    forward,
+    inference,
+    max_positions,
+    pad_left,
+    padding_id,
+    upcast,
+)
+from cogcalib.inference.prefix import Prefix, compute_prefix, shared_length
+from cogcalib.inference.truncation import cumulative, draw
 from cogcalib.knowledge.candidates import (
     Asked,
     Tokens,
@@ -29,13 +40,9 @@ from cogcalib.knowledge.candidates import (
 )
 from cogcalib.knowledge.exact import Answered
 from cogcalib.knowledge.settings import SAMPLED, SlickSettings
-from cogcalib.knowledge.truncation import cumulative, draw
 from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
 from cogcalib.scoring import ScoreSettings, exact_match
-from cogcalib.scoring.batches import by_length
-from cogcalib.scoring.forward import forward, inference, max_positions, pad_left, padding_id, upcast
-from cogcalib.scoring.prefix import Prefix, compute_prefix, shared_length
 
 
 def answer_by_sampling(

@@ -13,20 +13,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cogcalib.knowledge.asked import of_table, of_task
-from cogcalib.knowledge.claim import PARTS, claim, holding
-from cogcalib.knowledge.outline import check_questions, read_outline
-from cogcalib.knowledge.parts import merge, part_files
+from cogcalib.inference.batching import from_main, process
+from cogcalib.inference.vllm_model import adapter_rank
+from cogcalib.knowledge.model_spec import check_questions, read_outline
+from cogcalib.knowledge.partitions import merge, part_files
+from cogcalib.knowledge.probe_folder import PARTS, claim, holding
+from cogcalib.knowledge.probe_inputs import of_table, of_task
 from cogcalib.knowledge.probe_task import RAY, SHOTS, VLLM, ProbeTask
 from cogcalib.knowledge.questions import partitions
 from cogcalib.knowledge.record import FILE, Probed, load_probe
 from cogcalib.knowledge.settings import SlickSettings
-from cogcalib.knowledge.vllm_model import adapter_rank
 from cogcalib.knowledge.vllm_respondent import check_worker, vllm_outline
 from cogcalib.knowledge.worker import Finished, Plan, Worker
 from cogcalib.modeling import fingerprint, fingerprint_adapter
 from cogcalib.modeling.shots import draw_prompts
-from cogcalib.scoring.batches import from_main, process
 
 __all__ = ["Probe", "ProbeTask", "probe_task"]
 

@@ -13,6 +13,8 @@ from statistics import fmean
 
 from transformers import PreTrainedTokenizerBase
 
+from cogcalib.inference.batching import process
+from cogcalib.inference.vllm_model import TEMPERATURES, Next, VllmModel, check_vllm
 from cogcalib.knowledge.candidates import (
     Asked,
     Tokens,
@@ -23,16 +25,14 @@ from cogcalib.knowledge.candidates import (
 )
 from cogcalib.knowledge.detectors import Signals
 from cogcalib.knowledge.exact import Answered
-from cogcalib.knowledge.outline import Outline, read_outline
+from cogcalib.knowledge.model_spec import Outline, read_outline
 from cogcalib.knowledge.probe_task import ProbeTask
 from cogcalib.knowledge.rotations import ask_rotations
 from cogcalib.knowledge.sampled import draw_seed, judge_answers
 from cogcalib.knowledge.settings import EXACT, SAMPLED, SlickSettings
-from cogcalib.knowledge.vllm_model import TEMPERATURES, Next, VllmModel, check_vllm
 from cogcalib.modeling.encoding import encode_batch
 from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
-from cogcalib.scoring.batches import process
 
 
 def check_worker(asked: ProbeTask) -> None:

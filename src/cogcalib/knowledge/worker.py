@@ -15,9 +15,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cogcalib.inference.batching import from_main, process
 from cogcalib.knowledge.assess import assess_by, pairs
-from cogcalib.knowledge.outline import fit
-from cogcalib.knowledge.parts import part_name, release_freed
+from cogcalib.knowledge.model_spec import fit
+from cogcalib.knowledge.partitions import part_name, release_freed
 from cogcalib.knowledge.probe_task import TRANSFORMERS, VLLM
 from cogcalib.knowledge.questions import Questions
 from cogcalib.knowledge.record import Knowledge, write_rows
@@ -27,8 +28,7 @@ from cogcalib.knowledge.vllm_respondent import VllmRespondent
 from cogcalib.modeling import load_model
 from cogcalib.modeling.shots import Prompts
 from cogcalib.records import Example
-from cogcalib.scoring.batches import from_main, process
-from cogcalib.scoring.files import write_table
+from cogcalib.scoring.prediction_files import write_table
 from cogcalib.tasks import Asked
 
 BATCH = 256

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cogcalib.losses.computation import GateSlice
 from cogcalib.losses.fused import FusedParts, fused_cogcalib_loss, fused_statistics
+from cogcalib.losses.fused_pass import GateSlice
 from cogcalib.losses.gate import GATES, Gate, gate_weights
 from cogcalib.losses.head import LinearHead
 from cogcalib.losses.objective import LossParts, NllReduction, cogcalib_loss, example_nll

@@ -4,7 +4,7 @@ One pass reads the statistics off the logits, a second one turns them into the g
 the readable terms themselves, the gradient theirs by automatic differentiation; `torch.compile`
 makes a few kernels of them, Triton's on CUDA, C++ on a CPU. Matrix products, bias, scale and
 softcap stay with `cogcalib.losses.head`, the penalty over options with
-`cogcalib.losses.computation`.
+`cogcalib.losses.fused_pass`.
 
 Meant for CUDA, where it has not run yet: tested on a CPU, eagerly and compiled.
 """

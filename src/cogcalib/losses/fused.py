@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from cogcalib.losses.computation import Batch, Computation, GateSlice, Method, rows_of, spans
+from cogcalib.losses.fused_pass import Batch, Computation, GateSlice, Method, rows_of, spans
 from cogcalib.losses.head import LinearHead, Projection
 from cogcalib.losses.objective import NllReduction
 from cogcalib.losses.statistics import TokenStatistics

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from cogcalib.inference.forward import inference
 from cogcalib.scoring.continuations import option_log_likelihoods, score_continuations
 from cogcalib.scoring.definitions import MULTIPLE_CHOICE, OPEN_ENDED
-from cogcalib.scoring.files import read_predictions, write_predictions
-from cogcalib.scoring.forward import inference
 from cogcalib.scoring.match import exact_match, normalize_answer, token_f1
+from cogcalib.scoring.metrics_row import primary_definition, summarize
 from cogcalib.scoring.multiple_choice import predict_from_logits, score_multiple_choice
 from cogcalib.scoring.open_ended import Generation, answer_nll, generate, score_open_ended
 from cogcalib.scoring.posthoc import (
@@ -15,10 +15,10 @@ from cogcalib.scoring.posthoc import (
     fit_confidence_maps,
     fit_vector_scaling,
 )
+from cogcalib.scoring.prediction_files import read_predictions, write_predictions
 from cogcalib.scoring.recalibrate import fit_temperatures
 from cogcalib.scoring.score import answer_logits, score
 from cogcalib.scoring.settings import ScoreSettings
-from cogcalib.scoring.summary import primary_definition, summarize
 
 __all__ = [
     "MULTIPLE_CHOICE",

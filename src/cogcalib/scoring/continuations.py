@@ -8,14 +8,14 @@ from dataclasses import replace
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from cogcalib.inference.batching import by_length
+from cogcalib.inference.forward import Reader, max_positions, padding_id
 from cogcalib.modeling.continuations import continuations
 from cogcalib.modeling.prompts import completion
 from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example, Prediction
-from cogcalib.scoring.batches import by_length
 from cogcalib.scoring.definitions import TEXT
 from cogcalib.scoring.few_shot import as_texts, behind_shots, encode_asked
-from cogcalib.scoring.forward import Reader, max_positions, padding_id
 from cogcalib.scoring.multiple_choice import choose
 from cogcalib.scoring.settings import DEFAULTS, ScoreSettings
 

@@ -15,16 +15,16 @@ from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
+from cogcalib.inference.endpoint_client import Client, Endpoint, EndpointError, RefusedError
+from cogcalib.inference.endpoint_journal import Journal
+from cogcalib.inference.endpoint_reader import EndpointReader
 from cogcalib.records import Example, Prediction
-from cogcalib.scoring.choices import Choice, encode_choices
 from cogcalib.scoring.continuations import encode_options, predict_from_likelihoods
 from cogcalib.scoring.definitions import LETTER
-from cogcalib.scoring.endpoint_client import Client, Endpoint, EndpointError, RefusedError
-from cogcalib.scoring.endpoint_journal import Journal
-from cogcalib.scoring.endpoint_reader import EndpointReader
 from cogcalib.scoring.few_shot import encode_open
 from cogcalib.scoring.multiple_choice import choose
 from cogcalib.scoring.open_ended import judge
+from cogcalib.scoring.option_letters import Choice, encode_choices
 from cogcalib.scoring.score import check_examples
 from cogcalib.scoring.settings import DEFAULTS, ScoreSettings
 

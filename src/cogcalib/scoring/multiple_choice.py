@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from cogcalib.inference.batching import by_length
+from cogcalib.inference.forward import Reader, max_positions, padding_id, upcast
 from cogcalib.modeling.encoding import surface_ids
 from cogcalib.records import Example, Prediction
-from cogcalib.scoring.batches import by_length
-from cogcalib.scoring.choices import Forms, encode_choices
 from cogcalib.scoring.definitions import MULTIPLE_CHOICE
-from cogcalib.scoring.forward import Reader, max_positions, padding_id, upcast
+from cogcalib.scoring.option_letters import Forms, encode_choices
 from cogcalib.scoring.settings import DEFAULTS, ScoreSettings
 
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from cogcalib.inference.batching import by_length
+from cogcalib.inference.forward import Reader, forward, max_positions, pad_left, padding_id, upcast
+from cogcalib.inference.prefix import Tokens
 from cogcalib.modeling.encoding import Encoded
 from cogcalib.records import Example, Prediction
-from cogcalib.scoring.batches import by_length
 from cogcalib.scoring.few_shot import encode_open
-from cogcalib.scoring.forward import Reader, forward, max_positions, pad_left, padding_id, upcast
 from cogcalib.scoring.match import exact_match
-from cogcalib.scoring.prefix import Tokens
 from cogcalib.scoring.settings import DEFAULTS, ScoreSettings
 
 

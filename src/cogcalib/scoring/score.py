@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from cogcalib.inference.batching import by_length
+from cogcalib.inference.forward import Reader, inference, max_positions, padding_id
 from cogcalib.records import Example, Prediction
-from cogcalib.scoring.batches import by_length
 from cogcalib.scoring.continuations import score_continuations
 from cogcalib.scoring.definitions import LETTER
 from cogcalib.scoring.few_shot import encode_asked, encode_open
-from cogcalib.scoring.forward import Reader, inference, max_positions, padding_id
 from cogcalib.scoring.multiple_choice import score_multiple_choice
 from cogcalib.scoring.open_ended import score_open_ended
 from cogcalib.scoring.settings import DEFAULTS, ScoreSettings

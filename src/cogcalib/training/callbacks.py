@@ -16,8 +16,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import CallbackHandler
 
 from cogcalib.records import Threshold, write_json
+from cogcalib.training.calibration_pass import CalibrationReading
 from cogcalib.training.config import CogCalibConfig
-from cogcalib.training.knowledge import CalibrationReading
 from cogcalib.training.ledger import Ledger
 from cogcalib.training.packing import count_examples
 from cogcalib.training.state import STATE_NAME, KnowledgeState, Schedule

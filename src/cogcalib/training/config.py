@@ -9,13 +9,13 @@ from typing import Self, cast, get_args
 
 from trl import SFTConfig
 
-from cogcalib.config.schema import TrainSection
+from cogcalib.harness.config.schema import TrainSection
 from cogcalib.losses import GATES, Gate, MarginReduction, Penalty, PenaltyKind, Support
 from cogcalib.losses.objective import NllReduction
+from cogcalib.training.alpha_controller import StrengthLaw
 from cogcalib.training.refused_options import refuse_ignored_options, refuse_packing_that_cuts
-from cogcalib.training.segments import UNITS, Unit
-from cogcalib.training.steps import read_style_steps, read_threshold_every
-from cogcalib.training.strength import StrengthLaw
+from cogcalib.training.schedule import read_style_steps, read_threshold_every
+from cogcalib.training.supervision import UNITS, Unit
 
 GATES_WITHOUT_THRESHOLD = ("none", "all", "oracle")
 """Gates that ask for no threshold, hence for no calibration data set."""
@@ -36,7 +36,7 @@ class CogCalibConfig(SFTConfig):
             margin, 0.4 for entropy; and 1 for focal, which is the focal loss whole. Choose yours on
             your calibration split. `"auto"` lets the calibration split steer it whenever the
             threshold is estimated, from the sweep's best towards a mean confidence that equals the
-            accuracy (`cogcalib.training.strength`). That takes at least four estimates: see
+            accuracy (`cogcalib.training.alpha_controller`). That takes at least four estimates: see
             `threshold_every`. `"calibrated"`, for label smoothing, gives each known example a
             strength of its own: that which asks for the accuracy that the calibration split shows
             at its confidence (`cogcalib.training.curve`).

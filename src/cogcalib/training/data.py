@@ -12,7 +12,7 @@ from datasets import Dataset
 from cogcalib.modeling.encoding import IGNORED
 from cogcalib.training.collator import OPTION_IDS
 from cogcalib.training.packing import examples
-from cogcalib.training.segments import Unit, competing_start
+from cogcalib.training.supervision import Unit, competing_start
 
 OPTIONS = "options"
 

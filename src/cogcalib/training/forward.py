@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cogcalib.losses import NO_OPTION
-from cogcalib.training.segments import Unit, Units, find_units
+from cogcalib.training.supervision import Unit, Units, find_units
 
 
 @dataclass(frozen=True, slots=True)

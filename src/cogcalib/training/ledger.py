@@ -23,11 +23,11 @@ from cogcalib.knowledge.ledger import (
     part_name,
 )
 from cogcalib.losses import FusedParts
-from cogcalib.scoring.files import write_table
+from cogcalib.scoring.prediction_files import write_table
 from cogcalib.training.collator import EXAMPLE_ID, NUMBER
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.packing import LENGTHS
-from cogcalib.training.segments import Units
+from cogcalib.training.supervision import Units
 
 logger = get_logger(__name__)
 _VALUES = ("nll", "threshold", "weight", "penalty", "right", "confidence")

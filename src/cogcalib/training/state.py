@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cogcalib.records import Threshold, write_json
+from cogcalib.training.alpha_controller import Strength
 from cogcalib.training.curve import AccuracyCurve
-from cogcalib.training.strength import Strength
 
 STATE_NAME = "cogcalib_state.json"
 RATE_WINDOW = 100

@@ -22,14 +22,13 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 from cogcalib.losses import FusedParts
 from cogcalib.records import Threshold
 from cogcalib.training import checks
+from cogcalib.training.calibration_pass import CalibrationReading, read_calibration
 from cogcalib.training.callbacks import KnowledgeCallback
 from cogcalib.training.checkpoints import begin_checkpoint, checkpoint_to_resume, load_whole
 from cogcalib.training.collator import KNOWN, NUMBER, OPTION_IDS
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.forward import Located, locate
 from cogcalib.training.gating import CLOSED, OpenGate
-from cogcalib.training.isolation import TOLERANCE, TOLERANCE_HALF, check_isolation
-from cogcalib.training.knowledge import CalibrationReading, read_calibration
 from cogcalib.training.ledger import number_examples, open_ledger
 from cogcalib.training.loss import PLAIN, Objective, Reader
 from cogcalib.training.metrics import (
@@ -39,6 +38,7 @@ from cogcalib.training.metrics import (
     per_token,
     sum_over_ranks,
 )
+from cogcalib.training.packing_leak_check import TOLERANCE, TOLERANCE_HALF, check_isolation
 from cogcalib.training.preparation import PreparedTrainer
 from cogcalib.training.state import KnowledgeState
 

@@ -1,0 +1,1 @@
+"""Configured runs and papers: YAML in, run folders, tables and pages out."""

@@ -1,0 +1,23 @@
+"""The configuration of a run."""
+
+from __future__ import annotations
+
+from cogcalib.harness.config.load import (
+    ConfigError,
+    dump_config,
+    load_config,
+    parse_config,
+    shipped_config,
+)
+from cogcalib.harness.config.methods import Method
+from cogcalib.harness.config.schema import Config
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Method",
+    "dump_config",
+    "load_config",
+    "parse_config",
+    "shipped_config",
+]

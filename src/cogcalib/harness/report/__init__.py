@@ -1,0 +1,33 @@
+"""Show what a run found: tables for the terminal and for docs, and one self-contained HTML page.
+
+Percent on screen, fractions everywhere else.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cogcalib.harness.report.html import write_html
+    from cogcalib.harness.report.load import Run, load_run
+    from cogcalib.harness.report.predictions import prediction_rows
+    from cogcalib.harness.report.table import markdown_table, metrics_table
+
+__all__ = ["Run", "load_run", "markdown_table", "metrics_table", "prediction_rows", "write_html"]
+
+_HOME = {
+    "Run": "load",
+    "load_run": "load",
+    "markdown_table": "table",
+    "metrics_table": "table",
+    "prediction_rows": "predictions",
+    "write_html": "html",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: a table in the terminal should not wait for matplotlib."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

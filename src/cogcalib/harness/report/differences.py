@@ -1,0 +1,160 @@
+"""Two models' predictions of the same questions: paired differences with interval and p-value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+from rich.text import Text
+
+from cogcalib.harness.report import methods
+from cogcalib.harness.report.detail import plain_table
+from cogcalib.harness.report.predictions import Group
+from cogcalib.metrics import (
+    PairedDifference,
+    brier_score,
+    ece_label,
+    expected_calibration_error,
+    paired_bootstraps,
+)
+from cogcalib.records import Prediction
+from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED
+from cogcalib.scoring.metrics_row import BINS
+
+SHOWN = {"accuracy": "Accuracy, points", "nll": "NLL", "brier": "Brier", "ece": "ECE, points"}
+"""Metrics that are compared, and how they are headed; a point is a hundredth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two models on the same questions of one task's split.
+
+    Attributes:
+        task, split, n: What both answered, and how many questions.
+        definition: Confidence definition of the Brier score and the ECE.
+        one, other: What their rows are called.
+        metrics: Metric -> that of `one` minus that of `other`; fractions, the NLL in nats.
+    """
+
+    task: str
+    split: str
+    n: int
+    definition: str
+    one: str
+    other: str
+    metrics: Mapping[str, PairedDifference]
+
+    def to_json(self) -> dict[str, Any]:
+        """Metric -> difference, interval and p-value; null where undefined."""
+        return {
+            name: {key: None if math.isnan(v) else v for key, v in asdict(each).items()}
+            for name, each in self.metrics.items()
+        }
+
+
+def paired_predictions(
+    groups: Sequence[Group], *, resamples: int = 1000
+) -> tuple[list[Pair], list[str]]:
+    """Every model against the first that answered the same task's split, by paired bootstrap.
+
+    Args:
+        groups: In the order given by the user: the first is what others are compared with.
+        resamples: Bootstrap resamples of the questions.
+
+    Returns:
+        The pairs; and, for those that cannot be compared, a sentence that says why.
+    """
+    pairs, notes = [], []
+    first: dict[tuple[str, str], Group] = {}
+    for group in groups:
+        key = (group.predictions[0].task, group.predictions[0].split)
+        base = first.setdefault(key, group)
+        if base is group:
+            continue
+        names = f"{methods.label(group.method)} and {methods.label(base.method)}"
+        asked = [{row.id: row.answer for row in each.predictions} for each in (group, base)]
+        shared = [
+            name
+            for name in (*MULTIPLE_CHOICE, *OPEN_ENDED)
+            if all(name in each.predictions[0].confidence for each in (group, base))
+        ]
+        if asked[0] != asked[1]:
+            notes.append(f"{names} are not compared on {key[0]}: they answer different questions")
+        elif not shared:
+            notes.append(f"{names} are not compared on {key[0]}: they share no confidence")
+        else:
+            pairs.append(_pair(group, base, shared[0], resamples))
+    return pairs, notes
+
+
+def difference_tables(pairs: Sequence[Pair], *, split: str) -> list[Table]:
+    """A table a task: difference, interval and p-value of every metric compared."""
+    shown = [pair for pair in pairs if pair.split == split]
+    return [
+        _table(task, [pair for pair in shown if pair.task == task])
+        for task in dict.fromkeys(pair.task for pair in shown)
+    ]
+
+
+def _table(task: str, pairs: Sequence[Pair]) -> Table:
+    labels = dict.fromkeys(ece_label(pair.definition, pair.n, bins=BINS) for pair in pairs)
+    table = plain_table(
+        f"{task} · {pairs[0].split} · paired differences",
+        f"ECE: {'; '.join(labels)}. Paired bootstrap over the same questions, 95 %; of the many p "
+        "some are small by chance.",
+    )
+    table.add_column("Models")
+    table.add_column("Metric", no_wrap=True)
+    for header in ("Difference", "Interval", "p"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for pair in pairs:
+        models = f"{methods.label(pair.one)} - {methods.label(pair.other)}"
+        for name, title in SHOWN.items():
+            each, points = pair.metrics[name], name in ("accuracy", "ece")
+            show = partial(_signed, points=points)
+            interval = f"{show(each.low)} to {show(each.high)}"
+            p = "" if math.isnan(each.p_value) else f"{each.p_value:.3f}"
+            table.add_row(*map(Text, (models, title, show(each.difference), interval, p)))
+            models = ""
+    return table
+
+
+def _signed(value: float, *, points: bool) -> str:
+    if math.isnan(value):
+        return "undefined"
+    return f"{100 * value:+.1f}" if points else f"{value:+.3f}"
+
+
+def _pair(one: Group, other: Group, definition: str, resamples: int) -> Pair:
+    by_id = {row.id: row for row in other.predictions}
+    aligned = [by_id[row.id] for row in one.predictions]
+    found = paired_bootstraps(
+        {
+            "accuracy": lambda _, correct, nll: float(correct.mean()),
+            "nll": lambda _, correct, nll: float(nll.mean()),
+            "brier": lambda confidence, correct, nll: brier_score(confidence, correct),
+            "ece": lambda confidence, correct, nll: expected_calibration_error(
+                confidence, correct, bins=BINS
+            ),
+        },
+        _arrays(one.predictions, definition),
+        _arrays(aligned, definition),
+        resamples=resamples,
+    )
+    first = one.predictions[0]
+    return Pair(first.task, first.split, len(aligned), definition, one.method, other.method, found)
+
+
+def _arrays(rows: Sequence[Prediction], definition: str) -> tuple[NDArray[Any], ...]:
+    """Confidence, correctness and NLL, each [n]."""
+    return (
+        np.array([row.confidence[definition] for row in rows], dtype=np.float64),
+        np.array([row.correct for row in rows], dtype=bool),
+        np.array([row.nll for row in rows], dtype=np.float64),
+    )

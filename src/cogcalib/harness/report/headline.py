@@ -1,0 +1,151 @@
+"""What the numbers say, in sentences, whichever way they come out."""
+
+from __future__ import annotations
+
+from cogcalib.harness.report import methods
+from cogcalib.harness.report.choice import Choice, choose
+from cogcalib.harness.report.columns import percent
+from cogcalib.harness.report.load import Run
+from cogcalib.harness.report.paired import paired_differences
+from cogcalib.harness.report.summary import Statistic, TaskSummary
+
+SAME_ACCURACY = 0.01
+"""Accuracies closer than one percentage point are reported side by side, not as rise or fall."""
+
+UNIFORM = ("ls", "mbls", "ecp")
+"""The penalties on every example, which the gate should improve on; also with -options."""
+
+
+def headline(run: Run, task: TaskSummary) -> list[str]:
+    """The finding on one task: first the comparison, then what qualifies it.
+
+    The CogCalib variant that `choose` picks on the calibration split is compared with plain
+    fine-tuning on the test split. Where none can be chosen, that is said, with the lowest ECE.
+
+    Args:
+        run: The loaded run: its calibration rows choose, its predictions tell how sure the finding
+            is.
+        task: The in-domain test figures.
+    """
+    choice = choose(run.rows, task)
+    if choice.method is None or "sft" not in task or not task.ece("sft").values:
+        reason = choice.reason or "SFT has no ECE on this split"
+        return [_lowest(task), _measured(task), f"No CogCalib variant is singled out: {reason}."]
+    best = choice.method
+    sentences = [_comparison(task, best), _measured(task), _chosen(choice)]
+    sentences.append(_certainty(run, task, best))
+    if "sft+ts" in task and task.ece("sft+ts").values:
+        sentences.append(_temperature(task, best))
+    if uniform := _uniform(task, best):
+        sentences.append(uniform)
+    if task.small_n:
+        sentences.append(f"Only {task.n:,} questions: too few to rely on a binned ECE.")
+    return sentences
+
+
+def _shown(statistic: Statistic) -> float:
+    """The mean in percent at the precision shown, so that words and digits cannot disagree."""
+    return round(100 * (statistic.mean or 0.0), 1)
+
+
+def _pct(statistic: Statistic) -> str:
+    # A no-break space, lest a line begin with the sign.
+    return f"{percent(statistic.mean)}\N{NO-BREAK SPACE}%"
+
+
+def _measured(task: TaskSummary) -> str:
+    return f"Every ECE here: {task.ece_label}."
+
+
+def _lowest(task: TaskSummary) -> str:
+    ranked = [row for row in task.methods if task.ece(row.method).values]
+    if not ranked:
+        return f"No method has a finite ECE on {task.task}."
+    row = min(ranked, key=lambda each: task.ece(each.method).mean or 0.0)
+    return (
+        f"{methods.label(row.method)} has the lowest ECE on {task.task}: "
+        f"{_pct(task.ece(row.method))} at accuracy {_pct(row.accuracy)}."
+    )
+
+
+def _comparison(task: TaskSummary, best: str) -> str:
+    new, old = task.ece(best), task.ece("sft")
+    if _shown(new) < _shown(old):
+        change = f"lowers ECE from {_pct(old)} to {_pct(new)}"
+    elif _shown(new) > _shown(old):
+        change = f"does not help here: ECE rises from {_pct(old)} to {_pct(new)}"
+    else:
+        change = f"leaves ECE at {_pct(new)}"
+    return f"{methods.label(best)} {change} {_accuracy(task, best)}."
+
+
+def _accuracy(task: TaskSummary, best: str) -> str:
+    new, old = task[best].accuracy, task["sft"].accuracy
+    difference = (new.mean or 0.0) - (old.mean or 0.0)
+    if abs(difference) < SAME_ACCURACY:
+        return f"at accuracy {_pct(new)} (SFT {_pct(old)})"
+    direction = "rises" if difference > 0 else "falls"
+    return f"while accuracy {direction} from {_pct(old)} to {_pct(new)}"
+
+
+def _chosen(choice: Choice) -> str:
+    name = methods.label(choice.method or "")
+    if len(choice.candidates) == 1:
+        return f"{name} is the only CogCalib variant of this run."
+    count = len(choice.candidates)
+    return (
+        f"{name} was chosen out of {count} without the test split: {choice.rule}; means over seeds."
+    )
+
+
+def _certainty(run: Run, task: TaskSummary, best: str) -> str:
+    """Whether the ECEs are apart, by a paired bootstrap of the same questions, seed by seed."""
+    differences = paired_differences(run, task, best, "sft")
+    if not differences:
+        return (
+            "These are figures only: without both methods' predictions on the same questions, "
+            "nothing is said about significance."
+        )
+    readings = [
+        f"{_points(each.difference)} [{_points(each.low)} to {_points(each.high)}]"
+        + (f" (seed {seed})" if len(differences) > 1 else "")
+        for seed, each in differences.items()
+    ]
+    apart = sum(each.low > 0 or each.high < 0 for each in differences.values())
+    if len(differences) == 1:
+        verdict = "excludes 0" if apart else "includes 0, so this run does not settle it"
+    else:
+        verdict = f"excludes 0 in {apart} of {len(differences)} seeds"
+    return (
+        f"ECE of {methods.label(best)} minus that of SFT on the same questions, in points: "
+        f"{', '.join(readings)}; the 95 % paired bootstrap interval {verdict}."
+    )
+
+
+def _points(fraction: float) -> str:
+    """A signed fraction in percentage points."""
+    # Adding zero turns a rounded -0.0 into 0.0.
+    return f"{round(100 * fraction, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _uniform(task: TaskSummary, best: str) -> str:
+    """The penalties without a gate, beside the chosen variant; empty if none was run."""
+    shown = []
+    for name in (row.method for row in task.methods):
+        if name.removesuffix("-options") in UNIFORM and task.ece(name).values:
+            lower = _shown(task.ece(name)) < _shown(task.ece(best))
+            shown.append(
+                f"{methods.label(name)} {_pct(task.ece(name))} at accuracy "
+                f"{_pct(task[name].accuracy)}{f' (below {methods.label(best)})' * lower}"
+            )
+    return f"Penalties on every example, without a gate: {', '.join(shown)}." if shown else ""
+
+
+def _temperature(task: TaskSummary, best: str) -> str:
+    new, scaled = task.ece(best), task.ece("sft+ts")
+    name = methods.label(best)
+    if _shown(scaled) < _shown(new):
+        return f"Plain temperature scaling of SFT does better still: {_pct(scaled)}."
+    if _shown(scaled) > _shown(new):
+        return f"Temperature scaling of SFT reaches {_pct(scaled)}, above {name}."
+    return f"Temperature scaling of SFT does equally well: {_pct(scaled)}."

@@ -1,0 +1,162 @@
+"""Read a run folder back: metrics, predictions, thresholds, logs, probe, configuration, record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cogcalib.harness.report.summary import check_rows
+from cogcalib.records import Example, Prediction, ProbeRecord, Threshold, read_jsonl
+
+Training = Mapping[tuple[str, int], tuple[Any, ...]]
+"""(method, seed) -> rows, in the order of the training."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run left behind. Predictions and examples are read when asked for.
+
+    Attributes:
+        path: The run folder.
+        rows: Rows of ``metrics.json``; fractions.
+        record: ``record.json``: configuration, data hashes, versions, code, hardware, timings.
+        config_text: ``config.yaml`` as written.
+        manifest: ``splits/manifest.json``; empty if there is none.
+        probe: What the base model knew of the training split; empty if it was not probed.
+        thresholds: (method, seed) -> history of `Threshold`; methods without a gate are absent.
+        logs: (method, seed) -> rows of the trainer's log history.
+    """
+
+    path: Path
+    rows: tuple[Mapping[str, Any], ...]
+    record: Mapping[str, Any]
+    config_text: str
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    probe: tuple[ProbeRecord, ...] = ()
+    thresholds: Training = field(default_factory=dict)
+    logs: Training = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Name of the run: that of its folder."""
+        return self.path.name
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The validated configuration, from the record."""
+        config: Mapping[str, Any] = self.record.get("config") or {}
+        return config
+
+    @property
+    def trained_on(self) -> str | None:
+        """The in-domain task, from the configuration; None if the record does not name it."""
+        tasks = self.config.get("tasks")
+        task = tasks.get("train") if isinstance(tasks, Mapping) else None
+        return task if isinstance(task, str) else None
+
+    def predictions_path(self, method: str, seed: int, task: str, split: str = "test") -> Path:
+        """Where the predictions of one method, seed, task and split lie."""
+        stage = "recalibrate" if "+" in method else "score"
+        file = f"{task.replace('/', '-')}.{split}.jsonl"
+        return self.path / stage / method / f"seed-{seed}" / file
+
+    def predictions(
+        self, method: str, seed: int, task: str, split: str = "test"
+    ) -> list[Prediction]:
+        """Predictions of one method, seed, task and split, read now.
+
+        Raises:
+            FileNotFoundError: Naming the missing file.
+            ValueError: Naming file and line of a malformed row.
+        """
+        path = self.predictions_path(method, seed, task, split)
+        _require(path, f"no predictions of {method!r}, seed {seed}, on {task!r} ({split})")
+        return read_jsonl(path, Prediction)
+
+    def examples(self) -> dict[str, Example]:
+        """Id -> example, of all splits that the run folder keeps except train."""
+        paths = sorted((self.path / "splits").glob("*.jsonl"))
+        return {
+            example.id: example
+            for path in paths
+            if path.stem != "train"
+            for example in read_jsonl(path, Example)
+        }
+
+
+def load_run(run_dir: Path | str) -> Run:
+    """Load a run folder. Probe, thresholds, logs and split manifest may be absent.
+
+    Raises:
+        FileNotFoundError: If the folder, ``metrics.json``, ``record.json`` or ``config.yaml`` is
+            missing.
+        ValueError: If a file is malformed, naming it.
+    """
+    path = Path(run_dir).resolve()
+    if not path.is_dir():
+        raise FileNotFoundError(f"run_dir must be a run folder; there is no folder {path}")
+    metrics, record = path / "metrics.json", path / "record.json"
+    rows = _read_json(_require(metrics, "the run has not been scored"), list)
+    try:
+        check_rows(rows)
+    except ValueError as error:
+        raise ValueError(f"{metrics}: {error}") from error
+    config = _require(path / "config.yaml", "the run has no configuration")
+    manifest, probe = path / "splits" / "manifest.json", path / "probe" / "train.jsonl"
+    return Run(
+        path=path,
+        rows=tuple(rows),
+        record=_read_json(_require(record, "the run has not finished"), dict),
+        config_text=config.read_text(encoding="utf-8"),
+        manifest=_read_json(manifest, dict) if manifest.is_file() else {},
+        probe=tuple(read_jsonl(probe, ProbeRecord)) if probe.is_file() else (),
+        thresholds={key: _thresholds(file) for key, file in _trained(path, "thresholds.json")},
+        logs={key: tuple(_read_log(file)) for key, file in _trained(path, "log.jsonl")},
+    )
+
+
+def _require(path: Path, why: str) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(f"{why}: missing {path}")
+    return path
+
+
+def _read_json(path: Path, kind: type) -> Any:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: no valid JSON: {error}") from error
+    if not isinstance(content, kind):
+        raise ValueError(f"{path}: must hold a {kind.__name__}, got a {type(content).__name__}")
+    return content
+
+
+def _trained(path: Path, file: str) -> list[tuple[tuple[str, int], Path]]:
+    """((method, seed), path) of every ``train/<method>/seed-<s>/<file>`` there is."""
+    found = []
+    for each in sorted(path.glob(f"train/*/seed-*/{file}")):
+        seed = each.parent.name.removeprefix("seed-")
+        if not seed.isdecimal():
+            raise ValueError(f"{each.parent}: the folder must be called seed-<number>")
+        found.append(((each.parent.parent.name, int(seed)), each))
+    return found
+
+
+def _thresholds(path: Path) -> tuple[Threshold, ...]:
+    try:
+        return tuple(Threshold(**row) for row in _read_json(path, list))
+    except TypeError as error:
+        raise ValueError(f"{path}: no valid thresholds: {error}") from error
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number}: no valid JSON: {error}") from error
+    return rows

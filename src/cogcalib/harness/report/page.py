@@ -1,0 +1,338 @@
+"""What stands on the report page, section by section: computed here, laid out by the template."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from markupsafe import Markup
+
+from cogcalib.harness.report import methods
+from cogcalib.harness.report.canvas import to_svg
+from cogcalib.harness.report.columns import CONFIDENCE, caption, columns, percent, title
+from cogcalib.harness.report.figures import (
+    CATEGORIES,
+    ece_chart,
+    probe_chart,
+    threshold_history,
+    training_curves,
+)
+from cogcalib.harness.report.headline import headline
+from cogcalib.harness.report.load import Run
+from cogcalib.harness.report.mistakes import Mistake, confident_mistakes
+from cogcalib.harness.report.reliability import confidence_histogram, reliability_diagram
+from cogcalib.harness.report.summary import TaskSummary, group_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table: headers, rows of text, and per cell whether it is emphasised.
+
+    Attributes:
+        headers: One text per column.
+        rows: Rows of (text, emphasised) pairs.
+        title, note: Printed above and below; may be empty.
+        text_columns: Number of leading columns aligned left; the others hold numbers.
+    """
+
+    headers: list[str]
+    rows: list[list[tuple[str, bool]]]
+    title: str = ""
+    note: str = ""
+    text_columns: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Everything the template prints. Texts are plain and escaped there; `Markup` is our SVG."""
+
+    name: str
+    findings: list[str]
+    facts: list[tuple[str, str]]
+    tables: list[Grid]
+    ece_charts: list[tuple[str, Markup]]
+    figure_note: str
+    reliability: list[Markup]
+    histograms: list[Markup]
+    mistakes: list[Mistake]
+    mistake_methods: tuple[str, str]
+    threshold: Markup | None
+    curves: Markup | None
+    probe: Markup | None
+    probe_table: Grid | None
+    probed_before: bool
+    data: Grid | None
+    tasks: Grid | None
+    bins: int
+    methods: list[tuple[str, str]]
+    config: str
+    record: list[tuple[str, Grid]]
+
+
+def page_content(run: Run) -> Page:
+    """Compute the whole page of a run.
+
+    Raises:
+        ValueError: If nothing was scored on a test split, or a predictions file is malformed.
+    """
+    tasks = group_rows(run.rows, in_domain=run.trained_on)
+    main = tasks[0]
+    reliability, histograms, note = _per_method(run, main)
+    compared, mistakes = confident_mistakes(run, main)
+    names = sorted({row.method for task in tasks for row in task.methods}, key=methods.sort_key)
+    return Page(
+        name=run.name,
+        findings=headline(run, main),
+        facts=_facts(run, main),
+        tables=[_metrics(task) for task in tasks],
+        ece_charts=[(title(task), _ece_chart(task)) for task in tasks],
+        figure_note=note,
+        reliability=reliability,
+        histograms=histograms,
+        mistakes=mistakes,
+        mistake_methods=compared,
+        threshold=_threshold(run),
+        curves=_curves(run),
+        probe=_probe(run),
+        probe_table=_probe_table(run),
+        probed_before=run.config.get("probe") is not None,
+        data=_data(run),
+        tasks=_tasks(run),
+        bins=main.bins,
+        methods=[(methods.label(each), methods.describe(each)) for each in names],
+        config=run.config_text,
+        record=_record(run),
+    )
+
+
+def _facts(run: Run, main: TaskSummary) -> list[tuple[str, str]]:
+    seeds = sorted({str(row["seed"]) for row in run.rows if row["seed"] is not None})
+    facts = [
+        ("trained on", main.task),
+        ("test questions", f"{main.n:,}"),
+        ("seeds", ", ".join(seeds) or "none"),
+        ("confidence", f"{main.primary}: {CONFIDENCE.get(main.primary, main.primary)}"),
+    ]
+    commit = (run.record.get("code") or {}).get("commit")
+    if commit:
+        dirty = ", with local changes" if run.record["code"].get("dirty") else ""
+        facts.append(("commit", f"{str(commit)[:10]}{dirty}"))
+    return facts
+
+
+def _metrics(task: TaskSummary) -> Grid:
+    shown = columns(task, wide=True)
+    return Grid(
+        headers=["Method", *(column.title for column in shown)],
+        rows=[
+            [
+                (methods.label(row.method), False),
+                *((c.cell(row), c.primary and row.method in task.best) for c in shown),
+            ]
+            for row in task.methods
+        ],
+        title=title(task),
+        note=caption(task),
+    )
+
+
+def _ece_chart(task: TaskSummary) -> Markup:
+    readings = "; ".join(
+        f"{methods.label(row.method)} ECE {percent(task.ece(row.method).mean)} %, "
+        f"accuracy {percent(row.accuracy.mean)} %"
+        for row in task.methods
+    )
+    name = f"ECE and accuracy on {task.task}"
+    return _svg(ece_chart(task), name, f"{readings}. ECE: {task.ece_label}")
+
+
+def _per_method(run: Run, task: TaskSummary) -> tuple[list[Markup], list[Markup], str]:
+    """Reliability diagram and histogram of every method whose predictions the run kept."""
+    diagrams, histograms, seeds = [], [], set()
+    for row in task.methods:
+        seed = row.seeds[0]
+        if seed is None or not run.predictions_path(row.method, seed, task.task).is_file():
+            continue
+        predictions = run.predictions(row.method, seed, task.task)
+        confidence = [each.confidence[task.primary] for each in predictions]
+        correct = [each.correct for each in predictions]
+        name, colour = methods.label(row.method), methods.colour(row.method)
+        summary = f"{len(predictions)} answers, accuracy {percent(fmean(correct))} %, " + (
+            f"mean confidence {percent(fmean(confidence))} %"
+        )
+        diagram = reliability_diagram(
+            confidence, correct, definition=task.primary, bins=task.bins, binning=task.binning,
+            title=name, colour=colour,
+        )  # fmt: skip
+        diagrams.append(_svg(diagram, f"Reliability diagram of {name}", summary))
+        histogram = confidence_histogram(confidence, correct, title=name, colour=colour)
+        histograms.append(_svg(histogram, f"Confidence of {name}", summary))
+        seeds.add(seed)
+    shown = ", ".join(str(seed) for seed in sorted(seeds))
+    note = f"{title(task)}, confidence {task.primary}, seed {shown}"
+    if task.several_seeds:
+        note += " (the tables average over the seeds)"
+    return diagrams, histograms, note
+
+
+def _by_method(series: Mapping[tuple[str, int], tuple[Any, ...]]) -> dict[str, list[Any]]:
+    grouped: dict[str, list[Any]] = {}
+    for (method, _), rows in series.items():
+        grouped.setdefault(method, []).append(rows)
+    return grouped
+
+
+def _threshold(run: Run) -> Markup | None:
+    histories = _by_method(run.thresholds)
+    stepped = {
+        method: seeds
+        for method, seeds in histories.items()
+        if any(each.step is not None for history in seeds for each in history)
+    }
+    if not stepped:
+        return None
+    last = "; ".join(
+        f"{methods.label(method)} ends at {seeds[0][-1].value:.3g} nats"
+        for method, seeds in stepped.items()
+        if seeds[0]
+    )
+    return _svg(threshold_history(stepped), "Threshold and separation during training", last)
+
+
+def _curves(run: Run) -> Markup | None:
+    logs = _by_method(run.logs)
+    keys = {key for seeds in logs.values() for log in seeds for row in log for key in row}
+    if not keys & {"loss", "ce", "penalty", "share_known"}:
+        return None
+    names = ", ".join(methods.label(method) for method in logs)
+    return _svg(training_curves(logs), "Training curves", f"Training of {names}")
+
+
+def _probe(run: Run) -> Markup | None:
+    if not run.probe:
+        return None
+    counts = Counter(record.category for record in run.probe)
+    description = "; ".join(f"{name}: {counts[name]} examples" for name in CATEGORIES)
+    return _svg(probe_chart(run.probe), "What the base model knew", description)
+
+
+def _probe_table(run: Run) -> Grid | None:
+    if not run.probe:
+        return None
+    rows = []
+    for category in CATEGORIES:
+        records = [record for record in run.probe if record.category == category]
+        if records:
+            cells = [
+                category,
+                f"{len(records):,}",
+                percent(len(records) / len(run.probe)),
+                percent(fmean(record.share_right for record in records)),
+                percent(fmean(record.p_gold for record in records)),
+                f"{fmean(record.nll for record in records):.2f}",
+            ]
+            rows.append([(cell, False) for cell in cells])
+    headers = ["Category", "Examples", "Share %", "Renderings right %", "P(gold) %", "NLL (nats)"]
+    return Grid(headers, rows)
+
+
+def _data(run: Run) -> Grid | None:
+    """Splits with their size and hash, from the record; more columns from the manifest."""
+    entries = {
+        name: {**_mapping(run.manifest.get(name)), **_mapping(entry)}
+        for name, entry in _mapping(run.record.get("data")).items()
+    }
+    if not entries:
+        return None
+    scalars = (str, int, float, bool)
+    extra = {k for e in entries.values() for k, v in e.items() if isinstance(v, scalars)}
+    keys = sorted(extra - {"n", "sha256"})
+    rows = [
+        [
+            (text, False)
+            for text in (
+                name,
+                str(entry.get("sha256", "")),
+                *(str(entry.get(key, "")) for key in keys),
+                f"{entry['n']:,}" if isinstance(entry.get("n"), int) else "",
+            )
+        ]
+        for name, entry in entries.items()
+    ]
+    return Grid(["Split", "SHA-256", *keys, "Examples"], rows, text_columns=2 + len(keys))
+
+
+def _tasks(run: Run) -> Grid | None:
+    """What was done to each task before anything was asked, from the record."""
+    rows = []
+    for name, task in _mapping(run.record.get("tasks")).items():
+        entry = _mapping(task)
+        dropped = ", ".join(
+            f"{each['split']} {each['rows']} (in {each['found_in']})"
+            for each in entry.get("dropped", ())
+        )
+        cells = [
+            name,
+            str(entry.get("version", "")),
+            str(entry.get("prompt", "")),
+            dropped or "none",
+            _by_split(entry.get("equal_options")),
+            _by_split(entry.get("shortened")),
+            _labels(entry.get("labels")),
+        ]
+        rows.append([(cell, False) for cell in cells])
+    headers = ["Task", "Version", "Prompt", "Repeats dropped", "Equal options"]
+    headers += ["Passages shortened", "Option labels"]
+    return Grid(headers, rows, text_columns=len(headers)) if rows else None
+
+
+def _by_split(counts: Any) -> str:
+    shown = [f"{split} {number:,}" for split, number in _mapping(counts).items() if number]
+    return ", ".join(shown) or "none"
+
+
+def _labels(audit: Any) -> str:
+    """The audit of the option labels in a few words."""
+    found = _mapping(audit)
+    if not found:
+        return "no options"
+    tokens = " ".join("".join(label["tokens"]) for label in found["labels"])
+    parts = [
+        tokens,
+        "single tokens" if found["single"] else "several tokens",
+        "distinct" if found["distinct"] else "not distinct",
+    ]
+    if not found["steady"]:
+        parts.append("other tokens behind other prompts")
+    return ", ".join(parts)
+
+
+def _record(run: Run) -> list[tuple[str, Grid]]:
+    """The parts of the record that are not shown elsewhere, as two-column tables."""
+    parts = []
+    for key in ("code", "versions", "hardware", "timings"):
+        entries = _mapping(run.record.get(key))
+        if entries:
+            unit = " (seconds)" if key == "timings" else ""
+            rows = [[(str(k), False), (_plain(v), False)] for k, v in entries.items()]
+            parts.append((f"{key.capitalize()}{unit}", Grid(["", ""], rows, text_columns=2)))
+    return parts
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _svg(figure: Any, name: str, description: str) -> Markup:
+    # to_svg escapes title and description, and matplotlib every text it draws.
+    return Markup(to_svg(figure, title=name, description=description))

@@ -1,0 +1,29 @@
+"""The paper's tables and ours, by one command, on any model."""
+
+from __future__ import annotations
+
+from cogcalib.harness.reproduce.definitions import (
+    Preset,
+    Table,
+    load_preset,
+    load_table,
+    preset_names,
+    table_names,
+)
+from cogcalib.harness.reproduce.execute import Options, reproduce
+from cogcalib.harness.reproduce.plan import Cell, Place, Plan, make_plan
+
+__all__ = [
+    "Cell",
+    "Options",
+    "Place",
+    "Plan",
+    "Preset",
+    "Table",
+    "load_preset",
+    "load_table",
+    "make_plan",
+    "preset_names",
+    "reproduce",
+    "table_names",
+]

@@ -1,0 +1,229 @@
+"""Tables and models as data: what is asked, and on what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from cogcalib.harness.config import Method
+from cogcalib.harness.config.schema import Section
+from cogcalib.harness.tuning import Rule
+from cogcalib.records import InputError
+
+T = TypeVar("T", bound=Section)
+
+DEFAULT = "default"
+"""The variant that changes nothing of the model's configuration."""
+
+
+class Variant(Section):
+    """A way in which a table departs from the configuration of the model.
+
+    Attributes:
+        about: For people.
+        config: Values that replace those of the configuration.
+        length: Multiple of the configuration's optimiser steps.
+        methods: Those of the table that run under it; None: all.
+    """
+
+    about: str
+    config: dict[str, Any] = Field(default_factory=dict)
+    length: Annotated[float, Field(gt=0)] = 1.0
+    methods: tuple[str, ...] | None = None
+
+
+UNCHANGED = Variant(about="")
+
+
+class Best(Section):
+    """A method chosen among others by their predictions of the calibration split.
+
+    Attributes:
+        among: The methods chosen from.
+        rule: ``ece``: the lowest ECE (primary definition) at SFT's accuracy; ``nll``: the lowest
+            NLL.
+        posthoc: Post-hoc calibrations shown of the chosen one besides.
+    """
+
+    among: tuple[str, ...]
+    rule: Rule = "ece"
+    posthoc: tuple[str, ...] = ()
+
+
+class Table(Section):
+    """One table.
+
+    Attributes:
+        name: As in ``cogcalib reproduce NAME``.
+        title: Its heading.
+        question: What it answers.
+        methods: Rows, in the order shown.
+        tune: Whether penalties get the strength chosen for them on the calibration split:
+            ``each`` (in every variant by itself), ``once`` (under the default variant, so that
+            nothing but the variant differs), ``no`` (the configuration's).
+        where: Tasks: ``all``, the ``primary`` one, or those with ``out_of_domain`` tests.
+        families: Whether it runs on every model of the preset's family.
+        variants: Name -> variant; the first is what the others are held against.
+        best: Name -> choice, further rows.
+        against: Methods that every row is compared with, question by question.
+        pairs: Rows compared with each other, ``method`` or ``variant:method``.
+        renderer: How it is drawn: ``methods`` (a table per variant), ``variants`` (variants under
+            each other), ``detector`` and ``dynamics`` (what these modules find).
+        note: Printed under the table.
+    """
+
+    name: str
+    title: str
+    question: str
+    methods: tuple[str, ...]
+    tune: Literal["each", "once", "no"] = "no"
+    where: Literal["all", "primary", "out_of_domain"] = "all"
+    families: bool = False
+    variants: dict[str, Variant] = Field(default_factory=lambda: {DEFAULT: UNCHANGED})
+    best: dict[str, Best] = Field(default_factory=dict)
+    against: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
+    renderer: Literal["methods", "variants", "detector", "dynamics"] = "methods"
+    note: str = ""
+
+    @field_validator("methods")
+    @classmethod
+    def _methods_exist(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        for name in methods:
+            Method.parse(name)
+        return methods
+
+
+class Rate(Section):
+    """How fast a device computes, as assumed until cells have been timed.
+
+    Attributes:
+        device: For people.
+        flops: Floating-point operations a second that training and scoring reach.
+    """
+
+    device: str
+    flops: Annotated[float, Field(gt=0)]
+
+
+class Preset(Section):
+    """A model and how it is fine-tuned.
+
+    Attributes:
+        name: As in ``--model NAME``.
+        about: For people.
+        parameters: Of the model, for estimates.
+        tokens: Of a question with its answer, for estimates.
+        rate: Of the device it is meant for.
+        family: Presets that a table over families runs on.
+        config: Of every run: sections of `cogcalib.harness.config.Config`.
+        tasks: Name -> sections that differ by task; the first is the primary one.
+        variants: Variant of a table -> values this model needs there besides.
+    """
+
+    name: str
+    about: str
+    parameters: Annotated[float, Field(gt=0)]
+    tokens: Annotated[int, Field(gt=0)]
+    rate: Rate
+    family: tuple[str, ...] = ()
+    config: dict[str, Any]
+    tasks: dict[str, dict[str, Any]]
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @field_validator("config", "tasks")
+    @classmethod
+    def _rows_are_the_tables(cls, sections: dict[str, Any]) -> dict[str, Any]:
+        for key in ("name", "methods", "seeds"):
+            held = [each for each in (sections, *sections.values()) if isinstance(each, dict)]
+            if any(key in each for each in held):
+                raise ValueError(f"{key} is the table's and the command's to say, not the preset's")
+        return sections
+
+    @field_validator("variants")
+    @classmethod
+    def _variants_exist(cls, variants: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        known = {name for table in table_names() for name in load_table(table).variants}
+        if unknown := sorted(variants.keys() - known):
+            raise ValueError(
+                f"no table has a variant {', '.join(unknown)}; there are {', '.join(sorted(known))}"
+            )
+        return variants
+
+
+def table_names() -> list[str]:
+    """Tables that ship with the package."""
+    return _names("tables")
+
+
+def preset_names() -> list[str]:
+    """Models that ship with the package, by the name ``--model`` takes."""
+    return [_read(path, Preset).name for path in _paths("models")]
+
+
+def load_table(name: str) -> Table:
+    """Read a shipped table.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+    if name not in table_names():
+        raise InputError(f"TABLE must be one of {', '.join(table_names())}, got {name!r}")
+    return _read(_folder("tables") / f"{name}.yaml", Table)
+
+
+def load_preset(name: str) -> Preset:
+    """Read a shipped model preset, or one from a user's own YAML file.
+
+    Raises:
+        InputError: If there is none of that name.
+    """
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise InputError(f"model {name}: no such file")
+        return _read(Path(name), Preset)
+    for path in _paths("models"):
+        preset = _read(path, Preset)
+        if preset.name == name:
+            return preset
+    raise InputError(
+        f"a model must be one of {', '.join(preset_names())}, or a YAML file like theirs, "
+        f"got {name!r}"
+    )
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings on top of each other, later ones win."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            held = merged.get(key)
+            both = isinstance(held, Mapping) and isinstance(value, Mapping)
+            merged[key] = merge(held, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _folder(kind: str) -> Path:
+    return Path(str(files("cogcalib.harness"))) / "reproduce" / kind
+
+
+def _paths(kind: str) -> list[Path]:
+    return sorted(_folder(kind).glob("*.yaml"))
+
+
+def _names(kind: str) -> list[str]:
+    return [path.stem for path in _paths(kind)]
+
+
+def _read(path: Path, kind: type[T]) -> T:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return kind.model_validate_json(json.dumps(values))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise InputError(f"{path}: {error}") from error

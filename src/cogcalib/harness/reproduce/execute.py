@@ -1,0 +1,299 @@
+"""Run a plan phase by phase, and choose between the phases.
+
+1  every place: tasks checked, base model probed, questions chosen
+2  every strength of the grid on the calibration split; all that has no strength to choose
+3  the penalties at the strength chosen
+4  what rests on several trainings, and post-hoc calibration of the best
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+
+from rich.console import Console
+from rich.markup import escape
+
+from cogcalib.harness.config import Config, Method
+from cogcalib.harness.reproduce.cell import read_rows
+from cogcalib.harness.reproduce.definitions import Best
+from cogcalib.harness.reproduce.plan import (
+    Cell,
+    Place,
+    Plan,
+    analysis_cells,
+    baseline_cells,
+    distinct,
+    prepare_cells,
+    row_cells,
+    trial_cells,
+)
+from cogcalib.harness.reproduce.workers import Failure, Workers
+from cogcalib.harness.run_folder import RunFolder
+from cogcalib.harness.stages import check_methods, open_folder
+from cogcalib.harness.tuning import (
+    ACCURACY_FLOOR,
+    Choice,
+    Rule,
+    Trial,
+    candidates,
+    choose,
+    read_trial,
+)
+from cogcalib.records import InputError, input_errors
+
+Resolved = Mapping[str, str]
+"""Row -> the method behind it: ``cols`` -> ``cols@0.1``."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a plan is executed.
+
+    Attributes:
+        jobs: Processes at once.
+        rule: How strengths are chosen, see `cogcalib.harness.tuning.choose`.
+        data_dir: Folder of local data sets.
+        gpus: Identifiers of the GPUs to use; empty on a CPU.
+    """
+
+    jobs: int = 1
+    rule: Rule = "ece"
+    data_dir: Path | None = None
+    gpus: tuple[str, ...] = ()
+
+
+@dataclass
+class Outcome:
+    """What came of a plan.
+
+    Attributes:
+        plan: The plan.
+        resolved: Path of a place -> its rows.
+        choices: Path of a place -> strengths chosen there.
+        trials: Path of a place -> the trials they rest on.
+        failures: Cells that failed.
+        left_out: Rows without a strength or a choice, and why.
+    """
+
+    plan: Plan
+    resolved: dict[Path, dict[str, str]] = field(default_factory=dict)
+    choices: dict[Path, list[Choice]] = field(default_factory=dict)
+    trials: dict[Path, list[Trial]] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def reproduce(plan: Plan, options: Options, console: Console) -> Outcome:
+    """Run every cell of a plan that is not finished.
+
+    A cell that fails does not stop the others; what rests on it is left out, and said to be.
+
+    Raises:
+        InputError: If a method cannot be used as configured; nothing was run then. Also if no run
+            folder could be prepared.
+    """
+    check(plan)
+    outcome = Outcome(plan)
+    logs = plan.places[0].path.parent / "logs"
+    with Workers(options.jobs, logs, options.gpus, options.data_dir) as workers:
+        crew = _Crew(workers, console, outcome)
+        crew.run("prepare", prepare_cells(plan))
+        if len(outcome.failures) == len(plan.places):
+            raise InputError(f"no run folder could be prepared: {outcome.failures[0].message}")
+        trials = trial_cells(plan)
+        taken = {(cell.place.path, cell.method, cell.seed) for cell in trials}
+        first: list[Cell] = []
+        later: list[Cell] = []
+        for place in plan.shown():
+            names = [name for name in place.methods if not _waits(plan, place, name)]
+            for cell in row_cells(place, names, plan.seeds):
+                (later if (place.path, cell.method, cell.seed) in taken else first).append(cell)
+        crew.run("trials, and what has no strength to choose", trials + first)
+        _choose(outcome, options.rule)
+        for place in plan.shown():
+            later += row_cells(place, list(_resolve(outcome, place).values()), plan.seeds)
+        crew.run("at the strength chosen", later)
+        last = []
+        for place in plan.shown():
+            resolved = outcome.resolved[place.path]
+            last += baseline_cells(place, list(resolved.values()), plan.seeds)
+            best = _best(outcome, place)
+            last += row_cells(place, list(best.values()), plan.seeds)
+            resolved |= best
+        crew.run("on top of others", last)
+        kind = plan.table.renderer
+        if kind in ("detector", "dynamics"):
+            crew.run(
+                kind,
+                [
+                    cell
+                    for place in plan.shown()
+                    for cell in analysis_cells(
+                        kind, place, list(outcome.resolved[place.path].values()), plan.seeds
+                    )
+                ],
+            )
+    return outcome
+
+
+@dataclass
+class _Crew:
+    """Workers, and who is told."""
+
+    workers: Workers
+    console: Console
+    outcome: Outcome
+
+    def run(self, phase: str, cells: Sequence[Cell]) -> None:
+        """Run those cells that leave something to do."""
+        failed = [failure.cell for failure in self.outcome.failures]
+        keys = {cell.key for cell in failed}
+        broken = {cell.place.path for cell in failed if cell.kind == "prepare"}
+        wanted = [
+            cell
+            for cell in distinct(cells)
+            if cell.place.path not in broken and cell.key not in keys
+        ]
+        missing = [cell for cell in wanted if cell.missing()]
+        self.console.print(
+            f"[bold]{phase}[/bold]: {len(missing)} of {len(wanted)} cells to do", highlight=False
+        )
+        done = 0
+
+        def tell(cell: Cell, seconds: float, failure: Failure | None) -> None:
+            nonlocal done
+            done += 1
+            mark = "[red]✗[/]" if failure else "[green]✓[/]"
+            self.console.print(
+                f"  {mark} {done}/{len(missing)} {escape(cell.label)} [dim]{seconds:.1f} s[/]",
+                highlight=False,
+            )
+
+        self.outcome.failures += self.workers.run(missing, tell) if missing else []
+
+
+def check(plan: Plan) -> None:
+    """Raise before the first cell what every cell would raise.
+
+    Raises:
+        InputError: If a method cannot be used as configured.
+    """
+    with input_errors():
+        for place in plan.shown():
+            values = place.config.model_dump(mode="json") | {"methods": place.methods}
+            check_methods(Config.model_validate_json(json.dumps(values)))
+
+
+def _waits(plan: Plan, place: Place, name: str) -> bool:
+    """Whether a row needs a strength that is yet to be chosen."""
+    if place.tuned_at is None:
+        return False
+    tunable = plan.tunable(next(p for p in plan.places if p.path == place.tuned_at))
+    return Method.parse(name).before_posthoc in tunable
+
+
+def _choose(outcome: Outcome, rule: Rule) -> None:
+    """Choose a strength for every method that has all its trials."""
+    plan = outcome.plan
+    for place in plan.tuned():
+        if not place.path.is_dir():
+            continue
+        folder = _open(place)
+        trials: dict[str, list[Trial]] = {}
+        tunable = plan.tunable(place)
+        names = ["sft", *(each.name for method in tunable for each in candidates(method))]
+        for name in names:
+            if all(folder.tune(name, seed).exists() for seed in plan.tune_seeds):
+                trials[name] = [read_trial(folder, name, seed) for seed in plan.tune_seeds]
+        flat = [trial for rows in trials.values() for trial in rows]
+        choices = []
+        for method in tunable:
+            needed = ["sft", *(each.name for each in candidates(method))]
+            if all(name in trials for name in needed):
+                choices.append(choose(method, flat, rule))
+            else:
+                outcome.left_out.append(f"{place.path.name}: {method.name}, a trial failed")
+        outcome.choices[place.path], outcome.trials[place.path] = choices, flat
+
+
+def choices_made(plan: Plan, rule: Rule) -> dict[Path, dict[str, str]]:
+    """Place -> method -> the same at the strength chosen, where all trials are there already."""
+    outcome = Outcome(plan)
+    _choose(outcome, rule)
+    return {
+        path: {choice.method: choice.chosen for choice in choices}
+        for path, choices in outcome.choices.items()
+    }
+
+
+def _resolve(outcome: Outcome, place: Place) -> Resolved:
+    """The rows of a place with the strengths chosen; those without one are left out."""
+    chosen = {each.method: each.chosen for each in _choices(outcome, place)}
+    resolved: dict[str, str] = {}
+    for name in place.methods:
+        before, plus, posthoc = name.partition("+")
+        if before in chosen:
+            resolved[name] = f"{chosen[before]}{plus}{posthoc}"
+        elif not _waits(outcome.plan, place, name):
+            resolved[name] = name
+    outcome.resolved[place.path] = resolved
+    return resolved
+
+
+def _choices(outcome: Outcome, place: Place) -> list[Choice]:
+    return outcome.choices.get(place.tuned_at, []) if place.tuned_at else []
+
+
+def _best(outcome: Outcome, place: Place) -> dict[str, str]:
+    """Row -> method, for every choice among methods of a place and its post-hoc calibrations."""
+    seeds, resolved = outcome.plan.seeds, outcome.resolved[place.path]
+    found: dict[str, str] = {}
+    for name, spec in place.best.items():
+        try:
+            best = choose_best(_open(place), spec, resolved, seeds)
+        except FileNotFoundError as error:
+            outcome.left_out.append(f"{place.path.name}: {name}, no {error.filename}")
+            continue
+        found[name] = best
+        found |= {f"{name}+{posthoc}": f"{best}+{posthoc}" for posthoc in spec.posthoc}
+    return found
+
+
+def choose_best(folder: RunFolder, spec: Best, resolved: Resolved, seeds: Sequence[int]) -> str:
+    """The method that a rule picks by the calibration split, means over the seeds.
+
+    ``ece``: the lowest ECE (primary confidence definition) among those within
+    `ACCURACY_FLOOR` of SFT's accuracy; if none is, the most accurate. ``nll``: the
+    lowest NLL.
+
+    Raises:
+        FileNotFoundError: If a method has no predictions.
+    """
+
+    def measured(method: str) -> tuple[float, float, float]:
+        rows = []
+        for seed in seeds:
+            if not folder.predictions(method, seed).is_dir():
+                raise FileNotFoundError(2, "missing", str(folder.predictions(method, seed)))
+            rows += [r for r in read_rows(folder, method, seed) if r["split"] == "calibration"]
+        ece = [next(iter(row["ece"].values()))["value"] for row in rows]
+        return mean(row["accuracy"] for row in rows), mean(ece), mean(row["nll"] for row in rows)
+
+    floor = measured("sft")[0] - ACCURACY_FLOOR - 1e-9
+    found = {resolved[name]: measured(resolved[name]) for name in spec.among if name in resolved}
+    if not found:
+        raise FileNotFoundError(2, "missing", str(folder.path / "score"))
+    if spec.rule == "nll":
+        return min(found, key=lambda name: found[name][2])
+    accurate = [name for name, (accuracy, *_) in found.items() if accuracy >= floor]
+    if accurate:
+        return min(accurate, key=lambda name: found[name][1])
+    return max(found, key=lambda name: found[name][0])
+
+
+def _open(place: Place) -> RunFolder:
+    return open_folder(place.config, place.path, resume=True)

@@ -1,0 +1,225 @@
+"""A table of methods as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cogcalib.harness.report.methods import label
+from cogcalib.harness.reproduce.compare import BINS, RESAMPLES, Difference, difference
+from cogcalib.harness.reproduce.definitions import Table
+from cogcalib.harness.reproduce.rows import Cost, Group, Row, across_variants
+
+MISSING = "–"  # noqa: RUF001 - a typographic dash is meant
+SMALL = 500
+"""Questions under which a calibration error is flagged."""
+PERCENT = ("accuracy", "confidence", "ece")
+
+
+def methods_page(table: Table, groups: Sequence[Group]) -> Iterator[str]:
+    """Lines: for each group the methods, then the differences question by question."""
+    for group in groups:
+        yield f"## {group.title}"
+        yield ""
+        yield from _methods(group)
+        yield ""
+        yield from _differences(table, group)
+    yield from _across(table, groups)
+    yield from _caption(groups)
+
+
+def variants_page(table: Table, groups: Sequence[Group]) -> Iterator[str]:
+    """Lines: for each task tested on, all variants and models under each other."""
+    for task in dict.fromkeys((group.place.task, group.task) for group in groups):
+        here = [group for group in groups if (group.place.task, group.task) == task]
+        first = here[0]
+        domain = "in domain" if first.in_domain else "out of domain"
+        yield f"## {first.task}, {domain}, n = {first.n:,}"
+        yield ""
+        metrics = ["accuracy", "confidence", *_metrics(first)[1:4]]
+        heads = [_head(metric, first) for metric in metrics]
+        heads.insert(2, "confidence - accuracy")
+        yield line(["model", "variant", "method", *heads])
+        yield line([":---"] * 3 + ["---:"] * len(heads))
+        for group in here:
+            for row in group.shown():
+                cells = [_cell(row, metric) for metric in metrics]
+                cells.insert(2, _gap(row))
+                yield line([group.place.model, group.place.variant, row_label(row), *cells])
+        yield ""
+        for group in here:
+            lines = list(_differences(table, group))
+            if lines:
+                yield from [f"{group.place.model}, {group.place.variant}.", "", *lines]
+    yield from _across(table, groups)
+    for name, variant in table.variants.items():
+        if variant.about:
+            yield f"- {name}: {variant.about}"
+    yield ""
+    yield from _caption(groups)
+
+
+def _gap(row: Row) -> str:
+    confidence, accuracy = row.mean("confidence"), row.mean("accuracy")
+    if confidence is None or accuracy is None:
+        return MISSING
+    return f"{100 * (confidence - accuracy):+.1f}"
+
+
+def _methods(group: Group) -> Iterator[str]:
+    metrics = _metrics(group)
+    heads = [_head(metric, group) for metric in metrics]
+    yield line(["method", *heads, "training", "passes", "extra parameters"])
+    yield line([":---", *["---:"] * (len(heads) + 3)])
+    best = {metric: _best(group, metric) for metric in metrics}
+    for row in group.shown():
+        cells = []
+        for metric in metrics:
+            text = _cell(row, metric)
+            cells.append(f"**{text}**" if row is best[metric] else text)
+        yield line([row_label(row), *cells, *_cost(row.cost)])
+
+
+def _metrics(group: Group) -> list[str]:
+    """Columns: the first two confidence definitions that occur, the primary one first."""
+    found = dict.fromkeys(
+        metric for row in group.rows for metric in row.values if metric.startswith("ece.")
+    )
+    names = sorted(found, key=lambda metric: metric != f"ece.{group.primary}")
+    return ["accuracy", *names[:2], "nll", "brier", "aurc"]
+
+
+def _head(metric: str, group: Group) -> str:
+    kind, _, definition = metric.partition(".")
+    if kind == "ece":
+        return f"ECE {definition} % ({BINS} bins, width, n = {group.n:,})"
+    names = {
+        "accuracy": "accuracy %",
+        "confidence": "confidence %",
+        "nll": "NLL",
+        "brier": "Brier",
+        "aurc": "AURC",
+    }
+    return names[kind]
+
+
+def _cell(row: Row, metric: str) -> str:
+    mean, deviation = row.mean(metric), row.deviation(metric)
+    if mean is None:
+        return MISSING
+    scale, digits = _scale(metric)
+    text = f"{scale * mean:.{digits}f}"
+    return text if deviation is None else f"{text} ± {scale * deviation:.{digits}f}"
+
+
+def _scale(metric: str) -> tuple[int, int]:
+    return (100, 1) if metric.partition(".")[0] in PERCENT else (1, 3)
+
+
+def _cost(cost: Cost) -> list[str]:
+    training = MISSING if cost.training is None else f"{cost.training:.2f}"
+    extra = MISSING if cost.extra_parameters is None else f"{cost.extra_parameters:,}"
+    return [training, str(cost.passes), extra]
+
+
+def _best(group: Group, metric: str) -> Row | None:
+    """The best row of a column, if it differs significantly from every row with other values.
+
+    A model that has forgotten how to answer can be calibrated perfectly: it is no rival.
+    """
+    rows = [row for row in group.shown() if metric in row.resampled.values]
+    if metric != "accuracy":
+        rows = [row for row in rows if not _less_accurate(row, group.find("sft"))]
+    if metric == "brier":  # of another confidence it is another metric
+        rows = [row for row in rows if f"ece.{group.primary}" in row.values]
+    sign = -1 if metric == "accuracy" else 1
+    if not rows:
+        return None
+    first = min(rows, key=lambda row: sign * row.resampled.mean(metric))
+    rivals = [row for row in rows if row.values[metric] != first.values[metric]]
+    beaten = (difference(first.resampled, row.resampled, metric).significant for row in rivals)
+    return first if rivals and all(beaten) else None
+
+
+def _less_accurate(row: Row, other: Row | None) -> bool:
+    return other is not None and difference(row.resampled, other.resampled, "accuracy").high < 0
+
+
+def _differences(table: Table, group: Group) -> Iterator[str]:
+    for against in table.against:
+        other = group.find(against)
+        rows = [row for row in group.shown() if other and row is not other]
+        if other is not None and rows:
+            yield f"Against {label(against)}, question by question:"
+            yield ""
+            yield from _compared(group, [(row_label(row), row, other) for row in rows])
+            yield ""
+    pairs = group.pairs(table.pairs)
+    if pairs:
+        yield "Pairs, question by question:"
+        yield ""
+        named = [(f"{row_label(one)} - {row_label(two)}", one, two) for one, two in pairs]
+        yield from _compared(group, named)
+        yield ""
+
+
+def _across(table: Table, groups: Sequence[Group]) -> Iterator[str]:
+    for first, pairs in across_variants(table, groups):
+        yield f"## {first.place.model}: {first.task}, variants compared question by question"
+        yield ""
+        yield from _compared(first, [(" - ".join(names), *rows) for names, rows in pairs])
+        yield ""
+
+
+def _compared(group: Group, named: Sequence[tuple[str, Row, Row]]) -> Iterator[str]:
+    metrics = [metric for metric in _metrics(group) if metric not in ("brier", "aurc")]
+    heads = [_head(metric, group).partition(" (")[0] for metric in metrics]
+    yield line(["", *(f"Δ {head}" for head in heads)])
+    yield line([":---", *["---:"] * len(heads)])
+    for name, one, other in named:
+        yield line([name, *(_difference(one, other, metric) for metric in metrics)])
+
+
+def _difference(one: Row, other: Row, metric: str) -> str:
+    if metric not in one.resampled.draws or metric not in other.resampled.draws:
+        return MISSING
+    return difference_text(difference(one.resampled, other.resampled, metric), metric)
+
+
+def difference_text(found: Difference, metric: str) -> str:
+    """``-8.3 [-10.1, -6.2] *``, the star where the interval excludes zero."""
+    scale, digits = _scale(metric)
+    low, high = (f"{scale * value:+.{digits}f}" for value in (found.low, found.high))
+    mark = " *" if found.significant else ""
+    return f"{scale * found.value:+.{digits}f} [{low}, {high}]{mark}"
+
+
+def row_label(row: Row) -> str:
+    """The method's label; a row that was chosen says which it is."""
+    name = label(row.method)
+    return f"{row.name.partition('+')[0]}, chosen: {name}" if row.chosen else name
+
+
+def _caption(groups: Sequence[Group]) -> Iterator[str]:
+    seeds = max((len(row.seeds) for group in groups for row in group.rows), default=0)
+    if seeds == 1:
+        yield "One seed: stars and bold figures say nothing of other trainings."
+        yield ""
+    if small := sorted({group.task for group in groups if group.n < SMALL}):
+        yield f"Fewer than {SMALL} questions, so that an ECE is mostly noise: {', '.join(small)}."
+        yield ""
+    yield (
+        f"Mean ± standard deviation over {seeds} seed{'s' * (seeds != 1)}. Bold: best of its "
+        "column and significantly better than every other, of the methods whose accuracy is not "
+        "significantly lower than SFT's (AURC is not tested). Δ: difference "
+        f"with its 95 % interval from {RESAMPLES:,} paired resamples of the questions and of the "
+        "seeds; * where it excludes zero. Brier and AURC are those of the first "
+        "confidence definition that the method has. Training: time as a multiple of SFT's, "
+        "processor time on a CPU; passes: per question; extra parameters: kept beside one "
+        "fine-tuned model. A strength after @ was chosen on the calibration split, by a "
+        "training for each of the grid, which is not in its cost."
+    )
+
+
+def line(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,261 @@
+"""From the predictions of finished cells to the rows of a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median, stdev
+from typing import Any
+
+from cogcalib.harness.config import Method
+from cogcalib.harness.reproduce.cell import cost_path, read_rows
+from cogcalib.harness.reproduce.compare import Resampled, resample
+from cogcalib.harness.reproduce.definitions import DEFAULT, Table
+from cogcalib.harness.reproduce.execute import Outcome
+from cogcalib.harness.reproduce.plan import Place
+from cogcalib.harness.reproduce.specs import tested_on, trained_on
+from cogcalib.harness.run_folder import RunFolder
+from cogcalib.harness.stages import BASELINE_COST, member_seeds, open_folder
+from cogcalib.records import Prediction, read_jsonl
+from cogcalib.scoring import primary_definition
+
+CONFIDENCE_MAPS = ("platt", "isotonic")
+"""Post-hoc calibrations that leave the likelihood of the answers as it was: it is not theirs."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that stand in one table: a model trained on a task under a variant, tested somewhere.
+
+    Attributes:
+        place: Where they were trained.
+        task: What they are tested on.
+        in_domain: Whether that is what they were trained on.
+        n: Questions.
+        primary: Confidence definition named first.
+        rows: In the order of the table.
+    """
+
+    place: Place
+    task: str
+    in_domain: bool
+    n: int
+    primary: str
+    rows: tuple[Row, ...]
+
+    @property
+    def title(self) -> str:
+        """``atlas, atlas/capital (trained on atlas/country), variant, n = 195``."""
+        trained = trained_on(self.place.config)
+        domain = "in domain" if self.in_domain else f"out of domain (trained on {trained})"
+        variant = "" if self.place.variant == DEFAULT else f", {self.place.variant}"
+        return f"{self.place.model}{variant}: {self.task}, {domain}, n = {self.n:,}"
+
+    def shown(self) -> list[Row]:
+        """The rows of different methods: what was chosen stands there already."""
+        first: dict[str, Row] = {}
+        for row in self.rows:
+            first.setdefault(row.method, row)
+        return list(first.values())
+
+    def find(self, name: str) -> Row | None:
+        """The row of that name, if it is there."""
+        return next((row for row in self.rows if row.name == name), None)
+
+    def pairs(self, names: Sequence[tuple[str, str]]) -> list[tuple[Row, Row]]:
+        """The rows to compare with each other, where both are there."""
+        found = [(self.find(one), self.find(other)) for one, other in names]
+        return [(one, other) for one, other in found if one and other]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: a method on a task, a value per seed.
+
+    Attributes:
+        name: As listed, such as ``cols``.
+        method: As trained and predicted, such as ``cols@0.1``.
+        seeds: Seeds with predictions.
+        values: Metric -> value by seed; fractions, ``nll`` in nats.
+        resampled: The same on resamples of the questions.
+        cost: What it costs.
+        chosen: Whether it was chosen among others on the calibration split.
+    """
+
+    name: str
+    method: str
+    seeds: tuple[int, ...]
+    values: Mapping[str, tuple[float, ...]]
+    resampled: Resampled
+    cost: Cost
+    chosen: bool
+
+    def mean(self, metric: str) -> float | None:
+        """Mean over seeds; None where the metric is not defined."""
+        return fmean(self.values[metric]) if metric in self.values else None
+
+    def deviation(self, metric: str) -> float | None:
+        """Standard deviation over seeds; None for one seed."""
+        values = self.values.get(metric, ())
+        return stdev(values) if len(values) > 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a method costs.
+
+    Attributes:
+        training: Training time as a multiple of SFT's; None if it was not timed, 0 for none.
+        passes: Forward passes per question.
+        extra_parameters: Numbers kept beside one fine-tuned model; None if nobody counted.
+    """
+
+    training: float | None
+    passes: int = 1
+    extra_parameters: int | None = 0
+
+
+def collect(outcome: Outcome) -> list[Group]:
+    """Every group of a table; a row stands in it if it has predictions of any seed."""
+    groups: list[Group] = []
+    for place in outcome.plan.shown():
+        if place.path not in outcome.resolved:
+            continue
+        folder = open_folder(place.config, place.path, resume=True)
+        groups += _groups(place, folder, outcome.resolved[place.path], outcome.plan.seeds)
+    return groups
+
+
+def across_variants(
+    table: Table, groups: Sequence[Group]
+) -> Iterator[tuple[Group, list[tuple[tuple[str, str], tuple[Row, Row]]]]]:
+    """What a table compares over variants, ``fixed:cols`` with ``cols``, where both are there.
+
+    A name without a variant stands for the table's first one.
+
+    Yields:
+        For each model and task: its first group, and the names and rows of every pair.
+    """
+    wanted = [names for names in table.pairs if any(":" in name for name in names)]
+    first = next(iter(table.variants))
+    places: dict[tuple[str, str, str], dict[str, Group]] = {}
+    for group in groups:
+        place = (group.place.model, group.place.task, group.task)
+        places.setdefault(place, {})[group.place.variant] = group
+    for here in places.values():
+        pairs = []
+        for names in wanted:
+            parts = [name.rpartition(":") for name in names]
+            found = [here.get(variant or first) for variant, _, _ in parts]
+            one, other = (
+                each and each.find(name) for each, (_, _, name) in zip(found, parts, strict=True)
+            )
+            if one and other:
+                pairs.append((names, (one, other)))
+        if pairs:
+            yield next(iter(here.values())), pairs
+
+
+def _groups(
+    place: Place, folder: RunFolder, resolved: Mapping[str, str], seeds: Sequence[int]
+) -> Iterator[Group]:
+    sft = _seconds(folder.path, "sft", seeds)
+    for task in tested_on(place.config):
+        rows, size, primary = [], 0, ""
+        for name, method in resolved.items():
+            done = [seed for seed in seeds if folder.predictions(method, seed).is_dir()]
+            if not done:
+                continue
+            runs = [_predictions(folder, method, seed, task) for seed in done]
+            values = [_values(folder, method, seed, task) for seed in done]
+            resampled = resample(dict(zip(done, runs, strict=True)))
+            if Method.parse(method).posthoc in CONFIDENCE_MAPS:
+                resampled = resampled.without("nll")
+                values = [{k: v for k, v in row.items() if k != "nll"} for row in values]
+            size, primary = len(runs[0]), primary or primary_definition(runs[0])
+            rows.append(
+                Row(
+                    name,
+                    method,
+                    tuple(done),
+                    {metric: tuple(each[metric] for each in values) for metric in values[0]},
+                    resampled,
+                    _cost(place, folder, method, done, sft),
+                    name.partition("+")[0] in place.best,
+                )
+            )
+        if rows:
+            yield Group(place, task, task == trained_on(place.config), size, primary, tuple(rows))
+
+
+def _predictions(folder: RunFolder, method: str, seed: int, task: str) -> list[Prediction]:
+    name = f"{task.replace('/', '-')}.test.jsonl"
+    return read_jsonl(folder.predictions(method, seed) / name, Prediction)
+
+
+def _values(folder: RunFolder, method: str, seed: int, task: str) -> dict[str, float]:
+    (row,) = (
+        row
+        for row in read_rows(folder, method, seed)
+        if row["task"] == task and row["split"] == "test"
+    )
+    values = {name: row[name] for name in ("accuracy", "nll", "brier")}
+    for name, found in row["ece"].items():
+        values[f"ece.{name}"] = found["value"]
+    values["confidence"] = next(iter(row["confidence"].values()))
+    values["aurc"] = next(iter(row["aurc"].values()))["value"]
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _cost(
+    place: Place, folder: RunFolder, method: str, seeds: Sequence[int], sft: float | None
+) -> Cost:
+    parsed = Method.parse(method)
+    if parsed.trained == "base":
+        return Cost(0.0)
+    own = _seconds(folder.path, parsed.trained, seeds)
+    if own is not None:
+        own *= len(member_seeds(place.config, parsed, 0))
+    fitted = _map_size(folder.predictions(method, seeds[0]), parsed.posthoc)
+    if not parsed.baseline:
+        return Cost(own / sft if own is not None and sft else None, extra_parameters=fitted)
+    before = folder.predictions(parsed.before_posthoc.name, seeds[0])
+    counted = _read(before / BASELINE_COST)
+    if own is not None:
+        own += counted.get("fit_seconds", 0.0)
+    extra = counted.get("extra_parameters")
+    return Cost(
+        own / sft if own is not None and sft else None,
+        counted.get("passes", 1),
+        None if extra is None else extra + fitted,
+    )
+
+
+def _map_size(folder: Path, posthoc: str | None) -> int:
+    """Numbers that a post-hoc calibration keeps, of the largest of its maps."""
+    stem = {"ts": "temperature"}.get(str(posthoc), posthoc)
+    return max((_numbers(_read(path)) for path in folder.glob(f"{stem}*.json")), default=0)
+
+
+def _numbers(content: Any) -> int:
+    if isinstance(content, Mapping):
+        return sum(map(_numbers, content.values()))
+    if isinstance(content, list):
+        return sum(map(_numbers, content))
+    return int(isinstance(content, (int, float)) and not isinstance(content, bool))
+
+
+def _seconds(folder: Path, method: str, seeds: Sequence[int]) -> float | None:
+    """Median over seeds: processor time on a CPU, where other processes would disturb the clock."""
+    found = [_read(cost_path(folder, method, seed)) for seed in seeds]
+    spent = [each["processor" if each["device"] == "cpu" else "wall"] for each in found if each]
+    return median(spent) if spent else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

@@ -1,0 +1,41 @@
+"""Which tasks a configuration asks, and of what kind they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cogcalib.harness.config import Config
+from cogcalib.records import InputError, input_errors
+from cogcalib.tasks import catalog, load_task, own_name
+from cogcalib.tasks.schema import read_definition
+
+
+def trained_on(config: Config) -> str:
+    """The task trained on, as predictions name it."""
+    return own_name(config.tasks.train)
+
+
+def tested_on(config: Config) -> list[str]:
+    """Every task tested on, as predictions name them, the one trained on first."""
+    return [trained_on(config), *map(own_name, config.tasks.out_of_domain)]
+
+
+def is_open_ended(config: Config) -> bool:
+    """Whether a configuration's task has no options, without loading a data set.
+
+    Raises:
+        InputError: If a task does not exist, or is a task file that cannot be read.
+    """
+    for name in (config.tasks.train, *config.tasks.out_of_domain):
+        if Path(name).suffix not in (".yaml", ".yml") and name not in catalog.task_names():
+            raise InputError(
+                f"tasks: {name!r} is none; `cogcalib tasks` lists them, and a task of your own is "
+                "the path of a YAML file"
+            )
+    name = config.tasks.train
+    if name.startswith("atlas/"):
+        return load_task(name).splits["train"][0].options is None
+    if Path(name).suffix in (".yaml", ".yml"):
+        with input_errors():
+            return read_definition(Path(name)).kind == "open-ended"
+    return catalog.find(name)[0].kind == "open-ended"

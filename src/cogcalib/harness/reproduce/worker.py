@@ -1,0 +1,29 @@
+"""The worker process of `reproduce.workers`: reads a cell per line, answers `done`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from cogcalib.harness.reproduce.cell import run_cell
+from cogcalib.harness.reproduce.plan import Cell
+from cogcalib.harness.reproduce.workers import DONE
+
+
+def main() -> None:
+    """Run the cells that come in; an error ends the process, and so tells the other end."""
+    answers = os.fdopen(os.dup(1), "w")
+    # Whatever a library prints goes to the log, not between the answers.
+    os.dup2(2, 1)
+    data_dir = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    console = Console(stderr=True)
+    for line in sys.stdin:
+        run_cell(Cell.from_json(line), console, data_dir)
+        print(DONE, file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Processes that take one cell after the other: libraries are loaded once, not once a cell.
+
+A process that dies takes only its cell with it; another is started for the next.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from cogcalib.harness.reproduce.plan import Cell
+
+DONE = "done"
+LINES_SHOWN = 15
+INPUT_ERROR = "cogcalib.records.InputError: "
+GRACE = 5.0
+"""Seconds that a process which has closed its end is given to end."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that did not end well, and the last lines it wrote."""
+
+    cell: Cell
+    message: str
+
+
+Tell = Callable[[Cell, float, Failure | None], None]
+"""Told each cell that ended, its seconds, and its failure if it is one."""
+
+
+class Workers:
+    """A fixed number of processes, one thread each, and one GPU each where there are some.
+
+    Args:
+        jobs: Number of processes.
+        logs: Folder of what they write.
+        gpus: Identifiers of the visible GPUs; empty on a CPU.
+        data_dir: Folder of local data sets.
+    """
+
+    def __init__(
+        self, jobs: int, logs: Path, gpus: Sequence[str] = (), data_dir: Path | None = None
+    ) -> None:
+        self.workers = [
+            _Worker(
+                logs / f"worker-{os.getpid()}-{number}.log", _environment(number, gpus), data_dir
+            )
+            for number in range(jobs)
+        ]
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for worker in self.workers:
+            worker.stop()
+
+    def run(self, cells: Sequence[Cell], tell: Tell) -> list[Failure]:
+        """Run cells in any order, the first ones first; returns those that failed."""
+        waiting: queue.SimpleQueue[Cell] = queue.SimpleQueue()
+        for cell in cells:
+            waiting.put(cell)
+
+        def work(worker: _Worker) -> list[Failure]:
+            failures: list[Failure] = []
+            while True:
+                try:
+                    cell = waiting.get_nowait()
+                except queue.Empty:
+                    return failures
+                started = time.perf_counter()
+                failure = worker.run(cell)
+                tell(cell, time.perf_counter() - started, failure)
+                failures += [failure] if failure else []
+
+        with ThreadPoolExecutor(len(self.workers)) as pool:
+            try:
+                return [each for found in pool.map(work, self.workers) for each in found]
+            except BaseException:
+                while not waiting.empty():
+                    waiting.get_nowait()
+                self.__exit__(None, None, None)
+                raise
+
+
+class _Worker:
+    """One process, started when there is something to do."""
+
+    def __init__(self, log: Path, environment: dict[str, str], data_dir: Path | None) -> None:
+        self.log = log
+        self.environment = environment
+        self.data_dir = data_dir
+        self.process: subprocess.Popen[str] | None = None
+
+    def run(self, cell: Cell) -> Failure | None:
+        process = self.process or self._start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(cell.to_json() + "\n")
+            process.stdin.flush()
+            if process.stdout.readline().strip() == DONE:
+                return None
+        except BrokenPipeError:
+            pass  # it died before it could read: told below like any other death
+        ended = _ended(process)
+        self.stop()
+        text = self.log.read_text(encoding="utf-8", errors="replace").rstrip()
+        _, found, message = text.rpartition(INPUT_ERROR)
+        if found and ended == "":  # a traceback would only hide what is to be mended
+            return Failure(cell, message)
+        return Failure(cell, "\n".join([*text.splitlines()[-LINES_SHOWN:], *filter(None, [ended])]))
+
+    def stop(self) -> None:
+        process, self.process = self.process, None
+        if process is None:
+            return
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    continue
+        process.terminate()
+        process.wait()
+
+    def _start(self) -> subprocess.Popen[str]:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        words = [sys.executable, "-m", "cogcalib.harness.reproduce.worker"]
+        words += [str(self.data_dir)] if self.data_dir else []
+        with self.log.open("a", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=self.environment,
+                text=True,
+            )
+        return self.process
+
+
+def _ended(process: subprocess.Popen[str]) -> str:
+    """What ended a process that was killed; empty if it ended by itself."""
+    try:
+        code = process.wait(timeout=GRACE)
+    except subprocess.TimeoutExpired:
+        return ""
+    return f"killed by signal {-code} (9: out of memory?)" if code < 0 else ""
+
+
+def _environment(number: int, gpus: Sequence[str]) -> dict[str, str]:
+    # More threads than cores would only get into each other's way, on a GPU's host as well.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    if gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+    return environment
+
+
+def visible_gpus(count: int) -> list[str]:
+    """Identifiers of this process's GPUs, `count` of them, as a child process names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[:count] if named else [str(number) for number in range(count)]

@@ -1,0 +1,115 @@
+"""Which questions train, calibrate and test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from cogcalib.harness.config import Config, Method
+from cogcalib.harness.run_folder import RunFolder
+from cogcalib.harness.stages.context import TUNING, Splits, Work
+from cogcalib.modeling import audit_labels, encode_batch, load_tokenizer, shorten_passages
+from cogcalib.provenance import data_manifest
+from cogcalib.records import Example, ProbeRecord, read_jsonl, write_jsonl
+from cogcalib.scoring.provenance import describe_task
+from cogcalib.tasks import Task, check_disjoint, compose, draw, load_task, own_name
+
+
+def load_tasks(config: Config, data_dir: Path | None = None) -> tuple[Task, list[Task]]:
+    """The task trained on and those only tested on.
+
+    Args:
+        config: Names them.
+        data_dir: Folder of local data sets, as in `cogcalib.tasks.load_task`.
+
+    Raises:
+        ValueError: If a task does not exist, cannot be trained on, shares questions with
+            another's test, or does not fit the methods, the tokenizer or ``train.max_length``.
+    """
+    preset = config.tasks.prompt
+    task = load_task(config.tasks.train, data_dir, prompt=preset)
+    missing = [split for split in (*TUNING, "test") if split not in task.splits]
+    if missing:
+        raise ValueError(f"tasks.train: {task.name} has no split {', '.join(missing)}")
+    others = [load_task(name, data_dir, prompt=preset) for name in config.tasks.out_of_domain]
+    for other in others:
+        for split in TUNING:
+            tuned = {f"{task.name} {split}": task.splits[split], other.name: other.splits["test"]}
+            check_disjoint(tuned)
+    options = task.splits["train"][0].options
+    methods = [Method.parse(name) for name in config.methods]
+    if options is None and any(method.support == "options" for method in methods):
+        raise ValueError(f"methods: -options needs answer options, {task.name} is open-ended")
+    averaged = [method.name for method in methods if method.baseline]
+    if averaged and any(each.splits["test"][0].options is None for each in (task, *others)):
+        raise ValueError(f"methods: {averaged[0]} needs answer options in every task tested on")
+    tokenizer = load_tokenizer(config.model.path)
+    task = _fitted(task, tokenizer, config.train.max_length)
+    tests = (replace(other, splits={"test": other.splits["test"]}) for other in others)
+    others = [_fitted(other, tokenizer, config.train.max_length) for other in tests]
+    for examples in task.splits.values():
+        encode_batch(examples, tokenizer, config.train.max_length)
+    for other in others:
+        encode_batch(other.splits["test"], tokenizer)  # how long it may be is the model's to say
+    return task, others
+
+
+def _fitted(task: Task, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Task:
+    """The task with passages cut so that its questions fit."""
+    splits, shortened = {}, {}
+    for split, examples in task.splits.items():
+        splits[split], shortened[split] = shorten_passages(examples, tokenizer, max_length)
+    return replace(task, splits=splits, shortened=shortened)
+
+
+def describe_tasks(config: Config, tasks: tuple[Task, list[Task]]) -> dict[str, Any]:
+    """What the record says of each task: where it comes from, and what was done to it."""
+    tokenizer = load_tokenizer(config.model.path)
+    described = {}
+    for task in (tasks[0], *tasks[1]):
+        audit = audit_labels(task.splits["test"], tokenizer)
+        described[task.name] = describe_task(task, audit, prompt=config.tasks.prompt)
+    return described
+
+
+def choose_splits(
+    work: Work, tasks: tuple[Task, list[Task]], knowledge: Mapping[str, ProbeRecord]
+) -> Splits:
+    """Split or out-of-domain task -> its examples; written with a hash of each."""
+    task, others = tasks
+    wanted = work.config.tasks
+    splits = {
+        split: draw(task.splits[split], wanted.limit.get(split), wanted.seed)
+        for split in ("train", "calibration", "test")
+        if split != "train" or wanted.unknown_share is None
+    }
+    if wanted.unknown_share is not None:
+        splits["train"] = compose(
+            task.splits["train"],
+            {id: record.category for id, record in knowledge.items()},
+            size=wanted.limit.get("train", len(task.splits["train"])),
+            unknown_share=wanted.unknown_share,
+            seed=wanted.seed,
+        )
+    splits |= {other.name: other.splits["test"] for other in others}
+    for name, examples in splits.items():
+        write_jsonl(work.folder.splits(name), examples)
+    work.folder.claim("splits/manifest.json", data_manifest(splits))
+    return splits
+
+
+def read_splits(folder: RunFolder, config: Config) -> Splits:
+    """The questions that `choose_splits` chose before, without loading a data set.
+
+    Raises:
+        FolderError: If the files hold other questions than were chosen.
+    """
+    others = map(own_name, config.tasks.out_of_domain)
+    names = ("train", "calibration", "test", *others)
+    splits = {name: read_jsonl(folder.splits(name), Example) for name in names}
+    folder.claim("splits/manifest.json", data_manifest(splits))
+    return splits

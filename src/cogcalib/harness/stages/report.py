@@ -1,0 +1,66 @@
+"""Metrics with intervals, record and page of a run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cogcalib.harness.config import Method
+from cogcalib.harness.report import write_html
+from cogcalib.harness.stages.context import Splits, Work
+from cogcalib.modeling import fingerprint
+from cogcalib.provenance import code_state, data_manifest, hardware, versions
+from cogcalib.records import RunRecord, write_json
+from cogcalib.scoring import summarize
+
+
+def report(work: Work, splits: Splits) -> list[dict[str, Any]]:
+    """Sum up every prediction into `metrics.json`, `record.json` and `report.html`."""
+    config, folder = work.config, work.folder
+    rows = []
+    with work.progress.stage("report", len(config.seeds) * len(config.methods)) as advance:
+        for seed in config.seeds:
+            for name in config.methods:
+                share = _share_known(folder.train(Method.parse(name).trained, seed))
+                for predictions in folder.read_predictions(folder.predictions(name, seed)):
+                    rows.append(
+                        summarize(
+                            predictions,
+                            method=name,
+                            seed=seed,
+                            resamples=config.report.resamples,
+                            share_known=share,
+                        )
+                    )
+                advance(len({(row["method"], row["seed"]) for row in rows}))
+        write_json(folder.path / "metrics.json", rows)
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        record = RunRecord(
+            config=config.model_dump(mode="json"),
+            model=fingerprint(config.model.path),
+            data=data_manifest(dict(splits)),
+            versions=versions(),
+            code={**code_state(), "begun_with": folder.begun_with(code_state())},
+            seeds=config.seeds,
+            hardware=hardware(device),
+            timings=work.progress.timings,
+            metrics=rows,
+            tasks=json.loads((folder.path / "tasks.json").read_text(encoding="utf-8")),
+        )
+        write_json(folder.path / "record.json", asdict(record))
+        write_html(folder.path)
+    return rows
+
+
+def _share_known(trained: Path) -> float | None:
+    """Mean share of training examples under the threshold; None where no gate looked at it."""
+    log = trained / "log.jsonl"
+    if not log.exists():
+        return None
+    logged = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    shares = [entry["share_known"] for entry in logged if entry.get("share_known") is not None]
+    return sum(shares) / len(shares) if shares else None

@@ -1,0 +1,147 @@
+"""One fine-tuned model per method and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from cogcalib.harness.config import Config, Method
+from cogcalib.harness.progress import Advance
+from cogcalib.harness.stages.baselines import check_baseline
+from cogcalib.harness.stages.context import Splits, Work
+from cogcalib.harness.stages.members import member_seeds
+from cogcalib.modeling import load_model, lora_config
+from cogcalib.records import Example, ProbeRecord
+from cogcalib.training import CogCalibConfig, FitData, fit
+
+Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+
+
+def check_methods(config: Config) -> None:
+    """Build every method's training arguments once, before any is needed.
+
+    Raises:
+        ValueError: As `CogCalibConfig`; also for a baseline that cannot run here.
+    """
+    for name in config.methods:
+        method = Method.parse(name)
+        check_baseline(config, method)
+        if method.trained != "base":
+            CogCalibConfig(config.name, **_trainer_settings(config, method, config.seeds[0]))
+
+
+def train(
+    work: Work, method: Method, seed: int, splits: Splits, knowledge: Mapping[str, ProbeRecord]
+) -> None:
+    """Fine-tune the models a method needs, unless it is the base model."""
+    if method.trained != "base":
+        for each in member_seeds(work.config, method, seed):
+            _train(work, method, each, splits, knowledge)
+
+
+def _train(
+    work: Work, method: Method, seed: int, splits: Splits, knowledge: Mapping[str, ProbeRecord]
+) -> None:
+    output = work.folder.train(method.trained, seed)
+    label = f"train: {method.trained}, seed {seed}"
+    if output.exists():
+        work.progress.skipped(label)
+        return
+    with work.progress.stage(label, work.config.train.steps) as advance:
+        train_into(output, work.config, method, seed, splits, knowledge, lambda _: advance)
+
+
+def train_into(
+    output: Path,
+    config: Config,
+    method: Method,
+    seed: int,
+    splits: Splits,
+    knowledge: Mapping[str, ProbeRecord],
+    watch: Callable[[Loaded], Advance],
+) -> None:
+    """Fine-tune one model into a folder that does not exist yet.
+
+    Args:
+        output: The folder.
+        config: How it is trained.
+        method: Whose training.
+        seed: Of the training.
+        splits: The questions.
+        knowledge: Example id -> what the base model knows of it.
+        watch: Given the model before it is trained, returns what is told the optimiser steps done.
+            The model may be scored there, as it then stands: adapters are put into it in place.
+    """
+    lora = config.model.lora
+    dropout = config.baselines.dropout if method.stem == "mc_dropout" else lora and lora.dropout
+    dtype = config.model.dtype if lora else "float32"
+    model, tokenizer = load_model(config.model.path, dtype=dtype)
+    fit(
+        model,
+        tokenizer,
+        FitData(
+            train=_kept(method, splits["train"], knowledge),
+            calibration=splits["calibration"],
+            known={id: record.category == "known" for id, record in knowledge.items()},
+        ),
+        output,
+        _trainer_settings(config, method, seed),
+        peft_config=lora_config(lora.rank, lora.alpha, dropout or 0.0) if lora else None,
+        progress=watch((model, tokenizer)),
+    )
+
+
+def _kept(
+    method: Method, examples: Sequence[Example], knowledge: Mapping[str, ProbeRecord]
+) -> list[Example]:
+    """The examples a method trains on.
+
+    Raises:
+        ValueError: If it drops them all.
+    """
+    drops = {"drop_known": "known", "drop_unknown": "unknown"}.get(method.stem)
+    kept = [example for example in examples if not drops or knowledge[example.id].category != drops]
+    if not kept:
+        raise ValueError(f"methods: {method.name} would drop all {len(examples)} training examples")
+    return kept
+
+
+def _trainer_settings(config: Config, method: Method, seed: int) -> dict[str, Any]:
+    stage = config.train
+    settings: dict[str, Any] = {
+        "max_steps": stage.steps,
+        "per_device_train_batch_size": stage.batch_size,
+        "gradient_accumulation_steps": stage.gradient_accumulation,
+        "learning_rate": stage.learning_rate,
+        "warmup_steps": round(stage.warmup_share * stage.steps),
+        "lr_scheduler_type": "cosine",
+        "max_length": stage.max_length,
+        # The same for uniform regularisation, so that nothing but the gate differs; the focal loss
+        # is a baseline, and as published from the first step on.
+        "style_steps": 0 if method.penalty == "focal" else stage.style_steps,
+        "threshold_every": stage.threshold_every,
+        "gate": method.gate,
+        "alpha": stage.alpha_of(method),
+        "logging_steps": max(1, stage.steps // 30),
+        "save_strategy": "steps" if stage.save_every else "no",
+        "save_steps": stage.save_every or stage.steps,
+        "seed": seed,
+        "bf16": config.model.dtype == "bfloat16",
+        # transformers takes bfloat16 on a CPU only where it is told that a CPU is meant.
+        "use_cpu": config.model.dtype == "bfloat16" and not torch.cuda.is_available(),
+        "gradient_checkpointing": False,
+        "eval_strategy": "no",
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+    if method.penalty:
+        settings |= {
+            "penalty": method.penalty,
+            "support": method.support,
+            "margin": stage.margin_of(method),
+            "unit": stage.unit,
+        }
+    return settings

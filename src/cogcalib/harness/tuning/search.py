@@ -1,0 +1,188 @@
+"""The search: trainings of every candidate, judged on the calibration split alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cogcalib.harness import stages
+from cogcalib.harness.config import Config, Method, dump_config
+from cogcalib.harness.config.schema import TrainSection
+from cogcalib.harness.tuning.rules import (
+    ACCURACY_FLOOR,
+    GRID,
+    MARGINS,
+    Choice,
+    Rule,
+    Trial,
+    candidates,
+    choose,
+    choose_support,
+    is_tunable,
+    read_trial,
+)
+from cogcalib.records import InputError, write_json, write_text
+
+RECORD = "tune.json"
+
+
+def tune(
+    config: Config,
+    root: Path,
+    console: Console,
+    *,
+    rule: Rule = "ece",
+    seeds: Sequence[int] | None = None,
+    budget: int | None = None,
+    data_dir: Path | None = None,
+) -> Path:
+    """Choose the strength of every method that has one and names none.
+
+    First every strength of `GRID` is tried, then, at the strength chosen, every margin of
+    `MARGINS`; where a method is listed over both supports, the better of the two is told. Goes on
+    where it was interrupted. Predicts no test question.
+
+    Args:
+        config: What is to be run afterwards.
+        root: The trials stand in ``<root>/<name>-tune``.
+        console: Shows progress.
+        rule: See `choose`.
+        seeds: Of the trials, whose mean decides; None: the configuration's.
+        budget: Trainings of each seed at most, SFT apart; None: as many as there are to try. Less
+            than all leaves strengths out, the same number for every method, and then margins.
+        data_dir: Folder of local data sets.
+
+    Returns:
+        The folder, with ``tune.json`` (every trial, every choice and its reason) and
+        ``tuned.yaml`` (`config` with the strengths chosen, named ``<name>-tuned``).
+
+    Raises:
+        InputError: As `stages.begin`; also if no method has a strength to choose, or the
+            budget has less than a training for each.
+    """
+    methods = [Method.parse(name) for name in config.methods]
+    tunable = [method for method in methods if is_tunable(method)]
+    if not tunable:
+        raise InputError("methods: none has a strength to choose that its name does not settle")
+    tried_seeds = tuple(config.seeds if seeds is None else seeds)
+    if any(seed < 0 for seed in tried_seeds):
+        raise InputError(f"seeds must be at least 0, got {', '.join(map(str, tried_seeds))}")
+    before = {method.before_posthoc.name: method.before_posthoc for method in tunable}
+    grids = _within(budget, list(before.values()))
+    begun = stages.begin(config, root / f"{config.name}-tune", console, resume=True,
+                         data_dir=data_dir)  # fmt: skip
+    trials: dict[str, list[Trial]] = {}
+
+    def try_out(methods: Iterable[Method]) -> list[Trial]:
+        for seed in tried_seeds:
+            for method in methods:
+                stages.train(begun.work, method, seed, begun.splits, begun.knowledge)
+                stages.try_out(begun.work, method, seed, begun.splits)
+                trial = read_trial(begun.work.folder, method.name, seed)
+                trials.setdefault(method.name, []).append(trial)
+        return [trial for rows in trials.values() for trial in rows]
+
+    found = try_out([Method.parse("sft"), *(each for grid in grids.values() for each in grid)])
+    left = None if budget is None else budget - sum(map(len, grids.values()))
+    for name, method in before.items():
+        chosen = Method.parse(choose(method, found, rule, grids[name]).chosen)
+        margins = _margins(config, chosen)[:left]
+        left = None if left is None else left - len(margins)
+        found = try_out(margins)
+        grids[name] = [*grids[name], *margins]
+    choices = [choose(m, found, rule, grids[m.before_posthoc.name]) for m in tunable]
+    search = {
+        "rule": rule,
+        "seeds": tried_seeds,
+        "budget": budget,
+        "tried": {name: [each.name for each in grid] for name, grid in grids.items()},
+    }
+    folder = begun.work.folder.path
+    if replaced := _other_search(folder, search):
+        console.print(f"  [yellow]replaces the choice made with {replaced}[/]", highlight=False)
+    write_tuned(folder, config, search, found, choices)
+    return folder
+
+
+def _other_search(folder: Path, search: Mapping[str, Any]) -> str:
+    """How the choice that stands in a folder was made, if otherwise; else empty."""
+    path = folder / RECORD
+    if not path.exists():
+        return ""
+    held = json.loads(path.read_text(encoding="utf-8"))
+    differing = {
+        name: held.get(name)
+        for name in ("rule", "seeds", "budget")
+        if held.get(name) != json.loads(json.dumps(search[name]))
+    }
+    return ", ".join(f"{name} {value}" for name, value in differing.items())
+
+
+def _within(budget: int | None, methods: Sequence[Method]) -> dict[str, list[Method]]:
+    """The strengths tried of each method; with a budget those next to the default of the sweep."""
+    each = None if budget is None else budget // len(methods)
+    if each is not None and each < 1:
+        raise InputError(
+            f"budget must be at least {len(methods)}, a training for each method, got {budget}"
+        )
+    grids = {}
+    for method in methods:
+        usual = TrainSection().alpha_of(method)
+        assert isinstance(usual, float)
+        # Of two as far away the weaker; to nine digits, for 0.3 - 0.2 is not 0.1.
+        away = {one: round(abs(float(one.alpha or 0) - usual), 9) for one in candidates(method)}
+        near = sorted(away, key=away.__getitem__)[:each]
+        grids[method.name] = [one for one in candidates(method) if one in near]
+    return grids
+
+
+def _margins(config: Config, chosen: Method) -> list[Method]:
+    """A method at other margins than the configuration's, with the strength it has."""
+    if chosen.penalty != "margin":
+        return []
+    usual = config.train.margin_of(chosen)
+    assert isinstance(chosen.alpha, float)
+    names = [chosen.at(chosen.alpha, m) for m in MARGINS[chosen.support] if m != usual]
+    return [Method.parse(name) for name in names]
+
+
+def write_tuned(
+    path: Path,
+    config: Config,
+    search: Mapping[str, Any],
+    trials: Sequence[Trial],
+    choices: Sequence[Choice],
+) -> None:
+    """Write ``tune.json`` and ``tuned.yaml`` into a folder; `search` says how it was looked."""
+    record: dict[str, Any] = {
+        **search,
+        "grid": GRID,
+        "margins": MARGINS,
+        "accuracy_floor": ACCURACY_FLOOR,
+        "choices": [asdict(choice) for choice in choices],
+        "supports": [asdict(choice) for choice in _supports(choices, trials, search["rule"])],
+        "trials": [asdict(trial) for trial in trials],
+    }
+    write_json(path / RECORD, record)
+    chosen = {choice.method: choice.chosen for choice in choices}
+    names = tuple(chosen.get(name, name) for name in config.methods)
+    tuned = config.model_copy(update={"name": f"{config.name}-tuned", "methods": names})
+    write_text(path / "tuned.yaml", dump_config(tuned))
+
+
+def _supports(choices: Sequence[Choice], trials: Sequence[Trial], rule: Rule) -> list[Choice]:
+    """For every method that was tried over both supports the better one."""
+    by_name = {choice.method: choice for choice in choices}
+    found = []
+    for choice in choices:
+        stem, plus, posthoc = choice.method.partition("+")
+        first, *suffixes = stem.split("-")
+        other = by_name.get("-".join([first, "options", *suffixes]) + plus + posthoc)
+        if other is not None:
+            found.append(choose_support(choice, other, trials, rule))
+    return found

@@ -1,0 +1,1 @@
+"""Asking a model: log-probabilities and generations, whatever engine it runs in."""

@@ -1,0 +1,113 @@
+"""A probe's folder: whose it is, who writes into it, and when it may be taken over."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cogcalib.modeling.shots import Prompt, Prompts
+from cogcalib.owned_folder import CONFIG, FolderError, OwnedFolder
+
+if sys.platform != "win32":
+    import fcntl
+
+PARTS = "parts"
+"""Folder of the finished parts, as long as not all are."""
+
+_INPUTS, _PROMPTS = "inputs.json", "prompts.json"
+
+
+@contextmanager
+def holding(path: Path) -> Iterator[None]:
+    """Keep other probes out of a folder, which is made if needed, until this one ends or dies.
+
+    Raises:
+        FolderError: If another process holds it, or a file lies there.
+    """
+    if path.exists() and not path.is_dir():
+        raise FolderError(f"{path} is a file, no run folder")
+    made = not path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":  # where a folder cannot be locked
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FolderError(
+                f"another probe is writing into {path}; wait for it or choose another output"
+            ) from error
+        except OSError:  # a file system without locks: there is none to ask for
+            pass
+        try:
+            yield
+        finally:
+            if made:
+                with suppress(OSError):  # empty it is only where the probe was refused
+                    path.rmdir()
+    finally:
+        os.close(handle)
+
+
+def claim(
+    path: Path,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    prompts: Prompts,
+    check: Callable[[], None],
+) -> Path:
+    """Note in a folder which probe it holds, or make sure that it holds this one.
+
+    A folder of another probe is taken over as long as no row of it is finished.
+
+    Args:
+        path: The folder.
+        settings: What decides the results, as YAML has it.
+        inputs: Fingerprints of model, adapter and data, as JSON has them.
+        prompts: Of every group.
+        check: Called before a probe is begun, not when one is gone on with; raises what is wrong.
+
+    Raises:
+        FolderError: If the folder holds rows of another probe, or something else.
+    """
+    if _without_rows(path, settings):
+        check()
+        for name in (CONFIG, _INPUTS, _PROMPTS):
+            (path / name).unlink(missing_ok=True)
+        if (path / PARTS).exists():
+            shutil.rmtree(path / PARTS)
+    folder = OwnedFolder(path, yaml.safe_dump(dict(settings), sort_keys=False), resume=True)
+    folder.claim(_INPUTS, dict(inputs))
+    shown = {group: [_named(prompt) for prompt in drawn] for group, drawn in prompts.items()}
+    folder.claim(_PROMPTS, shown)
+    return folder.path
+
+
+def _without_rows(path: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether nothing is there, or a probe that was cut off before a row of it was finished."""
+    names = {each.name for each in path.iterdir()} if path.is_dir() else set()
+    if not names:
+        return not path.is_file()
+    if CONFIG not in names or not names <= {CONFIG, _INPUTS, _PROMPTS, PARTS}:
+        return False
+    try:
+        held = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
+    except yaml.YAMLError:
+        return False
+    # Other commands leave a folder of that form, too.
+    ours = isinstance(held, dict) and held.keys() == settings.keys()
+    return ours and not any((path / PARTS).rglob("*.parquet"))
+
+
+def _named(prompt: Prompt) -> dict[str, Any]:
+    reserve = prompt.reserve.id if prompt.reserve is not None else None
+    return {"shots": [shot.id for shot in prompt.shots], "reserve": reserve}

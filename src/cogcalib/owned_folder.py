@@ -1,0 +1,80 @@
+"""A folder that belongs to one configuration: made for it, gone on with, never overwritten."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cogcalib.records import InputError, write_json, write_text
+
+CONFIG = "config.yaml"
+
+
+class FolderError(InputError):
+    """A folder that must not be touched: it holds something else."""
+
+
+class OwnedFolder:
+    """A folder that belongs to one configuration.
+
+    Args:
+        path: The folder; created if it does not exist.
+        config: The configuration as text.
+        resume: Go on in a folder that already holds this configuration.
+        reread: Brings a configuration held there into the form of `config`, keys that came later
+            at their defaults.
+
+    Raises:
+        FolderError: If the folder holds another configuration or other things, or holds this
+            one and `resume` is not set.
+    """
+
+    def __init__(
+        self, path: Path, config: str, *, resume: bool = False, reread: Callable[[str], str] = str
+    ) -> None:
+        self.path = path
+        if path.exists() and not path.is_dir():
+            raise FolderError(f"{path} is a file, no run folder")
+        if path.is_dir() and any(path.iterdir()):
+            self._check_owner(config, resume, reread)
+        else:
+            write_text(path / CONFIG, config)
+
+    def _check_owner(self, config: str, resume: bool, reread: Callable[[str], str]) -> None:
+        held = self.path / CONFIG
+        if not held.is_file():
+            raise FolderError(f"{self.path} is not empty and holds no {CONFIG}: no run of ours")
+        difference = _first_difference(reread(held.read_text(encoding="utf-8")), config)
+        if difference:
+            raise FolderError(
+                f"{self.path} holds a run of a different configuration ({difference}); "
+                "choose another name or remove the folder"
+            )
+        if not resume:
+            raise FolderError(
+                f"{self.path} already holds this run; pass --resume to go on with it, "
+                "or choose another name"
+            )
+
+    def claim(self, name: str, content: Any) -> None:
+        """Keep what finished stages rest on, or make sure that it is still the same.
+
+        Raises:
+            FolderError: If the folder was begun with something else.
+        """
+        path = self.path / name
+        if path.exists() and json.loads(path.read_text(encoding="utf-8")) != content:
+            raise FolderError(
+                f"{path} says that this run was begun with other data or another model than are "
+                "there now; choose another name or remove the folder"
+            )
+        write_json(path, content)
+
+
+def _first_difference(held: str, wanted: str) -> str | None:
+    for before, after in zip(held.splitlines(), wanted.splitlines(), strict=False):
+        if before != after:
+            return f"it has {before.strip()!r}, not {after.strip()!r}"
+    return None if held.strip() == wanted.strip() else "of another length"

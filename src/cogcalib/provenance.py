@@ -1,0 +1,72 @@
+"""Where a result comes from: versions, hashes of the data, state of the code, hardware."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from cogcalib.records import Example
+
+PACKAGES = (
+    "cogcalib", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers",
+    "numpy", "scipy",
+)  # fmt: skip
+
+
+def data_manifest(splits: dict[str, list[Example]]) -> dict[str, dict[str, Any]]:
+    """Split -> number of rows and a hash of them."""
+    manifest = {}
+    for name, examples in splits.items():
+        rows = json.dumps([asdict(example) for example in examples], ensure_ascii=False)
+        digest = hashlib.sha256(rows.encode()).hexdigest()
+        manifest[name] = {"n": len(examples), "sha256": digest}
+    return manifest
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that take part in a result."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def code_state() -> dict[str, Any]:
+    """Commit of the checkout this package runs from, and whether it has changes; else None."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # A package installed into an environment inside somebody's checkout is not that checkout.
+    if git("ls-files", "--error-unmatch", str(here / "records.py")) is None:
+        return {"commit": None, "dirty": None}
+    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """Processor, cores, memory (GiB) and the device trained on."""
+    pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    size = os.sysconf("SC_PAGE_SIZE") if pages else 0
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(pages * size / 2**30, 1),
+        "device": device,
+    }

@@ -1,0 +1,25 @@
+"""A finished run with two seeds and one with a single seed, built once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from run_builder import build_run
+
+from cogcalib.harness.report import Run, load_run
+
+
+@pytest.fixture(scope="session")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_run(tmp_path_factory.mktemp("runs") / "two-seeds")
+
+
+@pytest.fixture(scope="session")
+def run(run_dir: Path) -> Run:
+    return load_run(run_dir)
+
+
+@pytest.fixture(scope="session")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return load_run(build_run(tmp_path_factory.mktemp("runs") / "one-seed", seeds=(0,)))

@@ -1,0 +1,71 @@
+"""The page of a probe: whole, self-contained, and of the numbers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cogcalib.harness.report.probe_figures import roc_points
+from cogcalib.harness.report.probe_page import by_group, shares, write_probe_html
+from cogcalib.knowledge import CATEGORIES, Knowledge, Probed, Signals
+from cogcalib.knowledge.record import write_rows
+from cogcalib.records import Example
+from cogcalib.tasks import load_task
+
+CONFIG = "model: atlas\ntask: atlas/country-open\nsplit: train\nmode: exact\ntemperature: 0.5\n"
+
+
+def knowledge(example: Example, category: str, nll: float, group: str) -> Knowledge:
+    greedy = (CATEGORIES.index(category) < 1, CATEGORIES.index(category) < 2)
+    return Knowledge(
+        example, group, category, ("0", "1"), greedy, (0.5, 0.4), (0.5, 0.4), sum(greedy) / 2,
+        0.45, 0.9, Signals(nll, 1.0 - nll, nll, float(np.exp(-nll)), 2),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def rows() -> list[Knowledge]:
+    examples = load_task("atlas/country-open").splits["train"][:40]
+    return [
+        knowledge(e, CATEGORIES[i % 4], 0.2 * (i % 4) + 0.01 * i, f"<group {i % 2}>")
+        for i, e in enumerate(examples)
+    ]
+
+
+def test_the_page_says_it_all_and_fetches_nothing(tmp_path, rows):
+    (tmp_path / "config.yaml").write_text(CONFIG, encoding="utf-8")
+    write_rows(tmp_path / "probe.parquet", rows)
+    text = write_probe_html(tmp_path, resamples=20).read_text(encoding="utf-8")
+    for category in CATEGORIES:
+        assert category in text
+    assert "&lt;group 0&gt;" in text
+    assert "<group 0>" not in text
+    assert "atlas answers 25.0 % of these questions rightly" in text
+    assert "Large places are known" in text
+    assert text.count("<svg") == 4
+    assert rows[0].example.prompt in text
+    assert not re.search(r"<script|<link|<img|url\(http", text)
+
+
+def test_one_category_and_few_questions_still_make_a_page(tmp_path, rows):
+    (tmp_path / "config.yaml").write_text(CONFIG, encoding="utf-8")
+    write_rows(tmp_path / "probe.parquet", [replace(row, category="Unknown") for row in rows[:2]])
+    text = write_probe_html(tmp_path, resamples=5).read_text(encoding="utf-8")
+    assert "100.0 % are new to it" in text
+
+
+def test_shares_and_groups(rows):
+    assert shares(rows) == [0.25] * 4
+    groups = by_group(Probed(rows))
+    assert [len(members) for members in groups.values()] == [20, 20]
+    # The odd ones hold MaybeKnown and Unknown, the even ones HighlyKnown and WeaklyKnown.
+    assert list(groups) == ["<group 0>", "<group 1>"]
+
+
+def test_roc_counts_ties_together():
+    false, true = roc_points(np.array([3.0, 2.0, 2.0, 1.0]), np.array([True, True, False, False]))
+    assert false.tolist() == [0.0, 0.0, 0.5, 1.0]
+    assert true.tolist() == [0.0, 0.5, 1.0, 1.0]

@@ -1,0 +1,28 @@
+"""Shares with their intervals."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from cogcalib.harness.report.probe_tables import small_n, wilson
+from cogcalib.metrics import SMALL_N
+
+
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_is_scipys(counts: tuple[int, int]) -> None:
+    expected = binomtest(*counts).proportion_ci(0.95, "wilson")
+    assert wilson(*counts) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 0), (-1, 3), (4, 3)])
+def test_what_is_no_share_is_refused(hits: int, n: int) -> None:
+    with pytest.raises(ValueError, match="hits must be between 0 and n"):
+        wilson(hits, n)
+
+
+def test_few_questions_are_told() -> None:
+    assert small_n(SMALL_N) == ""
+    assert small_n(300) == "300 questions, fewer than 500: mind the intervals"

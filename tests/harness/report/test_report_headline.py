@@ -1,0 +1,198 @@
+"""The headline says what the numbers say, whichever way they come out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cogcalib.harness.report import Run
+from cogcalib.harness.report.choice import choose, is_variant
+from cogcalib.harness.report.headline import headline
+from cogcalib.harness.report.paired import paired_differences
+from cogcalib.harness.report.summary import group_rows
+from cogcalib.metrics import expected_calibration_error, paired_bootstrap
+from cogcalib.records import Prediction, write_jsonl
+
+Figures = dict[str, tuple[float, float]]
+EVEN: Figures = {"cols": (0.034, 0.741), "sft": (0.123, 0.740)}
+
+
+def rows(split: str, figures: Figures, seeds: int, n: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "method": method, "task": "t", "split": split, "seed": seed, "n": n,
+            "accuracy": accuracy, "nll": 1.0, "brier": 0.1,
+            "ece": {"vocab": {"value": ece, "low": ece - 0.01, "high": ece + 0.01}},
+        }
+        for method, (ece, accuracy) in figures.items()
+        for seed in range(seeds)
+    ]  # fmt: skip
+
+
+def made(
+    test: Figures,
+    calibration: Figures | None = None,
+    *,
+    seeds: int = 1,
+    n: int = 1000,
+    path: Path = Path("nowhere"),
+) -> Run:
+    """A run with these (ECE, accuracy); on calibration the same unless given."""
+    tuned = test if calibration is None else calibration
+    both = [*rows("test", test, seeds, n), *rows("calibration", tuned, seeds, n)]
+    return Run(path=path, rows=tuple(both), record={}, config_text="")
+
+
+def text(run: Run) -> str:
+    said = " ".join(headline(run, group_rows(run.rows)[0]))
+    return said.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def chosen(run: Run) -> str | None:
+    return choose(run.rows, group_rows(run.rows)[0]).method
+
+
+def test_improvement() -> None:
+    said = text(made(EVEN))
+    assert "CoLS lowers ECE from 12.3 % to 3.4 % at accuracy 74.1 % (SFT 74.0 %)." in said
+    assert "CoLS is the only CogCalib variant of this run." in said
+
+
+def test_failure_is_said_plainly() -> None:
+    said = text(made({"cols": (0.15, 0.74), "sft": (0.12, 0.74)}))
+    assert "CoLS does not help here: ECE rises from 12.0 % to 15.0 %" in said
+    assert "leaves ECE at 12.0 %" in text(made({"cols": (0.12, 0.74), "sft": (0.12, 0.74)}))
+
+
+def test_loss_of_accuracy_is_said() -> None:
+    said = text(made({"cols": (0.03, 0.70), "sft": (0.12, 0.74)}, EVEN))
+    assert "while accuracy falls from 74.0 % to 70.0 %" in said
+
+
+def test_variant_is_chosen_on_calibration_though_another_wins_the_test() -> None:
+    test = {"sft": (0.12, 0.74), "cols": (0.01, 0.74), "coecp-options": (0.05, 0.74)}
+    calibration = {"sft": (0.12, 0.74), "cols": (0.01, 0.73), "coecp-options": (0.06, 0.75)}
+    run = made(test, calibration, seeds=2)
+    assert chosen(run) == "coecp-options"
+    said = text(run)
+    assert "CoECP-options lowers ECE from 12.0 % to 5.0 %" in said
+    assert "chosen out of 2 without the test split: the most accurate on the calibration" in said
+    assert "at least halve SFT's ECE; means over seeds" in said
+
+
+@pytest.mark.parametrize(("ece", "expected"), [(0.06, "cols"), (0.061, "combls")])
+def test_only_variants_that_halve_the_ece_compete_in_accuracy(ece: float, expected: str) -> None:
+    calibration = {"sft": (0.12, 0.74), "cols": (ece, 0.75), "combls": (0.05, 0.72)}
+    assert chosen(made(calibration)) == expected
+
+
+def test_equally_accurate_variants_compete_in_ece() -> None:
+    calibration = {"sft": (0.12, 0.74), "cols": (0.05, 0.74), "combls": (0.03, 0.74)}
+    assert chosen(made(calibration)) == "combls"
+
+
+def test_where_none_halves_the_ece_the_lowest_is_taken_and_it_is_said() -> None:
+    run = made({"sft": (0.12, 0.74), "cols": (0.1, 0.75), "combls": (0.09, 0.7)})
+    assert chosen(run) == "combls"
+    assert "none halves SFT's ECE on the calibration split" in text(run)
+
+
+def test_controls_and_temperatures_are_no_candidates() -> None:
+    names = ["cols", "combls-options", "coecp", "cols+ts", "cols-random", "cols-options-oracle"]
+    names += ["coecp-soft", "combls-inverted", "ls", "sft"]
+    assert [name for name in names if is_variant(name)] == ["cols", "combls-options", "coecp"]
+
+
+def test_nothing_is_chosen_without_grounds() -> None:
+    only_test = made(EVEN, {})
+    assert chosen(only_test) is None
+    assert "no row of its calibration split" in text(only_test)
+    assert "lowers" not in text(only_test)
+    assert "SFT has no accuracy" in text(made({"cols": (0.1, 0.7)}))
+
+
+def test_better_temperature_scaling_is_said() -> None:
+    assert "does better still: 2.0 %" in text(made(EVEN | {"sft+ts": (0.02, 0.74)}))
+    assert "reaches 5.0 %, above CoLS" in text(made(EVEN | {"sft+ts": (0.05, 0.74)}))
+    assert "equally well: 3.4 %" in text(made(EVEN | {"sft+ts": (0.034, 0.74)}))
+
+
+def test_penalties_without_a_gate_are_named() -> None:
+    said = text(made(EVEN | {"ls": (0.02, 0.74), "ecp-options": (0.05, 0.73), "ls+ts": (0.0, 0.7)}))
+    assert "LS 2.0 % at accuracy 74.0 % (below CoLS), ECP-options 5.0 % at accuracy 73.0 %." in said
+    assert "without a gate" not in text(made(EVEN))
+
+
+def test_few_questions_are_flagged() -> None:
+    assert "Only 150 questions" in text(made(EVEN, n=150))
+
+
+def test_without_comparison_the_lowest_ece_is_named() -> None:
+    said = text(made({"base": (0.2, 0.5), "sft": (0.1, 0.7)}))
+    assert said.startswith("SFT has the lowest ECE on t: 10.0 % at accuracy 70.0 %.")
+    assert "no CogCalib variant has an ECE on both splits" in said
+
+
+def written(run: Run, method: str, seed: int, excess: float, *, n: int = 400) -> None:
+    """Predictions that are right with probability confidence - excess, in an order of their own."""
+    generator = np.random.default_rng(seed)
+    sure = generator.uniform(0.5, 1.0, n)
+    right = generator.random(n) < sure - excess
+    predictions = [
+        Prediction(
+            f"q{i}", "t", "test", "A", "A" if right[i] else "B", bool(right[i]), 1.0,
+            {"vocab": float(sure[i])}, None, "m", "r",
+        )
+        for i in generator.permutation(n)
+    ]  # fmt: skip
+    write_jsonl(run.predictions_path(method, seed, "t"), predictions)
+
+
+def test_clear_difference_excludes_zero(tmp_path: Path) -> None:
+    run = made(EVEN, path=tmp_path)
+    written(run, "cols", 0, 0.0)
+    written(run, "sft", 0, 0.4)
+    task = group_rows(run.rows)[0]
+    found = paired_differences(run, task, "cols", "sft")[0]
+    by_id = [{p.id: p for p in run.predictions(method, 0, "t")} for method in ("cols", "sft")]
+    arrays = [
+        ([row[id].confidence["vocab"] for id in by_id[0]], [row[id].correct for id in by_id[0]])
+        for row in by_id
+    ]
+    expected = paired_bootstrap(expected_calibration_error, *arrays)
+    assert (found.difference, found.low) == pytest.approx((expected.difference, expected.low))
+    assert found.high < 0
+    said = text(run)
+    assert f"\N{MINUS SIGN}{-100 * found.difference:.1f} [" in said
+    assert "paired bootstrap interval excludes 0." in said
+
+
+def test_no_difference_includes_zero(tmp_path: Path) -> None:
+    run = made(EVEN, path=tmp_path)
+    for method in ("cols", "sft"):
+        written(run, method, 0, 0.1)
+    assert "interval includes 0, so this run does not settle it" in text(run)
+
+
+def test_seeds_are_judged_one_by_one(tmp_path: Path) -> None:
+    run = made(EVEN, seeds=2, path=tmp_path)
+    for seed, excess in enumerate((0.4, 0.0)):
+        written(run, "cols", seed, 0.0)
+        written(run, "sft", seed, excess)
+    said = text(run)
+    assert "(seed 0)" in said
+    assert "(seed 1)" in said
+    assert "excludes 0 in 1 of 2 seeds" in said
+
+
+def test_without_the_same_questions_no_significance_is_claimed(tmp_path: Path) -> None:
+    run = made(EVEN, path=tmp_path)
+    assert "figures only" in text(run)
+    written(run, "cols", 0, 0.0)
+    written(run, "sft", 0, 0.4, n=300)
+    said = text(run)
+    assert "figures only" in said
+    assert "excludes" not in said

@@ -1,0 +1,173 @@
+"""The page: complete, self-contained, escaped, atomic, honest about what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from run_builder import COUNTRY, build_run
+
+from cogcalib.harness.report import Run, load_run, write_html
+from cogcalib.harness.report.html import render_html
+from cogcalib.harness.report.page import page_content
+from cogcalib.records import Prediction, read_jsonl, write_jsonl
+
+ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'"
+
+
+class Page(HTMLParser):
+    """Collects tags, ids and the text of headings."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.attributes: list[tuple[str, str, str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+
+@pytest.fixture(scope="module")
+def text(run: Run) -> str:
+    return render_html(run)
+
+
+def test_page_holds_every_section(text: str) -> None:
+    headings = re.findall(r"<h2>(.*?)</h2>", text)
+    assert headings == [
+        "Results",
+        "Does the confidence mean what it says?",
+        "How sure it is when right, and when wrong",
+        "The most confident mistakes",
+        "Training",
+        "What the base model knew",
+        "Data",
+        "Record",
+    ]
+    assert "CoMbLS lowers ECE from" in text
+    assert "0123456789, with local changes" in text
+    assert f"{1500:064x}" in text
+    # Two charts of ECE, eight methods twice, threshold, curves, probe.
+    assert Page(text).tags["svg"] == 2 + 16 + 3
+
+
+def test_tables_show_every_definition_side_by_side(run: Run) -> None:
+    rows = [dict(row) | {"ece": row["ece"] | {"surface": {"value": 0.0777}}} for row in run.rows]
+    page = render_html(replace(run, rows=tuple(rows)))
+    for definition in ("vocab", "options", "surface"):
+        assert page.count(f"ECE % {definition}") == 2
+    assert "7.8" in page
+    assert "-log of the right option" in page
+
+
+def test_page_needs_nothing_from_outside(text: str) -> None:
+    page = Page(text)
+    assert not page.tags.keys() & {"script", "link", "img", "iframe", "object", "base", "form"}
+    for tag, name, value in page.attributes:
+        assert not name.startswith("on"), (tag, name)
+        if name in {"src", "href", "xlink:href", "srcset", "action", "data"}:
+            assert value.startswith("#"), (tag, name, value)
+    assert set(re.findall(r"url\((.)", text)) <= {"#"}
+    assert "@import" not in text
+    assert set(re.findall(r"https?://[^\s\"'<]+", text)) <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
+
+
+def test_ids_are_unique(text: str) -> None:
+    ids = Counter(value for _, name, value in Page(text).attributes if name == "id")
+    assert [each for each, count in ids.items() if count > 1] == []
+
+
+def test_equal_runs_give_equal_pages(run: Run, text: str) -> None:
+    assert render_html(run) == text
+
+
+def test_everything_from_the_run_is_escaped(tmp_path: Path) -> None:
+    name = ATTACK.replace("/", "-")
+    path = build_run(tmp_path / name, methods=("sft", "cols"), seeds=(0,))
+    file = path / "score" / "sft" / "seed-0" / f"{COUNTRY.replace('/', '-')}.test.jsonl"
+    predictions = read_jsonl(file, Prediction)
+    values = {field: getattr(predictions[0], field) for field in Prediction.__slots__}
+    values |= {"prediction": ATTACK, "correct": False, "confidence": {"vocab": 1.0, "options": 1.0}}
+    write_jsonl(file, [Prediction(**values), *predictions[1:]])
+    metrics = json.loads((path / "metrics.json").read_text())
+    for row in metrics:
+        row["method"] = row["method"].replace("cols", "cols-" + ATTACK)
+    metrics += [row | {"method": "cols"} for row in metrics if row["method"].startswith("cols")]
+    (path / "metrics.json").write_text(json.dumps(metrics))
+    record = json.loads((path / "record.json").read_text())
+    record["versions"][ATTACK] = record["data"]["train"]["sha256"] = ATTACK
+    (path / "record.json").write_text(json.dumps(record))
+    (path / "config.yaml").write_text(f"name: {ATTACK}\n")
+
+    text = write_html(path).read_text()
+
+    page = Page(text)
+    assert page.tags["script"] == page.tags["img"] == 0
+    assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+    assert text.count("&lt;script&gt;") >= 5
+
+
+def test_report_is_replaced_atomically(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    report = path / "report.html"
+    report.write_text("old")
+
+    def fail(source: object, target: object) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", fail)
+        with pytest.raises(OSError, match="disk full"):
+            write_html(path)
+    assert report.read_text() == "old"
+    assert sorted(p.name for p in path.glob("*report.html*")) == ["report.html"]
+    assert write_html(path) == report
+    assert report.read_text().startswith("<!doctype html>")
+
+
+def test_sections_without_data_are_left_out(run_dir: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    for folder in ("probe", "train", "score", "recalibrate", "splits"):
+        shutil.rmtree(path / folder)
+    headings = re.findall(r"<h2>(.*?)</h2>", render_html(load_run(path)))
+    assert headings == ["Results", "Data", "Record"]
+
+
+def test_what_was_done_to_the_tasks_is_told(run: Run) -> None:
+    audit = {
+        "labels": [{"tokens": ["\u0120A"]}, {"tokens": ["\u0120B"]}],
+        "single": True, "distinct": True, "alone": False, "steady": False,
+    }  # fmt: skip
+    dropped = [{"split": "train", "found_in": "test", "questions": 22, "rows": 23}]
+    asked = {"version": 2, "prompt": "blob", "dropped": dropped, "labels": audit}
+    asked |= {"shortened": {"train": 0, "test": 1007}, "equal_options": {"train": 3}}
+    other = {"version": 1, "prompt": "blob", "dropped": [], "labels": None, "shortened": {}}
+    record = {**run.record, "tasks": {"one": asked, "other": other}}
+    tasks = page_content(replace(run, record=record)).tasks
+    assert tasks is not None
+    assert [[text for text, _ in row] for row in tasks.rows] == [
+        ["one", "2", "blob", "train 23 (in test)", "train 3", "test 1,007",
+         "\u0120A \u0120B, single tokens, distinct, other tokens behind other prompts"],
+        ["other", "1", "blob", "none", "none", "none", "no options"],
+    ]  # fmt: skip
+    text = render_html(replace(run, record=record))
+    assert "<h2>Tasks</h2>" in text
+    assert "train 23 (in test)" in text
+
+
+def test_missing_metrics_are_reported(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"metrics\.json"):
+        write_html(tmp_path)

@@ -1,0 +1,116 @@
+"""Tables that look into models, and variants under each other, on one small model."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+from rich.console import Console
+
+from cogcalib.harness.reproduce import Cell, Preset, Table, make_plan
+from cogcalib.harness.reproduce.cell import run_cell
+from cogcalib.harness.reproduce.execute import Outcome
+from cogcalib.harness.reproduce.plan import analysis_cells, analysis_path
+from cogcalib.harness.reproduce.write import write_results
+from cogcalib.records import Prediction, read_jsonl
+
+
+def table(renderer: str, **settings: object) -> Table:
+    values = {"methods": ("sft",), "where": "primary", "renderer": renderer, **settings}
+    return Table(name=renderer, title="T", question="Q?", **values)  # type: ignore[arg-type]
+
+
+def outcome_of(preset: Preset, root: Path, asked: Table) -> Outcome:
+    plan = make_plan(asked, preset, root, seeds=[0], tune_seeds=[0])
+    resolved = {place.path: {name: name for name in place.methods} for place in plan.places}
+    return Outcome(plan, resolved)
+
+
+@pytest.fixture(scope="module")
+def root(small: Preset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    (place,) = outcome_of(small, folder, table("detector")).plan.places
+    console = Console(file=io.StringIO())
+    for cell in (
+        Cell(place, "prepare"),
+        Cell(place, "train", "sft", 0, ("sft",)),
+        *analysis_cells("detector", place, ["sft"], [0]),
+        *analysis_cells("dynamics", place, ["sft"], [0]),
+    ):
+        run_cell(cell, console)
+        assert not cell.missing()
+    return folder
+
+
+def results(outcome: Outcome, folder: Path) -> tuple[str, list[dict[str, str]]]:
+    written = write_results(outcome, folder, "cogcalib reproduce", "ece")
+    assert all(path.stat().st_size for path in written)
+    page, table = (path.read_text("utf-8") for path in written[:2])
+    return page, list(csv.DictReader(io.StringIO(table)))
+
+
+def test_detector_page(small: Preset, root: Path, tmp_path: Path) -> None:
+    page, rows = results(outcome_of(small, root, table("detector")), tmp_path)
+    assert "| SFT |" in page
+    assert 0.5 < float(rows[0]["auroc.nll"]) <= 1
+    assert 0.5 < float(rows[0]["accuracy"]) <= 1
+    assert (tmp_path / "detector-small-small-country.svg").is_file()
+
+
+def test_dynamics_page(small: Preset, root: Path, tmp_path: Path) -> None:
+    page, rows = results(outcome_of(small, root, table("dynamics")), tmp_path)
+    assert "| SFT, calibration, known | 100.0 / " in page
+    assert {row["step"] for row in rows} == {"0", "1", "2", "3", "4"}
+    start = {(r["split"], r["group"]): float(r["accuracy"]) for r in rows if r["step"] == "0"}
+    assert start == {
+        (split, group): float(group == "known")
+        for split in ("train", "calibration")
+        for group in ("known", "unknown")
+    }
+
+
+def test_looking_at_a_training_does_not_disturb_it(small: Preset, root: Path) -> None:
+    (place,) = outcome_of(small, root, table("dynamics")).plan.places
+    path = analysis_path(place.path, "dynamics", "sft", 0)
+    assert not path.with_suffix("").exists(), "the model looked at is not kept"
+    last = [
+        row
+        for row in json.loads(path.read_text("utf-8"))
+        if (row["step"], row["split"]) == (4, "calibration")
+    ]
+    n = sum(row["n"] for row in last)
+    confidence = sum(row["n"] * row["confidence"] for row in last) / n
+    scored = read_jsonl(
+        place.path / "score" / "sft" / "seed-0" / "atlas-country.calibration.jsonl", Prediction
+    )
+    assert n == len(scored)
+    assert confidence == pytest.approx(fmean(row.confidence["vocab"] for row in scored), abs=1e-6)
+
+
+def test_variants_stand_under_each_other(small: Preset, root: Path, tmp_path: Path) -> None:
+    hot = {"about": "a higher rate", "config": {"train": {"learning_rate": 0.02}}}
+    pairs = (("hot:sft", "sft"), ("hot:sft", "default:sft"), ("hot:ls", "sft"))
+    asked = table("variants", pairs=pairs, variants={"default": {"about": ""}, "hot": hot})
+    outcome = outcome_of(small, root, asked)
+    place = outcome.plan.places[1]
+    for cell in (Cell(place, "prepare"), Cell(place, "train", "sft", 0, ("sft",))):
+        run_cell(cell, Console(file=io.StringIO()))
+    page, rows = results(outcome, tmp_path)
+    assert "| small | default | SFT |" in page
+    assert "| small | hot | SFT |" in page
+    assert "confidence - accuracy" in page
+    assert "- hot: a higher rate" in page
+    assert (tmp_path / "variants-small-country.svg").is_file()
+    across, capital = json.loads((tmp_path / "variants-small.json").read_text("utf-8"))["across"]
+    assert [pair["rows"] for pair in across["pairs"]] == [list(names) for names in pairs[:2]]
+    assert (across["task"], capital["task"]) == ("atlas/country", "atlas/capital")
+    nll = {r["variant"]: float(r["nll"]) for r in rows if r["task"] == across["task"]}
+    for pair, names in zip(across["pairs"], pairs, strict=False):
+        found = pair["difference"]["nll"]
+        assert found["value"] == pytest.approx(nll["hot"] - nll["default"]) != 0
+        shown = [line for line in page.splitlines() if line.startswith(f"| {' - '.join(names)} |")]
+        assert [f"{found['value']:+.3f} [" in line for line in shown] == [True, False]

@@ -1,0 +1,138 @@
+"""Tables and presets as shipped: they parse, fit each other, and name what exists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cogcalib.harness.config import Method
+from cogcalib.harness.reproduce import (
+    Preset,
+    load_preset,
+    load_table,
+    make_plan,
+    preset_names,
+    table_names,
+)
+from cogcalib.harness.reproduce.definitions import merge
+from cogcalib.records import InputError
+from cogcalib.tasks import task_names
+
+PAPER = ("meta-llama/Meta-Llama-3-8B", "meta-llama/Llama-2-13b-hf", "mistralai/Mistral-7B-v0.1",
+         "Qwen/Qwen2.5-7B")  # fmt: skip
+TABLES = {"main", "ratio", "ood", "families", "full-finetune", "style", "threshold", "detector",
+         "controls", "dynamics", "length"}  # fmt: skip
+
+
+def test_everything_asked_for_is_shipped() -> None:
+    assert set(table_names()) == TABLES
+    assert {"atlas", "atlas-mistral", "atlas-qwen2", *PAPER} == set(preset_names())
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_a_table_compares_rows_it_has(name: str) -> None:
+    table = load_table(name)
+    rows = {*table.methods, *table.best}
+    rows |= {f"{best}+{step}" for best, spec in table.best.items() for step in spec.posthoc}
+    for one, other in table.pairs:
+        for side in (one, other):
+            variant, _, row = side.rpartition(":")
+            assert row in rows, side
+            assert not variant or variant in table.variants, side
+    assert set(table.against) <= set(table.methods)
+    for spec in table.best.values():
+        assert set(spec.among) <= set(table.methods)
+
+
+@pytest.mark.parametrize("table", sorted(TABLES))
+@pytest.mark.parametrize("model", ["atlas", *PAPER])
+def test_a_table_can_be_laid_out_on_every_model(table: str, model: str, tmp_path: Path) -> None:
+    plan = make_plan(load_table(table), load_preset(model), tmp_path, seeds=[0], tune_seeds=[0])
+    assert plan.shown()
+    for place in plan.places:
+        assert {place.config.tasks.train, *place.config.tasks.out_of_domain} <= set(task_names())
+        for name in place.methods:
+            Method.parse(name)
+    assert len({place.path for place in plan.places}) == len(plan.places)
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_papers_models_run_its_tasks_with_its_adapter() -> None:
+    for name in PAPER:
+        preset = load_preset(name)
+        trained = {task["tasks"]["train"] for task in preset.tasks.values()}
+        assert trained == {"openbookqa", "arc_challenge", "winogrande_s", "winogrande_m", "boolq",
+                           "hotpotqa", "medmcqa", "medmcqa-open"}  # fmt: skip
+        assert preset.config["model"]["lora"] == {"rank": 8, "alpha": 16, "dropout": 0.0}
+    assert load_preset(PAPER[0]).family == PAPER
+
+
+def test_later_layers_win_key_by_key() -> None:
+    merged = merge({"a": {"x": 1, "y": 2}, "b": 1}, {"a": {"y": 3}}, {"b": {"z": 4}})
+    assert merged == {"a": {"x": 1, "y": 3}, "b": {"z": 4}}
+
+
+def test_names_that_do_not_exist_are_told_with_those_that_do(small: Preset, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"one of controls.*main.*got 'mian'"):
+        load_table("mian")
+    with pytest.raises(InputError, match=r"one of atlas.*got 'gpt-5'"):
+        load_preset("gpt-5")
+    with pytest.raises(InputError, match=r"nowhere\.yaml: no such file"):
+        load_preset("nowhere.yaml")
+    with pytest.raises(InputError, match="cols-soft is no row of main"):
+        make_plan(load_table("main"), small, tmp_path, seeds=[0], tune_seeds=[0],
+                  limit_methods=["cols-soft"])  # fmt: skip
+
+
+def test_a_misspelt_key_of_a_preset_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nabuot: no\n", encoding="utf-8")
+    with pytest.raises(InputError, match="abuot"):
+        load_preset(str(path))
+
+
+UNIFORM = {"cols": "ls", "combls": "mbls", "coecp": "ecp"}
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_gated_and_uniform_are_chosen_from_the_same_number_of_methods(name: str) -> None:
+    best = load_table(name).best
+    for gated, uniform in (("gated", "uniform"), ("gated-by-nll", "uniform-by-nll")):
+        if gated in best:
+            stems = (each.partition("-") for each in best[gated].among)
+            mirrored = [UNIFORM[stem] + dash + rest for stem, dash, rest in stems]
+            assert sorted(best[uniform].among) == sorted(mirrored)
+            assert best[uniform].rule == best[gated].rule
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+@pytest.mark.parametrize("model", ["atlas", *PAPER])
+def test_no_two_variants_are_the_same(name: str, model: str, tmp_path: Path) -> None:
+    plan = make_plan(load_table(name), load_preset(model), tmp_path, seeds=[0], tune_seeds=[0])
+    settings = {}
+    for place in plan.shown():
+        config = place.config.model_copy(update={"name": ""})
+        key = (place.model, place.task, config.model_dump_json())
+        assert settings.setdefault(key, place.variant) == place.variant
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"variants": {"ful": {}}}, "no table has a variant ful; there are .*full"),
+        ({"config": {"seeds": [3]}}, "seeds is the table's and the command's to say"),
+        ({"tasks": {"one": {"methods": ["cols"]}}}, "methods is the table's"),
+        ({"tasks": {"one": {"tasks": {"train": "atlas/contry"}}}}, "'atlas/contry' is none"),
+        ({"family": ["atlas", "nosuch"]}, "family: a model must be one of .*got 'nosuch'"),
+    ],
+)
+def test_a_preset_that_says_what_nobody_reads_is_refused(
+    small: Preset, change: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(small.model_dump(mode="json") | change), encoding="utf-8")
+    table = load_table("families" if "family" in change else "main")
+    with pytest.raises(InputError, match=message):
+        make_plan(table, load_preset(str(path)), tmp_path, seeds=[0], tune_seeds=[0])

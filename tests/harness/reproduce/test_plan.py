@@ -1,0 +1,108 @@
+"""From a table to cells: what is shared, what waits for what, what does not apply."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cogcalib.harness.reproduce import Cell, Plan, Preset, load_table, make_plan
+from cogcalib.harness.reproduce.plan import baseline_cells, prepare_cells, row_cells, trial_cells
+from cogcalib.records import InputError
+
+
+def plan(name: str, preset: Preset, root: Path, **settings: object) -> Plan:
+    seeds = {"seeds": [0, 1], "tune_seeds": [0], **settings}
+    return make_plan(load_table(name), preset, root, **seeds)
+
+
+def test_tables_that_ask_the_same_share_a_run_folder(small: Preset, tmp_path: Path) -> None:
+    main, ood = plan("main", small, tmp_path), plan("ood", small, tmp_path)
+    assert ood.places[0].path == main.places[0].path == tmp_path / "small" / "country"
+    assert ood.places[0].config == main.places[0].config
+    assert main.places[0].config.methods == ("base",)
+    assert main.places[0].config.seeds == (0,)
+
+
+def test_a_cell_is_a_training_with_all_that_is_predicted_from_it(
+    small: Preset, tmp_path: Path
+) -> None:
+    place = plan("main", small, tmp_path).places[0]
+    cells = row_cells(place, ["sft", "sft+ts", "mc_dropout", "ensemble", "laplace"], [3])
+    assert [(c.kind, c.method, c.seed, c.predicted) for c in cells] == [
+        ("member", "sft", 1003, ()),
+        ("train", "sft", 3, ("sft", "sft+ts")),
+        ("train", "mc_dropout", 3, ("mc_dropout",)),
+    ]
+    later = baseline_cells(place, ["sft", "ensemble", "ensemble+platt", "laplace"], [3])
+    assert [(c.method, c.predicted) for c in later] == [
+        ("ensemble", ("ensemble", "ensemble+platt")),
+        ("laplace", ("laplace",)),
+    ]
+
+
+def test_an_ensemble_alone_still_trains_its_first_member(small: Preset, tmp_path: Path) -> None:
+    cells = row_cells(plan("main", small, tmp_path).places[0], ["ensemble"], [0])
+    assert [(c.kind, c.seed) for c in cells] == [("member", 1000), ("member", 0)]
+
+
+def test_a_probe_named_by_the_model_s_file_reaches_every_run_of_its_task(
+    small: Preset, tmp_path: Path
+) -> None:
+    country, *others = small.tasks.items()
+    tasks = {country[0]: {**country[1], "probe": "runs/probe"}, **dict(others)}
+    named = plan("ratio", small.model_copy(update={"tasks": tasks}), tmp_path)
+    assert {place.config.probe for place in named.places} == {"runs/probe"}
+    sent = Cell.from_json(prepare_cells(named)[0].to_json())
+    assert sent.place.config.probe == "runs/probe"
+
+
+def test_what_needs_options_is_left_out_where_there_are_none(small: Preset, tmp_path: Path) -> None:
+    choice, open_ended = plan("main", small, tmp_path).places
+    assert {"cols-options", "sft+vector", "ensemble"} <= set(choice.methods)
+    assert not {"cols-options", "sft+vector", "ensemble"} & set(open_ended.methods)
+    assert "cols-options" not in open_ended.best["gated"].among
+
+
+def test_a_task_file_of_one_s_own_says_whether_it_has_options(
+    small: Preset, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.yaml"
+    tasks = {"own": {"tasks": {"train": str(file)}}}
+    preset = small.model_copy(update={"tasks": tasks})
+    with pytest.raises(InputError, match="no such task file"):
+        plan("main", preset, tmp_path)
+    file.write_text(
+        "name: own\ndescription: d\nkind: open-ended\nquestion: '{q}'\nanswer: a\n"
+        "source: {parts: {all: {file: own.jsonl}}}\nsplits: {train: {part: all}}\n"
+    )
+    (place,) = plan("main", preset, tmp_path).places
+    assert "cols" in place.methods
+    assert "cols-options" not in place.methods
+
+
+def test_trials_cover_the_grid_and_sft(small: Preset, tmp_path: Path) -> None:
+    limited = plan("main", small, tmp_path, limit_methods=["cols", "cols-auto", "focal"])
+    names = [cell.method for cell in trial_cells(limited) if cell.place.task == "country"]
+    assert names == ["sft", "cols@0.05", "cols@0.1", "cols@0.2", "cols@0.3"]
+    assert "sft" in limited.places[0].methods
+
+
+def test_strengths_chosen_once_come_from_the_default_variant(small: Preset, tmp_path: Path) -> None:
+    style = plan("style", small, tmp_path)
+    assert {cell.place.variant for cell in trial_cells(style)} == {"default"}
+    ratio = plan("ratio", small, tmp_path)
+    (extra,) = [place for place in ratio.places if not place.methods]
+    assert extra.variant == "default"
+    assert {place.tuned_at for place in ratio.places} == {extra.path}
+    assert len(prepare_cells(ratio)) == 7
+
+
+def test_a_cell_travels_to_another_process(small: Preset, tmp_path: Path) -> None:
+    place = plan("main", small, tmp_path).places[0]
+    cell = Cell(place, "train", "cols@0.1", 7, ("cols@0.1", "cols@0.1+ts"))
+    arrived = Cell.from_json(cell.to_json())
+    assert arrived.key == cell.key
+    assert arrived.place.config == place.config
+    assert "\n" not in cell.to_json()
+    assert arrived.missing()

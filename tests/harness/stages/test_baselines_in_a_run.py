@@ -1,0 +1,99 @@
+"""Baselines as methods of a run: what they train, predict, cost, and where they are refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cogcalib import pipeline
+from cogcalib.harness.config import Config, Method, parse_config
+from cogcalib.harness.stages import BASELINE_COST, member_seeds
+from cogcalib.records import InputError
+
+LAPLACE = importlib.util.find_spec("laplace") is not None
+TEXT = f"""
+name: small
+methods: [sft, mc_dropout, ensemble, ensemble+platt{", laplace" * LAPLACE}]
+tasks:
+  train: atlas/country
+  out_of_domain: [atlas/capital]
+  limit: {{train: 16, calibration: 24, test: 24}}
+train: {{steps: 4, batch_size: 8, style_steps: 2, threshold_every: 2}}
+baselines: {{members: 3, passes: 4}}
+report: {{resamples: 20}}
+"""
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return parse_config(TEXT)
+
+
+@pytest.fixture(scope="module")
+def finished(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pipeline.run(config, tmp_path_factory.mktemp("runs"), Console(file=io.StringIO())).path
+
+
+def test_members_are_sft_from_seeds_that_no_other_run_uses(finished: Path, config: Config) -> None:
+    assert member_seeds(config, Method.parse("ensemble"), 7) == [7, 1007, 2007]
+    assert member_seeds(config, Method.parse("laplace"), 7) == [7]
+    assert {path.name for path in (finished / "train").iterdir()} == {"sft", "mc_dropout"}
+    trained = {path.name for path in (finished / "train" / "sft").iterdir()}
+    assert trained == {"seed-0", "seed-1000", "seed-2000"}
+
+
+def test_every_baseline_predicts_every_task(finished: Path, config: Config) -> None:
+    rows = json.loads((finished / "metrics.json").read_text("utf-8"))
+    places = {
+        ("atlas/country", "calibration"),
+        ("atlas/country", "test"),
+        ("atlas/capital", "test"),
+    }
+    assert {(r["method"], r["task"], r["split"]) for r in rows} == {
+        (method, *place) for method in config.methods for place in places
+    }
+    nll = {r["method"]: r["nll"] for r in rows if r["split"] == "calibration"}
+    assert nll["ensemble"] != nll["sft"]
+    assert nll["mc_dropout"] != nll["sft"]
+
+
+def test_their_cost_stands_beside_their_predictions(finished: Path) -> None:
+    def cost(method: str) -> dict[str, float]:
+        path = finished / "score" / method / "seed-0" / BASELINE_COST
+        return json.loads(path.read_text("utf-8"))
+
+    assert (cost("mc_dropout")["passes"], cost("mc_dropout")["extra_parameters"]) == (4, 0)
+    assert cost("ensemble")["passes"] == 3
+    assert cost("ensemble")["extra_parameters"] > 0
+    if LAPLACE:
+        assert cost("laplace")["extra_parameters"] > 0
+
+
+def test_dropout_is_that_of_the_configuration(finished: Path) -> None:
+    path = finished / "train" / "mc_dropout" / "seed-0" / "adapter_config.json"
+    assert json.loads(path.read_text("utf-8"))["lora_dropout"] == 0.1
+
+
+def test_open_ended_tasks_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO())
+    for change in (
+        "train: atlas/country-open, out_of_domain: []",
+        "train: atlas/country, out_of_domain: [atlas/country-open]",
+    ):
+        text = f"name: x\nmethods: [ensemble]\ntasks: {{{change}}}\n"
+        with pytest.raises(InputError, match="ensemble needs answer options in every task"):
+            pipeline.run(parse_config(text), tmp_path, console)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(LAPLACE, reason="laplace-torch is installed")
+def test_laplace_names_the_extra_it_needs(tmp_path: Path) -> None:
+    config = parse_config("name: x\nmethods: [laplace]\n")
+    with pytest.raises(InputError, match=r"cogcalib\[laplace\]"):
+        pipeline.run(config, tmp_path, Console(file=io.StringIO()))
+    assert not any(tmp_path.iterdir())
