@@ -41,7 +41,7 @@ from _measure import Comparison, Work, add_options, peak_memory, report, take_tu
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from cogcalib.inference.batching import by_length
-from cogcalib.inference.forward import pad_right
+from cogcalib.inference.logits import pad_right
 from cogcalib.knowledge import SlickSettings, draw_prompts
 from cogcalib.knowledge.candidates import Tokens, answer_ends, ask, by_shots
 from cogcalib.knowledge.exact import Answered, answer_exactly
@@ -133,7 +133,7 @@ class Sides:
 
     def unshared(self) -> list[list[Answered]]:
         """Exact mode without sharing the shots between questions."""
-        with patch("cogcalib.inference.forward.shared_length", return_value=0):
+        with patch("cogcalib.inference.logits.shared_length", return_value=0):
             return self.exact()
 
     def sampled(self) -> None:

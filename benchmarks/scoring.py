@@ -37,13 +37,13 @@ from _measure import Comparison, Work, add_options, peak_memory, report, take_tu
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from cogcalib.inference.batching import by_length
-from cogcalib.inference.forward import pad_right
+from cogcalib.inference.logits import pad_right
 from cogcalib.modeling import load_tokenizer, render_prompt
+from cogcalib.modeling.option_letters import encode_choices
 from cogcalib.modeling.prompts import render_shots
 from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
 from cogcalib.scoring import ScoreSettings, inference, score
-from cogcalib.scoring.option_letters import encode_choices
 from cogcalib.tasks import load_task
 
 TOLERANCE = 1e-4

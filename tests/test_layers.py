@@ -52,7 +52,6 @@ LIBRARY = [room for room, layer in LAYERS.items() if layer < LAYERS["harness"]]
 # Rooms of one layer that may import each other all the same: (importing room, imported room).
 EXCEPTIONS = {
     # SliCK and the probe ask a model questions and judge its answers: that is what scoring does.
-    ("knowledge", "scoring"),
 }
 
 # What the numerics may stand on besides the standard library: whoever computes a metric or a loss

@@ -9,7 +9,7 @@ import pytest
 from cogcalib import cli
 from cogcalib.knowledge import load_probe
 from cogcalib.knowledge.probe_task import ENGINES, WORKERS
-from cogcalib.knowledge.settings import MODES
+from cogcalib.knowledge.slick_settings import MODES
 from cogcalib.modeling import DTYPES
 from cogcalib.records import PRESETS
 

@@ -17,7 +17,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from cogcalib.inference.forward import Reader
+from cogcalib.inference.logits import Reader
 from cogcalib.inference.prefix import SHORTEST, shared_length
 from cogcalib.scoring import ScoreSettings, score
 

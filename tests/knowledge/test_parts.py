@@ -16,8 +16,8 @@ from cogcalib.knowledge.partitions import (
     part_files,
     part_name,
 )
+from cogcalib.knowledge.probe_rows import Knowledge, write_rows
 from cogcalib.knowledge.questions import Listed
-from cogcalib.knowledge.record import Knowledge, write_rows
 from cogcalib.knowledge.worker import Plan, Worker
 from cogcalib.tasks import Asked
 

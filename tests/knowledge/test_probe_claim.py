@@ -11,7 +11,8 @@ from peft import LoraConfig, get_peft_model
 
 from cogcalib.knowledge import worker
 from cogcalib.knowledge.probe_folder import holding
-from cogcalib.knowledge.task import ProbeTask, probe_task
+from cogcalib.knowledge.probe_run import probe_task
+from cogcalib.knowledge.probe_task import ProbeTask
 from cogcalib.modeling import fingerprint_adapter, load_model
 from cogcalib.owned_folder import FolderError
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cogcalib.knowledge import load_probe, worker
-from cogcalib.knowledge.task import ProbeTask, probe_task
+from cogcalib.knowledge.probe_run import probe_task
+from cogcalib.knowledge.probe_task import ProbeTask
 from cogcalib.owned_folder import FolderError
 from cogcalib.tasks import load_task
 

@@ -18,7 +18,7 @@ import pytest
 
 from cogcalib import cli
 from cogcalib.knowledge import ray_engine
-from cogcalib.knowledge.task import ProbeTask
+from cogcalib.knowledge.probe_task import ProbeTask
 from cogcalib.knowledge.worker import Finished
 from cogcalib.tasks import load_task
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from cogcalib.modeling import encode_batch, surface_ids
+from cogcalib.modeling.option_letters import encode_choices
 from cogcalib.records import Option
-from cogcalib.scoring.option_letters import encode_choices
 
 
 @pytest.mark.parametrize("preset", ["cogcalib", "blob", "laplace", "cogcalib+chat"])

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring import ScoreSettings
+from cogcalib.scoring.config import DEFAULTS
 from cogcalib.scoring.definitions import LETTER, MULTIPLE_CHOICE
-from cogcalib.scoring.settings import DEFAULTS
 
 
 @dataclass(frozen=True, slots=True)

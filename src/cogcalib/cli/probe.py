@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cogcalib.knowledge import Probed
-    from cogcalib.knowledge.task import Probe
+    from cogcalib.knowledge.probe_run import Probe
 
 MOST_GROUPS = 30
 
@@ -134,7 +134,8 @@ def _probe(options: argparse.Namespace) -> None:
     from cogcalib.harness.report.probe_tables import missing_detectors, small_n
     from cogcalib.knowledge import CATEGORIES
     from cogcalib.knowledge.partitions import count_categories, draw_rows
-    from cogcalib.knowledge.task import ProbeTask, probe_task
+    from cogcalib.knowledge.probe_run import probe_task
+    from cogcalib.knowledge.probe_task import ProbeTask
 
     with Progress(console=Console(stderr=True), transient=True) as bars, input_errors():
         asked = ProbeTask(**{key: value for key, value in vars(options).items() if key != "verb"})

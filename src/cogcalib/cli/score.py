@@ -73,9 +73,10 @@ def _score(options: argparse.Namespace) -> None:
     from rich.progress import Progress
 
     quiet()
-    from cogcalib.scoring.endpoint import EndpointError
-    from cogcalib.scoring.provenance import label_line, record_path
-    from cogcalib.scoring.score_run import ScoreTask, score_task
+    from cogcalib.inference.experimental.endpoint_client import EndpointError
+    from cogcalib.scoring.config import ScoreTask
+    from cogcalib.scoring.score_record import label_line, record_path
+    from cogcalib.scoring.score_run import score_task
 
     words = {key: value for key, value in vars(options).items() if key not in ("verb", "json")}
     try:

@@ -1,13 +1,13 @@
-"""What a model knows: thresholds on its NLL, and probing it before any training."""
+"""Knowledge of a model: thresholds on its NLL, and probing it before any training."""
 
 from __future__ import annotations
 
 from cogcalib.knowledge.assess import assess
 from cogcalib.knowledge.detectors import Detection, Signals, detect, read_signals
 from cogcalib.knowledge.probe import probe, renderings
-from cogcalib.knowledge.record import Knowledge, Probed, load_probe
-from cogcalib.knowledge.settings import SlickSettings
+from cogcalib.knowledge.probe_rows import Knowledge, Probed, load_probe
 from cogcalib.knowledge.slick import CATEGORIES, categorize, categorize_choice, hit_probability
+from cogcalib.knowledge.slick_settings import SlickSettings
 from cogcalib.knowledge.threshold import estimate_threshold
 from cogcalib.modeling.shots import Prompt, draw_prompts
 

@@ -135,15 +135,10 @@ def _room(resources: dict[str, float], workers: int | None) -> tuple[int, dict[s
 def _everywhere(plan: Plan) -> Plan:
     """The plan with paths that hold in the workers' folders, too."""
 
-    def whole(name: str | None) -> str | None:
-        return str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name
-
-    questions = plan.questions
     return replace(
         plan,
-        model=whole(plan.model) or plan.model,
-        adapter=whole(plan.adapter),
-        questions=questions.everywhere(),
+        backend=plan.backend.everywhere(),
+        questions=plan.questions.everywhere(),
         folder=plan.folder.resolve(),
     )
 

@@ -1,8 +1,8 @@
-"""A model replica that finishes a probe's partitions, in whichever process it stands.
+"""The worker of a probe: a model replica that finishes partitions, in whichever process it stands.
 
 Within a partition the questions of a group come together, and every `BATCH` of them leave a file.
 When all are there they become the partition's file, in the order of the questions. So what a
-partition holds does not depend on who finishes it, nor on how often he was interrupted.
+partition holds does not depend on which worker finishes it, nor on how often it was interrupted.
 """
 
 from __future__ import annotations
@@ -15,20 +15,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cogcalib.inference.backend_spec import BackendSpec
 from cogcalib.inference.batching import from_main, process
-from cogcalib.knowledge.assess import assess_by, pairs
-from cogcalib.knowledge.model_spec import fit
+from cogcalib.knowledge.assess import assess_with, pairs
 from cogcalib.knowledge.partitions import part_name, release_freed
-from cogcalib.knowledge.probe_task import TRANSFORMERS, VLLM
+from cogcalib.knowledge.probe_rows import Knowledge, write_rows
+from cogcalib.knowledge.question_check import fit
 from cogcalib.knowledge.questions import Questions
-from cogcalib.knowledge.record import Knowledge, write_rows
-from cogcalib.knowledge.respondent import Respondent, TransformersRespondent
-from cogcalib.knowledge.settings import SlickSettings
-from cogcalib.knowledge.vllm_respondent import VllmRespondent
-from cogcalib.modeling import load_model
+from cogcalib.knowledge.slick_settings import SlickSettings
 from cogcalib.modeling.shots import Prompts
+from cogcalib.parquet import write_table
 from cogcalib.records import Example
-from cogcalib.scoring.prediction_files import write_table
 from cogcalib.tasks import Asked
 
 BATCH = 256
@@ -42,25 +39,20 @@ class Plan:
     """All that a worker needs. It can be pickled.
 
     Attributes:
-        model, adapter, dtype, four_bit: As in `load_model`.
+        backend: The model and what it runs in.
         questions: In partitions.
         prompts: Of every group.
         settings: How to ask; without `progress`.
         shots: Examples in each prompt.
         folder: Of the parts.
-        worker: What the model runs in, as in `ProbeTask`.
     """
 
-    model: str
-    adapter: str | None
-    dtype: str
-    four_bit: bool
+    backend: BackendSpec
     questions: Questions
     prompts: Prompts
     settings: SlickSettings
     shots: int
     folder: Path
-    worker: str = TRANSFORMERS
 
     def part(self, number: int) -> Path:
         """The file of a partition; it exists when the partition is finished."""
@@ -74,7 +66,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A partition that is.
+    """A completed partition.
 
     Attributes:
         renderings: Question-prompt pairs in it.
@@ -94,12 +86,12 @@ class Worker:
         plan: What to do.
 
     Raises:
-        ValueError: As `load_model` or `VllmRespondent`.
+        ValueError: As `BackendSpec.load`.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.respondent = _respondent(plan)
+        self.backend = plan.backend.load()
 
     def finish(self, number: int, tell: Tell | None = None) -> Finished:
         """Finish a partition, unless it is.
@@ -150,21 +142,14 @@ class Worker:
             examples, cut = self._fitting(examples)
             prompts = self.plan.prompts[group]
             settings = replace(self.plan.settings, progress=_after(done, tell))
-            rows += assess_by(self.respondent, examples, prompts, settings, group=group)
+            rows += assess_with(self.backend, examples, prompts, settings, group=group)
             done += pairs(examples, prompts)
             shortened += cut
         return rows, shortened
 
     def _fitting(self, examples: list[Example]) -> tuple[list[Example], int]:
-        asked, plan = self.respondent, self.plan
-        return fit(examples, asked.tokenizer, asked.limit, plan.shots, plan.settings)
-
-
-def _respondent(plan: Plan) -> Respondent:
-    if plan.worker == VLLM:
-        return VllmRespondent(plan.model, plan.adapter, plan.dtype, plan.settings.batch_size)
-    loaded = load_model(plan.model, adapter=plan.adapter, dtype=plan.dtype, four_bit=plan.four_bit)
-    return TransformersRespondent(*loaded)
+        model, plan = self.backend, self.plan
+        return fit(examples, model.tokenizer, model.positions, plan.shots, plan.settings)
 
 
 def _batches(asked: Sequence[Asked]) -> Iterator[list[int]]:

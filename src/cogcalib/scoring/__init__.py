@@ -1,14 +1,11 @@
-"""Model and examples in, predictions out: multiple choice, open-ended, and their summary."""
+"""Scoring: predictions on multiple-choice and open-ended questions, and their summary."""
 
 from __future__ import annotations
 
-from cogcalib.inference.forward import inference
-from cogcalib.scoring.continuations import option_log_likelihoods, score_continuations
+from cogcalib.scoring.config import ScoreSettings
 from cogcalib.scoring.definitions import MULTIPLE_CHOICE, OPEN_ENDED
-from cogcalib.scoring.match import exact_match, normalize_answer, token_f1
 from cogcalib.scoring.metrics_row import primary_definition, summarize
-from cogcalib.scoring.multiple_choice import predict_from_logits, score_multiple_choice
-from cogcalib.scoring.open_ended import Generation, answer_nll, generate, score_open_ended
+from cogcalib.scoring.multiple_choice import predict_from_logits
 from cogcalib.scoring.posthoc import (
     apply_confidence_maps,
     apply_vector_scaling,
@@ -17,34 +14,23 @@ from cogcalib.scoring.posthoc import (
 )
 from cogcalib.scoring.prediction_files import read_predictions, write_predictions
 from cogcalib.scoring.recalibrate import fit_temperatures
-from cogcalib.scoring.score import answer_logits, score
-from cogcalib.scoring.settings import ScoreSettings
+from cogcalib.scoring.score import answer_logits, score, score_with
 
 __all__ = [
     "MULTIPLE_CHOICE",
     "OPEN_ENDED",
-    "Generation",
     "ScoreSettings",
     "answer_logits",
-    "answer_nll",
     "apply_confidence_maps",
     "apply_vector_scaling",
-    "exact_match",
     "fit_confidence_maps",
     "fit_temperatures",
     "fit_vector_scaling",
-    "generate",
-    "inference",
-    "normalize_answer",
-    "option_log_likelihoods",
     "predict_from_logits",
     "primary_definition",
     "read_predictions",
     "score",
-    "score_continuations",
-    "score_multiple_choice",
-    "score_open_ended",
+    "score_with",
     "summarize",
-    "token_f1",
     "write_predictions",
 ]

@@ -6,28 +6,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from cogcalib.inference.batching import by_length
-from cogcalib.inference.forward import Reader, max_positions, padding_id
+from cogcalib.inference.backend import Backend
 from cogcalib.modeling.continuations import continuations
 from cogcalib.modeling.prompts import completion
+from cogcalib.modeling.shot_prompts import as_texts, behind_shots, encode_asked
 from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example, Prediction
+from cogcalib.scoring.config import ScoreSettings
 from cogcalib.scoring.definitions import TEXT
-from cogcalib.scoring.few_shot import as_texts, behind_shots, encode_asked
 from cogcalib.scoring.multiple_choice import choose
-from cogcalib.scoring.settings import DEFAULTS, ScoreSettings
 
 Continuation = tuple[list[int], list[int]]
 """Tokens of a prompt and of what follows it."""
 
 
 def score_continuations(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Example],
-    settings: ScoreSettings = DEFAULTS,
+    backend: Backend, examples: Sequence[Example], settings: ScoreSettings
 ) -> list[Prediction]:
     """Predictions from each option's log-likelihood: the sum of log p over its tokens.
 
@@ -41,9 +37,10 @@ def score_continuations(
             prompt's, or a temperature names another definition.
     """
     settings.temperatures(("options",))
-    rows = encode_options(examples, tokenizer, max_positions(model), settings)
-    flat = [pair for row in rows for pair in row]
-    sums = iter(option_log_likelihoods(model, flat, padding_id(tokenizer), settings))
+    rows = encode_options(examples, backend.tokenizer, backend.positions, settings)
+    prompts, answers = zip(*(pair for row in rows for pair in row), strict=True)
+    found = backend.log_probabilities(prompts, answers, progress=settings.progress)
+    sums = iter(row.sum().item() for row in found)
     logprobs = [[next(sums) for _ in row] for row in rows]
     return predict_from_likelihoods(examples, rows, logprobs, settings)
 
@@ -80,37 +77,6 @@ def predict_from_likelihoods(
         shares.append(scores.log_softmax(-1))
     confidence = [{"options": min(1.0, row.max().exp().item())} for row in shares]
     return choose(examples, settings, [row.tolist() for row in shares], logprobs, confidence)
-
-
-def option_log_likelihoods(
-    model: PreTrainedModel,
-    pairs: Sequence[Continuation],
-    pad_id: int,
-    settings: ScoreSettings = DEFAULTS,
-) -> list[float]:
-    """The log-likelihood of each continuation after its prompt, nats, in the order given.
-
-    Args:
-        model: A causal language model, taken as it stands.
-        pairs: Tokens of a prompt, and at least one token that follows it.
-        pad_id: Any token.
-        settings: Batches.
-    """
-    reader = Reader(
-        model,
-        [prompt + tokens[:-1] for prompt, tokens in pairs],
-        [len(tokens) for _, tokens in pairs],
-        pad_id,
-        share=settings.share_prefix,
-    )
-
-    def work(batch: list[int]) -> list[float]:
-        targets = [pairs[index][1] for index in batch]
-        flat = torch.tensor([token for row in targets for token in row], device=model.device)
-        log_p = -torch.nn.functional.cross_entropy(reader.logits(batch), flat, reduction="none")
-        return [row.sum().item() for row in log_p.split([len(row) for row in targets])]
-
-    return by_length(reader.lengths, work, settings, model.device)
 
 
 def _texts(

@@ -11,8 +11,8 @@ from scipy.special import log_softmax
 
 from cogcalib.posthoc import IsotonicCalibration, PlattScaling, VectorScaling
 from cogcalib.records import Example, Prediction
+from cogcalib.scoring.config import ScoreSettings
 from cogcalib.scoring.multiple_choice import choose
-from cogcalib.scoring.settings import ScoreSettings
 
 ConfidenceMap = PlattScaling | IsotonicCalibration
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from cogcalib.records import Prediction, json_lines, replacing, write_jsonl
+from cogcalib.parquet import read_table, write_table
+from cogcalib.records import Prediction, json_lines, write_jsonl
 from cogcalib.scoring.definitions import MULTIPLE_CHOICE, OPEN_ENDED
 
 FORMATS = (".jsonl", ".parquet")
@@ -56,13 +56,6 @@ def write_predictions(path: Path | str, predictions: Sequence[Prediction]) -> Pa
     return write_table(path, table)
 
 
-def write_table(path: Path, table: pa.Table) -> Path:
-    """Write a table as Parquet, atomically."""
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary)
-    return path
-
-
 def read_predictions(path: Path | str) -> list[Prediction]:
     """Read predictions in the format of `cogcalib.records.Prediction`, and check every value.
 
@@ -95,10 +88,7 @@ def read_predictions(path: Path | str) -> list[Prediction]:
 
 
 def _parquet_rows(path: Path) -> list[Any]:
-    try:
-        rows = pq.read_table(path).to_pylist(maps_as_pydicts="strict")
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: no valid Parquet file: {error}") from error
+    rows: list[Any] = read_table(path).to_pylist(maps_as_pydicts="strict")
     for row in rows:
         confidence = row.get("confidence")
         if isinstance(confidence, dict):  # a struct names every definition in every row

@@ -15,7 +15,7 @@ from cogcalib.harness.stages.context import TUNING, Splits, Work
 from cogcalib.modeling import audit_labels, encode_batch, load_tokenizer, shorten_passages
 from cogcalib.provenance import data_manifest
 from cogcalib.records import Example, ProbeRecord, read_jsonl, write_jsonl
-from cogcalib.scoring.provenance import describe_task
+from cogcalib.scoring.score_record import describe_task
 from cogcalib.tasks import Task, check_disjoint, compose, draw, load_task, own_name
 
 

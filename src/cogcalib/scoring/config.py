@@ -1,19 +1,25 @@
-"""How a model is scored: one frozen object that every function of this room takes."""
+"""The configuration of a scoring: how a model is scored, and what is to be scored by name."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from cogcalib.inference.backend_spec import BackendSpec
 from cogcalib.modeling.shots import Prompt
+from cogcalib.records import PRESETS
 from cogcalib.scoring.definitions import ANSWERS, LETTER, MULTIPLE_CHOICE, OPEN_ENDED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreSettings:
-    """How to score. Everything has a default; speed and memory apart, no field but `temperature`,
-    `answer`, `length_normalized`, `max_new_tokens` and `shots` changes a result.
+    """How to score: one frozen object that every function of this room takes.
+
+    Everything has a default; speed and memory apart, no field but `temperature`, `answer`,
+    `length_normalized`, `max_new_tokens` and `shots` changes a result. `batch_size` and
+    `share_prefix` are for a model at hand: a backend that is given has its own.
 
     Attributes:
         model_name: Goes into `Prediction.model`.
@@ -93,3 +99,45 @@ class ScoreSettings:
 
 DEFAULTS = ScoreSettings()
 """What is scored with if nothing is said."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreTask(BackendSpec):
+    """What `score_task` is asked for: a model and what it runs in, a task, and how to ask it.
+
+    Attributes:
+        task: Its name, or the path of a task file.
+        split: Split of the task.
+        output: File to write the predictions to, ``.jsonl`` or ``.parquet``; what they were made
+            with goes beside it, into ``<output>.record.json``.
+        data_dir: Folder of local data sets.
+        prompt: Prompt preset.
+        shots: How many answered questions to show before each: the same before all, and never
+            the one asked.
+        shot_split: Split that they are drawn from.
+        limit: Score so many questions of the split, drawn; None scores all.
+        seed: Of both draws.
+        answer, max_new_tokens: As in `ScoreSettings`.
+
+    Raises:
+        ValueError: As `BackendSpec`, or if a number is out of range.
+    """
+
+    task: str
+    split: str = "test"
+    output: Path | None = None
+    data_dir: Path | None = None
+    prompt: str = PRESETS[0]
+    answer: str = LETTER
+    shots: int = 0
+    shot_split: str = "train"
+    limit: int | None = None
+    seed: int = 0
+    max_new_tokens: int = DEFAULTS.max_new_tokens
+
+    def __post_init__(self) -> None:
+        BackendSpec.__post_init__(self)
+        if self.shots < 0:
+            raise ValueError(f"shots must be at least 0, got {self.shots}")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit must be at least 1, got {self.limit}")

@@ -1,4 +1,4 @@
-"""Whether a generated answer is right: normalised exact match and token F1, as in SQuAD.
+"""Correct answers: normalised exact match and token F1, as in SQuAD.
 
 Rajpurkar et al. 2016 (arXiv 1606.05250), evaluation script v1.1; here after Unicode NFKC and with
 Unicode's punctuation beside ASCII's.
@@ -29,7 +29,7 @@ def normalize_answer(text: str) -> str:
 def exact_match(prediction: str, accepted: Iterable[str]) -> bool:
     """Whether `prediction` equals one of the `accepted` answers after `normalize_answer`.
 
-    Nothing is never right, whatever is accepted.
+    An empty prediction never matches.
     """
     normalized = normalize_answer(prediction)
     return normalized != "" and any(normalized == normalize_answer(answer) for answer in accepted)

@@ -1,4 +1,4 @@
-"""What a probe found, as rows of a Parquet file, and what can be made of them."""
+"""The rows of a probe: what was found of each question, as Parquet and as objects."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cogcalib.knowledge.detectors import Signals
 from cogcalib.knowledge.slick import CATEGORIES
+from cogcalib.parquet import read_table, write_table
 from cogcalib.records import Example, Option
-from cogcalib.scoring.prediction_files import write_table
 
 FILE = "probe.parquet"
 """Name of the rows in a probe's folder."""
@@ -175,10 +174,7 @@ def read_rows(path: Path) -> list[Knowledge]:
     Raises:
         ValueError: If it is no Parquet file, or has other columns.
     """
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: no valid Parquet file: {error}") from error
+    table = read_table(path)
     if missing := sorted(set(SCHEMA.names) - set(table.column_names)):
         raise ValueError(f"{path}: no probe's file, the column {missing[0]!r} is missing")
     return from_table(table)

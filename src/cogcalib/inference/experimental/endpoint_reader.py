@@ -1,4 +1,4 @@
-"""Exact log-probabilities out of a server that lists the likeliest tokens and may echo a prompt.
+"""Exact log-probabilities out of a server that lists probable tokens and may echo a prompt.
 
 Prompts go out as token ids, so that the model sees the very tokens it would see locally: whether
 there is a BOS token is then the tokenizer's decision here and nobody's there.
@@ -7,15 +7,16 @@ there is a BOS token is then the tokenizer's decision here and nobody's there.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from cogcalib.inference.endpoint_client import Client, EndpointError, RefusedError
-from cogcalib.inference.endpoint_journal import Journal
-from cogcalib.inference.endpoint_replies import (
+from cogcalib.inference.backend import FirstToken, Generation, Sampling, Tokens
+from cogcalib.inference.experimental.endpoint_client import Client, EndpointError, RefusedError
+from cogcalib.inference.experimental.endpoint_journal import Journal
+from cogcalib.inference.experimental.endpoint_replies import (
     FLOOR,
     Answer,
     NoEchoError,
@@ -23,20 +24,24 @@ from cogcalib.inference.endpoint_replies import (
     Spelling,
     read_answer,
 )
-from cogcalib.scoring.open_ended import Generation, answer_length
+from cogcalib.inference.experimental.listed import SPARE, Following
+from cogcalib.inference.generation import answer_length
+from cogcalib.inference.truncation import from_most_probable
 
 GROWTH = 16
 """How many times as many tokens are asked for where one wanted is not among those listed."""
 
-GREEDY = {
+PLAIN = {
     "temperature": 0,
     "top_p": 1,
+    "min_p": 0,
+    "typical_p": 1,
     "presence_penalty": 0,
     "frequency_penalty": 0,
     "repetition_penalty": 1,
     "repeat_penalty": 1,
 }
-"""Nothing that the server or the model's generation config sets may bend a greedy answer."""
+"""Nothing that the server or the model's generation config sets may bend an answer."""
 
 
 class EndpointReader:
@@ -45,21 +50,22 @@ class EndpointReader:
     Args:
         client: The connection.
         tokenizer: Of the model that the endpoint serves.
+
+    Attributes:
         journal: Where finished requests are kept and looked up, None to keep none.
     """
 
-    def __init__(
-        self, client: Client, tokenizer: PreTrainedTokenizerBase, journal: Journal | None
-    ) -> None:
-        self._client, self._journal = client, journal
+    def __init__(self, client: Client, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._client = client
+        self.journal: Journal | None = None
         self._spelling, self._size = Spelling(tokenizer), len(tokenizer)
         self._echoes: bool | None = None
         self._probing = threading.Lock()
 
     def first_token(
         self, prompt: Sequence[int], needed: Sequence[int], others: Sequence[int] = ()
-    ) -> tuple[float, dict[int, float]]:
-        """What may follow a prompt: the largest log-probability, and those of some tokens.
+    ) -> FirstToken:
+        """The token that may follow a prompt; the scores are log-probabilities.
 
         A token of `needed` that the server does not list is read off an echo, or where there is
         none off a longer list; one of `others` is then missing.
@@ -67,12 +73,60 @@ class EndpointReader:
         Raises:
             RefusedError: If the server can give the log-probability in neither way.
         """
-        answer = self._ask(prompt, wanted=(*needed, *others))
-        found = dict(answer.found)
+        answer = self._ask(prompt)
+        found = {token: answer.top[token] for token in (*needed, *others) if token in answer.top}
         for token in needed:
             if token not in found:
                 (found[token],) = self.logprobs(prompt, [token])
-        return answer.best, {token: _possible(found[token]) for token in found}
+        return FirstToken(answer.best(), {token: _possible(found[token]) for token in found})
+
+    def own_and_best_other(
+        self, prompt: Sequence[int], tokens: Sequence[int]
+    ) -> list[tuple[float, float]]:
+        """Log-probability of each token behind a prompt, and of the best other in its place."""
+        return [
+            self._own_and_best_other([*prompt, *tokens[:at]], token)
+            for at, token in enumerate(tokens)
+        ]
+
+    def _own_and_best_other(self, prompt: Sequence[int], token: int) -> tuple[float, float]:
+        # Of two listed tokens one is another.
+        answer = self._ask(prompt, listed=max(2, self._client.endpoint.top_logprobs))
+        own = answer.top.get(token)
+        if own is None:
+            (own,) = self.logprobs(prompt, [token])
+        if answer.listed < 2:
+            raise RefusedError(f"the server lists {answer.listed} tokens, 2 are needed. {_REMEDY}")
+        return _possible(own), answer.best(without=token)
+
+    def following(self, text: Sequence[int], sampling: Sampling) -> Following:
+        """The tokens that may follow a text, at a temperature, among the k most probable.
+
+        Raises:
+            RefusedError: If the server lists too few tokens, or names several by one text.
+        """
+        asked = min(sampling.top_k + SPARE, self._size)
+        while True:
+            answer = self._ask(text, listed=asked)
+            if answer.unnamed:
+                raise RefusedError(
+                    "the server names tokens by texts that several share; the distribution that "
+                    "answers are sampled from needs token ids (vLLM and llama.cpp give them)"
+                )
+            whole = len(answer.top) >= self._size
+            if whole or answer.listed > sampling.top_k:
+                q = from_most_probable(
+                    answer.top, sampling.temperature, sampling.top_k, whole=whole
+                )
+                if q is not None:
+                    return Following(max(answer.top, key=answer.top.__getitem__), q)
+            if answer.listed < asked or asked >= self._size:
+                raise RefusedError(
+                    f"the server lists {answer.listed} tokens, which is too few to see where the "
+                    f"{sampling.top_k} most probable ones end; take a smaller top_k, or more "
+                    "log-probabilities from the server (vLLM: --max-logprobs)"
+                )
+            asked = min(asked * GROWTH, self._size)
 
     def logprobs(self, prompt: Sequence[int], tokens: Sequence[int]) -> list[float]:
         """Log-probability of each of `tokens`, which follow `prompt`, nats.
@@ -104,16 +158,39 @@ class EndpointReader:
         logprobs: list[float] = []
         while len(tokens) < most and not set(ends).intersection(tokens):
             answer = self._ask([*prompt, *tokens], max_tokens=most - len(tokens), listed=1)
-            if not answer.tokens:
-                raise EndpointError(
-                    "the server names the tokens it generates by texts that several tokens share; "
-                    "scoring open-ended answers needs token ids (SGLang: a version that knows "
-                    "return_token_ids)"
-                )
-            tokens += answer.tokens
+            tokens += _named(answer)
             logprobs += answer.logprobs
         length = answer_length(tokens, ends)
         return Generation(tokens[:length], logprobs[:length])
+
+    def draw(
+        self, prompt: Sequence[int], seed: int, ends: Sequence[int], sampling: Sampling
+    ) -> Tokens:
+        """A sampled continuation up to one of `ends`; what follows the end is void.
+
+        Args:
+            prompt: Token ids.
+            seed: Sent to the server, at least 0 and below 2**31.
+            ends: Tokens that end an answer.
+            sampling: Temperature, top-k, longest answer.
+
+        Raises:
+            EndpointError: If the server does not say which tokens it generated.
+        """
+        tokens: list[int] = []
+        while len(tokens) < sampling.most and not set(ends).intersection(tokens):
+            drawn = {
+                "temperature": sampling.temperature,
+                "top_k": sampling.top_k or -1,
+                "seed": (seed + len(tokens)) % 2**31,
+                "stop_token_ids": list(ends),
+            }
+            most = sampling.most - len(tokens)
+            answer = self._ask([*prompt, *tokens], max_tokens=most, listed=1, drawn=drawn)
+            # A server may keep the end token to itself: to draw again there would be wrong.
+            ended = [ends[0]] if answer.finish == "stop" else []
+            tokens += [*_named(answer), *ended]
+        return tokens
 
     def _listed(self, prompt: Sequence[int], token: int) -> float:
         """Log-probability of a token read off the list of the likeliest, however long it must be.
@@ -122,9 +199,9 @@ class EndpointReader:
         """
         asked = min(self._client.endpoint.top_logprobs, self._size)
         while True:
-            answer = self._ask(prompt, wanted=[token], listed=asked)
-            if token in answer.found:
-                return answer.found[token]
+            answer = self._ask(prompt, listed=asked)
+            if token in answer.top:
+                return answer.top[token]
             if asked >= self._size or answer.listed < asked:
                 raise RefusedError(
                     f"the server lists {answer.listed} tokens, and one that is needed is not among "
@@ -151,9 +228,9 @@ class EndpointReader:
         ids: Sequence[int],
         *,
         max_tokens: int = 1,
-        wanted: Sequence[int] = (),
         tail: int = 0,
         listed: int | None = None,
+        drawn: Mapping[str, Any] | None = None,
     ) -> Answer:
         """One request, unless it was answered before."""
         body: dict[str, Any] = {
@@ -163,11 +240,12 @@ class EndpointReader:
             "logprobs": min(listed or self._client.endpoint.top_logprobs, self._size),
             "return_tokens_as_token_ids": True,
             "return_token_ids": True,
-            **GREEDY,
+            **PLAIN,
+            **(drawn or {}),
             **({"echo": True} if tail else {}),
         }
-        key = Journal.key([body, sorted(wanted), tail])
-        known = self._journal.get(key) if self._journal is not None else None
+        key = Journal.key([body, tail])
+        known = self.journal.get(key) if self.journal is not None else None
         if known is not None:
             return known
         try:
@@ -177,7 +255,7 @@ class EndpointReader:
                 raise RefusedError(f"{error}. {_REMEDY}") from error
             raise
         try:
-            answer = read_answer(reply, ids, self._spelling, wanted=wanted, tail=tail)
+            answer = read_answer(reply, ids, self._spelling, tail=tail)
         except NoEchoError:
             raise
         except ReplyError as error:
@@ -185,8 +263,8 @@ class EndpointReader:
         if not tail and answer.listed > body["logprobs"]:
             # vLLM puts the chosen token beside the list; that does not make the list longer.
             answer = replace(answer, listed=body["logprobs"])
-        if self._journal is not None:
-            self._journal.add(key, answer)
+        if self.journal is not None:
+            self.journal.add(key, answer)
         return answer
 
 
@@ -194,6 +272,20 @@ _REMEDY = (
     "Raise --top-logprobs, and what the server allows (vLLM: --max-logprobs), or use a server that "
     "gives the log-probabilities of a prompt (vLLM and SGLang do)"
 )
+
+
+def _named(answer: Answer) -> tuple[int, ...]:
+    """The tokens that were generated, which must be known by their ids.
+
+    Raises:
+        EndpointError: If they are not.
+    """
+    if not answer.tokens:
+        raise EndpointError(
+            "the server names the tokens it generates by texts that several tokens share; "
+            "open-ended answers need token ids (SGLang: a version that knows return_token_ids)"
+        )
+    return answer.tokens
 
 
 def _possible(logprob: float) -> float:

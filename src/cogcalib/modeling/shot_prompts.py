@@ -1,4 +1,4 @@
-"""Questions as a model is asked them: behind answered ones, where there are any to show."""
+"""Prompts behind shots: questions as a model is asked them, after answered ones if any."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from dataclasses import replace
 from transformers import PreTrainedTokenizerBase
 
 from cogcalib.modeling.encoding import IGNORED, Encoded, encode_batch
-from cogcalib.modeling.few_shot import end_tokens
+from cogcalib.modeling.few_shot import Tokens, end_tokens
 from cogcalib.modeling.prompts import in_chat
 from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
-
-Tokens = list[int]
 
 
 def behind_shots(

@@ -1,4 +1,4 @@
-"""What servers answer to /v1/completions, read into one form.
+"""Replies of servers to /v1/completions, read into one form.
 
 Three dialects, told apart by the reply itself:
 
@@ -40,30 +40,35 @@ class Answer:
     Attributes:
         tokens: Ids of the tokens generated; empty if the server names none.
         logprobs: Their log-probabilities, nats; of an echo those of the prompt's last tokens.
-        found: Tokens asked for -> log-probability at the first generated position, of those that
-            the server listed.
-        best: The largest log-probability there.
+        top: Token -> log-probability at the first generated position, of those that the server
+            listed there and of the one it generated.
+        unnamed: Log-probabilities of listed tokens whose name may mean several.
         listed: How many tokens were listed there.
         finish: Why generation ended, as the server says.
     """
 
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
-    found: Mapping[int, float]
-    best: float
+    top: Mapping[int, float]
+    unnamed: tuple[float, ...]
     listed: int
     finish: str
 
+    def best(self, *, without: int | None = None) -> float:
+        """The largest log-probability at the first position, or of the other tokens there."""
+        named = [value for token, value in self.top.items() if token != without]
+        return max((*named, *self.unnamed))
+
     def to_json(self) -> dict[str, Any]:
         """Fields as JSON has them: the keys of an object cannot be numbers."""
-        return {**asdict(self), "found": list(self.found.items())}
+        return {**asdict(self), "top": list(self.top.items())}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Answer:
         """Read back `to_json`."""
-        found = {int(token): float(logprob) for token, logprob in fields["found"]}
-        lists = {name: tuple(fields[name]) for name in ("tokens", "logprobs")}
-        return cls(**{**fields, **lists, "found": found})
+        top = {int(token): float(logprob) for token, logprob in fields["top"]}
+        lists = {name: tuple(fields[name]) for name in ("tokens", "logprobs", "unnamed")}
+        return cls(**{**fields, **lists, "top": top})
 
 
 class Spelling:
@@ -89,16 +94,13 @@ class Spelling:
         return self._ids.get(name)
 
 
-def read_answer(
-    reply: Any, prompt: Sequence[int], spelling: Spelling, *, wanted: Sequence[int], tail: int
-) -> Answer:
+def read_answer(reply: Any, prompt: Sequence[int], spelling: Spelling, *, tail: int) -> Answer:
     """Read a reply to one prompt of token ids.
 
     Args:
         reply: The JSON of the reply.
         prompt: What was sent.
         spelling: To tell tokens by their texts.
-        wanted: Tokens whose log-probability is looked for at the first generated position.
         tail: How many of the prompt's last tokens an echo is asked for; 0 without an echo.
 
     Raises:
@@ -127,7 +129,7 @@ def read_answer(
             f"the server generated {counted['completion_tokens']} tokens and gives "
             f"log-probabilities of {len(rows)}"
         )
-    return _generated(rows, given, wanted, finish)
+    return _generated(rows, given, finish)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,7 @@ class _Row:
     logprob: float | None
     listed: int
     top: dict[int, float]
+    unnamed: tuple[float, ...] = ()
 
 
 def _rows(logprobs: Any, spelling: Spelling) -> list[_Row]:
@@ -157,13 +160,14 @@ def _rows(logprobs: Any, spelling: Spelling) -> list[_Row]:
         tops = [None] * len(names)
     rows = []
     for name, value, top in zip(names, values, tops, strict=True):
-        told = {spelling.token(key): _checked(logprob) for key, logprob in (top or {}).items()}
+        told = [(spelling.token(key), _checked(each)) for key, each in (top or {}).items()]
         rows.append(
             _Row(
                 spelling.token(name),
                 None if value is None else _checked(value),
-                len(top or {}),
-                {token: logprob for token, logprob in told.items() if token is not None},
+                len(told),
+                {token: each for token, each in told if token is not None},
+                tuple(each for token, each in told if token is None),
             )
         )
     return rows
@@ -194,22 +198,17 @@ def _echoed(
     known = tuple(value for value in values if value is not None)
     if len(known) < tail:
         raise NoEchoError("the server gives no log-probabilities of the prompt")
-    return Answer((), known, {}, 0.0, 0, finish)
+    return Answer((), known, {}, (), 0, finish)
 
 
-def _generated(rows: list[_Row], given: list[int], wanted: Sequence[int], finish: str) -> Answer:
+def _generated(rows: list[_Row], given: list[int], finish: str) -> Answer:
     if not rows or any(row.logprob is None for row in rows):
         raise ReplyError("the reply has no log-probabilities of what was generated")
     tokens = given or [row.token for row in rows if row.token is not None]
     first, logprobs = rows[0], [row.logprob or 0.0 for row in rows]
-    top = dict(first.top)
+    top, unnamed = dict(first.top), first.unnamed
     if len(tokens) == len(rows):
         top[tokens[0]] = logprobs[0]
-    return Answer(
-        tokens=tuple(tokens) if len(tokens) == len(rows) else (),
-        logprobs=tuple(logprobs),
-        found={token: top[token] for token in wanted if token in top},
-        best=max(logprobs[0], *first.top.values()) if first.top else logprobs[0],
-        listed=first.listed,
-        finish=finish,
-    )
+    else:
+        tokens, unnamed = [], (*unnamed, logprobs[0])
+    return Answer(tuple(tokens), tuple(logprobs), top, unnamed, first.listed, finish)

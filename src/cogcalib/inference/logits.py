@@ -18,7 +18,8 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cogcalib.inference.prefix import Prefix, Tokens, compute_prefix, shared_length
+from cogcalib.inference.backend import FirstToken, Tokens
+from cogcalib.inference.prefix import Prefix, compute_prefix, shared_length
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def inference(model: PreTrainedModel) -> Iterator[None]:
             module.training = training
 
 
-class Reader:
+class LogitReader:
     """Reads a model's logits after the last tokens of sequences, batch by batch.
 
     Args:
@@ -83,6 +84,33 @@ class Reader:
         wanted = (torch.tensor(rows, device=device), torch.tensor(columns, device=device))
         cache = {"past_key_values": self.prefix.repeated(len(batch))} if self.prefix else {}
         return upcast(_picked(self.model, ids, wanted, use_cache=bool(cache), **cache))
+
+
+def read_first_tokens(logits: Tensor, wanted: Sequence[Sequence[int]]) -> list[FirstToken]:
+    """Each row's best log-probability and the logits of the tokens wanted of it.
+
+    Args:
+        logits: Over the vocabulary, float32 or float64 [n, V].
+        wanted: For each row, token ids.
+    """
+    first = logits.max(-1)
+    # Apart from the largest: next to it float32 loses what is below 6e-8 of it.
+    rest = _double(logits.scatter(1, first.indices[:, None], -torch.inf).logsumexp(-1))
+    top = _double(first.values)
+    most = max(map(len, wanted))
+    padded = [[*row, *[0] * (most - len(row))] for row in wanted]
+    ids = torch.tensor(padded, dtype=torch.int64, device=logits.device)
+    scores = _double(logits.gather(1, ids)).tolist()
+    best, total = (-torch.log1p((rest - top).exp())).tolist(), torch.logaddexp(top, rest).tolist()
+    return [
+        FirstToken(best[row], dict(zip(tokens, scores[row], strict=False)), total[row])
+        for row, tokens in enumerate(wanted)
+    ]
+
+
+def _double(values: Tensor) -> Tensor:
+    """A few values in float64, which not every device has."""
+    return values.cpu().double()
 
 
 def _picked(

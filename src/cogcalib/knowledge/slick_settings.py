@@ -1,10 +1,12 @@
-"""How knowledge is probed: one frozen object that exact and sampled mode take."""
+"""The settings of SliCK, for exact and sampled mode, and their defaults."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from cogcalib.inference.backend import Sampling
 
 EXACT, SAMPLED = MODES = ("exact", "sampled")
 
@@ -21,8 +23,8 @@ class SlickSettings:
             for the category.
         max_new_tokens: Longest answer generated, its end token included.
         seed: Of the sampled answers.
-        batch_size: Most sequences in one forward pass (sampled: questions); None lets a budget
-            of tokens decide.
+        batch_size: Most sequences in one forward pass (sampled: questions) of a model at hand; None
+            lets a budget of tokens decide. A backend that is given has its own.
         progress: Called after each piece of work with the number of question-prompt pairs done.
 
     Raises:
@@ -50,6 +52,11 @@ class SlickSettings:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+
+    @property
+    def sampling(self) -> Sampling:
+        """The distribution that answers are sampled from."""
+        return Sampling(self.temperature, self.top_k, self.samples, self.max_new_tokens)
 
 
 PAPER = SlickSettings()

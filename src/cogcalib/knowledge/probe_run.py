@@ -1,4 +1,4 @@
-"""A model by name, questions by name or as a table: what the model knows of them, in a folder.
+"""The run of a probe: a model and questions by name; what the model knows of them, in a folder.
 
 The work is done partition by partition, here or by Ray's workers. Each leaves a file, and a probe
 that was interrupted does not repeat what is there.
@@ -14,21 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from cogcalib.inference.batching import from_main, process
-from cogcalib.inference.vllm_model import adapter_rank
-from cogcalib.knowledge.model_spec import check_questions, read_outline
 from cogcalib.knowledge.partitions import merge, part_files
 from cogcalib.knowledge.probe_folder import PARTS, claim, holding
 from cogcalib.knowledge.probe_inputs import of_table, of_task
-from cogcalib.knowledge.probe_task import RAY, SHOTS, VLLM, ProbeTask
+from cogcalib.knowledge.probe_rows import FILE, Probed, load_probe
+from cogcalib.knowledge.probe_task import RAY, SHOTS, ProbeTask
+from cogcalib.knowledge.question_check import check_questions
 from cogcalib.knowledge.questions import partitions
-from cogcalib.knowledge.record import FILE, Probed, load_probe
-from cogcalib.knowledge.settings import SlickSettings
-from cogcalib.knowledge.vllm_respondent import check_worker, vllm_outline
+from cogcalib.knowledge.slick_settings import EXACT
 from cogcalib.knowledge.worker import Finished, Plan, Worker
-from cogcalib.modeling import fingerprint, fingerprint_adapter
 from cogcalib.modeling.shots import draw_prompts
-
-__all__ = ["Probe", "ProbeTask", "probe_task"]
 
 Progress = Callable[[int, int], None]
 
@@ -77,33 +72,33 @@ def probe_task(asked: ProbeTask, progress: Progress | None = None) -> Probe:
         ValueError: If there is no such task, table, split or model, a setting is out of range, a
             group has too few questions to draw prompts from, a question does not fit the model,
             the folder holds something else, Ray or vLLM is not installed, Ray has no room for the
-            workers, or vLLM cannot do what is asked for.
+            workers, or vLLM or the endpoint cannot do what is asked for.
+        EndpointError: If the endpoint stops answering.
     """
-    settings = SlickSettings(
-        mode=asked.mode, temperature=asked.temperature, top_k=asked.top_k, samples=asked.samples,
-        max_new_tokens=asked.max_new_tokens, seed=asked.seed, batch_size=asked.batch_size,
-    )  # fmt: skip
+    settings = asked.settings
     if asked.engine == RAY:
         from cogcalib.knowledge.ray_engine import check_ray
 
         check_ray()
         if process()[1] > 1:
             raise ValueError("engine ray starts its own workers: not under accelerate launch")
-    if asked.worker == VLLM:
-        check_worker(asked)
+    asked.check()
     data = of_table(asked) if asked.data is not None else of_task(asked)
+    choice = data.questions.read(0)[0].example.options is not None
     shots = asked.shots
     if shots is None:
-        shots = SHOTS if data.questions.read(0)[0].example.options is None else 0
+        shots = 0 if choice else SHOTS
+    if not choice:
+        check = asked.check_answers if settings.mode == EXACT else asked.check_sampling
+        check(settings.sampling)
     prompts = draw_prompts(
         data.pool, data.group_of, data.groups, prompts=asked.prompts, shots=shots, seed=asked.seed
     )
     # What is noted is what is done.
     asked = replace(asked, shots=shots, prompts=len(next(iter(prompts.values()))))
     plan = Plan(
-        model=asked.model, adapter=asked.adapter, dtype=asked.dtype, four_bit=asked.four_bit,
-        questions=data.questions, prompts=prompts, settings=settings, shots=shots,
-        folder=asked.folder / PARTS, worker=asked.worker,
+        backend=asked, questions=data.questions, prompts=prompts, settings=settings, shots=shots,
+        folder=asked.folder / PARTS,
     )  # fmt: skip
     main, done = process()[0] == 0, asked.folder / FILE
     with ExitStack() as stack:
@@ -122,23 +117,15 @@ def probe_task(asked: ProbeTask, progress: Progress | None = None) -> Probe:
 
 def _begin(asked: ProbeTask, plan: Plan, data: dict[str, Any], stack: ExitStack) -> None:
     """Check all that can be checked without the weights, and claim the folder until the end."""
-    outline = vllm_outline(asked.model) if asked.worker == VLLM else read_outline(asked.model)
-    adapter = fingerprint_adapter(asked.adapter) if asked.adapter is not None else None
-    if asked.worker == VLLM and asked.adapter is not None:
-        adapter_rank(asked.adapter)
-    inputs = {
-        "model": fingerprint(asked.model),
-        "adapter": adapter,
-        "ends": list(outline.ends),
-        "data": data,
-    }
+    model = asked.read()
+    inputs = {**asked.fingerprints(), "ends": list(model.ends), "data": data}
     stack.enter_context(holding(asked.folder))
     claim(
         asked.folder,
         asked.decisive,
         inputs,
         plan.prompts,
-        lambda: check_questions(plan.questions, plan.prompts, plan.settings, plan.shots, outline),
+        lambda: check_questions(plan.questions, plan.prompts, plan.settings, plan.shots, model),
     )
 
 

@@ -1,68 +1,30 @@
-"""What can be known of a model without loading its weights, and whether questions would fit it."""
+"""The check that every question fits the model behind its prompts, before any is asked."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from cogcalib.knowledge.candidates import (
-    Asked,
+    TokenizedQuestion,
     answer_ends,
     ask,
     by_shots,
     check_lengths,
-    generation_ends,
 )
 from cogcalib.knowledge.questions import Questions, partitions
 from cogcalib.knowledge.rotations import check_mode
-from cogcalib.knowledge.settings import EXACT, SlickSettings
-from cogcalib.modeling import load_tokenizer, resolve_model, shorten_passages
+from cogcalib.knowledge.slick_settings import EXACT, SlickSettings
+from cogcalib.modeling import shorten_passages
 from cogcalib.modeling.continuations import continuations
+from cogcalib.modeling.model_spec import ModelSpec
 from cogcalib.modeling.shots import Prompt, Prompts, same_question
 from cogcalib.records import Example
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """A model without its weights.
-
-    Attributes:
-        tokenizer: Its tokenizer.
-        ends: Tokens that end its generation, by its own configuration.
-        limit: Positions it was built for, None if it names no limit.
-        vocabulary: Logits at a position.
-    """
-
-    tokenizer: PreTrainedTokenizerBase
-    ends: tuple[int, ...]
-    limit: int | None
-    vocabulary: int
-
-
-def read_outline(path_or_id: str) -> Outline:
-    """Read tokenizer and configuration of a model, as loading it would.
-
-    Raises:
-        ValueError: As `cogcalib.modeling.load_tokenizer`.
-    """
-    tokenizer = load_tokenizer(path_or_id)
-    source = resolve_model(path_or_id)
-    local = os.path.isdir(source)
-    config = AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=local)
-    try:
-        generation = GenerationConfig.from_pretrained(source, local_files_only=local)
-    except OSError:  # it has none of its own
-        generation = GenerationConfig.from_model_config(config)
-    text = config.get_text_config()
-    limit: int | None = getattr(text, "max_position_embeddings", None)
-    return Outline(tokenizer, generation_ends(generation), limit, text.vocab_size)
-
-
 def check_questions(
-    questions: Questions, prompts: Prompts, settings: SlickSettings, shots: int, model: Outline
+    questions: Questions, prompts: Prompts, settings: SlickSettings, shots: int, model: ModelSpec
 ) -> None:
     """Check that every question fits behind every prompt before any is asked, by counting tokens.
 
@@ -75,7 +37,7 @@ def check_questions(
         for example, group in questions.read(number):
             groups.setdefault(group, []).append(example)
         for group, examples in groups.items():
-            fitting, _ = fit(examples, model.tokenizer, model.limit, shots, settings)
+            fitting, _ = fit(examples, model.tokenizer, model.positions, shots, settings)
             _check_group(fitting, prompts[group], settings, model)
 
 
@@ -101,17 +63,17 @@ def _check_group(
     examples: Sequence[Example],
     prompts: Sequence[Prompt],
     settings: SlickSettings,
-    model: Outline,
+    model: ModelSpec,
 ) -> None:
     if examples[0].options is not None:
         check_mode(settings)
         rows = continuations(examples, [()] * len(examples), model.tokenizer)
         pairs = zip(examples, rows, strict=True)
-        asked = [Asked(example, alone, ()) for example, (alone, _) in pairs]
+        asked = [TokenizedQuestion(example, alone, ()) for example, (alone, _) in pairs]
     else:
         ends = answer_ends(examples, model.tokenizer, model.ends)
         asked = ask(examples, model.tokenizer, ends)
-    check_lengths(asked, [each.alone for each in asked], settings, model.limit)
+    check_lengths(asked, [each.alone for each in asked], settings, model.positions)
     # The same shots make all prompts longer by as much, so that the longest question stands for
     # all that see them; those that are among the shots themselves see others.
     shown = {same_question(shot) for prompt in prompts for shot in prompt.shots}
@@ -119,4 +81,4 @@ def _check_group(
     chosen = [longest, *(each for each in asked if same_question(each.example) in shown)]
     for prompt in prompts:
         for indices, behind in by_shots(chosen, prompt, model.tokenizer):
-            check_lengths([chosen[index] for index in indices], behind, settings, model.limit)
+            check_lengths([chosen[index] for index in indices], behind, settings, model.positions)

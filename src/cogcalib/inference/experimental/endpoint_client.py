@@ -1,4 +1,8 @@
-"""HTTP with an endpoint: retries, time-outs, and a key that shows up nowhere."""
+"""HTTP with an endpoint: retries, time-outs, and a key that shows up nowhere.
+
+The client is ours, not `openai`: that one retries too, but brings ten packages for these hundred
+lines, and would send a refusal of llama.cpp's that comes as HTTP 500 again and again.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import os
 import random
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,8 +44,8 @@ class Endpoint:
             time-out.
         backoff: Seconds before the first retry; doubled each time up to half a minute, times a
             random number in [0.5, 1]. A server's Retry-After is waited for if it is longer.
-        top_logprobs: How many of the likeliest tokens are asked for. vLLM gives at most 20 unless
-            started with a larger ``--max-logprobs``.
+        top_logprobs: How many of the most probable tokens are asked for. vLLM gives at most 20
+            unless started with a larger ``--max-logprobs``.
 
     Raises:
         ValueError: If a number is not positive, or the address is none or carries a password or a
@@ -86,33 +90,33 @@ class Endpoint:
         return url if urlsplit(url).path else f"{url}/v1"
 
 
-@dataclass(slots=True)
 class Client:
-    """Sends requests to one endpoint, from any number of threads.
+    """Sends requests to one endpoint, from any number of threads, within a ``with`` block.
 
     Args:
         endpoint: Where to and how.
     """
 
-    endpoint: Endpoint
-    _key: str = field(init=False, repr=False)
-    _http: httpx2.Client = field(init=False, repr=False)
-    _stopped: threading.Event = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._key = os.environ.get(self.endpoint.api_key_env, "").strip()
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._key = os.environ.get(endpoint.api_key_env, "").strip()
         self._stopped = threading.Event()
+        self._http: httpx2.Client | None = None
+
+    def __enter__(self) -> Client:
         most = self.endpoint.concurrency
+        self._stopped.clear()
         self._http = httpx2.Client(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=self.endpoint.timeout,
             limits=httpx2.Limits(max_connections=most, max_keepalive_connections=most),
         )
+        return self
 
-    def close(self) -> None:
-        """Send nothing more: whoever waits for a retry stops waiting and raises."""
-        self._stopped.set()
-        self._http.close()
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()  # whoever waits for a retry stops waiting and raises
+        if self._http is not None:
+            self._http.close()
 
     def stop(self) -> None:
         """Let what is under way end, and send nothing more."""
@@ -134,7 +138,7 @@ class Client:
     def _send(self, method: str, path: str, body: Any) -> Any:
         problem = ""
         for attempt in range(self.endpoint.retries + 1):
-            if self._stopped.is_set():
+            if self._stopped.is_set() or self._http is None:
                 raise EndpointError("stopped")
             asked_for = 0.0
             try:

@@ -14,9 +14,9 @@ from transformers import PreTrainedTokenizerBase
 
 from cogcalib.modeling.continuations import continuations
 from cogcalib.modeling.encoding import encode_batch, surface_ids
+from cogcalib.modeling.shot_prompts import behind_shots, check_room
 from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
-from cogcalib.scoring.few_shot import behind_shots, check_room
 
 ENDING = 3
 """Tokens at the end of a prompt that decide how a letter behind it is tokenised."""

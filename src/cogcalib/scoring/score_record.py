@@ -1,4 +1,4 @@
-"""What a result was made with, for whoever finds the file later."""
+"""The record of a scoring: what its predictions were made with."""
 
 from __future__ import annotations
 
