@@ -16,7 +16,6 @@ from cogcalib.modeling.labels import Label, LabelAudit, audit_labels
 from cogcalib.modeling.lora import lora_config
 from cogcalib.modeling.model import (
     ATLAS,
-    DTYPES,
     atlas_cache,
     fingerprint,
     fingerprint_adapter,
@@ -28,7 +27,6 @@ from cogcalib.modeling.passages import shorten_passages
 
 __all__ = [
     "ATLAS",
-    "DTYPES",
     "IGNORED",
     "Encoded",
     "Label",
