@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
-import torch
-from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
 
 T = TypeVar("T")
 
@@ -46,6 +46,8 @@ class FirstToken:
 
     def log_shares(self, tokens: Sequence[int]) -> list[float]:
         """Log of each token's share of the probability that `tokens` have together."""
+        import torch
+
         values = [self.log_probability(token) for token in tokens]
         shares: list[float] = torch.tensor(values, dtype=torch.float64).log_softmax(-1).tolist()
         return shares

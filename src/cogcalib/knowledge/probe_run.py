@@ -14,6 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from cogcalib.inference.batching import from_main, process
+from cogcalib.inference.loading import (
+    check_answers,
+    check_backend,
+    check_sampling,
+    fingerprints,
+    read_spec,
+)
 from cogcalib.knowledge.partitions import merge, part_files
 from cogcalib.knowledge.probe_folder import PARTS, claim, holding
 from cogcalib.knowledge.probe_inputs import of_table, of_task
@@ -82,15 +89,15 @@ def probe_task(asked: ProbeTask, progress: Progress | None = None) -> Probe:
         check_ray()
         if process()[1] > 1:
             raise ValueError("engine ray starts its own workers: not under accelerate launch")
-    asked.check()
+    check_backend(asked)
     data = of_table(asked) if asked.data is not None else of_task(asked)
     choice = data.questions.read(0)[0].example.options is not None
     shots = asked.shots
     if shots is None:
         shots = 0 if choice else SHOTS
     if not choice:
-        check = asked.check_answers if settings.mode == EXACT else asked.check_sampling
-        check(settings.sampling)
+        check = check_answers if settings.mode == EXACT else check_sampling
+        check(asked, settings.sampling)
     prompts = draw_prompts(
         data.pool, data.group_of, data.groups, prompts=asked.prompts, shots=shots, seed=asked.seed
     )
@@ -117,8 +124,8 @@ def probe_task(asked: ProbeTask, progress: Progress | None = None) -> Probe:
 
 def _begin(asked: ProbeTask, plan: Plan, data: dict[str, Any], stack: ExitStack) -> None:
     """Check all that can be checked without the weights, and claim the folder until the end."""
-    model = asked.read()
-    inputs = {**asked.fingerprints(), "ends": list(model.ends), "data": data}
+    model = read_spec(asked)
+    inputs = {**fingerprints(asked), "ends": list(model.ends), "data": data}
     stack.enter_context(holding(asked.folder))
     claim(
         asked.folder,

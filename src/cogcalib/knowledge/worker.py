@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from cogcalib.inference.backend_spec import BackendSpec
 from cogcalib.inference.batching import from_main, process
+from cogcalib.inference.loading import load_backend
 from cogcalib.knowledge.assess import assess_with, pairs
 from cogcalib.knowledge.partitions import part_name, release_freed
 from cogcalib.knowledge.probe_rows import Knowledge, write_rows
@@ -86,12 +87,12 @@ class Worker:
         plan: What to do.
 
     Raises:
-        ValueError: As `BackendSpec.load`.
+        ValueError: As `load_backend`.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.backend = plan.backend.load()
+        self.backend = load_backend(plan.backend)
 
     def finish(self, number: int, tell: Tell | None = None) -> Finished:
         """Finish a partition, unless it is.

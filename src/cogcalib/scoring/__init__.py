@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from cogcalib.scoring.config import ScoreSettings
-from cogcalib.scoring.definitions import MULTIPLE_CHOICE, OPEN_ENDED
-from cogcalib.scoring.metrics_row import primary_definition, summarize
-from cogcalib.scoring.multiple_choice import predict_from_logits
-from cogcalib.scoring.posthoc import (
-    apply_confidence_maps,
-    apply_vector_scaling,
-    fit_confidence_maps,
-    fit_vector_scaling,
-)
-from cogcalib.scoring.prediction_files import read_predictions, write_predictions
-from cogcalib.scoring.recalibrate import fit_temperatures
-from cogcalib.scoring.score import answer_logits, score, score_with
+from typing import TYPE_CHECKING
+
+from cogcalib.lazy import import_on_use
+
+if TYPE_CHECKING:
+    from cogcalib.scoring.config import ScoreSettings
+    from cogcalib.scoring.definitions import MULTIPLE_CHOICE, OPEN_ENDED
+    from cogcalib.scoring.metrics_row import primary_definition, summarize
+    from cogcalib.scoring.multiple_choice import predict_from_logits
+    from cogcalib.scoring.posthoc import (
+        apply_confidence_maps,
+        apply_vector_scaling,
+        fit_confidence_maps,
+        fit_vector_scaling,
+    )
+    from cogcalib.scoring.prediction_files import read_predictions, write_predictions
+    from cogcalib.scoring.recalibrate import fit_temperatures
+    from cogcalib.scoring.score import answer_logits, score, score_with
 
 __all__ = [
     "MULTIPLE_CHOICE",
@@ -34,3 +39,22 @@ __all__ = [
     "summarize",
     "write_predictions",
 ]
+
+import_on_use(
+    __name__,
+    {
+        "cogcalib.scoring.config": ["ScoreSettings"],
+        "cogcalib.scoring.definitions": ["MULTIPLE_CHOICE", "OPEN_ENDED"],
+        "cogcalib.scoring.metrics_row": ["primary_definition", "summarize"],
+        "cogcalib.scoring.multiple_choice": ["predict_from_logits"],
+        "cogcalib.scoring.posthoc": [
+            "apply_confidence_maps",
+            "apply_vector_scaling",
+            "fit_confidence_maps",
+            "fit_vector_scaling",
+        ],
+        "cogcalib.scoring.prediction_files": ["read_predictions", "write_predictions"],
+        "cogcalib.scoring.recalibrate": ["fit_temperatures"],
+        "cogcalib.scoring.score": ["answer_logits", "score", "score_with"],
+    },
+)

@@ -6,11 +6,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cogcalib.inference.backend_spec import BackendSpec
-from cogcalib.modeling.shots import Prompt
 from cogcalib.records import PRESETS
 from cogcalib.scoring.definitions import ANSWERS, LETTER, MULTIPLE_CHOICE, OPEN_ENDED
+
+if TYPE_CHECKING:
+    from cogcalib.modeling.shots import Prompt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,19 +108,21 @@ DEFAULTS = ScoreSettings()
 class ScoreTask(BackendSpec):
     """What `score_task` is asked for: a model and what it runs in, a task, and how to ask it.
 
+    Each text under Attributes is the help of the option of ``cogcalib score``.
+
     Attributes:
         task: Its name, or the path of a task file.
         split: Split of the task.
         output: File to write the predictions to, ``.jsonl`` or ``.parquet``; what they were made
             with goes beside it, into ``<output>.record.json``.
         data_dir: Folder of local data sets.
-        prompt: Prompt preset.
-        shots: How many answered questions to show before each: the same before all, and never
-            the one asked.
+        prompt: Prompt preset, ``+chat`` behind it for the model's chat template.
+        answer: What is answered with: an option's letter, its label of several tokens, or its text.
+        shots: Answered questions before each: the same before all, and never the one asked.
         shot_split: Split that they are drawn from.
-        limit: Score so many questions of the split, drawn; None scores all.
+        limit: Score so many questions of the split, drawn; all if not given.
         seed: Of both draws.
-        answer, max_new_tokens: As in `ScoreSettings`.
+        max_new_tokens: Longest open-ended answer, in tokens.
 
     Raises:
         ValueError: As `BackendSpec`, or if a number is out of range.

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from cogcalib.inference.batching import process
 from cogcalib.inference.experimental.endpoint_backend import EndpointBackend
 from cogcalib.inference.experimental.endpoint_journal import ENDING, Journal
+from cogcalib.inference.loading import check_backend, load_backend
 from cogcalib.modeling import LabelAudit, audit_labels, shorten_passages
 from cogcalib.modeling.continuations import continuations
 from cogcalib.modeling.shot_prompts import as_texts, behind_shots
@@ -72,7 +73,7 @@ def score_task(
         EndpointError: If the endpoint stops answering.
     """
     name = asked.model if asked.adapter is None else f"{asked.model} + {asked.adapter}"
-    asked.check()
+    check_backend(asked)
     if asked.output is not None:
         check_outputs(asked.output)
     task = load_task(asked.task, asked.data_dir, prompt=asked.prompt)
@@ -130,7 +131,7 @@ class _Outcome:
 
 
 def _ask(asked: ScoreTask, examples: list[Example], settings: ScoreSettings) -> _Outcome:
-    backend = asked.load()
+    backend = load_backend(asked)
     examples, shortened = _fitting(examples, backend.tokenizer, backend.positions, settings)
     labels = _audit(examples, backend.tokenizer, settings)
     with ExitStack() as stack:

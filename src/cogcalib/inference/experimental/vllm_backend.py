@@ -39,9 +39,6 @@ LISTED = 20
 WHOLE = -1
 """vLLM's word for the log-probabilities of the whole vocabulary."""
 
-DTYPES = ("float32", "bfloat16", "float16")
-"""Number formats that vLLM has; with an adapter not float32."""
-
 TEMPERATURES = (0.01, 2.0)
 """Temperatures that vLLM samples at; a lower one it would raise."""
 
