@@ -19,7 +19,7 @@ from cogcalib.knowledge import load_probe
 from cogcalib.knowledge.probe_task import ProbeTask
 from cogcalib.tasks import load_task
 
-STAND_IN = Path(__file__).parents[1] / "knowledge" / "stand_in"
+STAND_IN = Path(__file__).parents[1] / "stand_in"
 WORDS = ["probe", "--model", "atlas", "--task", "atlas/country-open", "--limit", "12"]
 WORDS += ["--prompts", "2", "--shots", "1"]
 VLLM = ["--worker", "vllm"]
@@ -122,7 +122,7 @@ def test_what_vllm_cannot_do_is_refused(
 def test_several_processes_are_refused(
     vllm: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("cogcalib.knowledge.vllm_respondent.process", lambda: (0, 2))
+    monkeypatch.setattr("cogcalib.inference.loading.process", lambda: (0, 2))
     assert cli.main([*WORDS, *VLLM]) == 2
     assert "not under accelerate launch" in capsys.readouterr().err
 

@@ -60,6 +60,7 @@ def test_a_local_scoring_leaves_its_record(task_file, tmp_path, capsys):
         "adapter": None,
         "dtype": "float32",
         "four_bit": False,
+        "worker": "transformers",
     }
     assert {"cogcalib", "torch", "transformers", "python"} <= set(record["versions"])
     (row,) = record["metrics"]

@@ -20,8 +20,8 @@ HELP = "score a model on a task and show how it is calibrated"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     from cogcalib.inference.backend_spec import REMOTE, WORKERS
+    from cogcalib.scoring.confidence_names import ANSWERS
     from cogcalib.scoring.config import ScoreTask
-    from cogcalib.scoring.definitions import ANSWERS
 
     values = {"answer": ANSWERS, "dtype": DTYPES, "prompt": PRESETS, "worker": WORKERS}
     add_fields(parser, ScoreTask, without=REMOTE, values=values)

@@ -26,10 +26,10 @@ from cogcalib.knowledge.probe_folder import PARTS, claim, holding
 from cogcalib.knowledge.probe_inputs import of_table, of_task
 from cogcalib.knowledge.probe_rows import FILE, Probed, load_probe
 from cogcalib.knowledge.probe_task import RAY, SHOTS, ProbeTask
+from cogcalib.knowledge.probe_worker import Finished, ProbePlan, ProbeWorker
 from cogcalib.knowledge.question_check import check_questions
 from cogcalib.knowledge.questions import partitions
 from cogcalib.knowledge.slick_settings import EXACT
-from cogcalib.knowledge.worker import Finished, Plan, Worker
 from cogcalib.modeling.shots import draw_prompts
 
 Progress = Callable[[int, int], None]
@@ -103,7 +103,7 @@ def probe_task(asked: ProbeTask, progress: Progress | None = None) -> Probe:
     )
     # What is noted is what is done.
     asked = replace(asked, shots=shots, prompts=len(next(iter(prompts.values()))))
-    plan = Plan(
+    plan = ProbePlan(
         backend=asked, questions=data.questions, prompts=prompts, settings=settings, shots=shots,
         folder=asked.folder / PARTS,
     )  # fmt: skip
@@ -122,10 +122,11 @@ def probe_task(asked: ProbeTask, progress: Progress | None = None) -> Probe:
     )  # fmt: skip
 
 
-def _begin(asked: ProbeTask, plan: Plan, data: dict[str, Any], stack: ExitStack) -> None:
+def _begin(asked: ProbeTask, plan: ProbePlan, data: dict[str, Any], stack: ExitStack) -> None:
     """Check all that can be checked without the weights, and claim the folder until the end."""
+    named = fingerprints(asked)
     model = read_spec(asked)
-    inputs = {**fingerprints(asked), "ends": list(model.ends), "data": data}
+    inputs = {**named, "ends": list(model.ends), "data": data}
     stack.enter_context(holding(asked.folder))
     claim(
         asked.folder,
@@ -136,9 +137,9 @@ def _begin(asked: ProbeTask, plan: Plan, data: dict[str, Any], stack: ExitStack)
     )
 
 
-def _here(plan: Plan, progress: Progress | None) -> Finished:
+def _here(plan: ProbePlan, progress: Progress | None) -> Finished:
     """Finish all partitions in this process; how many pairs, kept questions, cut passages."""
-    worker = Worker(plan)
+    worker = ProbeWorker(plan)
     total = plan.renderings
     done = kept = shortened = 0
     for number in range(partitions(plan.questions)):
@@ -155,13 +156,13 @@ def _here(plan: Plan, progress: Progress | None) -> Finished:
     return Finished(done, kept, shortened)
 
 
-def _by_ray(plan: Plan, asked: ProbeTask, progress: Progress | None) -> Finished:
+def _by_ray(plan: ProbePlan, asked: ProbeTask, progress: Progress | None) -> Finished:
     from cogcalib.knowledge.ray_engine import finish_all
 
     return finish_all(plan, asked.workers, progress)
 
 
-def _conclude(plan: Plan, done: Path, engine: str) -> None:
+def _conclude(plan: ProbePlan, done: Path, engine: str) -> None:
     """From a folder of finished partitions to what stays."""
     if engine == RAY:
         for left in plan.folder.iterdir():  # of a worker that was cut off and came back too late

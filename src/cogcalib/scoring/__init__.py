@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from cogcalib.lazy import import_on_use
 
 if TYPE_CHECKING:
+    from cogcalib.scoring.confidence_names import MULTIPLE_CHOICE, OPEN_ENDED
     from cogcalib.scoring.config import ScoreSettings
-    from cogcalib.scoring.definitions import MULTIPLE_CHOICE, OPEN_ENDED
     from cogcalib.scoring.metrics_row import primary_definition, summarize
     from cogcalib.scoring.multiple_choice import predict_from_logits
     from cogcalib.scoring.posthoc import (
@@ -44,7 +44,7 @@ import_on_use(
     __name__,
     {
         "cogcalib.scoring.config": ["ScoreSettings"],
-        "cogcalib.scoring.definitions": ["MULTIPLE_CHOICE", "OPEN_ENDED"],
+        "cogcalib.scoring.confidence_names": ["MULTIPLE_CHOICE", "OPEN_ENDED"],
         "cogcalib.scoring.metrics_row": ["primary_definition", "summarize"],
         "cogcalib.scoring.multiple_choice": ["predict_from_logits"],
         "cogcalib.scoring.posthoc": [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cogcalib.inference.backend_spec import BackendSpec
 from cogcalib.records import PRESETS
-from cogcalib.scoring.definitions import ANSWERS, LETTER, MULTIPLE_CHOICE, OPEN_ENDED
+from cogcalib.scoring.confidence_names import ANSWERS, LETTER, MULTIPLE_CHOICE, OPEN_ENDED
 
 if TYPE_CHECKING:
     from cogcalib.modeling.shots import Prompt

@@ -16,8 +16,8 @@ from cogcalib.inference.logits import read_first_tokens, upcast
 from cogcalib.modeling.encoding import surface_ids
 from cogcalib.modeling.option_letters import Forms, encode_choices
 from cogcalib.records import Example, Prediction
+from cogcalib.scoring.confidence_names import MULTIPLE_CHOICE
 from cogcalib.scoring.config import DEFAULTS, ScoreSettings
-from cogcalib.scoring.definitions import MULTIPLE_CHOICE
 
 
 def score_letters(

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from cogcalib.parquet import read_table, write_table
 from cogcalib.records import Prediction, json_lines, write_jsonl
-from cogcalib.scoring.definitions import MULTIPLE_CHOICE, OPEN_ENDED
+from cogcalib.scoring.confidence_names import MULTIPLE_CHOICE, OPEN_ENDED
 
 FORMATS = (".jsonl", ".parquet")
 """Endings of the files that can be written and read."""

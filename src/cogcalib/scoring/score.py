@@ -14,11 +14,11 @@ from cogcalib.inference.backend import Backend
 from cogcalib.inference.transformers_backend import TransformersBackend
 from cogcalib.modeling.shot_prompts import encode_asked, encode_open
 from cogcalib.records import Example, Prediction
+from cogcalib.scoring.confidence_names import LETTER
 from cogcalib.scoring.config import DEFAULTS, ScoreSettings
-from cogcalib.scoring.continuations import score_continuations
-from cogcalib.scoring.definitions import LETTER
 from cogcalib.scoring.multiple_choice import score_letters
 from cogcalib.scoring.open_ended import score_open_ended
+from cogcalib.scoring.option_likelihoods import score_continuations
 
 
 def score(

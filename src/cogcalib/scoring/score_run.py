@@ -20,8 +20,8 @@ from cogcalib.modeling.shot_prompts import as_texts, behind_shots
 from cogcalib.modeling.shots import Prompt, draw_shots
 from cogcalib.provenance import data_manifest
 from cogcalib.records import Example, Prediction
+from cogcalib.scoring.confidence_names import TEXT
 from cogcalib.scoring.config import ScoreSettings, ScoreTask
-from cogcalib.scoring.definitions import TEXT
 from cogcalib.scoring.metrics_row import summarize
 from cogcalib.scoring.prediction_files import write_predictions
 from cogcalib.scoring.score import check_examples, score_with
@@ -121,7 +121,7 @@ def _shots(asked: ScoreTask, task: Task) -> Prompt | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
+class _Answers:
     """The examples as they were asked, how many of them were shortened, and what came of them."""
 
     examples: list[Example]
@@ -130,7 +130,7 @@ class _Outcome:
     predictions: list[Prediction]
 
 
-def _ask(asked: ScoreTask, examples: list[Example], settings: ScoreSettings) -> _Outcome:
+def _ask(asked: ScoreTask, examples: list[Example], settings: ScoreSettings) -> _Answers:
     backend = load_backend(asked)
     examples, shortened = _fitting(examples, backend.tokenizer, backend.positions, settings)
     labels = _audit(examples, backend.tokenizer, settings)
@@ -139,7 +139,7 @@ def _ask(asked: ScoreTask, examples: list[Example], settings: ScoreSettings) -> 
             check_examples(examples, asked.answer)
             identity = journal_identity(backend, examples, settings)
             backend.keep_in(stack.enter_context(Journal(_journal(asked.output), identity)))
-        return _Outcome(examples, shortened, labels, score_with(backend, examples, settings))
+        return _Answers(examples, shortened, labels, score_with(backend, examples, settings))
 
 
 def journal_identity(
@@ -205,7 +205,7 @@ def _record(
     asked: ScoreTask,
     task: Task,
     shots: Prompt | None,
-    found: _Outcome,
+    found: _Answers,
     summary: dict[str, Any],
 ) -> dict[str, Any]:
     """What the predictions were made with. Keys are no part of it, nor where the data lay."""

@@ -133,7 +133,7 @@ def read_answer(reply: Any, prompt: Sequence[int], spelling: Spelling, *, tail: 
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _Position:
     """One position: the token there, its log-probability, and those listed beside it."""
 
     token: int | None
@@ -143,10 +143,10 @@ class _Row:
     unnamed: tuple[float, ...] = ()
 
 
-def _rows(logprobs: Any, spelling: Spelling) -> list[_Row]:
+def _rows(logprobs: Any, spelling: Spelling) -> list[_Position]:
     if "content" in logprobs:
         return [
-            _Row(
+            _Position(
                 int(row["id"]),
                 _checked(row["logprob"]),
                 len(row["top_logprobs"]),
@@ -162,7 +162,7 @@ def _rows(logprobs: Any, spelling: Spelling) -> list[_Row]:
     for name, value, top in zip(names, values, tops, strict=True):
         told = [(spelling.token(key), _checked(each)) for key, each in (top or {}).items()]
         rows.append(
-            _Row(
+            _Position(
                 spelling.token(name),
                 None if value is None else _checked(value),
                 len(told),
@@ -181,7 +181,7 @@ def _checked(logprob: Any) -> float:
 
 
 def _echoed(
-    rows: list[_Row], prompt: Sequence[int], generated: int | None, tail: int, finish: str
+    rows: list[_Position], prompt: Sequence[int], generated: int | None, tail: int, finish: str
 ) -> Answer:
     # One token is generated: not all servers generate none.
     echoed = rows[: len(rows) - (1 if generated is None else generated)]
@@ -201,7 +201,7 @@ def _echoed(
     return Answer((), known, {}, (), 0, finish)
 
 
-def _generated(rows: list[_Row], given: list[int], finish: str) -> Answer:
+def _generated(rows: list[_Position], given: list[int], finish: str) -> Answer:
     if not rows or any(row.logprob is None for row in rows):
         raise ReplyError("the reply has no log-probabilities of what was generated")
     tokens = given or [row.token for row in rows if row.token is not None]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cogcalib.scoring import exact_match, normalize_answer, token_f1
+from cogcalib.tasks.match import exact_match, normalize_answer, token_f1
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel
 
-from cogcalib.inference import forward
+from cogcalib.inference import logits as module
 
 SEQUENCES = [[5], [5, 6, 7, 8, 9, 10], [11, 12, 13], [14, 15, 16, 17]]
 ALL = range(len(SEQUENCES))
@@ -20,10 +20,10 @@ def plain_logits(model: PreTrainedModel, sequences: Sequence[list[int]]) -> torc
 
 @torch.no_grad()
 def test_right_padding_equals_left_padding_equals_none(model):
-    right = forward.Reader(model, SEQUENCES, [1] * 4, pad_id=0).logits(ALL)
+    right = module.LogitReader(model, SEQUENCES, [1] * 4, pad_id=0).logits(ALL)
     assert right.dtype == torch.float64
-    ids, mask = forward.pad_left(SEQUENCES, 0)
-    left = forward.forward(model, ids, mask, 1, use_cache=False).logits[:, -1]
+    ids, mask = module.pad_left(SEQUENCES, 0)
+    left = module.forward(model, ids, mask, 1, use_cache=False).logits[:, -1]
     torch.testing.assert_close(right, left, rtol=0, atol=1e-10)
     torch.testing.assert_close(right, plain_logits(model, SEQUENCES), rtol=0, atol=1e-10)
 
@@ -31,7 +31,7 @@ def test_right_padding_equals_left_padding_equals_none(model):
 @torch.no_grad()
 def test_padding_token_does_not_matter(model):
     one, other = (
-        forward.Reader(model, SEQUENCES, [1] * 4, pad_id=pad).logits(ALL) for pad in (0, 9)
+        module.LogitReader(model, SEQUENCES, [1] * 4, pad_id=pad).logits(ALL) for pad in (0, 9)
     )
     assert torch.equal(one, other)
 
@@ -39,7 +39,7 @@ def test_padding_token_does_not_matter(model):
 @torch.no_grad()
 def test_logits_of_several_positions_come_sequence_by_sequence(model):
     kept = [1, 4, 2, 3]
-    logits = forward.Reader(model, SEQUENCES, kept, pad_id=0).logits([2, 1])
+    logits = module.LogitReader(model, SEQUENCES, kept, pad_id=0).logits([2, 1])
     expected = [model(torch.tensor([SEQUENCES[i]])).logits[0, -kept[i] :] for i in (2, 1)]
     torch.testing.assert_close(logits, torch.cat(expected), rtol=0, atol=1e-10)
 
@@ -50,7 +50,7 @@ def test_only_the_logits_wanted_are_computed_also_under_peft(llama):
     adapted = get_peft_model(type(llama)(llama.config).double(), lora).eval()
     head, seen = adapted.get_output_embeddings(), []
     hook = head.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
-    logits = forward.Reader(adapted, SEQUENCES, [1] * 4, 0).logits(ALL)
+    logits = module.LogitReader(adapted, SEQUENCES, [1] * 4, 0).logits(ALL)
     hook.remove()
     assert seen == [(1, 4, llama.config.vocab_size)]
     assert not head._forward_pre_hooks, "the model is left as it was"
@@ -68,7 +68,7 @@ def test_models_without_optional_arguments_work(llama):
             return llama(input_ids)
 
     shared = [[3] * 30 + row for row in SEQUENCES]
-    reader = forward.Reader(Bare(), shared, [1] * 4, 0)
+    reader = module.LogitReader(Bare(), shared, [1] * 4, 0)
     assert reader.prefix is None
     torch.testing.assert_close(reader.logits(ALL), plain_logits(llama, shared))
 
@@ -88,13 +88,13 @@ def test_an_output_layer_that_is_not_called_is_noticed(llama):
             output.logits = output.last_hidden_state @ llama.lm_head.weight.T
             return output
 
-    logits = forward.Reader(Multiplies(), SEQUENCES, [1] * 4, 0).logits(ALL)
+    logits = module.LogitReader(Multiplies(), SEQUENCES, [1] * 4, 0).logits(ALL)
     torch.testing.assert_close(logits, plain_logits(llama, SEQUENCES), rtol=0, atol=1e-10)
 
 
 def test_padding():
-    assert forward.pad_right([[1, 2], [3]], 9).tolist() == [[1, 2], [3, 9]]
-    ids, mask = forward.pad_left([[1, 2], [3]], 9)
+    assert module.pad_right([[1, 2], [3]], 9).tolist() == [[1, 2], [3, 9]]
+    ids, mask = module.pad_left([[1, 2], [3]], 9)
     assert ids.tolist() == [[1, 2], [9, 3]]
     assert mask.tolist() == [[1, 1], [0, 1]]
 
@@ -105,7 +105,7 @@ def test_inference_restores_every_training_flag(llama):
     before = [module.training for module in model.modules()]
 
     def fail() -> None:
-        with forward.inference(model):
+        with module.inference(model):
             assert not any(module.training for module in model.modules())
             assert torch.is_inference_mode_enabled()
             raise KeyError
@@ -117,6 +117,6 @@ def test_inference_restores_every_training_flag(llama):
 
 
 def test_nan_is_refused_and_half_precision_upcast():
-    assert forward.upcast(torch.zeros(2, dtype=torch.bfloat16)).dtype == torch.float32
+    assert module.upcast(torch.zeros(2, dtype=torch.bfloat16)).dtype == torch.float32
     with pytest.raises(ValueError, match="nan logits"):
-        forward.upcast(torch.tensor([0.0, torch.nan]))
+        module.upcast(torch.tensor([0.0, torch.nan]))

@@ -36,7 +36,7 @@ Tell = Callable[[int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ProbePlan:
     """All that a worker needs. It can be pickled.
 
     Attributes:
@@ -80,7 +80,7 @@ class Finished:
     shortened: int = 0
 
 
-class Worker:
+class ProbeWorker:
     """Finishes partitions, one after the other. Under ``accelerate launch`` all processes must.
 
     Args:
@@ -90,7 +90,7 @@ class Worker:
         ValueError: As `load_backend`.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: ProbePlan) -> None:
         self.plan = plan
         self.backend = load_backend(plan.backend)
 

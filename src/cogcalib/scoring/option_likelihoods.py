@@ -14,8 +14,8 @@ from cogcalib.modeling.prompts import completion
 from cogcalib.modeling.shot_prompts import as_texts, behind_shots, encode_asked
 from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example, Prediction
+from cogcalib.scoring.confidence_names import TEXT
 from cogcalib.scoring.config import ScoreSettings
-from cogcalib.scoring.definitions import TEXT
 from cogcalib.scoring.multiple_choice import choose
 
 Continuation = tuple[list[int], list[int]]

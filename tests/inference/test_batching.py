@@ -37,14 +37,14 @@ class Machine:
 def test_each_result_comes_once_in_order_however_little_memory(lengths, memory, batch_size):
     for device in (CPU, CUDA):
         machine = Machine(lengths, memory)
-        settings = ScoreSettings(batch_size=batch_size)
-        assert by_length(lengths, machine, settings, device) == [-i for i in range(len(lengths))]
+        found = by_length(lengths, machine, device, batch_size=batch_size)
+        assert found == [-i for i in range(len(lengths))]
 
 
 def test_longest_first_within_the_budget_on_a_cpu():
     lengths = [10, TOKENS // 4, TOKENS - 5, TOKENS // 2, TOKENS // 3] * 10
     machine = Machine(lengths, 10**9)
-    by_length(lengths, machine, ScoreSettings(), CPU)
+    by_length(lengths, machine, CPU)
     assert machine.sizes[:10] == [TOKENS - 5] * 10
     assert max(machine.sizes) <= TOKENS
 
@@ -52,23 +52,23 @@ def test_longest_first_within_the_budget_on_a_cpu():
 def test_batches_grow_on_an_accelerator_until_memory_runs_out():
     lengths = [128] * 3000
     machine = Machine(lengths, 10 * TOKENS)
-    by_length(lengths, machine, ScoreSettings(), CUDA)
+    by_length(lengths, machine, CUDA)
     assert machine.sizes[:6] == [TOKENS, 2 * TOKENS, 4 * TOKENS, 8 * TOKENS, *[8 * TOKENS] * 2]
     assert max(machine.sizes) == 8 * TOKENS
     free = Machine(lengths * 10, 10**9)
-    by_length(free.lengths, free, ScoreSettings(), CUDA)
+    by_length(free.lengths, free, CUDA)
     assert max(free.sizes) == batches_module.MOST_TOKENS
 
 
 def test_a_batch_size_is_kept_until_memory_runs_out():
     machine = Machine([100] * 40, 1000)
-    by_length([100] * 40, machine, ScoreSettings(batch_size=16), CUDA)
+    by_length([100] * 40, machine, CUDA, batch_size=16)
     assert machine.sizes == [800] * 5
 
 
 def test_a_lack_of_memory_for_a_single_sequence_is_not_hidden():
     with pytest.raises(torch.OutOfMemoryError):
-        by_length([100, 10], Machine([100, 10], 50), ScoreSettings(), CUDA)
+        by_length([100, 10], Machine([100, 10], 50), CUDA)
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory():
@@ -76,20 +76,19 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        by_length([1, 1], broken, ScoreSettings(), CPU)
+        by_length([1, 1], broken, CPU)
 
 
 def test_progress_counts_what_is_done():
     seen: list[int] = []
-    settings = ScoreSettings(batch_size=3, progress=seen.append)
-    by_length([1] * 7, Machine([1] * 7, 2), settings, CPU)
+    by_length([1] * 7, Machine([1] * 7, 2), CPU, batch_size=3, progress=seen.append)
     assert seen == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_the_first_limit():
-    assert first_limit(ScoreSettings(batch_size=7), CUDA).rows(10**6) == 7
-    assert first_limit(ScoreSettings(), CPU).rows(TOKENS // 4) == 4
-    assert first_limit(ScoreSettings(), CPU).rows(10**9) == 1
+    assert first_limit(7, CUDA).rows(10**6) == 7
+    assert first_limit(None, CPU).rows(TOKENS // 4) == 4
+    assert first_limit(None, CPU).rows(10**9) == 1
 
 
 @pytest.mark.parametrize("kind", ["choices", "questions"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from tiny_models import build_choices, build_tokenizer
 
 from cogcalib.modeling import encode_batch, surface_ids
 from cogcalib.modeling.option_letters import encode_choices
@@ -12,7 +13,8 @@ from cogcalib.records import Option
 
 
 @pytest.mark.parametrize("preset", ["cogcalib", "blob", "laplace", "cogcalib+chat"])
-def test_choices_equal_the_full_encoding(tokenizer, choices, preset, monkeypatch):
+def test_choices_equal_the_full_encoding(preset, monkeypatch):
+    tokenizer, choices = build_tokenizer(), build_choices()
     template = "user: {{ messages[0].content }} assistant:"
     monkeypatch.setattr(tokenizer, "chat_template", template)
     examples = [replace(example, preset=preset) for example in choices]
@@ -25,7 +27,8 @@ def test_choices_equal_the_full_encoding(tokenizer, choices, preset, monkeypatch
     assert [row.forms for row in found] == surface_ids(examples, tokenizer)
 
 
-def test_a_bad_letter_is_found_wherever_it_stands(tokenizer, choices):
+def test_a_bad_letter_is_found_wherever_it_stands():
+    tokenizer, choices = build_tokenizer(), build_choices()
     options = (*choices[-1].options[:-1], Option("?A", "x"))
     bad = replace(choices[-1], options=options, answer="A")
     with pytest.raises(ValueError, match=r"'\?A' must be one single token"):

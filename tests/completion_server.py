@@ -10,14 +10,22 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from cogcalib.inference.experimental.endpoint_backend import EndpointBackend
+from cogcalib.inference.experimental.endpoint_client import Endpoint
+from cogcalib.inference.experimental.endpoint_journal import Journal
+from cogcalib.records import Example, Prediction
+from cogcalib.scoring import ScoreSettings, score_with
+from cogcalib.scoring.score_run import journal_identity
 
 Reply = tuple[int, dict[str, str], Any]
 """Status, headers, JSON."""
@@ -156,6 +164,23 @@ class CompletionServer:
 
     def _text(self, token: int) -> str:
         return str(self.tokenizer.decode([token]))
+
+
+def score_endpoint(
+    endpoint: Endpoint,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    settings: ScoreSettings,
+    *,
+    journal: Path | None = None,
+) -> list[Prediction]:
+    """Score a model behind an endpoint, as `score_task` does."""
+    backend = EndpointBackend(endpoint, tokenizer)
+    if journal is None:
+        return score_with(backend, examples, settings)
+    with Journal(journal, journal_identity(backend, examples, settings)) as kept:
+        backend.keep_in(kept)
+        return score_with(backend, examples, settings)
 
 
 @contextmanager
