@@ -47,6 +47,8 @@ class CompletionServer:
         positions: ``max_model_len`` in the list of models; None says nothing.
         before: Called with each request's number before it is answered; a reply of its own, if it
             returns one, is sent instead. It may also wait.
+        seeded: Whether it draws by the seed that a request names.
+        cuts: Whether it keeps to the top_k that a request names.
         requests: Bodies in the order of their arrival.
         headers: Of each request.
         at_once: Most requests that were under way at the same time.
@@ -59,6 +61,8 @@ class CompletionServer:
     most: int = 20
     positions: int | None = None
     before: Callable[[int], Reply | None] = lambda number: None
+    seeded: bool = True
+    cuts: bool = True
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     at_once: int = 0
@@ -99,12 +103,15 @@ class CompletionServer:
                 f"Requested sample logprobs of {body['logprobs']}, which is greater than max "
                 f"allowed: {self.most}",
             )
-        assert body["temperature"] == 0
         tokens, end = list(prompt), self.tokenizer.eos_token_id
+        ends = {end, *(body.get("stop_token_ids", []) if self.dialect != "llamacpp" else [])}
+        generator = torch.Generator().manual_seed(
+            body["seed"] if self.seeded and "seed" in body else len(self.requests)
+        )
         while len(tokens) < len(prompt) + body["max_tokens"]:
             logits = self.model(torch.tensor([tokens])).logits[0, -1]
-            tokens.append(int(logits.argmax()))
-            if tokens[-1] == end:
+            tokens.append(self._next(logits, body, generator))
+            if tokens[-1] in ends:
                 break
         table = self.model(torch.tensor([tokens])).logits[0].double().log_softmax(-1)
         start = 0 if echo else len(prompt)
@@ -120,13 +127,22 @@ class CompletionServer:
                 {
                     "index": 0,
                     "text": self.tokenizer.decode(generated, skip_special_tokens=True),
-                    "finish_reason": "stop" if tokens[-1] == end else "length",
+                    "finish_reason": "stop" if tokens[-1] in ends else "length",
                     "logprobs": self._logprobs(shown),
                     **({"token_ids": generated} if self.dialect == "sglang" else {}),
                 }
             ],
             "usage": {"prompt_tokens": len(prompt), "completion_tokens": len(generated)},
         }
+
+    def _next(self, logits: torch.Tensor, body: dict[str, Any], generator: torch.Generator) -> int:
+        if body["temperature"] == 0:
+            return int(logits.argmax())
+        if self.cuts and 0 < body["top_k"] < len(logits):
+            least = logits.topk(body["top_k"]).values[-1]
+            logits = logits.masked_fill(logits < least, -torch.inf)
+        p = (logits / body["temperature"]).softmax(-1)
+        return int(torch.multinomial(p, 1, generator=generator))
 
     def _position(
         self, token: int, logprobs: torch.Tensor | None, listed: int

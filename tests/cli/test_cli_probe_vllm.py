@@ -45,7 +45,7 @@ def test_the_rows_of_transformers_but_for_the_entropy(
     folder = tmp_path / "v"
     assert cli.main([*WORDS, *VLLM, "--output", str(folder)]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "Not measured: entropy. vLLM, in which the model ran" in out
+    assert "Not measured: entropy. The engine that the model ran in" in out
     assert "p_gold" in out
     page = (folder / "probe.html").read_text(encoding="utf-8")
     assert "Not measured: entropy." in page

@@ -18,7 +18,8 @@ VLLM_DTYPES = ("float32", "bfloat16", "float16")
 REMOTE = ("endpoint", "tokenizer", "concurrency", "timeout", "top_logprobs", "api_key_env")
 """Fields that an endpoint has."""
 
-_LOCAL = ("adapter", "four_bit", "dtype", "batch_size", "worker")
+LOCAL = ("adapter", "four_bit", "dtype", "batch_size", "worker")
+"""Fields that a model loaded here has."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +64,7 @@ class BackendSpec:
     top_logprobs: int | None = None
 
     def __post_init__(self) -> None:
-        where, names = ("without", REMOTE[1:]) if self.endpoint is None else ("with", _LOCAL)
+        where, names = ("without", REMOTE[1:]) if self.endpoint is None else ("with", LOCAL)
         default = {field.name: field.default for field in fields(BackendSpec)}
         if given := [name for name in names if getattr(self, name) != default[name]]:
             raise ValueError(f"{given[0]} cannot be used {where} an endpoint")

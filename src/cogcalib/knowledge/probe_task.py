@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from cogcalib.inference.backend_spec import BackendSpec
+from cogcalib.inference.backend_spec import LOCAL as HERE
+from cogcalib.inference.backend_spec import REMOTE, BackendSpec
 from cogcalib.knowledge.slick_settings import PAPER, SlickSettings
 from cogcalib.records import PRESETS
 
@@ -23,9 +24,8 @@ SHOTS = 4
 _DECISIVE = (
     "model", "task", "data", "adapter", "split", "shot_split", "limit", "prompts", "shots", "mode",
     "samples", "temperature", "top_k", "max_new_tokens", "seed", "prompt", "dtype", "four_bit",
-    "worker", "partition",
+    "worker", "partition", "endpoint", "tokenizer", "top_logprobs",
 )  # fmt: skip
-_DECISIVE_REMOTE = ("endpoint", "tokenizer", "top_logprobs")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,8 +116,8 @@ class ProbeTask(BackendSpec):
     @property
     def decisive(self) -> dict[str, Any]:
         """The fields that decide the results, as YAML has them."""
-        names = _DECISIVE if self.endpoint is None else (*_DECISIVE, *_DECISIVE_REMOTE)
-        chosen = {name: getattr(self, name) for name in names}
+        others = REMOTE if self.endpoint is None else HERE
+        chosen = {name: getattr(self, name) for name in _DECISIVE if name not in others}
         return {k: str(value) if isinstance(value, Path) else value for k, value in chosen.items()}
 
     @property

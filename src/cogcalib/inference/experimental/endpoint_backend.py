@@ -30,8 +30,8 @@ from cogcalib.inference.experimental.listed import beginnings, odds_of
 
 T = TypeVar("T")
 
-TRIED = Sampling(temperature=2.0, top_k=0, most=16)
-"""Hot enough for draws to differ, as far as servers take it."""
+TRIED = Sampling(temperature=2.0, top_k=8, most=8)
+"""Hot enough for draws to differ, among tokens that are likely enough to be whole characters."""
 
 
 class EndpointBackend:
@@ -251,7 +251,7 @@ def served_length(endpoint: Endpoint) -> int | None:
     try:
         with Client(endpoint) as client:
             listed = client.get("/models")["data"]
-        models = {str(row["id"]): row.get("max_model_len") for row in listed}
+        models = {str(row["id"]): row for row in listed}
     except (RefusedError, KeyError, TypeError, AttributeError):
         return None
     if endpoint.model not in models:
@@ -259,5 +259,7 @@ def served_length(endpoint: Endpoint) -> int | None:
             f"model must be one that the endpoint serves ({', '.join(models)}), "
             f"got {endpoint.model!r}"
         )
-    length = models[endpoint.model]
+    row = models[endpoint.model]
+    # llama.cpp: what one of its slots takes.
+    length = row.get("max_model_len") or (row.get("meta") or {}).get("n_ctx")
     return int(length) if length is not None else None

@@ -108,7 +108,7 @@ class EndpointReader:
         asked = min(sampling.top_k + SPARE, self._size)
         while True:
             answer = self._ask(text, listed=asked)
-            if answer.unnamed:
+            if answer.by_text:
                 raise RefusedError(
                     "the server names tokens by texts that several share; the distribution that "
                     "answers are sampled from needs token ids (vLLM and llama.cpp give them)"

@@ -43,6 +43,7 @@ class Answer:
         top: Token -> log-probability at the first generated position, of those that the server
             listed there and of the one it generated.
         unnamed: Log-probabilities of listed tokens whose name may mean several.
+        by_text: Whether the listed tokens were named by texts, of which two may share one.
         listed: How many tokens were listed there.
         finish: Why generation ended, as the server says.
     """
@@ -51,6 +52,7 @@ class Answer:
     logprobs: tuple[float, ...]
     top: Mapping[int, float]
     unnamed: tuple[float, ...]
+    by_text: bool
     listed: int
     finish: str
 
@@ -141,6 +143,7 @@ class _Position:
     listed: int
     top: dict[int, float]
     unnamed: tuple[float, ...] = ()
+    by_text: bool = False
 
 
 def _rows(logprobs: Any, spelling: Spelling) -> list[_Position]:
@@ -168,6 +171,7 @@ def _rows(logprobs: Any, spelling: Spelling) -> list[_Position]:
                 len(told),
                 {token: each for token, each in told if token is not None},
                 tuple(each for token, each in told if token is None),
+                any(not key.startswith(_ID) for key in top or {}),
             )
         )
     return rows
@@ -198,7 +202,7 @@ def _echoed(
     known = tuple(value for value in values if value is not None)
     if len(known) < tail:
         raise NoEchoError("the server gives no log-probabilities of the prompt")
-    return Answer((), known, {}, (), 0, finish)
+    return Answer((), known, {}, (), False, 0, finish)
 
 
 def _generated(rows: list[_Position], given: list[int], finish: str) -> Answer:
@@ -211,4 +215,5 @@ def _generated(rows: list[_Position], given: list[int], finish: str) -> Answer:
         top[tokens[0]] = logprobs[0]
     else:
         tokens, unnamed = [], (*unnamed, logprobs[0])
-    return Answer(tuple(tokens), tuple(logprobs), top, unnamed, first.listed, finish)
+    shown = (top, unnamed, first.by_text, first.listed)
+    return Answer(tuple(tokens), tuple(logprobs), *shown, finish)
