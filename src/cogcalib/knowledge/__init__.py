@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from cogcalib.knowledge.detectors import Detection, Signals, detect, read_signals
     from cogcalib.knowledge.probe import probe, renderings
     from cogcalib.knowledge.probe_rows import Knowledge, Probed, load_probe
-    from cogcalib.knowledge.slick import CATEGORIES, categorize, categorize_choice, hit_probability
+    from cogcalib.knowledge.slick_categories import (
+        CATEGORIES,
+        categorize,
+        categorize_choice,
+        hit_probability,
+    )
     from cogcalib.knowledge.slick_settings import SlickSettings
     from cogcalib.knowledge.threshold import estimate_threshold
     from cogcalib.modeling.shots import Prompt, draw_prompts
@@ -44,7 +49,7 @@ import_on_use(
         "cogcalib.knowledge.detectors": ["Detection", "Signals", "detect", "read_signals"],
         "cogcalib.knowledge.probe": ["probe", "renderings"],
         "cogcalib.knowledge.probe_rows": ["Knowledge", "Probed", "load_probe"],
-        "cogcalib.knowledge.slick": [
+        "cogcalib.knowledge.slick_categories": [
             "CATEGORIES",
             "categorize",
             "categorize_choice",

@@ -13,7 +13,7 @@ from cogcalib.knowledge.exact import Answered, answer_exactly
 from cogcalib.knowledge.probe_rows import Knowledge
 from cogcalib.knowledge.rotations import answer_choices
 from cogcalib.knowledge.sampled import answer_by_sampling
-from cogcalib.knowledge.slick import categorize, categorize_choice, hit_probability
+from cogcalib.knowledge.slick_categories import categorize, categorize_choice, hit_probability
 from cogcalib.knowledge.slick_settings import EXACT, PAPER, SlickSettings
 from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example

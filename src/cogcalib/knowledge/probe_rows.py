@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from cogcalib.knowledge.detectors import Signals
-from cogcalib.knowledge.slick import CATEGORIES
+from cogcalib.knowledge.slick_categories import CATEGORIES
 from cogcalib.parquet import read_table, write_table
 from cogcalib.records import Example, Option
 
