@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cogcalib import cli
 from cogcalib.harness.reproduce import (
-    Options,
+    ExecutionOptions,
     Plan,
     Preset,
     Table,
@@ -27,7 +27,7 @@ from cogcalib.harness.reproduce.execute import Outcome
 from cogcalib.harness.reproduce.plan import prepare_cells
 from cogcalib.harness.reproduce.result_files import check_output, write_results
 from cogcalib.harness.reproduce.workers import Workers
-from cogcalib.harness.tuning import rules
+from cogcalib.harness.tuning import grid
 from cogcalib.records import InputError
 
 TABLE = Table(
@@ -46,7 +46,7 @@ STRENGTHS = {"label_smoothing": (0.1, 0.4)}
 
 @pytest.fixture(autouse=True)
 def _two_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "GRID", STRENGTHS)
+    monkeypatch.setattr(grid, "GRID", STRENGTHS)
 
 
 def lay_out(preset: Preset, root: Path) -> Plan:
@@ -55,7 +55,7 @@ def lay_out(preset: Preset, root: Path) -> Plan:
 
 def run(plan: Plan, jobs: int = 1) -> tuple[Outcome, str]:
     shown = io.StringIO()
-    outcome = reproduce(plan, Options(jobs=jobs), Console(file=shown, width=120))
+    outcome = reproduce(plan, ExecutionOptions(jobs=jobs), Console(file=shown, width=120))
     return outcome, shown.getvalue()
 
 
@@ -63,7 +63,7 @@ def run(plan: Plan, jobs: int = 1) -> tuple[Outcome, str]:
 def finished(small: Preset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rules, "GRID", STRENGTHS)
+        patch.setattr(grid, "GRID", STRENGTHS)
         outcome, _ = run(lay_out(small, root))
     assert outcome.failures == []
     assert outcome.left_out == []
@@ -262,7 +262,7 @@ def test_data_that_are_not_there_are_an_input_error(
     elsewhere = small.model_copy(update={"tasks": tasks})
     table = TABLE.model_copy(update={"methods": ("sft",), "best": {}})
     plan = make_plan(table, elsewhere, tmp_path / "runs", seeds=[0], tune_seeds=[0])
-    settings = Options(data_dir=tmp_path)
+    settings = ExecutionOptions(data_dir=tmp_path)
     with pytest.raises(InputError, match=r"no run folder could be prepared: .*boolq"):
         reproduce(plan, settings, Console(file=io.StringIO()))
 
