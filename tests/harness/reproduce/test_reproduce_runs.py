@@ -23,7 +23,7 @@ from cogcalib.harness.reproduce import (
     reproduce,
 )
 from cogcalib.harness.reproduce.estimate import estimates, show_plan
-from cogcalib.harness.reproduce.execute import Outcome
+from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.plan import prepare_cells
 from cogcalib.harness.reproduce.result_files import check_output, write_results
 from cogcalib.harness.reproduce.workers import Workers
@@ -53,7 +53,7 @@ def lay_out(preset: Preset, root: Path) -> Plan:
     return make_plan(TABLE, preset, root, seeds=[0], tune_seeds=[0])
 
 
-def run(plan: Plan, jobs: int = 1) -> tuple[Outcome, str]:
+def run(plan: Plan, jobs: int = 1) -> tuple[PlanOutcome, str]:
     shown = io.StringIO()
     outcome = reproduce(plan, ExecutionOptions(jobs=jobs), Console(file=shown, width=120))
     return outcome, shown.getvalue()
@@ -77,7 +77,7 @@ def files(root: Path) -> dict[Path, int]:
     return {path.relative_to(root): path.stat().st_mtime_ns for path in found}
 
 
-def written(outcome: Outcome, folder: Path) -> list[dict[str, str]]:
+def written(outcome: PlanOutcome, folder: Path) -> list[dict[str, str]]:
     write_results(outcome, folder, "cogcalib reproduce tiny", "ece")
     return list(csv.DictReader(io.StringIO((folder / "tiny-small.csv").read_text("utf-8"))))
 
@@ -215,7 +215,7 @@ def test_rows_for_multiple_choice_are_said_to_be_absent(
 ) -> None:
     table = TABLE.model_copy(update={"where": "all", "methods": ("sft", "mc_dropout"), "best": {}})
     plan = make_plan(table, small, tmp_path / "runs", seeds=[0], tune_seeds=[0])
-    write_results(Outcome(plan), tmp_path, "cogcalib reproduce tiny", "ece")
+    write_results(PlanOutcome(plan), tmp_path, "cogcalib reproduce tiny", "ece")
     page = (tmp_path / "tiny-small.md").read_text(encoding="utf-8")
     assert "- small/country-open: mc_dropout, for multiple choice only" in page
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from cogcalib.harness.config.methods import label
 from cogcalib.harness.report.canvas import new_figure, styled
 from cogcalib.harness.report.style import colour
-from cogcalib.harness.reproduce.execute import Outcome
+from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.markdown import line
 from cogcalib.harness.reproduce.plan import Place, analysis_path
 from cogcalib.harness.reproduce.specs import trained_on
@@ -27,7 +27,7 @@ WAYPOINTS = 4
 """Looks shown in a table of dynamics besides the first; the CSV and the figure hold all."""
 
 
-def read_analysis(outcome: Outcome, place: Place) -> dict[str, list[Any]]:
+def read_analysis(outcome: PlanOutcome, place: Place) -> dict[str, list[Any]]:
     """Method -> what its cells found, by seed, for the seeds that are finished."""
     kind = outcome.plan.table.renderer
     found: dict[str, list[Any]] = {}
@@ -40,7 +40,7 @@ def read_analysis(outcome: Outcome, place: Place) -> dict[str, list[Any]]:
     return found
 
 
-def detector_page(outcome: Outcome) -> Iterator[str]:
+def detector_page(outcome: PlanOutcome) -> Iterator[str]:
     """Lines: a table per place."""
     for place in outcome.plan.shown():
         found = read_analysis(outcome, place)
@@ -69,7 +69,7 @@ def detector_page(outcome: Outcome) -> Iterator[str]:
     )
 
 
-def dynamics_page(outcome: Outcome) -> Iterator[str]:
+def dynamics_page(outcome: PlanOutcome) -> Iterator[str]:
     """Lines: a table per place, with the steps as columns."""
     for place in outcome.plan.shown():
         found = read_analysis(outcome, place)
@@ -96,7 +96,7 @@ def dynamics_page(outcome: Outcome) -> Iterator[str]:
     )
 
 
-def analysis_rows(outcome: Outcome) -> list[dict[str, Any]]:
+def analysis_rows(outcome: PlanOutcome) -> list[dict[str, Any]]:
     """Flat rows for the CSV."""
     rows = []
     for place in outcome.plan.shown():
@@ -177,7 +177,7 @@ def _spread(values: Sequence[float], scale: int, digits: int) -> str:
     return text if len(values) < 2 else f"{text} ± {scale * stdev(values):.{digits}f}"
 
 
-def draw(outcome: Outcome, place: Place, path: Path) -> bool:
+def draw(outcome: PlanOutcome, place: Place, path: Path) -> bool:
     """Draw what was found at a place; False if there is nothing."""
     found = read_analysis(outcome, place)
     if not found:

@@ -17,7 +17,7 @@ from cogcalib.harness.reproduce.analyses import analysis_rows, detector_page, dy
 from cogcalib.harness.reproduce.cell import code_of_cells, device
 from cogcalib.harness.reproduce.compare import difference
 from cogcalib.harness.reproduce.definitions import Table
-from cogcalib.harness.reproduce.execute import Outcome
+from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.figures import draw_analyses, draw_tables
 from cogcalib.harness.reproduce.markdown import methods_page, variants_page
 from cogcalib.harness.reproduce.plan import Plan, folder_name
@@ -31,7 +31,7 @@ from cogcalib.provenance import code_state, hardware, versions
 from cogcalib.records import InputError, write_json, write_text
 
 
-def write_results(outcome: Outcome, output: Path, command: str, rule: Rule) -> list[Path]:
+def write_results(outcome: PlanOutcome, output: Path, command: str, rule: Rule) -> list[Path]:
     """Write all that came of a table.
 
     Args:
@@ -97,7 +97,11 @@ def _named(stem: Path, kind: str) -> Path:
 
 
 def _markdown(
-    outcome: Outcome, groups: Sequence[RowGroup], figures: Sequence[Path], command: str, rule: Rule
+    outcome: PlanOutcome,
+    groups: Sequence[RowGroup],
+    figures: Sequence[Path],
+    command: str,
+    rule: Rule,
 ) -> str:
     table = outcome.plan.table
     lines = [f"# {table.title}: {outcome.plan.preset.name}", "", table.question, ""]
@@ -162,7 +166,7 @@ def _flat_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _record(
-    outcome: Outcome, groups: Sequence[RowGroup], command: str, rule: Rule
+    outcome: PlanOutcome, groups: Sequence[RowGroup], command: str, rule: Rule
 ) -> dict[str, Any]:
     plan = outcome.plan
     return {
@@ -204,7 +208,7 @@ def _record(
     }
 
 
-def _code_of_cells(outcome: Outcome) -> dict[str, int]:
+def _code_of_cells(outcome: PlanOutcome) -> dict[str, int]:
     """Commit -> cells that it computed, of every run folder the table rests on."""
     counts = [code_of_cells(place.path) for place in outcome.plan.places]
     return dict(sum(counts, Counter[str]()).most_common())
