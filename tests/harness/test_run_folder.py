@@ -15,24 +15,24 @@ CONFIG = "name: x\nseeds:\n- 0\n"
 
 
 def test_a_new_folder_is_taken(tmp_path: Path) -> None:
-    RunFolder(tmp_path / "runs" / "x", CONFIG)
+    RunFolder.begin(tmp_path / "runs" / "x", CONFIG)
     assert (tmp_path / "runs" / "x" / "config.yaml").read_text() == CONFIG
 
 
 def test_the_same_configuration_goes_on_only_if_asked(tmp_path: Path) -> None:
-    RunFolder(tmp_path / "x", CONFIG)
+    RunFolder.begin(tmp_path / "x", CONFIG)
     with pytest.raises(FolderError, match="--resume"):
-        RunFolder(tmp_path / "x", CONFIG)
-    RunFolder(tmp_path / "x", CONFIG, resume=True)
+        RunFolder.begin(tmp_path / "x", CONFIG)
+    RunFolder.begin(tmp_path / "x", CONFIG, resume=True)
 
 
 def test_another_configuration_is_refused_and_the_difference_told(tmp_path: Path) -> None:
-    RunFolder(tmp_path / "x", CONFIG)
+    RunFolder.begin(tmp_path / "x", CONFIG)
     for resume in (False, True):
         with pytest.raises(FolderError, match=r"'- 0', not '- 1'"):
-            RunFolder(tmp_path / "x", CONFIG.replace("0", "1"), resume=resume)
+            RunFolder.begin(tmp_path / "x", CONFIG.replace("0", "1"), resume=resume)
     with pytest.raises(FolderError, match="another length"):
-        RunFolder(tmp_path / "x", CONFIG + "methods: [sft]\n", resume=True)
+        RunFolder.begin(tmp_path / "x", CONFIG + "methods: [sft]\n", resume=True)
     assert (tmp_path / "x" / "config.yaml").read_text() == CONFIG
 
 
@@ -40,9 +40,9 @@ def test_foreign_folders_and_files_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").write_text("dear reader")
     with pytest.raises(FolderError, match="no run of ours"):
-        RunFolder(tmp_path / "thesis", CONFIG, resume=True)
+        RunFolder.begin(tmp_path / "thesis", CONFIG, resume=True)
     with pytest.raises(FolderError, match="is a file"):
-        RunFolder(tmp_path / "thesis" / "chapter1.tex", CONFIG)
+        RunFolder.begin(tmp_path / "thesis" / "chapter1.tex", CONFIG)
 
 
 def test_the_manifest_tells_changes_of_data() -> None:

@@ -24,7 +24,8 @@ from cogcalib.harness.reproduce.definitions import (
     load_preset,
     merge,
 )
-from cogcalib.harness.reproduce.specs import is_open_ended
+from cogcalib.harness.reproduce.specs import is_open_ended, tested_on
+from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.stages import member_seeds
 from cogcalib.harness.tuning import candidates, is_tunable
 from cogcalib.records import InputError
@@ -51,6 +52,7 @@ class Place:
         inapplicable: Rows asked that the task does not have, being open-ended.
         best: Choices asked.
         tuned_at: Place whose trials decide the strengths; None: none are chosen.
+        tested_on: Every task tested on, by its own name, the one trained on first.
     """
 
     model: str
@@ -62,6 +64,12 @@ class Place:
     inapplicable: tuple[str, ...] = ()
     best: Mapping[str, Best] = field(default_factory=dict)
     tuned_at: Path | None = None
+    tested_on: tuple[str, ...] = ()
+
+    @property
+    def trained_on(self) -> str:
+        """The task trained on, by its own name."""
+        return self.tested_on[0]
 
 
 @dataclass(frozen=True)
@@ -124,23 +132,17 @@ class Cell:
         return cls(place, kind, method, seed, tuple(predicted))
 
     def _outputs(self) -> Iterator[Path]:
-        folder = self.place.path
+        folder = RunFolder(self.place.path)
         if self.kind == "prepare":
-            yield folder / "splits" / "manifest.json"
+            yield folder.manifest
         elif self.kind == "trial":
-            yield folder / "tune" / self.method / f"seed-{self.seed}"
+            yield folder.tune(self.method, self.seed)
         elif self.kind == "member":
-            yield folder / "train" / self.method / f"seed-{self.seed}"
+            yield folder.train(self.method, self.seed)
         elif self.kind in ("detector", "dynamics"):
-            yield analysis_path(folder, self.kind, self.method, self.seed)
+            yield folder.analysis(self.kind, self.method, self.seed)
         for name in self.predicted:
-            stage = "recalibrate" if "+" in name else "score"
-            yield folder / stage / name / f"seed-{self.seed}"
-
-
-def analysis_path(folder: Path, kind: str, method: str, seed: int) -> Path:
-    """Where a run folder keeps what ``detector`` or ``dynamics`` found."""
-    return folder / kind / method / f"seed-{seed}.json"
+            yield folder.predictions(name, self.seed)
 
 
 @dataclass(frozen=True)
@@ -282,7 +284,8 @@ def _place(preset: Preset, task: str, name: str, variant: Variant, root: Path) -
         parsed = parse_config(json.dumps(values), source=f"{preset.name}, {named}")
     except ConfigError as error:
         raise InputError(str(error)) from error
-    return Place(preset.name, task, name, folder / named, parsed, ())
+    tested = tested_on(parsed)
+    return Place(preset.name, task, name, folder / named, parsed, (), tested_on=tested)
 
 
 def _applies(name: str, open_ended: bool) -> bool:

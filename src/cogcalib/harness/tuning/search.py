@@ -13,6 +13,7 @@ from rich.console import Console
 from cogcalib.harness import stages
 from cogcalib.harness.config import Config, Method, dump_config
 from cogcalib.harness.config.schema import TrainSection
+from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.tuning.rules import (
     ACCURACY_FLOOR,
     GRID,
@@ -27,8 +28,6 @@ from cogcalib.harness.tuning.rules import (
     read_trial,
 )
 from cogcalib.records import InputError, write_json, write_text
-
-RECORD = "tune.json"
 
 
 def tune(
@@ -81,9 +80,9 @@ def tune(
     def try_out(methods: Iterable[Method]) -> list[Trial]:
         for seed in tried_seeds:
             for method in methods:
-                stages.train(begun.work, method, seed, begun.splits, begun.knowledge)
-                stages.try_out(begun.work, method, seed, begun.splits)
-                trial = read_trial(begun.work.folder, method.name, seed)
+                stages.train(begun.context, method, seed, begun.splits, begun.knowledge)
+                stages.try_out(begun.context, method, seed, begun.splits)
+                trial = read_trial(begun.context.folder, method.name, seed)
                 trials.setdefault(method.name, []).append(trial)
         return [trial for rows in trials.values() for trial in rows]
 
@@ -102,16 +101,16 @@ def tune(
         "budget": budget,
         "tried": {name: [each.name for each in grid] for name, grid in grids.items()},
     }
-    folder = begun.work.folder.path
+    folder = begun.context.folder
     if replaced := _other_search(folder, search):
         console.print(f"  [yellow]replaces the choice made with {replaced}[/]", highlight=False)
     write_tuned(folder, config, search, found, choices)
-    return folder
+    return folder.path
 
 
-def _other_search(folder: Path, search: Mapping[str, Any]) -> str:
+def _other_search(folder: RunFolder, search: Mapping[str, Any]) -> str:
     """How the choice that stands in a folder was made, if otherwise; else empty."""
-    path = folder / RECORD
+    path = folder.tune_record
     if not path.exists():
         return ""
     held = json.loads(path.read_text(encoding="utf-8"))
@@ -152,7 +151,7 @@ def _margins(config: Config, chosen: Method) -> list[Method]:
 
 
 def write_tuned(
-    path: Path,
+    folder: RunFolder,
     config: Config,
     search: Mapping[str, Any],
     trials: Sequence[Trial],
@@ -168,11 +167,11 @@ def write_tuned(
         "supports": [asdict(choice) for choice in _supports(choices, trials, search["rule"])],
         "trials": [asdict(trial) for trial in trials],
     }
-    write_json(path / RECORD, record)
+    write_json(folder.tune_record, record)
     chosen = {choice.method: choice.chosen for choice in choices}
     names = tuple(chosen.get(name, name) for name in config.methods)
     tuned = config.model_copy(update={"name": f"{config.name}-tuned", "methods": names})
-    write_text(path / "tuned.yaml", dump_config(tuned))
+    write_text(folder.tuned_config, dump_config(tuned))
 
 
 def _supports(choices: Sequence[Choice], trials: Sequence[Trial], rule: Rule) -> list[Choice]:
