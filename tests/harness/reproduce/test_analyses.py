@@ -14,7 +14,7 @@ from rich.console import Console
 from cogcalib.harness.reproduce import Cell, Preset, Table, make_plan
 from cogcalib.harness.reproduce.cell import run_cell
 from cogcalib.harness.reproduce.execute import Outcome
-from cogcalib.harness.reproduce.plan import analysis_cells
+from cogcalib.harness.reproduce.planned_cells import analysis_cells
 from cogcalib.harness.reproduce.result_files import write_results
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.records import Prediction, read_jsonl

@@ -20,7 +20,7 @@ from cogcalib.harness.config.methods import split_posthoc
 from cogcalib.harness.progress import StageProgress
 from cogcalib.harness.reproduce.detector import detection
 from cogcalib.harness.reproduce.dynamics import dynamics
-from cogcalib.harness.reproduce.plan import Cell
+from cogcalib.harness.reproduce.planned_cells import Cell
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.stages import RunContext
 from cogcalib.provenance import code_state
