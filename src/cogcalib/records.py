@@ -206,20 +206,29 @@ class Threshold:
     step: int | None = None
 
 
+KNOWN, DOUBTFUL, UNKNOWN = KNOWLEDGE = ("known", "doubtful", "unknown")
+"""What a model knows of an example, see `ProbeRecord.category`."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeRecord:
     """What a model knows of one example, before any training.
 
     Attributes:
         id: As in the `Example`.
-        category: ``known`` (right under every re-rendered option order, or by teacher forcing if
-            open-ended), ``unknown`` (right once or never: no more often than by always choosing the
-            same letter; open-ended: not right), ``doubtful`` (between). Of a ``cogcalib probe``:
-            HighlyKnown, Unknown, and what lies between.
-        share_right: Share of the renderings answered rightly; the prompts of a ``cogcalib probe``.
-        p_gold: Mean probability of the gold answer over the renderings; of a ``cogcalib probe``, in
-            the original rendering alone.
+        category: One of `KNOWLEDGE`, whatever the source. ``known``: the greedy answer is correct
+            in every rendering that the source asked. ``unknown``: nothing that the source measures
+            speaks for knowledge; it is correct in no rendering, or in multiple choice no more often
+            than by always choosing the same letter. ``doubtful``: between.
+        share_right: Share of the renderings answered correctly.
+        p_gold: Mean probability of the gold answer over the renderings; of the source ``slick``,
+            in the original rendering alone.
         nll: Mean NLL of the supervised tokens of the original rendering, nats.
+        source: What asked, and so which renderings: ``rotations`` (zero-shot, every rotation of the
+            options), ``teacher-forcing`` (open-ended, zero-shot, the gold answer token by token),
+            ``slick`` (`cogcalib probe`: its prompts, and rotations in multiple choice; known is
+            HighlyKnown, unknown is Unknown, for which it looks at sampled answers too). Empty in
+            rows written before it was kept.
     """
 
     id: str
@@ -227,6 +236,23 @@ class ProbeRecord:
     share_right: float
     p_gold: float
     nll: float
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.category not in KNOWLEDGE:
+            raise ValueError(
+                f"category must be one of {', '.join(KNOWLEDGE)}, got {self.category!r}"
+            )
+
+    @property
+    def known(self) -> bool:
+        """Whether the example counts as known: to the gate ``oracle`` and to ``drop_known``."""
+        return self.category == KNOWN
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the example counts as unknown: to ``drop_unknown``."""
+        return self.category == UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +269,10 @@ class RunRecord:
         hardware: Processor, cores, memory, accelerator.
         timings: Stage -> wall seconds.
         metrics: The rows of ``metrics.json``.
-        tasks: Task -> its version, source, repeats dropped, passages shortened and the audit of
-            its option labels' tokens.
+        trained_on: The task trained on, by its own name; empty in records that were made before it
+            was kept.
+        tasks: Task, by its own name and the one trained on first, -> its version, source, repeats
+            dropped, passages shortened and the audit of its option labels' tokens.
     """
 
     config: Mapping[str, Any]
@@ -256,6 +284,7 @@ class RunRecord:
     hardware: Mapping[str, Any]
     timings: Mapping[str, float] = field(default_factory=dict)
     metrics: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    trained_on: str = ""
     tasks: Mapping[str, Any] = field(default_factory=dict)
 
 

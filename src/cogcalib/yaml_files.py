@@ -144,10 +144,10 @@ class _Reader:
     def _check(self, event: yaml.Event) -> None:
         if isinstance(event, yaml.AliasEvent):
             raise self._error(f"aliases are not allowed, write out what *{event.anchor} stands for")
-        if getattr(event, "anchor", None) is not None:
-            raise self._error(f"anchors are not allowed, got &{event.anchor}")
-        if getattr(event, "tag", None) is not None:
-            raise self._error(f"tags are not allowed, got {event.tag}")
+        if (anchor := getattr(event, "anchor", None)) is not None:
+            raise self._error(f"anchors are not allowed, got &{anchor}")
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise self._error(f"tags are not allowed, got {tag}")
 
     def _value(self, event: yaml.Event) -> Any:
         if isinstance(event, yaml.ScalarEvent):

@@ -135,7 +135,7 @@ def test_drop_known_and_drop_unknown_go_by_it(
     asked = config(folder, "methods=[drop_known, drop_unknown]")
     begun = stages.begin(asked, tmp_path / "run", quiet())
     for name, dropped in (("drop_known", "HighlyKnown"), ("drop_unknown", "Unknown")):
-        stages.train(begun.work, Method.parse(name), 0, begun.splits, begun.knowledge)
+        stages.train(begun.context, Method.parse(name), 0, begun.splits, begun.knowledge)
         assert set(trained[name]) == {id for id, kind in own.items() if kind != dropped}
 
 

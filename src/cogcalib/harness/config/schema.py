@@ -17,6 +17,7 @@ from pydantic import (
 
 from cogcalib.harness.config.methods import Method
 from cogcalib.records import PRESETS, check_preset
+from cogcalib.training import defaults
 
 Positive = Annotated[int, Field(gt=0)]
 Rule = Literal["ece", "nll"]
@@ -97,12 +98,11 @@ class BySupport(Section):
 
 
 class AlphaSection(Section):
-    """Strength of each penalty. The defaults are the best of a sweep on the calibration split of
-    atlas/country (docs/lab-log.md)."""
+    """Weight of each penalty; the library's by default."""
 
-    label_smoothing: BySupport = BySupport(vocab=0.2, options=0.2)
-    margin: BySupport = BySupport(vocab=0.2, options=0.2)
-    entropy: BySupport = BySupport(vocab=0.4, options=0.4)
+    label_smoothing: BySupport = BySupport(**defaults.ALPHA["label_smoothing"])
+    margin: BySupport = BySupport(**defaults.ALPHA["margin"])
+    entropy: BySupport = BySupport(**defaults.ALPHA["entropy"])
 
 
 class TrainSection(Section):
@@ -128,11 +128,11 @@ class TrainSection(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
     max_length: Positive = 512
-    style_steps: int | float | str = 0.2
+    style_steps: int | float | str = defaults.STYLE_STEPS
     threshold_every: int | float | None = None
     alpha: AlphaSection = AlphaSection()
-    margin: BySupport = BySupport(vocab=8.0, options=2.0)
-    unit: Literal["example", "turn", "token"] = "example"
+    margin: BySupport = BySupport(**defaults.MARGIN)
+    unit: Literal["example", "turn", "token"] = defaults.UNIT
     save_every: Positive | None = None
 
     @field_validator("style_steps", mode="before")
@@ -157,7 +157,7 @@ class TrainSection(Section):
         if method.penalty is None:
             return 0.0
         if method.penalty == "focal":
-            return 1.0  # by definition; anything else is a mixture with plain cross-entropy
+            return defaults.ALPHA["focal"][method.support]
         strength: float = getattr(getattr(self.alpha, method.penalty), method.support)
         return strength
 

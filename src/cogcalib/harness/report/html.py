@@ -19,7 +19,7 @@ def write_html(run_dir: Path | str) -> Path:
         ValueError: If a file is malformed, naming it, or nothing was scored on a test split.
     """
     run = load_run(run_dir)
-    return write_text(run.path / "report.html", render_html(run))
+    return write_text(run.folder.page, render_html(run))
 
 
 def render_html(run: Run) -> str:

@@ -21,7 +21,6 @@ from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.figures import draw_analyses, draw_tables
 from cogcalib.harness.reproduce.markdown import methods_page, variants_page
 from cogcalib.harness.reproduce.plan import Plan, folder_name
-from cogcalib.harness.reproduce.specs import trained_on
 from cogcalib.harness.reproduce.table_rows import RowGroup, TableRow, across_variants, collect
 from cogcalib.harness.selection import ACCURACY_FLOOR, RULES
 from cogcalib.harness.tuning import GRID
@@ -151,7 +150,7 @@ def _csv(groups: Sequence[RowGroup]) -> str:
         for row in group.rows:
             for index, seed in enumerate(row.seeds):
                 found = [row.values[m][index] if m in row.values else "" for m in metrics]
-                where = [place.model, trained_on(place.config), place.variant]
+                where = [place.model, place.trained_on, place.variant]
                 writer.writerow([*where, row.name, row.method, group.task, group.n, seed, *found])
     return text.getvalue()
 
@@ -197,7 +196,7 @@ def _record(
         "across": [
             {
                 "model": first.place.model,
-                "trained_on": trained_on(first.place.config),
+                "trained_on": first.place.trained_on,
                 "task": first.task,
                 "pairs": [_pair(names, rows) for names, rows in pairs],
             }
@@ -217,7 +216,7 @@ def _code_of_cells(outcome: PlanOutcome) -> dict[str, int]:
 def _group(group: RowGroup, table: Table) -> dict[str, Any]:
     return {
         "model": group.place.model,
-        "trained_on": trained_on(group.place.config),
+        "trained_on": group.place.trained_on,
         "variant": group.place.variant,
         "task": group.task,
         "in_domain": group.in_domain,
