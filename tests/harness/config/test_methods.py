@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cogcalib.harness.config import Method
-from cogcalib.harness.config.schema import TrainSection
+from cogcalib.harness.config.sections import TrainSection
 
 
 @pytest.mark.parametrize(

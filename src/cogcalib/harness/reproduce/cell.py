@@ -1,4 +1,4 @@
-"""What a process does: one cell, whole or not at all."""
+"""One cell, run by a process whole or not at all."""
 
 from __future__ import annotations
 
