@@ -108,7 +108,7 @@ def test_a_probe_record_has_one_vocabulary() -> None:
     assert [row.known for row in rows] == [True, False, False]
     assert [row.unknown for row in rows] == [False, False, True]
     with pytest.raises(
-        ValueError, match="category must be one of known, doubtful, unknown, got 'H"
+        ValueError, match="one of known, doubtful, unknown, got 'H"
     ):
         ProbeRecord("q", "HighlyKnown", 1.0, 0.9, 0.1)
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["Run", "load_run", "markdown_table", "metrics_table", "prediction_rows", "write_html"]
 
 _HOME = {
-    "Run": "load",
-    "load_run": "load",
+    "Run": "run_results",
+    "load_run": "run_results",
     "markdown_table": "metric_tables",
     "metrics_table": "metric_tables",
     "prediction_rows": "predictions",
