@@ -20,15 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from cogcalib.harness.config.methods import split_posthoc
+from cogcalib.jsonl import read_jsonl, write_jsonl
 from cogcalib.owned_folder import CONFIG, OwnedFolder
-from cogcalib.records import (
-    Example,
-    Prediction,
-    ProbeRecord,
-    read_jsonl,
-    write_json,
-    write_jsonl,
-)
+from cogcalib.records import Example, Prediction, ProbeRecord, write_json
 from cogcalib.tasks.schema import SPLITS
 
 MODEL = "model.json"

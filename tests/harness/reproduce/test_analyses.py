@@ -17,7 +17,8 @@ from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.planned_cells import analysis_cells
 from cogcalib.harness.reproduce.result_files import write_results
 from cogcalib.harness.run_folder import RunFolder
-from cogcalib.records import Prediction, read_jsonl
+from cogcalib.jsonl import read_jsonl
+from cogcalib.records import Prediction
 
 
 def table(renderer: str, **settings: object) -> Table:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cogcalib.harness.report.load import Run, load_run
 from cogcalib.harness.report.page import page_content
+from cogcalib.harness.report.run_results import Run, load_run
 from cogcalib.records import write_text
 
 

@@ -1,4 +1,4 @@
-"""The work of one process: a cell, done completely or not at all."""
+"""One cell, run by a process whole or not at all."""
 
 from __future__ import annotations
 

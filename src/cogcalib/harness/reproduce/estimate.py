@@ -1,4 +1,4 @@
-"""The time a plan will take: from cells that were timed, else from what they compute."""
+"""Estimate of how long a plan will take: from cells that were timed, else from FLOPs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tasks a configuration asks, and of what kind they are."""
+"""The tasks that a configuration asks: their own names, and of what kind they are."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.plan import Place
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.stages import member_seeds, open_folder
-from cogcalib.records import Prediction, read_jsonl
+from cogcalib.jsonl import read_jsonl
+from cogcalib.records import Prediction
 from cogcalib.scoring import primary_definition
 
 CONFIDENCE_MAPS = ("platt", "isotonic")

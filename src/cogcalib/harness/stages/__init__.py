@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cogcalib.harness.stages.begin import Begun, begin
 from cogcalib.harness.stages.context import RunContext, Splits, member_seeds, open_folder
-from cogcalib.harness.stages.data import choose_splits, describe_tasks, load_tasks, read_splits
+from cogcalib.harness.stages.prepare import choose_splits, describe_tasks, load_tasks, read_splits
 from cogcalib.harness.stages.probe import probe_base
 from cogcalib.harness.stages.report import report
 from cogcalib.harness.stages.score import load_trained, score, try_out

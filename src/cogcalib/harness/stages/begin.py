@@ -13,7 +13,7 @@ from cogcalib.harness.config import Config
 from cogcalib.harness.progress import StageProgress
 from cogcalib.harness.run_folder import MODEL, TASKS
 from cogcalib.harness.stages.context import RunContext, Splits, open_folder
-from cogcalib.harness.stages.data import choose_splits, describe_tasks, load_tasks, tell_dropped
+from cogcalib.harness.stages.prepare import choose_splits, describe_tasks, load_tasks, tell_dropped
 from cogcalib.harness.stages.probe import labels_given, probe_base
 from cogcalib.harness.stages.train import check_methods
 from cogcalib.modeling import fingerprint
@@ -62,7 +62,7 @@ def begin(
         tasks = load_tasks(config, data_dir)
         given = labels_given(config, tasks[0], path)
         for line in tell_dropped(tasks[0]):
-            console.print(f"  [yellow]{escape(line)}[/]", highlight=False)
+            console.print(f"  [yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
         folder = open_folder(config, path, resume=resume)
         folder.claim(MODEL, fingerprint(config.model.path))
         folder.claim(TASKS, describe_tasks(config, tasks))

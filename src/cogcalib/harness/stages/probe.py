@@ -1,4 +1,4 @@
-"""What the base model knows of the training questions."""
+"""Knowledge of the base model: its labels of the training questions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 from cogcalib.harness.config import Config
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.stages.context import RunContext
-from cogcalib.harness.stages.slick import slick_labels
+from cogcalib.harness.stages.given_labels import slick_labels
+from cogcalib.jsonl import write_jsonl
 from cogcalib.knowledge import probe, renderings
 from cogcalib.modeling import load_model
-from cogcalib.records import Example, ProbeRecord, write_jsonl
+from cogcalib.records import Example, ProbeRecord
 from cogcalib.tasks import Task, draw
 
 

@@ -1,4 +1,4 @@
-"""Which questions train, calibrate and test."""
+"""The questions that train, calibrate and test."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from transformers import PreTrainedTokenizerBase
 from cogcalib.harness.config import Config, Method
 from cogcalib.harness.run_folder import MANIFEST, RunFolder, check_distinct
 from cogcalib.harness.stages.context import TUNING, RunContext, Splits
+from cogcalib.jsonl import write_jsonl
 from cogcalib.modeling import audit_labels, encode_batch, load_tokenizer, shorten_passages
 from cogcalib.provenance import data_manifest
-from cogcalib.records import ProbeRecord, write_jsonl
+from cogcalib.records import ProbeRecord
 from cogcalib.scoring.provenance import describe_task
 from cogcalib.tasks import Task, check_disjoint, compose, draw, load_task
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from cogcalib.harness.report.summary import check_rows
 from cogcalib.harness.run_folder import RunFolder
-from cogcalib.records import Example, Prediction, ProbeRecord, Threshold, read_jsonl
+from cogcalib.jsonl import read_jsonl
+from cogcalib.records import Example, Prediction, ProbeRecord, Threshold
 
 Training = Mapping[tuple[str, int], tuple[Any, ...]]
 """(method, seed) -> rows, in the order of the training."""

@@ -32,13 +32,13 @@ def _is_share(value: Any) -> bool:
     return isinstance(value, float) and 0 < value < 1
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A part of the configuration: unknown keys and silent conversions are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class LoraSection(Section):
+class LoraSection(ConfigSection):
     """Low-rank adapters on every linear layer of the body."""
 
     rank: Positive = 8
@@ -46,7 +46,7 @@ class LoraSection(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-class ModelSection(Section):
+class ModelSection(ConfigSection):
     """Which model is fine-tuned.
 
     Attributes:
@@ -61,7 +61,7 @@ class ModelSection(Section):
     lora: LoraSection | None = LoraSection()
 
 
-class TasksSection(Section):
+class TasksSection(ConfigSection):
     """What it is trained, calibrated and tested on.
 
     Attributes:
@@ -90,14 +90,14 @@ class TasksSection(Section):
         return prompt
 
 
-class BySupport(Section):
+class BySupport(ConfigSection):
     """A number for each support of a penalty: the whole vocabulary, or the answer options."""
 
     vocab: Annotated[float, Field(ge=0)]
     options: Annotated[float, Field(ge=0)]
 
 
-class AlphaSection(Section):
+class AlphaSection(ConfigSection):
     """Weight of each penalty; the library's by default."""
 
     label_smoothing: BySupport = BySupport(**defaults.ALPHA["label_smoothing"])
@@ -105,7 +105,7 @@ class AlphaSection(Section):
     entropy: BySupport = BySupport(**defaults.ALPHA["entropy"])
 
 
-class TrainSection(Section):
+class TrainSection(ConfigSection):
     """How it is fine-tuned; the same for every method but for the penalty.
 
     Attributes:
@@ -167,7 +167,7 @@ class TrainSection(Section):
         return held if method.margin is None else method.margin
 
 
-class BaselinesSection(Section):
+class BaselinesSection(ConfigSection):
     """What the baselines need that answer with more than one pass of one model.
 
     Attributes:
@@ -183,7 +183,7 @@ class BaselinesSection(Section):
     laplace: Literal["all", "last"] = "all"
 
 
-class ScoreSection(Section):
+class ScoreSection(ConfigSection):
     """How predictions are made, the probe's too.
 
     Attributes:
@@ -193,7 +193,7 @@ class ScoreSection(Section):
     batch_size: Positive | None = None
 
 
-class ReportSection(Section):
+class ReportSection(ConfigSection):
     """How they are summed up.
 
     Attributes:
@@ -206,7 +206,7 @@ class ReportSection(Section):
     rule: Rule = "ece"
 
 
-class Config(Section):
+class Config(ConfigSection):
     """A whole run.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What a finished ``cogcalib probe`` says of the training questions, where a run names one."""
+"""Labels from a finished ``cogcalib probe`` that a run names, in place of a probe of its own."""
 
 from __future__ import annotations
 
