@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 HELP = "show what a model already knows of a data set"
 
 MOST_GROUPS = 30
-
-
 LARGE = ("engine", "worker", "workers", "partition")
 
 
@@ -40,15 +38,18 @@ def execute(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
+    from cogcalib.knowledge.probe_task import ProbeTask
+
+    with input_errors():
+        asked = ProbeTask(**read_fields(options, ProbeTask))
     quiet()
     from cogcalib.harness.report.probe_page import MOST_ROWS, write_probe_html
     from cogcalib.harness.report.probe_tables import missing_detectors, small_n
     from cogcalib.knowledge import CATEGORIES
     from cogcalib.knowledge.partitions import count_categories, draw_rows
-    from cogcalib.knowledge.task import ProbeTask, probe_task
+    from cogcalib.knowledge.task import probe_task
 
     with Progress(console=Console(stderr=True), transient=True) as bars, input_errors():
-        asked = ProbeTask(**read_fields(options, ProbeTask))
         bar = bars.add_task("probe", total=None)
         found = probe_task(asked, lambda done, total: bars.update(bar, completed=done, total=total))
     if not found.main:

@@ -47,18 +47,20 @@ def execute(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    quiet()
     from cogcalib.scoring.asked import ScoreTask
+
+    with input_errors():
+        check_json(options.json)
+        asked = ScoreTask(**read_fields(options, ScoreTask))
+    quiet()
     from cogcalib.scoring.endpoint import EndpointError
     from cogcalib.scoring.score_run import score_task
 
     try:
         with Progress(console=Console(stderr=True), transient=True) as bars, input_errors():
-            check_json(options.json)
             bar = bars.add_task("score", total=None)
             scored = score_task(
-                ScoreTask(**read_fields(options, ScoreTask)),
-                lambda done, total: bars.update(bar, completed=done, total=total),
+                asked, lambda done, total: bars.update(bar, completed=done, total=total)
             )
     except EndpointError as error:
         print(f"cogcalib: {error}{kept(options)}", file=sys.stderr)
