@@ -1,9 +1,15 @@
-"""Rows of a source: from local JSONL, CSV and Parquet files, or from the Hugging Face hub."""
+"""Rows of a source: from local JSONL, CSV and Parquet files, or from the Hugging Face hub.
+
+JSONL and CSV are read here rather than by `datasets` or pyarrow: those turn a CSV's 007 into 7 and
+its NA into a gap, fill rows that are too short, mend broken quotes and drop a second column of one
+name without a word, and refuse a JSON column that holds now a text, now a list.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
@@ -19,7 +25,7 @@ class Row:
     """A row and where it stands, for messages.
 
     Attributes:
-        values: Column -> value.
+        values: Column -> value. A gap is None, as pandas writes it (NaN) too.
         origin: File, or part of a data set on the hub.
         number: Of the row there, from 1.
     """
@@ -28,10 +34,23 @@ class Row:
     origin: str
     number: int
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any], origin: str, number: int) -> Row:
+        """A row from values as they were read, whose gaps may be NaN."""
+        return cls(_without_nan(values), origin, number)
+
     @property
     def place(self) -> str:
         """Such as ``data/train.jsonl, row 3``."""
         return f"{self.origin}, row {self.number}"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_nan(each) for each in value]
+    if isinstance(value, Mapping):
+        return {key: _without_nan(each) for key, each in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +110,7 @@ def read_from(path: Path, start: Start) -> Iterator[tuple[Start, Row]]:
     if not path.is_file():
         raise ValueError(f"{path}: no such data file")
     for at, values in _READERS[path.suffix](path, start):
-        yield at, Row(values, str(path), at.rows + 1)
+        yield at, Row.of(values, str(path), at.rows + 1)
 
 
 _Values = Iterator[tuple[Start, Mapping[str, Any]]]
@@ -186,4 +205,4 @@ def _from_hub(source: Source, name: str, part: Part) -> tuple[str, list[Row]]:
             f"{place}: the hub cannot give it ({error}); a local copy is read where data_dir or "
             "COGCALIB_DATA names its folder"
         ) from error
-    return place, [Row(values, place, number) for number, values in enumerate(rows, start=1)]
+    return place, [Row.of(values, place, number) for number, values in enumerate(rows, start=1)]

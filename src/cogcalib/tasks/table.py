@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from cogcalib.records import PRESETS, Example, check_preset
 from cogcalib.tasks.read import Row, Start, read_from
-from cogcalib.tasks.rows import accepted, build_example, content_id, question_key, text_of
+from cogcalib.tasks.rows import accepted, build_example, content_id, plain, question_key, text_of
 from cogcalib.tasks.schema import Definition, Part, Source, Split
 from cogcalib.tasks.task import Task
 
@@ -107,7 +107,8 @@ class Table:
 
     def _asked(self, row: Row) -> Asked:
         values = dict(row.values)
-        group = " ".join(str(values.get("group") or "").split())
+        given = values.get("group")
+        group = "" if given is None else " ".join(plain(given).split())
         if ("group" in values) != self.grouped or (self.grouped and not group):
             raise ValueError(f"{row.place}, column 'group': must name a group, or no row may")
         aliases = values.get("aliases") or []
