@@ -52,10 +52,16 @@ def execute(options: argparse.Namespace) -> None:
     import torch
     from rich.console import Console
 
-    from cogcalib.harness.reproduce import Options, load_preset, load_table, make_plan, reproduce
+    from cogcalib.harness.reproduce import (
+        ExecutionOptions,
+        load_preset,
+        load_table,
+        make_plan,
+        reproduce,
+    )
     from cogcalib.harness.reproduce.execute import check
+    from cogcalib.harness.reproduce.result_files import check_output, write_results
     from cogcalib.harness.reproduce.workers import visible_gpus
-    from cogcalib.harness.reproduce.write import check_output, write_results
 
     plan = make_plan(
         load_table(options.table),
@@ -76,7 +82,7 @@ def execute(options: argparse.Namespace) -> None:
         return
     check_output(plan, options.output, options.rule)
     gpus = visible_gpus(torch.cuda.device_count())
-    settings = Options(options.jobs, options.rule, options.data_dir, tuple(gpus))
+    settings = ExecutionOptions(options.jobs, options.rule, options.data_dir, tuple(gpus))
     outcome = reproduce(plan, settings, console)
     # Paths of this machine are nobody's business; what they hold is told by its hash.
     command = shlex.join(["cogcalib", *sys.argv[1:]])

@@ -10,9 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
 
-from cogcalib.harness.config import Method
+from cogcalib.harness.config import Method, Rule
 from cogcalib.harness.config.schema import Section
-from cogcalib.harness.tuning import Rule
 from cogcalib.records import InputError
 from cogcalib.yaml_files import read_yaml
 
@@ -46,8 +45,7 @@ class Best(Section):
 
     Attributes:
         among: The methods chosen from.
-        rule: ``ece``: the lowest ECE (primary definition) at SFT's accuracy; ``nll``: the lowest
-            NLL.
+        rule: See `cogcalib.harness.selection`.
         posthoc: Post-hoc calibrations shown of the chosen one besides.
     """
 
