@@ -1,4 +1,4 @@
-"""What the verbs share: quiet libraries, tables on the screen."""
+"""Functions that verbs share: quiet libraries, tables on the screen."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cogcalib.records import json_lines
-from cogcalib.tasks.schema import Part, Source
+from cogcalib.tasks.task_file import Part, Source
 
 
 @dataclass(frozen=True, slots=True)

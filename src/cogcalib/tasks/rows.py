@@ -10,7 +10,7 @@ from typing import Any
 
 from cogcalib.records import CHAT, Example, Option
 from cogcalib.tasks.read import Row
-from cogcalib.tasks.schema import Definition, Options
+from cogcalib.tasks.task_file import Definition, Options
 
 _EXACT = 2**53
 """Floats below hold every integer exactly."""
