@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
-from cogcalib.cli.console import quiet
+from cogcalib.cli.console import progress_bar, quiet, screen
 from cogcalib.cli.options import add_fields, read_fields
 from cogcalib.records import DTYPES, PRESETS, input_errors
 
@@ -35,9 +34,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> None:
     """Probe, print the shares and write the page."""
-    from rich.console import Console
-    from rich.progress import Progress
-
     from cogcalib.knowledge.probe_task import ProbeTask
 
     with input_errors():
@@ -49,12 +45,11 @@ def execute(options: argparse.Namespace) -> None:
     from cogcalib.knowledge.partitions import count_categories, draw_rows
     from cogcalib.knowledge.task import probe_task
 
-    with Progress(console=Console(stderr=True), transient=True) as bars, input_errors():
-        bar = bars.add_task("probe", total=None)
-        found = probe_task(asked, lambda done, total: bars.update(bar, completed=done, total=total))
+    with progress_bar("probe") as progress, input_errors():
+        found = probe_task(asked, progress)
     if not found.main:
         return
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = screen()
     page = write_probe_html(found.folder)
     counts = count_categories(found.folder)
     if counts.total() > MOST_ROWS:

@@ -1,4 +1,4 @@
-"""What a probe is asked for: a model, questions, how to ask them, and where the results go."""
+"""The settings of a probe: a model, questions, how to ask them, and where the results go."""
 
 from __future__ import annotations
 

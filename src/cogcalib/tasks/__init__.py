@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from cogcalib.tasks.catalog import Summary, summaries, task_names
 from cogcalib.tasks.loading import load_task, own_name
-from cogcalib.tasks.question_table import Asked, QuestionTable, TablePlace, load_table
+from cogcalib.tasks.question_table import Asked, QuestionTable, load_table
+from cogcalib.tasks.read import TablePlace
 from cogcalib.tasks.splits import compose, draw
 from cogcalib.tasks.task import Repeats, Task, check_disjoint
 

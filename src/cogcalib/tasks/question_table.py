@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from cogcalib.records import PRESETS, Example, check_preset
-from cogcalib.tasks.read import Row, Start, read_from
+from cogcalib.tasks.read import Row, TablePlace, read_from
 from cogcalib.tasks.rows import accepted, build_example, content_id, plain, question_key, text_of
 from cogcalib.tasks.task import Task
 from cogcalib.tasks.task_file import Definition, Part, Source, Split
@@ -30,14 +30,6 @@ class Asked(NamedTuple):
 
     example: Example
     group: str
-
-
-@dataclass(frozen=True, slots=True)
-class TablePlace:
-    """Where in a table a row begins: the number of its file, and where there."""
-
-    file: int = 0
-    start: Start = field(default_factory=Start)
 
 
 class QuestionTable:
@@ -101,9 +93,8 @@ class QuestionTable:
 
     def _rows(self, start: TablePlace) -> Iterator[tuple[TablePlace, Row]]:
         for number in range(start.file, len(self.files)):
-            begin = start.start if number == start.file else Start()
-            for at, row in read_from(self.files[number], begin):
-                yield TablePlace(number, at), row
+            begin = start if number == start.file else TablePlace(number)
+            yield from read_from(self.files[number], begin)
 
     def _asked(self, row: Row) -> Asked:
         values = dict(row.values)

@@ -54,14 +54,16 @@ def _without_nan(value: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """Where in a file a row begins.
+class TablePlace:
+    """The place in a table at which a row begins.
 
     Attributes:
-        rows: How many stand before it.
+        file: Number of its file, where a table is a folder.
+        rows: How many rows of the file stand before it.
         bytes: The same in bytes, where a reader can go there at once: JSONL.
     """
 
+    file: int = 0
     rows: int = 0
     bytes: int = 0
 
@@ -95,12 +97,12 @@ def read_file(path: Path) -> Iterator[Row]:
     Raises:
         ValueError: Naming file and row.
     """
-    for _, row in read_from(path, Start()):
+    for _, row in read_from(path, TablePlace()):
         yield row
 
 
-def read_from(path: Path, start: Start) -> Iterator[tuple[Start, Row]]:
-    """The rows from one on, each with where it begins.
+def read_from(path: Path, start: TablePlace) -> Iterator[tuple[TablePlace, Row]]:
+    """The rows of one file from a place on, each with its own.
 
     Raises:
         ValueError: As `read_file`.
@@ -109,53 +111,53 @@ def read_from(path: Path, start: Start) -> Iterator[tuple[Start, Row]]:
         raise ValueError(f"{path}: must be one of {', '.join(_READERS)}, got {path.suffix!r}")
     if not path.is_file():
         raise ValueError(f"{path}: no such data file")
-    for at, values in _READERS[path.suffix](path, start):
-        yield at, Row.of(values, str(path), at.rows + 1)
+    for rows, begin, values in _READERS[path.suffix](path, start):
+        yield TablePlace(start.file, rows, begin), Row.of(values, str(path), rows + 1)
 
 
-_Values = Iterator[tuple[Start, Mapping[str, Any]]]
+_Values = Iterator[tuple[int, int, Mapping[str, Any]]]
+"""Rows before a row, bytes before it, its cells."""
 
 
-def _jsonl(path: Path, start: Start) -> _Values:
+def _jsonl(path: Path, start: TablePlace) -> _Values:
     for number, begin, values in json_lines(path, start.bytes, start.rows + 1):
         if not isinstance(values, dict):
             shown = json.dumps(values, ensure_ascii=False)[:60]
             raise ValueError(f"{path}, row {number}: must be an object, got {shown}")
-        yield Start(number - 1, begin), values
+        yield number - 1, begin, values
 
 
-def _csv(path: Path, start: Start) -> _Values:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        for number, values in enumerate(_csv_rows(path, csv.DictReader(file, strict=True))):
-            if None in values or None in values.values():
-                raise ValueError(f"{path}, row {number + 1}: must have as many cells as the header")
-            if number >= start.rows:
-                yield Start(number), values
-
-
-def _csv_rows(path: Path, reader: csv.DictReader[str]) -> Iterator[Mapping[str, Any]]:
+def _csv(path: Path, start: TablePlace) -> _Values:
     number = 0
-    try:
-        names = list(reader.fieldnames or ())
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"{path}: the header has two columns {twice[0]!r}")
-        if len(names) == 1 and ";" in names[0]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        try:
+            _check_header(path, list(reader.fieldnames or ()))
+            for number, values in enumerate(reader, start=1):
+                if None in values or None in values.values():
+                    raise ValueError(f"{path}, row {number}: must have as many cells as the header")
+                if number > start.rows:
+                    yield number - 1, 0, values
+        except csv.Error as error:
+            raise ValueError(f"{path}, row {number + 1}: no valid CSV: {error}") from error
+        except UnicodeDecodeError as error:
+            # Files are decoded in blocks, ahead of the rows.
             raise ValueError(
-                f"{path}: the header is one column, {names[0]!r}: are its columns separated by ;? "
-                "A CSV's are separated by commas"
-            )
-        for number, values in enumerate(reader, start=1):  # noqa: B007
-            yield values
-    except csv.Error as error:
-        raise ValueError(f"{path}, row {number + 1}: no valid CSV: {error}") from error
-    except UnicodeDecodeError as error:
-        # Files are decoded in blocks, ahead of the rows.
+                f"{path}, after row {number}: no UTF-8 text, save it as UTF-8: {error}"
+            ) from error
+
+
+def _check_header(path: Path, names: list[str]) -> None:
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{path}: the header has two columns {twice[0]!r}")
+    if len(names) == 1 and ";" in names[0]:
         raise ValueError(
-            f"{path}, after row {number}: no UTF-8 text, save it as UTF-8: {error}"
-        ) from error
+            f"{path}: the header is one column, {names[0]!r}: are its columns separated by ;? "
+            "A CSV's are separated by commas"
+        )
 
 
-def _parquet(path: Path, start: Start) -> _Values:
+def _parquet(path: Path, start: TablePlace) -> _Values:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -173,7 +175,7 @@ def _parquet(path: Path, start: Start) -> _Values:
             for batch in file.iter_batches(1024, row_groups=[i for i, _ in groups]):
                 ahead = min(max(0, start.rows - number), len(batch))
                 for place, values in enumerate(batch.slice(ahead).to_pylist(), number + ahead):
-                    yield Start(place), values
+                    yield place, 0, values
                 number += len(batch)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: no valid Parquet: {error}") from error
@@ -181,7 +183,7 @@ def _parquet(path: Path, start: Start) -> _Values:
 
 _BUFFER = 2**20
 
-_READERS: dict[str, Callable[[Path, Start], _Values]] = {
+_READERS: dict[str, Callable[[Path, TablePlace], _Values]] = {
     ".jsonl": _jsonl,
     ".csv": _csv,
     ".parquet": _parquet,
