@@ -15,7 +15,7 @@ from test_resume import run
 from tiny_run import assert_same_ledgers, make_data, make_trainer
 
 from cogcalib.knowledge.ledger import SCHEMA, first_absent_step, part_name, read_ledger
-from cogcalib.training.forward import locate
+from cogcalib.training.supervision import supervised_tokens
 
 N = 16
 
@@ -55,14 +55,14 @@ def test_a_row_is_what_the_loss_was(tmp_path: Path) -> None:
     expected = {}
     for number, row in enumerate(untouched.train_dataset):
         batch = untouched.data_collator([row])
-        located = locate(batch)
+        tokens = supervised_tokens(batch)
         with torch.no_grad():
             logits = untouched.model(input_ids=batch["input_ids"]).logits[0]
-        log_p = logits[located.positions[0]].log_softmax(1)
-        nll = -log_p.gather(1, located.targets[:, None]).mean()
+        log_p = logits[tokens.positions[0]].log_softmax(1)
+        nll = -log_p.gather(1, tokens.targets[:, None]).mean()
         smooth = -log_p.mean(1).mean() - nll
         confidence = log_p.amax(1).exp().prod()
-        right = (log_p.argmax(1) == located.targets).all()
+        right = (log_p.argmax(1) == tokens.targets).all()
         expected[str(number)] = [float(x) for x in (nll, 0.3 * smooth, right, confidence)]
     trained(tmp_path / "run", **settings)
     for row in rows(read_ledger(tmp_path / "run")):

@@ -50,7 +50,7 @@ def test_a_strength_that_tunes_itself_goes_on_where_it_was(tmp_path: Path) -> No
     run(tmp_path / "parts", alpha="auto", stop=5)
     resumed = run(tmp_path / "parts", alpha="auto", resume=True)
     assert resumed.knowledge == whole.knowledge
-    assert [row.step for row in whole.knowledge.strengths] == [2, 4, 6, 8]
+    assert [row.step for row in whole.knowledge.alpha_steps] == [2, 4, 6, 8]
     assert whole.alpha > 0
     assert_same_weights(resumed, whole)
     written = [(tmp_path / name / "strengths.json").read_text() for name in ("whole", "parts")]

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import isotonic_regression
 
 from cogcalib.posthoc._validate import (
     Fractions,
@@ -16,6 +15,7 @@ from cogcalib.posthoc._validate import (
     read_fitted,
     read_numbers,
 )
+from cogcalib.posthoc.isotonic_fit import isotonic_fit
 from cogcalib.records import write_json
 
 KIND = "isotonic_calibration"
@@ -59,14 +59,8 @@ class IsotonicCalibration:
             ValueError: If `split` is another, shapes do not match, or values are out of range.
         """
         check_split(split, "an isotonic map")
-        values, right = check_outcomes(confidence, correct)
-        points, index, counts = np.unique(values, return_inverse=True, return_counts=True)
-        accuracy = np.bincount(index, weights=right) / counts
-        fitted = np.clip(isotonic_regression(accuracy, weights=counts).x, 0.0, 1.0)
-        # Inside a step nothing bends.
-        bends = np.ones(len(points), dtype=bool)
-        bends[1:-1] = (fitted[1:-1] != fitted[:-2]) | (fitted[1:-1] != fitted[2:])
-        self.confidence_, self.accuracy_ = points[bends], fitted[bends]
+        points, fitted = isotonic_fit(*check_outcomes(confidence, correct), increasing=True)
+        self.confidence_, self.accuracy_ = points, np.clip(fitted, 0.0, 1.0)
         return self
 
     def transform(self, confidence: ArrayLike) -> Fractions:

@@ -131,7 +131,7 @@ class Ledger:
             numbers: Of its examples in the training data, ``[E]``.
             units: Of its supervised tokens.
             parts: Its loss.
-            alpha: Strength of the penalty.
+            alpha: Weight of the penalty.
             threshold: In force, nan without one.
         """
         index = units.index.to(parts.nll.device)
@@ -142,12 +142,12 @@ class Ledger:
                 [
                     torch.ones_like(parts.token_ce),
                     parts.token_penalty,
-                    parts.right.to(parts.nll),
+                    parts.correct.to(parts.nll),
                     parts.log_confidence,
                 ]
             ),
         )
-        size, penalty, right, log_confidence = sums
+        size, penalty, correct, log_confidence = sums
         weights = parts.weights.to(parts.nll)
         values = torch.stack(
             [
@@ -155,7 +155,7 @@ class Ledger:
                 torch.full_like(parts.nll, threshold),
                 weights,
                 alpha * weights * penalty / size,
-                right == size,
+                correct == size,
                 log_confidence.exp(),
             ]
         )
