@@ -16,7 +16,7 @@ BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow lint bench atlas dev clean
+.PHONY: help demo test test-slow lint house bench atlas dev clean
 
 help:  ## This list
 	@echo "cogcalib: fine-tune language models so that their confidence can be trusted"
@@ -39,6 +39,9 @@ lint: $(DEV)  ## Check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy src
+
+house: $(DEV)  ## The package in figures: files, lines, names, imports
+	$(BIN)/python tests/house.py
 
 ifeq ($(BENCHMARKS),)
 bench:

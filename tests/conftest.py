@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 # Read by the libraries when they are imported, so these stand before the first import of one.
@@ -50,3 +51,20 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the real data sets: name their folder in COGCALIB_DATA")
     return folder
+
+
+@pytest.fixture
+def write_package(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
+    """Write a package `cogcalib` from file -> source, an empty __init__ in each folder."""
+
+    def write(files: dict[str, str]) -> Path:
+        package = tmp_path / "cogcalib"
+        for name, source in files.items():
+            path = package / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(source, encoding="utf-8")
+        for folder in [package, *(path.parent for path in package.rglob("*.py"))]:
+            (folder / "__init__.py").touch()
+        return package
+
+    return write

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from cogcalib.modeling.lora import lora_config
     from cogcalib.modeling.model import (
         ATLAS,
-        DTYPES,
         atlas_cache,
         fingerprint,
         fingerprint_adapter,
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ATLAS",
-    "DTYPES",
     "IGNORED",
     "Encoded",
     "Label",
@@ -72,7 +70,6 @@ import_on_use(
         "cogcalib.modeling.lora": ["lora_config"],
         "cogcalib.modeling.model": [
             "ATLAS",
-            "DTYPES",
             "atlas_cache",
             "fingerprint",
             "fingerprint_adapter",

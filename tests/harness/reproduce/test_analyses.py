@@ -15,7 +15,7 @@ from cogcalib.harness.reproduce import Cell, Preset, Table, make_plan
 from cogcalib.harness.reproduce.cell import run_cell
 from cogcalib.harness.reproduce.execute import Outcome
 from cogcalib.harness.reproduce.plan import analysis_cells, analysis_path
-from cogcalib.harness.reproduce.write import write_results
+from cogcalib.harness.reproduce.result_files import write_results
 from cogcalib.records import Prediction, read_jsonl
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cogcalib.harness.reproduce import Options, Preset, Table, make_plan, reproduce
-from cogcalib.harness.reproduce.write import write_results
+from cogcalib.harness.reproduce.result_files import write_results
 
 TABLE = Table(name="tiny", title="Tiny", question="Does it run?", methods=("base", "sft"))
 

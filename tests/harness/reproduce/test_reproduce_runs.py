@@ -25,8 +25,8 @@ from cogcalib.harness.reproduce import (
 from cogcalib.harness.reproduce.estimate import estimates, show_plan
 from cogcalib.harness.reproduce.execute import Outcome
 from cogcalib.harness.reproduce.plan import prepare_cells
+from cogcalib.harness.reproduce.result_files import check_output, write_results
 from cogcalib.harness.reproduce.workers import Workers
-from cogcalib.harness.reproduce.write import check_output, write_results
 from cogcalib.harness.tuning import rules
 from cogcalib.records import InputError
 

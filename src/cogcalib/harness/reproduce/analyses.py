@@ -12,8 +12,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cogcalib.harness.config.methods import label
 from cogcalib.harness.report.canvas import new_figure, styled
-from cogcalib.harness.report.methods import colour, label
+from cogcalib.harness.report.style import colour
 from cogcalib.harness.reproduce.execute import Outcome
 from cogcalib.harness.reproduce.markdown import line
 from cogcalib.harness.reproduce.plan import Place, analysis_path

@@ -8,14 +8,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from cogcalib.harness.report.canvas import new_figure, styled
-from cogcalib.harness.report.methods import colour
+from cogcalib.harness.report.style import colour
 from cogcalib.harness.reproduce.analyses import draw
 from cogcalib.harness.reproduce.execute import Outcome
 from cogcalib.harness.reproduce.markdown import row_label
-from cogcalib.harness.reproduce.rows import Group
+from cogcalib.harness.reproduce.table_rows import RowGroup
 
 
-def draw_tables(outcome: Outcome, groups: Sequence[Group], stem: Path) -> list[Path]:
+def draw_tables(outcome: Outcome, groups: Sequence[RowGroup], stem: Path) -> list[Path]:
     """Every method's ECE on every task tested on: a figure per place, or all variants in one."""
     found = []
     together = outcome.plan.table.renderer == "variants"
@@ -42,7 +42,7 @@ def draw_analyses(outcome: Outcome, stem: Path) -> list[Path]:
 
 
 @styled
-def _draw(groups: Sequence[Group], together: bool) -> Figure:
+def _draw(groups: Sequence[RowGroup], together: bool) -> Figure:
     """A panel per task tested on, a line per method (with its variant and model, if together)."""
     tasks = list(dict.fromkeys(group.task for group in groups))
     panels = {task: [g for g in groups if g.task == task] for task in tasks}

@@ -11,31 +11,34 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cogcalib.harness.report.methods import label
+from cogcalib.harness.config import Rule
+from cogcalib.harness.config.methods import label, split_posthoc
 from cogcalib.harness.reproduce.analyses import analysis_rows, detector_page, dynamics_page
 from cogcalib.harness.reproduce.cell import code_of_cells, device
-from cogcalib.harness.reproduce.compare import Difference, difference
+from cogcalib.harness.reproduce.compare import difference
 from cogcalib.harness.reproduce.definitions import Table
 from cogcalib.harness.reproduce.execute import Outcome
 from cogcalib.harness.reproduce.figures import draw_analyses, draw_tables
 from cogcalib.harness.reproduce.markdown import methods_page, variants_page
 from cogcalib.harness.reproduce.plan import Plan, folder_name
-from cogcalib.harness.reproduce.rows import Group, Row, across_variants, collect
 from cogcalib.harness.reproduce.specs import trained_on
-from cogcalib.harness.tuning import ACCURACY_FLOOR, GRID
+from cogcalib.harness.reproduce.table_rows import RowGroup, TableRow, across_variants, collect
+from cogcalib.harness.selection import ACCURACY_FLOOR, RULES
+from cogcalib.harness.tuning import GRID
+from cogcalib.metrics import PairedDifference
 from cogcalib.modeling import fingerprint
 from cogcalib.provenance import code_state, hardware, versions
 from cogcalib.records import InputError, write_json, write_text
 
 
-def write_results(outcome: Outcome, output: Path, command: str, rule: str) -> list[Path]:
+def write_results(outcome: Outcome, output: Path, command: str, rule: Rule) -> list[Path]:
     """Write all that came of a table.
 
     Args:
         outcome: What was run.
         output: Folder; files are named ``<table>-<model>``.
         command: The command line that says so.
-        rule: By which strengths were chosen.
+        rule: By which alphas were chosen.
 
     Returns:
         The files.
@@ -56,7 +59,7 @@ def write_results(outcome: Outcome, output: Path, command: str, rule: str) -> li
     ]
 
 
-def check_output(plan: Plan, output: Path, rule: str) -> None:
+def check_output(plan: Plan, output: Path, rule: Rule) -> None:
     """Refuse to put a table in the place of one that holds more, or something else.
 
     Raises:
@@ -69,12 +72,12 @@ def check_output(plan: Plan, output: Path, rule: str) -> None:
     planned = {name for place in plan.shown() for name in (*place.methods, *place.best)}
     rows = {row["row"] for group in held.get("results", ()) for row in group["rows"]}
     # Post-hoc rows of what was chosen are not listed by themselves.
-    lost = sorted(row for row in rows if not {row, row.partition("+")[0]} & planned)
+    lost = sorted(row for row in rows if not {row, split_posthoc(row)[0]} & planned)
     lost += [f"seed {seed}" for seed in held.get("seeds", ()) if seed not in plan.seeds]
     other = held.get("tuning", {}).get("rule", rule)
     if other != rule:
         raise InputError(
-            f"{path} holds strengths chosen by the rule {other}, not {rule}: name another "
+            f"{path} holds a table chosen by the rule {other}, not {rule}: name another "
             "--output, or remove it"
         )
     if lost:
@@ -93,14 +96,8 @@ def _named(stem: Path, kind: str) -> Path:
     return stem.with_name(f"{stem.name}.{kind}")
 
 
-RULE = {
-    "ece": "the lowest ECE at SFT's accuracy on the calibration split",
-    "nll": "the lowest NLL on the calibration split",
-}
-
-
 def _markdown(
-    outcome: Outcome, groups: Sequence[Group], figures: Sequence[Path], command: str, rule: str
+    outcome: Outcome, groups: Sequence[RowGroup], figures: Sequence[Path], command: str, rule: Rule
 ) -> str:
     table = outcome.plan.table
     lines = [f"# {table.title}: {outcome.plan.preset.name}", "", table.question, ""]
@@ -119,7 +116,7 @@ def _markdown(
         if any(each.at_end for each in choices)
     ]
     if outcome.choices:
-        lines += [f"Strengths were chosen by {RULE[rule]}.", ""]
+        lines += [f"Strengths were chosen by {RULES[rule]}.", ""]
     if ends:
         lines += [
             f"Chosen at an end of the grid, so that a strength beyond it might be better: "
@@ -138,7 +135,7 @@ def _markdown(
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _csv(groups: Sequence[Group]) -> str:
+def _csv(groups: Sequence[RowGroup]) -> str:
     """One line per row, test and seed."""
     metrics = dict.fromkeys(m for group in groups for row in group.rows for m in row.values)
     text = io.StringIO()
@@ -164,7 +161,9 @@ def _flat_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _record(outcome: Outcome, groups: Sequence[Group], command: str, rule: str) -> dict[str, Any]:
+def _record(
+    outcome: Outcome, groups: Sequence[RowGroup], command: str, rule: Rule
+) -> dict[str, Any]:
     plan = outcome.plan
     return {
         "table": plan.table.model_dump(mode="json"),
@@ -211,7 +210,7 @@ def _code_of_cells(outcome: Outcome) -> dict[str, int]:
     return dict(sum(counts, Counter[str]()).most_common())
 
 
-def _group(group: Group, table: Table) -> dict[str, Any]:
+def _group(group: RowGroup, table: Table) -> dict[str, Any]:
     return {
         "model": group.place.model,
         "trained_on": trained_on(group.place.config),
@@ -226,11 +225,11 @@ def _group(group: Group, table: Table) -> dict[str, Any]:
     }
 
 
-def _pair(names: tuple[str, str], rows: tuple[Row, Row]) -> dict[str, Any]:
+def _pair(names: tuple[str, str], rows: tuple[TableRow, TableRow]) -> dict[str, Any]:
     return {"rows": list(names), "difference": _difference(*rows)}
 
 
-def _row(group: Group, row: Row, against: Sequence[str]) -> dict[str, Any]:
+def _row(group: RowGroup, row: TableRow, against: Sequence[str]) -> dict[str, Any]:
     others = [other for name in against if (other := group.find(name)) and other is not row]
     return {
         "row": row.name,
@@ -243,7 +242,7 @@ def _row(group: Group, row: Row, against: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _difference(one: Row, other: Row) -> dict[str, Any]:
+def _difference(one: TableRow, other: TableRow) -> dict[str, Any]:
     """Metric -> the difference of two rows, where both have it."""
     return {
         metric: _as_json(difference(one.resampled, other.resampled, metric))
@@ -252,5 +251,10 @@ def _difference(one: Row, other: Row) -> dict[str, Any]:
     }
 
 
-def _as_json(found: Difference) -> dict[str, Any]:
-    return {**asdict(found), "significant": found.significant}
+def _as_json(found: PairedDifference) -> dict[str, Any]:
+    return {
+        "value": found.difference,
+        "low": found.low,
+        "high": found.high,
+        "significant": found.significant,
+    }
