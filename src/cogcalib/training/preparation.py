@@ -13,6 +13,7 @@ from trl import SFTConfig, SFTTrainer
 from cogcalib.training import data
 from cogcalib.training.collator import EXTRA_COLUMNS, CogCalibCollator
 from cogcalib.training.config import CogCalibConfig
+from cogcalib.training.option_ids import OPTIONS, resolve_options
 from cogcalib.training.packing import LENGTHS, pack
 from cogcalib.training.text import check_text
 
@@ -54,8 +55,11 @@ class PreparedTrainer(SFTTrainer):
 
         unit = cast(CogCalibConfig, args).unit_name
         tokenised = tokenise(dataset)
-        if data.OPTIONS in dataset.column_names:
-            tokenised = data.resolve_options(dataset, tokenised, tokenise, dataset_name, unit)
+        if OPTIONS in dataset.column_names:
+            by_line = formatting_func is None
+            tokenised = resolve_options(
+                dataset, tokenised, tokenise, dataset_name, unit, by_line=by_line
+            )
         data.check_rows(tokenised, dataset_name, args.max_length, unit)
         # Cut and shuffled by TRL, in this order, before and, as there, once more after the packing.
         prepared = prepare(tokenised, processing_class, args, False, None, dataset_name)
