@@ -29,7 +29,7 @@ from cogcalib.losses import (
     fused_statistics,
 )
 from cogcalib.losses.fused_pass import aligned_runs
-from cogcalib.losses.head import HeadGradients, Projection
+from cogcalib.losses.projection import HeadGradients, Projection
 from cogcalib.losses.terms import entropy
 from cogcalib.losses.tiles import first_maximum
 

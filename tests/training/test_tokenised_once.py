@@ -1,4 +1,4 @@
-"""An example's text goes through the tokenizer once on its way to training, its options included."""
+"""How often an example's text goes through the tokenizer on its way to training."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from cogcalib.losses.accuracy_curve import AccuracyCurve
 from cogcalib.losses.fused import fused_cogcalib_loss, fused_statistics
 from cogcalib.losses.gates import CLOSED, GATES, Gate, GateKind
-from cogcalib.losses.head import LinearHead
 from cogcalib.losses.objective import (
     FusedParts,
     LossParts,
@@ -14,6 +13,7 @@ from cogcalib.losses.objective import (
     example_nll,
     reference_loss,
 )
+from cogcalib.losses.projection import LinearHead
 from cogcalib.losses.standalone import CogCalibLoss
 from cogcalib.losses.statistics import TokenStatistics, known_examples, token_statistics
 from cogcalib.losses.terms import (

@@ -25,8 +25,8 @@ from torch import Tensor
 
 from cogcalib.losses.fused_pass import FusedPass, Objective, SupervisedBatch, rows_of, spans
 from cogcalib.losses.gates import Gate
-from cogcalib.losses.head import LinearHead, Projection
 from cogcalib.losses.objective import FusedParts, NllReduction
+from cogcalib.losses.projection import LinearHead, Projection
 from cogcalib.losses.statistics import TokenStatistics
 from cogcalib.losses.terms import Penalty
 from cogcalib.losses.tiles import Tiles

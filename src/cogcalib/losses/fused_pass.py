@@ -10,8 +10,8 @@ from torch import Tensor
 
 from cogcalib.losses.compiled import CompiledTiles
 from cogcalib.losses.gates import Gate
-from cogcalib.losses.head import HeadGradients, Projection
 from cogcalib.losses.objective import FusedParts, NllReduction, example_nll
+from cogcalib.losses.projection import HeadGradients, Projection
 from cogcalib.losses.terms import NO_OPTION, Penalty, token_penalty
 from cogcalib.losses.tiles import Tiles, tile_rows
 

@@ -1,4 +1,4 @@
-"""What the logits say at each supervised token, and what that says of an answer."""
+"""Statistics of the logits at each supervised token, and what follows for an answer."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from cogcalib.losses.head import Projection
+from cogcalib.losses.projection import Projection
 from cogcalib.losses.statistics import TokenStatistics
 from cogcalib.losses.terms import NO_OPTION, Penalty, focal, focal_slope
 

@@ -1,4 +1,4 @@
-"""When the model's knowledge is measured during training, and who is told."""
+"""The callback that runs calibration passes during training and tells others of thresholds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transformers.trainer_callback import CallbackHandler
 from cogcalib.records import Threshold, write_json
 from cogcalib.training.calibration_pass import CalibrationPass
 from cogcalib.training.config import CogCalibConfig
-from cogcalib.training.ledger import Ledger
+from cogcalib.training.ledger_writer import LedgerWriter
 from cogcalib.training.packing import count_examples
 from cogcalib.training.schedule import Schedule
 from cogcalib.training.state import STATE_NAME, KnowledgeState
@@ -42,7 +42,7 @@ class Learner(Protocol):
     gate_generator: torch.Generator
     resumed_from: str | None
     callback_handler: CallbackHandler
-    ledger: Ledger | None
+    ledger: LedgerWriter | None
 
     def run_calibration_pass(self) -> CalibrationPass:
         """Measure the model, as it stands now, on the calibration split."""

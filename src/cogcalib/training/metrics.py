@@ -1,4 +1,4 @@
-"""What is logged of a micro-batch: sums that add up over ranks, and the means made of them."""
+"""Logged metrics of a micro-batch: sums that add up over ranks, and the means made of them."""
 
 from __future__ import annotations
 

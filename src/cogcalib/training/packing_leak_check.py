@@ -1,4 +1,4 @@
-"""Whether examples in one row see each other: tried on the model itself, since none can be asked.
+"""A trial of the model itself: examples in one row must not see each other.
 
 Attention kernels for sequences of various lengths keep examples apart by ``cu_seq_lens_*``;
 transformers' ``sdpa`` and ``eager`` masks do it by ``position_ids``; some architectures do neither,

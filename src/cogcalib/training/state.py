@@ -1,4 +1,4 @@
-"""What a run has learnt about the model's knowledge so far, saved with every checkpoint."""
+"""The state of a training's knowledge of the model, saved with every checkpoint."""
 
 from __future__ import annotations
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -28,7 +27,7 @@ from cogcalib.training.callbacks import KnowledgeCallback
 from cogcalib.training.checkpoints import begin_checkpoint, checkpoint_to_resume, load_whole
 from cogcalib.training.collator import KNOWN, NUMBER, OPTION_IDS
 from cogcalib.training.config import CogCalibConfig
-from cogcalib.training.ledger import number_examples, open_ledger
+from cogcalib.training.ledger_writer import number_examples, open_ledger
 from cogcalib.training.loss import PLAIN, LossRunner
 from cogcalib.training.metrics import (
     batch_sums,
@@ -37,7 +36,6 @@ from cogcalib.training.metrics import (
     per_token,
     sum_over_ranks,
 )
-from cogcalib.training.packing_leak_check import TOLERANCE, TOLERANCE_HALF, check_isolation
 from cogcalib.training.preparation import PreparedTrainer
 from cogcalib.training.state import KnowledgeState
 from cogcalib.training.supervision import SupervisedTokens, supervised_tokens
@@ -88,8 +86,6 @@ class CogCalibTrainer(PreparedTrainer):
         "id": "2505.20903",
     }
 
-    model: PreTrainedModel
-
     def __init__(
         self,
         model: str | PreTrainedModel,
@@ -129,7 +125,6 @@ class CogCalibTrainer(PreparedTrainer):
         checks.refuse_processes_apart(self.accelerator.num_processes)
         checks.refuse_weights_without_gradient(self.model, self.accelerator.device.type)
         self._wrap_collator()
-        self._isolation_checked = not self.padding_free
         self.penalty = args.build_penalty()
         self.runner = LossRunner(self.model, self.accelerator, compiled=args.torch_compile)
         self.gate_generator = torch.Generator()
@@ -202,21 +197,6 @@ class CogCalibTrainer(PreparedTrainer):
             curve=self.knowledge.curve,
             n_options=tokens.n_options() if self.penalty.support == "options" else None,
         )
-
-    def _check_isolation(self, model: nn.Module) -> None:
-        """Raise ValueError, before the first batch, if examples in one row see each other."""
-        if self._isolation_checked:
-            return
-        exact = self.model.dtype.itemsize > 2 and not (self.args.bf16 or self.args.fp16)
-        check_isolation(
-            model,
-            self.model.get_output_embeddings(),
-            lambda rows: self._prepare_inputs(self.data_collator(rows)),
-            chain.from_iterable(cast(Dataset, self.train_dataset)["input_ids"]),
-            device=self.accelerator.device,
-            tolerance=TOLERANCE if exact else TOLERANCE_HALF,
-        )
-        self._isolation_checked = True
 
     def _scaled(self, loss: Tensor, aux_loss: Tensor | None, num_items: Any) -> Tensor:
         """Across ranks and accumulation steps, as `SFTTrainer.compute_loss` does it."""

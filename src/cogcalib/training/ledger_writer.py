@@ -1,4 +1,4 @@
-"""Keeps the knowledge ledger while training; `cogcalib.knowledge.ledger` says what is in it."""
+"""The writer of the knowledge ledger; `cogcalib.knowledge.ledger` says what is in it."""
 
 from __future__ import annotations
 
@@ -64,12 +64,14 @@ def number_examples(
     return names, dataset.add_column(NUMBER, numbers)
 
 
-def open_ledger(args: CogCalibConfig, names: Sequence[str] | None, rank: int) -> Ledger | None:
+def open_ledger(
+    args: CogCalibConfig, names: Sequence[str] | None, rank: int
+) -> LedgerWriter | None:
     """The ledger of a training; None if none is kept."""
-    return None if names is None else Ledger(Path(str(args.output_dir)), names, rank)
+    return None if names is None else LedgerWriter(Path(str(args.output_dir)), names, rank)
 
 
-class Ledger:
+class LedgerWriter:
     """Collects rows in memory and writes those of some steps into a file of their own.
 
     Args:
