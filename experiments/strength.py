@@ -21,7 +21,7 @@ from cogcalib.modeling import load_model, lora_config
 from cogcalib.modeling.encoding import to_dataset
 from cogcalib.scoring import ScoreSettings, score, summarize
 from cogcalib.tasks import draw, load_task
-from cogcalib.training import CogCalibConfig, CogCalibTrainer, strength
+from cogcalib.training import CogCalibConfig, CogCalibTrainer, alpha_controller
 
 TEMPLATE = {
     "max_steps": 200,
@@ -50,7 +50,11 @@ def settings_of(law: str) -> dict[str, Any]:
         return {"alpha": law}
     if law.startswith("pi:"):
         gains = map(float, law.split(":")[1:])
-        strength.PROPORTIONAL, strength.INTEGRAL, strength.FOLLOWED = gains
+        (
+            alpha_controller.PROPORTIONAL,
+            alpha_controller.INTEGRAL,
+            alpha_controller.FOLLOWED,
+        ) = gains
         return {"alpha": "auto"}
     return {"alpha": float(law)}
 

@@ -206,7 +206,10 @@ def unnamed(modules: Mapping[str, Module]) -> list[str]:
     ]
 
 
-def executed(package: Path, statement: str = "import cogcalib.training") -> list[str]:
+TRAINER = "from cogcalib.training import CogCalibTrainer, fit"
+
+
+def executed(package: Path, statement: str = TRAINER) -> list[str]:
     """The project's modules that a fresh interpreter executes for a statement.
 
     Raises:

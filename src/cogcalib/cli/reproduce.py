@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cogcalib.cli.console import quiet
+from cogcalib.cli.console import quiet, screen
 from cogcalib.cli.options import add_shared
 from cogcalib.records import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cogcalib.harness.reproduce.execute import Outcome
+    from cogcalib.harness.reproduce.execute import PlanOutcome
 
 HELP = "a whole table: train, choose, score, compare; goes on where it stopped"
 
@@ -77,8 +77,7 @@ def execute(options: argparse.Namespace) -> None:
     if options.dry_run:
         from cogcalib.harness.reproduce.estimate import show_plan
 
-        wide = console if console.is_terminal else Console(width=120)
-        show_plan(plan, options.jobs, wide, options.rule)
+        show_plan(plan, options.jobs, screen(), options.rule)
         return
     check_output(plan, options.output, options.rule)
     gpus = visible_gpus(torch.cuda.device_count())
@@ -107,7 +106,7 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError(f"--data-dir must be an existing folder, got {options.data_dir}")
 
 
-def _show_missing(outcome: Outcome, console: Console) -> None:
+def _show_missing(outcome: PlanOutcome, console: Console) -> None:
     for reason in outcome.left_out:
         console.print(f"  [yellow]left out[/] {reason}", soft_wrap=True)
     for failure in outcome.failures:

@@ -12,7 +12,7 @@ from cogcalib.inference.transformers_backend import TransformersBackend
 from cogcalib.knowledge.rotations import rotated
 from cogcalib.modeling.encoding import encode_batch
 from cogcalib.modeling.option_letters import encode_choices
-from cogcalib.records import Example, ProbeRecord
+from cogcalib.records import DOUBTFUL, KNOWN, UNKNOWN, Example, ProbeRecord
 
 
 def probe(
@@ -52,10 +52,11 @@ def probe(
         return [
             ProbeRecord(
                 example.id,
-                "known" if row.greedy.all() else "unknown",
+                KNOWN if row.greedy.all() else UNKNOWN,
                 float(row.greedy.all()),
                 row.log_p.sum().exp().item(),
                 -row.log_p.mean().item(),
+                "teacher-forcing",
             )
             for example, row in zip(examples, scores, strict=True)
         ]
@@ -77,6 +78,7 @@ def probe(
             _mean([correct for correct, _ in each]),
             _mean([p for _, p in each]),
             -row.log_p.mean().item(),
+            "rotations",
         )
         for example, each, row in rows
     ]
@@ -111,8 +113,8 @@ def _supervised(
 
 def _category(correct: Sequence[bool]) -> str:
     if all(correct):
-        return "known"
-    return "unknown" if sum(correct) <= 1 else "doubtful"
+        return KNOWN
+    return UNKNOWN if sum(correct) <= 1 else DOUBTFUL
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""The task of a probe: a model, questions, how to ask them, and where the results go."""
+"""The settings of a probe: a model, questions, how to ask them, and where the results go."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class ProbeTask(BackendSpec):
         prompts: Few-shot prompts that each question is asked behind; without shots all would be
             alike, and there is one.
         shots: Answered questions in each prompt; if not given 4, for multiple choice 0.
-        mode: Compute the probability of a correct answer (exact), or generate answers and count the
-            correct ones (sampled); open-ended only, multiple choice is always exact.
+        mode: exact computes the probability of a correct answer, sampled generates answers and
+            counts the correct ones; open-ended only, multiple choice is always exact.
         samples: Answers behind each prompt: drawn if sampled, assumed if exact.
         temperature: Temperature of the sampled answers.
         top_k: Most probable tokens that an answer is sampled from, 0 for all.
@@ -55,8 +55,8 @@ class ProbeTask(BackendSpec):
         prompt: Prompt preset, ``+chat`` behind it for the model's chat template.
         output: Folder of the results; runs/probe-MODEL-TASK if not given.
         data_dir: Folder of local data sets.
-        engine: This process, or those of accelerate launch (local); or workers of Ray, which leave
-            a folder of Parquet files, one a partition (ray).
+        engine: local is this process, or those of accelerate launch; ray are workers of Ray, which
+            leave a folder of Parquet files, one a partition.
         workers: Workers of Ray, each with the model; one for each GPU if not given, or one.
         partition: Questions whose groups are brought together, and that go into one file.
 

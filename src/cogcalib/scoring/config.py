@@ -1,4 +1,4 @@
-"""The configuration of a scoring: how a model is scored, and what is to be scored by name."""
+"""The settings of a scoring: how a model is scored, and what is to be scored by name."""
 
 from __future__ import annotations
 

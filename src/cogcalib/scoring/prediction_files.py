@@ -10,8 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from cogcalib.jsonl import json_lines, write_jsonl
 from cogcalib.parquet import read_table, write_table
-from cogcalib.records import Prediction, json_lines, write_jsonl
+from cogcalib.records import Prediction
 from cogcalib.scoring.confidence_names import MULTIPLE_CHOICE, OPEN_ENDED
 
 FORMATS = (".jsonl", ".parquet")

@@ -16,7 +16,8 @@ from run_builder import COUNTRY, build_run
 from cogcalib.harness.report import Run, load_run, write_html
 from cogcalib.harness.report.html import render_html
 from cogcalib.harness.report.page import page_content
-from cogcalib.records import Prediction, read_jsonl, write_jsonl
+from cogcalib.jsonl import read_jsonl, write_jsonl
+from cogcalib.records import Prediction
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'"
 
@@ -52,7 +53,7 @@ def test_page_holds_every_section(text: str) -> None:
         "Data",
         "Record",
     ]
-    assert "CoMbLS lowers ECE from" in text
+    assert "CoLS lowers ECE from" in text
     assert "0123456789, with local changes" in text
     assert f"{1500:064x}" in text
     # Two charts of ECE, eight methods twice, threshold, curves, probe.

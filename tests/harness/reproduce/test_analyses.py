@@ -13,10 +13,12 @@ from rich.console import Console
 
 from cogcalib.harness.reproduce import Cell, Preset, Table, make_plan
 from cogcalib.harness.reproduce.cell import run_cell
-from cogcalib.harness.reproduce.execute import Outcome
-from cogcalib.harness.reproduce.plan import analysis_cells, analysis_path
+from cogcalib.harness.reproduce.execute import PlanOutcome
+from cogcalib.harness.reproduce.planned_cells import analysis_cells
 from cogcalib.harness.reproduce.result_files import write_results
-from cogcalib.records import Prediction, read_jsonl
+from cogcalib.harness.run_folder import RunFolder
+from cogcalib.jsonl import read_jsonl
+from cogcalib.records import Prediction
 
 
 def table(renderer: str, **settings: object) -> Table:
@@ -24,10 +26,10 @@ def table(renderer: str, **settings: object) -> Table:
     return Table(name=renderer, title="T", question="Q?", **values)  # type: ignore[arg-type]
 
 
-def outcome_of(preset: Preset, root: Path, asked: Table) -> Outcome:
+def outcome_of(preset: Preset, root: Path, asked: Table) -> PlanOutcome:
     plan = make_plan(asked, preset, root, seeds=[0], tune_seeds=[0])
     resolved = {place.path: {name: name for name in place.methods} for place in plan.places}
-    return Outcome(plan, resolved)
+    return PlanOutcome(plan, resolved)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def root(small: Preset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def results(outcome: Outcome, folder: Path) -> tuple[str, list[dict[str, str]]]:
+def results(outcome: PlanOutcome, folder: Path) -> tuple[str, list[dict[str, str]]]:
     written = write_results(outcome, folder, "cogcalib reproduce", "ece")
     assert all(path.stat().st_size for path in written)
     page, table = (path.read_text("utf-8") for path in written[:2])
@@ -75,7 +77,7 @@ def test_dynamics_page(small: Preset, root: Path, tmp_path: Path) -> None:
 
 def test_looking_at_a_training_does_not_disturb_it(small: Preset, root: Path) -> None:
     (place,) = outcome_of(small, root, table("dynamics")).plan.places
-    path = analysis_path(place.path, "dynamics", "sft", 0)
+    path = RunFolder(place.path).analysis("dynamics", "sft", 0)
     assert not path.with_suffix("").exists(), "the model looked at is not kept"
     last = [
         row

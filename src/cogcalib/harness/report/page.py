@@ -1,4 +1,4 @@
-"""What stands on the report page, section by section: computed here, laid out by the template."""
+"""The content of the report page, section by section; the template lays it out."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from cogcalib.harness.report.figures import (
     training_curves,
 )
 from cogcalib.harness.report.headline import headline
-from cogcalib.harness.report.load import Run
 from cogcalib.harness.report.mistakes import Mistake, confident_mistakes
 from cogcalib.harness.report.reliability import confidence_histogram, reliability_diagram
+from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.summary import TaskSummary, group_rows
 
 

@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from cogcalib.harness.config.methods import label
 from cogcalib.harness.report.canvas import new_figure, styled
 from cogcalib.harness.report.style import colour
-from cogcalib.harness.reproduce.execute import Outcome
+from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.markdown import line
-from cogcalib.harness.reproduce.plan import Place, analysis_path
-from cogcalib.harness.reproduce.specs import trained_on
+from cogcalib.harness.reproduce.plan import Place
+from cogcalib.harness.run_folder import RunFolder
 
 Found = Mapping[str, Sequence[Any]]
 """Method -> what was found, by seed."""
@@ -27,27 +27,27 @@ WAYPOINTS = 4
 """Looks shown in a table of dynamics besides the first; the CSV and the figure hold all."""
 
 
-def read_analysis(outcome: Outcome, place: Place) -> dict[str, list[Any]]:
+def read_analysis(outcome: PlanOutcome, place: Place) -> dict[str, list[Any]]:
     """Method -> what its cells found, by seed, for the seeds that are finished."""
     kind = outcome.plan.table.renderer
     found: dict[str, list[Any]] = {}
     for method in outcome.resolved.get(place.path, {}).values():
         for seed in outcome.plan.seeds:
-            path = analysis_path(place.path, kind, method, seed)
+            path = RunFolder(place.path).analysis(kind, method, seed)
             if path.exists():
                 content = json.loads(path.read_text(encoding="utf-8"))
                 found.setdefault(method, []).append(content)
     return found
 
 
-def detector_page(outcome: Outcome) -> Iterator[str]:
+def detector_page(outcome: PlanOutcome) -> Iterator[str]:
     """Lines: a table per place."""
     for place in outcome.plan.shown():
         found = read_analysis(outcome, place)
         if not found:
             continue
         detectors = list(next(iter(found.values()))[0]["auroc"])
-        yield f"## {place.model}: {trained_on(place.config)}"
+        yield f"## {place.model}: {place.trained_on}"
         yield ""
         heads = [f"AUROC {name} %" for name in detectors]
         fixed = ["threshold (nats)", "separation %", "right %", "known %"]
@@ -69,7 +69,7 @@ def detector_page(outcome: Outcome) -> Iterator[str]:
     )
 
 
-def dynamics_page(outcome: Outcome) -> Iterator[str]:
+def dynamics_page(outcome: PlanOutcome) -> Iterator[str]:
     """Lines: a table per place, with the steps as columns."""
     for place in outcome.plan.shown():
         found = read_analysis(outcome, place)
@@ -77,7 +77,7 @@ def dynamics_page(outcome: Outcome) -> Iterator[str]:
             continue
         steps = sorted({row["step"] for seeds in found.values() for rows in seeds for row in rows})
         shown = [steps[round(i * (len(steps) - 1) / WAYPOINTS)] for i in range(WAYPOINTS + 1)]
-        yield f"## {place.model}: {trained_on(place.config)}"
+        yield f"## {place.model}: {place.trained_on}"
         yield ""
         yield line(["", *(f"step {step}" for step in dict.fromkeys(shown))])
         yield line([":---", *["---:"] * len(dict.fromkeys(shown))])
@@ -96,12 +96,12 @@ def dynamics_page(outcome: Outcome) -> Iterator[str]:
     )
 
 
-def analysis_rows(outcome: Outcome) -> list[dict[str, Any]]:
+def analysis_rows(outcome: PlanOutcome) -> list[dict[str, Any]]:
     """Flat rows for the CSV."""
     rows = []
     for place in outcome.plan.shown():
         for method, seeds in read_analysis(outcome, place).items():
-            where = {"model": place.model, "trained_on": trained_on(place.config), "method": method}
+            where = {"model": place.model, "trained_on": place.trained_on, "method": method}
             for number, content in enumerate(seeds):
                 for row in content if isinstance(content, list) else [content]:
                     flat = {k: v for k, v in row.items() if not isinstance(v, Mapping)}
@@ -177,7 +177,7 @@ def _spread(values: Sequence[float], scale: int, digits: int) -> str:
     return text if len(values) < 2 else f"{text} ± {scale * stdev(values):.{digits}f}"
 
 
-def draw(outcome: Outcome, place: Place, path: Path) -> bool:
+def draw(outcome: PlanOutcome, place: Place, path: Path) -> bool:
     """Draw what was found at a place; False if there is nothing."""
     found = read_analysis(outcome, place)
     if not found:

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from cogcalib.harness.report.canvas import new_figure, styled
 from cogcalib.harness.report.style import colour
 from cogcalib.harness.reproduce.analyses import draw
-from cogcalib.harness.reproduce.execute import Outcome
+from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.markdown import row_label
 from cogcalib.harness.reproduce.table_rows import RowGroup
 
 
-def draw_tables(outcome: Outcome, groups: Sequence[RowGroup], stem: Path) -> list[Path]:
+def draw_tables(outcome: PlanOutcome, groups: Sequence[RowGroup], stem: Path) -> list[Path]:
     """Every method's ECE on every task tested on: a figure per place, or all variants in one."""
     found = []
     together = outcome.plan.table.renderer == "variants"
@@ -32,7 +32,7 @@ def draw_tables(outcome: Outcome, groups: Sequence[RowGroup], stem: Path) -> lis
     return found
 
 
-def draw_analyses(outcome: Outcome, stem: Path) -> list[Path]:
+def draw_analyses(outcome: PlanOutcome, stem: Path) -> list[Path]:
     """The figures of a table of analyses, one per run folder that has one."""
     found = []
     for place in outcome.plan.shown():

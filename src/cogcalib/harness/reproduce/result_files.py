@@ -17,11 +17,10 @@ from cogcalib.harness.reproduce.analyses import analysis_rows, detector_page, dy
 from cogcalib.harness.reproduce.cell import code_of_cells, device
 from cogcalib.harness.reproduce.compare import difference
 from cogcalib.harness.reproduce.definitions import Table
-from cogcalib.harness.reproduce.execute import Outcome
+from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.figures import draw_analyses, draw_tables
 from cogcalib.harness.reproduce.markdown import methods_page, variants_page
 from cogcalib.harness.reproduce.plan import Plan, folder_name
-from cogcalib.harness.reproduce.specs import trained_on
 from cogcalib.harness.reproduce.table_rows import RowGroup, TableRow, across_variants, collect
 from cogcalib.harness.selection import ACCURACY_FLOOR, RULES
 from cogcalib.harness.tuning import GRID
@@ -31,7 +30,7 @@ from cogcalib.provenance import code_state, hardware, versions
 from cogcalib.records import InputError, write_json, write_text
 
 
-def write_results(outcome: Outcome, output: Path, command: str, rule: Rule) -> list[Path]:
+def write_results(outcome: PlanOutcome, output: Path, command: str, rule: Rule) -> list[Path]:
     """Write all that came of a table.
 
     Args:
@@ -97,7 +96,11 @@ def _named(stem: Path, kind: str) -> Path:
 
 
 def _markdown(
-    outcome: Outcome, groups: Sequence[RowGroup], figures: Sequence[Path], command: str, rule: Rule
+    outcome: PlanOutcome,
+    groups: Sequence[RowGroup],
+    figures: Sequence[Path],
+    command: str,
+    rule: Rule,
 ) -> str:
     table = outcome.plan.table
     lines = [f"# {table.title}: {outcome.plan.preset.name}", "", table.question, ""]
@@ -147,7 +150,7 @@ def _csv(groups: Sequence[RowGroup]) -> str:
         for row in group.rows:
             for index, seed in enumerate(row.seeds):
                 found = [row.values[m][index] if m in row.values else "" for m in metrics]
-                where = [place.model, trained_on(place.config), place.variant]
+                where = [place.model, place.trained_on, place.variant]
                 writer.writerow([*where, row.name, row.method, group.task, group.n, seed, *found])
     return text.getvalue()
 
@@ -162,7 +165,7 @@ def _flat_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _record(
-    outcome: Outcome, groups: Sequence[RowGroup], command: str, rule: Rule
+    outcome: PlanOutcome, groups: Sequence[RowGroup], command: str, rule: Rule
 ) -> dict[str, Any]:
     plan = outcome.plan
     return {
@@ -193,7 +196,7 @@ def _record(
         "across": [
             {
                 "model": first.place.model,
-                "trained_on": trained_on(first.place.config),
+                "trained_on": first.place.trained_on,
                 "task": first.task,
                 "pairs": [_pair(names, rows) for names, rows in pairs],
             }
@@ -204,7 +207,7 @@ def _record(
     }
 
 
-def _code_of_cells(outcome: Outcome) -> dict[str, int]:
+def _code_of_cells(outcome: PlanOutcome) -> dict[str, int]:
     """Commit -> cells that it computed, of every run folder the table rests on."""
     counts = [code_of_cells(place.path) for place in outcome.plan.places]
     return dict(sum(counts, Counter[str]()).most_common())
@@ -213,7 +216,7 @@ def _code_of_cells(outcome: Outcome) -> dict[str, int]:
 def _group(group: RowGroup, table: Table) -> dict[str, Any]:
     return {
         "model": group.place.model,
-        "trained_on": trained_on(group.place.config),
+        "trained_on": group.place.trained_on,
         "variant": group.place.variant,
         "task": group.task,
         "in_domain": group.in_domain,

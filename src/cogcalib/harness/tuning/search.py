@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from rich.console import Console
 
 from cogcalib.harness import stages
 from cogcalib.harness.config import Config, Method, Rule, dump_config
-from cogcalib.harness.config.schema import TrainSection
+from cogcalib.harness.config.sections import TrainSection
+from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.selection import ACCURACY_FLOOR, Trial
 from cogcalib.harness.tuning.grid import (
     GRID,
@@ -26,8 +27,6 @@ from cogcalib.harness.tuning.grid import (
     recommend,
 )
 from cogcalib.records import InputError, write_json, write_text
-
-RECORD = "tune.json"
 
 
 def tune(
@@ -72,46 +71,67 @@ def tune(
     tried_seeds = tuple(config.seeds if seeds is None else seeds)
     if any(seed < 0 for seed in tried_seeds):
         raise InputError(f"seeds must be at least 0, got {', '.join(map(str, tried_seeds))}")
-    before = {method.before_posthoc.name: method.before_posthoc for method in tunable}
-    grids = _within(budget, list(before.values()))
+    before = dict.fromkeys(method.before_posthoc for method in tunable)
+    grids = _within(budget, list(before))
     begun = stages.begin(config, root / f"{config.name}-tune", console, resume=True,
                          data_dir=data_dir)  # fmt: skip
-    trials: dict[str, list[Trial]] = {}
-
-    def try_out(methods: Iterable[Method]) -> list[Trial]:
-        for seed in tried_seeds:
-            for method in methods:
-                stages.train(begun.work, method, seed, begun.splits, begun.knowledge)
-                stages.try_out(begun.work, method, seed, begun.splits)
-                trial = read_trial(begun.work.folder, method.name, seed)
-                trials.setdefault(method.name, []).append(trial)
-        return [trial for rows in trials.values() for trial in rows]
-
-    found = try_out([Method.parse("sft"), *(each for grid in grids.values() for each in grid)])
-    left = None if budget is None else budget - sum(map(len, grids.values()))
-    for name, method in before.items():
-        chosen = Method.parse(choose_alpha(method, found, rule, grids[name]).chosen)
-        margins = _margins(config, chosen)[:left]
-        left = None if left is None else left - len(margins)
-        found = try_out(margins)
-        grids[name] = [*grids[name], *margins]
-    choices = [choose_alpha(m, found, rule, grids[m.before_posthoc.name]) for m in tunable]
+    trials = _Trials(begun, tried_seeds)
+    _search(trials, grids, rule, budget)
+    choices = [choose_alpha(m, trials.found, rule, grids[m.before_posthoc.name]) for m in tunable]
     search = {
         "rule": rule,
         "seeds": tried_seeds,
         "budget": budget,
         "tried": {name: [each.name for each in grid] for name, grid in grids.items()},
     }
-    folder = begun.work.folder.path
+    folder = begun.context.folder
     if replaced := _other_search(folder, search):
         console.print(f"  [yellow]replaces the choice made with {replaced}[/]", highlight=False)
-    write_tuned(folder, config, search, found, choices)
-    return folder
+    write_tuned(folder, config, search, trials.found, choices)
+    return folder.path
 
 
-def _other_search(folder: Path, search: Mapping[str, Any]) -> str:
+@dataclass
+class _Trials:
+    """Trainings that are tried, and what came of them."""
+
+    begun: stages.Begun
+    seeds: Sequence[int]
+    by_method: dict[str, list[Trial]] = field(default_factory=dict)
+
+    @property
+    def found(self) -> list[Trial]:
+        """All trials, method by method."""
+        return [trial for rows in self.by_method.values() for trial in rows]
+
+    def add(self, methods: Iterable[Method]) -> None:
+        """Train methods with every seed, and judge them on the calibration split."""
+        begun = self.begun
+        for seed in self.seeds:
+            for method in methods:
+                stages.train(begun.context, method, seed, begun.splits, begun.knowledge)
+                stages.try_out(begun.context, method, seed, begun.splits)
+                trial = read_trial(begun.context.folder, method.name, seed)
+                self.by_method.setdefault(method.name, []).append(trial)
+
+
+def _search(
+    trials: _Trials, grids: dict[str, list[Method]], rule: Rule, budget: int | None
+) -> None:
+    """Try SFT and every grid; then put margins at the alpha chosen into each grid, and try them."""
+    trials.add([Method.parse("sft"), *(each for grid in grids.values() for each in grid)])
+    left = None if budget is None else budget - sum(map(len, grids.values()))
+    for name, grid in grids.items():
+        chosen = choose_alpha(Method.parse(name), trials.found, rule, grid).chosen
+        margins = _margins(trials.begun.context.config, Method.parse(chosen))[:left]
+        left = None if left is None else left - len(margins)
+        trials.add(margins)
+        grid += margins
+
+
+def _other_search(folder: RunFolder, search: Mapping[str, Any]) -> str:
     """How the choice that stands in a folder was made, if otherwise; else empty."""
-    path = folder / RECORD
+    path = folder.tune_record
     if not path.exists():
         return ""
     held = json.loads(path.read_text(encoding="utf-8"))
@@ -152,7 +172,7 @@ def _margins(config: Config, chosen: Method) -> list[Method]:
 
 
 def write_tuned(
-    path: Path,
+    folder: RunFolder,
     config: Config,
     search: Mapping[str, Any],
     trials: Sequence[Trial],
@@ -170,10 +190,10 @@ def write_tuned(
         "recommended": recommended and asdict(recommended),
         "trials": [asdict(trial) for trial in trials],
     }
-    write_json(path / RECORD, record)
+    write_json(folder.tune_record, record)
     chosen = {choice.method: choice.chosen for choice in choices}
     names = tuple(chosen.get(name, name) for name in config.methods)
     report = config.report.model_copy(update={"rule": search["rule"]})
     changes = {"name": f"{config.name}-tuned", "methods": names, "report": report}
     tuned = config.model_copy(update=changes)
-    write_text(path / "tuned.yaml", dump_config(tuned))
+    write_text(folder.tuned_config, dump_config(tuned))
