@@ -1,71 +1,170 @@
-"""The figures of a table."""
+"""The figure of a table, drawn from its record."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cogcalib.harness.report.canvas import new_figure, styled
-from cogcalib.harness.report.methods import colour
-from cogcalib.harness.reproduce.analyses import draw
-from cogcalib.harness.reproduce.execute import Outcome
-from cogcalib.harness.reproduce.markdown import row_label
-from cogcalib.harness.reproduce.rows import Group
+from cogcalib.harness.report.canvas import FAINT, new_figure, styled, to_svg
+from cogcalib.harness.report.methods import colour, label
+from cogcalib.harness.reproduce.analyses import Analysis, by_place
+
+Record = Mapping[str, Any]
+ROW = 0.17
+"""Inches a method takes."""
+GAP = (math.nan, math.nan)
+"""A break in a line."""
+KNOWLEDGE = ("known", "unknown")
 
 
-def draw_tables(outcome: Outcome, groups: Sequence[Group], stem: Path) -> list[Path]:
-    """Every method's ECE on every task tested on: a figure per place, or all variants in one."""
-    found = []
-    together = outcome.plan.table.renderer == "variants"
-    for group in groups:
-        place = group.place
-        name = place.task if together else f"{place.model.rpartition('/')[2]}-{place.path.name}"
-        path = stem.with_name(f"{stem.name}-{name}.svg")
-        if path in found:
-            continue
-        here = [g for g in groups if (g.place.task == place.task if together else g.place is place)]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _draw(here, together).savefig(path, metadata={"Date": None})
-        found.append(path)
-    return found
-
-
-def draw_analyses(outcome: Outcome, stem: Path) -> list[Path]:
-    """The figures of a table of analyses, one per run folder that has one."""
-    found = []
-    for place in outcome.plan.shown():
-        path = stem.with_name(f"{stem.name}-{place.path.parent.name}-{place.path.name}.svg")
-        found += [path] if draw(outcome, place, path) else []
-    return found
+def figure_of(record: Record) -> str | None:
+    """The figure as SVG, text as text; None if the record holds nothing to draw."""
+    kind = record["table"]["renderer"]
+    analysis = record["analysis"]
+    if kind == "detector" and analysis:
+        figure = draw_detector(analysis)
+        shown = "AUROC of each detector of knowledge, by method."
+    elif kind == "dynamics" and analysis:
+        figure = draw_dynamics(analysis)
+        shown = "Accuracy and confidence over the optimiser steps, by split and prior knowledge."
+    elif kind not in ("detector", "dynamics") and record["results"]:
+        figure = draw_errors(record)
+        shown = "Expected calibration error of every method, mean and standard deviation."
+    else:
+        return None
+    title = f"{record['table']['title']}: {record['preset']['name']}"
+    return to_svg(figure, title=title, description=shown)
 
 
 @styled
-def _draw(groups: Sequence[Group], together: bool) -> Figure:
-    """A panel per task tested on, a line per method (with its variant and model, if together)."""
-    tasks = list(dict.fromkeys(group.task for group in groups))
-    panels = {task: [g for g in groups if g.task == task] for task in tasks}
-    names = [
-        (f"{group.place.model}, {group.place.variant}: " if together else "") + row_label(row)
-        for group in panels[tasks[0]]
-        for row in group.shown()
+def draw_errors(record: Record) -> Figure:
+    """ECE of the primary confidence: a row of panels for each task trained on, a line per method.
+
+    A panel is a task tested on; if the table has several variants or models, it is one of these in
+    domain, and the page has the other tasks.
+    """
+    groups = record["results"]
+    several = len({(group["model"], group["variant"]) for group in groups}) > 1
+    if several:
+        groups = [group for group in groups if group["in_domain"]]
+    rows = [
+        [group for group in groups if group["trained_on"] == task]
+        for task in dict.fromkeys(group["trained_on"] for group in groups)
     ]
-    figure = new_figure(2.4 + 1.6 * together + 2.3 * len(tasks), 1.0 + 0.22 * len(names))
-    columns = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
-    for axes, (task, here) in zip(columns, panels.items(), strict=True):
-        metric = f"ece.{here[0].primary}"
-        for line, row in enumerate(row for group in here for row in group.shown()):
-            mean, deviation = row.mean(metric), row.deviation(metric) or 0.0
-            if mean is not None:
-                shade = colour(row.method)
-                axes.errorbar(
-                    100 * mean, line, xerr=100 * deviation, fmt="o", color=shade, markersize=5
-                )
-        axes.set_title(task)
-        axes.set_xlabel(f"ECE {here[0].primary} (%)")
-        axes.margins(x=0.08)
-        axes.set_xlim(left=0)
-    columns[0].set_yticks(range(len(names)), names)
-    columns[0].set_ylim(len(names) - 0.5, -0.5)
+    names = [_names(here, several) for here in rows]
+    heights = [0.75 + ROW * len(each) for each in names]
+    widest = max(len(here) for here in rows)
+    figure = new_figure(2.0 + max(1.55 * widest, 3.1), sum(heights))
+    parts = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for part, here, lines in zip(parts, rows, names, strict=True):
+        panels = part.subplots(1, widest, sharey=True, squeeze=False)[0]
+        for axes, group in zip(panels, here, strict=False):
+            _panel(axes, group, list(lines), _title(group, several))
+        for axes in panels[len(here) :]:
+            axes.set_visible(False)
+        panels[0].set_yticks(range(len(lines)), list(lines.values()))
+        panels[0].set_ylim(len(lines) - 0.5, -0.5)
+    return figure
+
+
+def _names(groups: Sequence[Record], several: bool) -> dict[str, str]:
+    """Row -> its label; a row that was chosen and stands there under another name is left out."""
+    found: dict[str, str] = {}
+    for group in groups:
+        shown: set[str] = set()
+        for row in group["rows"]:
+            if row["method"] not in shown:
+                shown.add(row["method"])
+                # Strengths differ between models and variants.
+                found.setdefault(row["row"], label(row["row" if several else "method"]))
+    return found
+
+
+def _title(group: Record, several: bool) -> str:
+    if not several:
+        return str(group["task"])
+    variant = "" if group["variant"] == "default" else f", {group['variant']}"
+    return f"{group['model']}{variant}"
+
+
+def _panel(axes: Axes, group: Record, lines: Sequence[str], title: str) -> None:
+    """A tick at each mean, a thin bar of a standard deviation to either side, where it is known."""
+    metric = next(name for name in group["rows"][0]["mean"] if name.startswith("ece."))
+    spread: list[tuple[float, float]] = []
+    ticks: dict[str, list[tuple[float, float]]] = {}
+    for row in group["rows"]:
+        if row["row"] in lines and metric in row["mean"]:
+            mean, y = 100 * row["mean"][metric], lines.index(row["row"])
+            deviation = 100 * row.get("deviation", {}).get(metric, 0.0)
+            spread += [(mean - deviation, y), (mean + deviation, y), GAP]
+            shade = colour(row["method"])
+            ticks.setdefault(shade, []).extend([(mean, y - 0.36), (mean, y + 0.36), GAP])
+    # A broken line each: a fraction of the file that a line for every method would make.
+    axes.plot(*zip(*spread, strict=True), color=FAINT, linewidth=1.2)
+    for shade, points in ticks.items():
+        axes.plot(*zip(*points, strict=True), color=shade, linewidth=2.4, solid_capstyle="butt")
+    axes.set_title(title)
+    task = "" if title == group["task"] else f" on {group['task']}"
+    axes.set_xlabel(f"ECE {metric.partition('.')[2]} (%){task}")
+    axes.set_xlim(left=0)
+    axes.locator_params(axis="x", nbins=4)
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(length=0)
+
+
+@styled
+def draw_detector(analysis: Analysis) -> Figure:
+    """AUROC of each detector: a panel per place, a line per method."""
+    places = dict(by_place(analysis))
+    heights = [0.9 + 2 * ROW * len(rows) for rows in places.values()]
+    figure = new_figure(7.0, sum(heights))
+    panels = figure.subplots(len(places), 1, sharex=True, squeeze=False, height_ratios=heights)
+    for axes, ((model, task), rows) in zip(panels[:, 0], places.items(), strict=True):
+        names = [name for name in rows[0]["mean"] if name.startswith("auroc.")]
+        for number, name in enumerate(names):
+            values = [100 * row["mean"][name] for row in rows]
+            # What is the table's subject, the first, lies on top of the others.
+            order = 3 + len(names) - number
+            axes.plot(
+                values, range(len(rows)), "os^D"[number % 4], color=f"C{number}",
+                label=name.partition(".")[2], zorder=order,
+            )  # fmt: skip
+        axes.set_yticks(range(len(rows)), [label(row["method"]) for row in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_title(f"{model}: {task}")
+        axes.tick_params(length=0)
+    panels[-1, 0].set_xlabel("AUROC on the test split (%)")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right upper")
+    return figure
+
+
+@styled
+def draw_dynamics(analysis: Analysis) -> Figure:
+    """Accuracy (solid) and confidence (dashed) over the steps: a panel per split and group."""
+    places = list(by_place(analysis))
+    figure = new_figure(9.0, 5.6 * len(places))
+    parts = figure.subfigures(len(places), 1, squeeze=False)[:, 0]
+    for part, ((model, task), rows) in zip(parts, places, strict=True):
+        panels = part.subplots(2, 2, sharex=True, sharey=True)
+        where = [(split, group) for split in ("train", "calibration") for group in KNOWLEDGE]
+        for axes, place in zip(panels.flat, where, strict=True):
+            here = [row for row in rows if (row["split"], row["group"]) == place]
+            for number, row in enumerate(here):
+                # Two variants of a method wear one colour elsewhere; here they must differ.
+                shade, name = f"C{number}", label(row["method"])
+                for metric, style in (("accuracy", "-"), ("confidence", "--")):
+                    values = [100 * value for value in row[metric]]
+                    axes.plot(row["step"], values, style, color=shade, label=name)
+                    name = None
+            axes.set_title(f"{place[0]}, {place[1]} to the base model")
+            axes.tick_params(length=0)
+        if len(places) > 1:
+            part.suptitle(f"{model}: {task}")
+        part.supxlabel("optimiser step", fontsize="medium")
+        part.supylabel("accuracy (solid), confidence (dashed), %", fontsize="medium")
+        panels[0][0].legend()
     return figure
