@@ -23,13 +23,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from statements import RELATIONS
 
 from cogcalib.atlas.corpus import Document
 from cogcalib.modeling.encoding import render_completion, render_prompt
 from cogcalib.records import Example
 from cogcalib.tasks import load_task
+from cogcalib.yaml_files import dump_yaml
 
 UNREAD = 0.35
 """Share of the facts that are never read."""
@@ -161,7 +161,7 @@ def task_files(facts: Sequence[Fact]) -> Iterator[tuple[str, str]]:
                 splits[example.split].append(json.dumps(row, ensure_ascii=False) + "\n")
         for split, rows in splits.items():
             yield f"{name}-{split}.jsonl", "".join(rows)
-        yield f"{name}.yaml", yaml.safe_dump(_definition(relation, splits), sort_keys=False)
+        yield f"{name}.yaml", dump_yaml(_definition(relation, splits))
 
 
 def _definition(relation: str, splits: Mapping[str, Sequence[str]]) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cogcalib.harness.report.methods import label
+from cogcalib.harness.config.methods import label
 from cogcalib.harness.reproduce.markdown import line
 from readme_blocks.figures import change, paragraph, spread
 

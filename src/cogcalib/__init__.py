@@ -6,8 +6,9 @@ any room of the package.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cogcalib.lazy import import_on_use
 
 if TYPE_CHECKING:
     from cogcalib.tasks import load_task
@@ -17,23 +18,16 @@ __version__ = "0.1.0"
 
 __all__ = ["CogCalibConfig", "CogCalibTrainer", "__version__", "load_task"]
 
-_HOME = {
-    "CogCalibConfig": "cogcalib.training",
-    "CogCalibTrainer": "cogcalib.training",
-    "load_task": "cogcalib.tasks",
-}
-_ROOMS = {"knowledge", "losses", "metrics", "modeling", "posthoc", "scoring", "tasks", "training"}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return import_module(f"cogcalib.{name}")
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+import_on_use(
+    __name__,
+    {
+        "cogcalib.knowledge": [],
+        "cogcalib.losses": [],
+        "cogcalib.metrics": [],
+        "cogcalib.modeling": [],
+        "cogcalib.posthoc": [],
+        "cogcalib.scoring": [],
+        "cogcalib.tasks": ["load_task"],
+        "cogcalib.training": ["CogCalibConfig", "CogCalibTrainer"],
+    },
+)

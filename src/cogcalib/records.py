@@ -21,6 +21,9 @@ T = TypeVar("T")
 PRESETS = ("cogcalib", "blob", "laplace")
 """Wordings of a prompt that `cogcalib.modeling.prompts` renders, the default first."""
 
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+"""Number formats that weights may be loaded in, the default first."""
+
 CHAT = "+chat"
 """Suffix of a preset: the prompt goes through the model's own chat template."""
 

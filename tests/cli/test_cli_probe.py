@@ -10,8 +10,7 @@ from cogcalib import cli
 from cogcalib.knowledge import load_probe
 from cogcalib.knowledge.probe_task import ENGINES, WORKERS
 from cogcalib.knowledge.settings import MODES
-from cogcalib.modeling import DTYPES
-from cogcalib.records import PRESETS
+from cogcalib.records import DTYPES, PRESETS
 
 QUESTIONS = """question,answer,aliases
 In which country is the city of Lyon?,France,

@@ -19,7 +19,7 @@ from cogcalib.knowledge import load_probe
 from cogcalib.knowledge.probe_task import ProbeTask
 from cogcalib.tasks import load_task
 
-STAND_IN = Path(__file__).parent / "knowledge" / "stand_in"
+STAND_IN = Path(__file__).parents[1] / "knowledge" / "stand_in"
 WORDS = ["probe", "--model", "atlas", "--task", "atlas/country-open", "--limit", "12"]
 WORDS += ["--prompts", "2", "--shots", "1"]
 VLLM = ["--worker", "vllm"]

@@ -187,7 +187,7 @@ def test_a_bad_file_is_named(
     ],
 )
 def test_a_bad_task_file_is_named(old: str, new: str, what: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf"own\.yaml: (.|\n)*{what}"):
+    with pytest.raises(ValueError, match=rf"own\.yaml[:,] (.|\n)*{what}"):
         load_task(write_task(tmp_path, text=TASK.replace(old, new)))
 
 

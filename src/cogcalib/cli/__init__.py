@@ -1,6 +1,8 @@
 """The command ``cogcalib``. Exit code 0: success, 1: a failure while running, 2: wrong input.
 
-One module per verb adds its arguments and runs it; nothing heavy is imported before a verb runs.
+A module is the verb of its name: it has a line of HELP, adds the verb's options and executes it.
+Only the options of the verb that is chosen are built, and nothing heavy is imported before it is
+executed.
 """
 
 from __future__ import annotations
@@ -8,45 +10,53 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from cogcalib import __version__
-from cogcalib.cli import ledger, probe, report, reproduce, run, score, tasks, tune
+from cogcalib.cli import demo, ledger, probe, report, reproduce, run, score, tasks, tune
 from cogcalib.records import InputError
 
-VERBS = (run, tune, reproduce, probe, ledger, score, report, tasks)
+VERBS = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (run, demo, tune, reproduce, probe, ledger, score, report, tasks)
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and run the verb; returns the exit code."""
-    options = _parser().parse_args(argv)
+    """Parse the command line and execute the verb; returns the exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    options = _parser(chosen).parse_args(words)
+    verb = VERBS[str(chosen)]
     try:
-        options.verb(options)
+        verb.execute(options)
     except InputError as error:
         print(f"cogcalib: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\ncogcalib: interrupted{_kept(options)}", file=sys.stderr)
+        print(f"\ncogcalib: interrupted{_kept(verb, options)}", file=sys.stderr)
         return 1
     return 0
 
 
-def _kept(options: argparse.Namespace) -> str:
+def _kept(verb: ModuleType, options: argparse.Namespace) -> str:
     """What is left of the work of a verb that was interrupted, and how to go on."""
-    module = options.verb.__module__
-    if module == run.__name__:
+    if verb is run:
         return "; finished stages are kept, --resume goes on"
-    if module in (tune.__name__, probe.__name__, reproduce.__name__):
+    if verb in (demo, tune, probe, reproduce):
         return "; what is finished is kept, the same command goes on"
-    return score.kept(options) if module == score.__name__ else ""
+    return score.kept(options) if verb is score else ""
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(chosen: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cogcalib",
         description="Fine-tune language models so that their confidence can be trusted.",
     )
     parser.add_argument("--version", action="version", version=f"cogcalib {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for module in VERBS:
-        module.add_to(verbs)
+    for name, verb in VERBS.items():
+        added = verbs.add_parser(name, help=verb.HELP)
+        if name == chosen:
+            verb.add_options(added)
     return parser

@@ -8,24 +8,23 @@ from typing import Any
 
 from cogcalib.records import InputError, input_errors, replacing
 
+HELP = "draw how training examples became known, and which were forgotten"
+
 SHOWN = 10
 
 
-def add_to(verbs: Any) -> None:
-    """Add the verb to the command line."""
-    ledger = verbs.add_parser(
-        "ledger", help="draw how training examples became known, and which were forgotten"
-    )
-    ledger.add_argument(
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument(
         "run", type=Path, metavar="RUN", help="a run folder, or the output folder of a training"
     )
-    ledger.add_argument("--method", help="of a run: whose training (the first with a ledger)")
-    ledger.add_argument("--seed", type=int, help="of a run: which seed (the first)")
-    ledger.add_argument("--output", type=Path, metavar="FILE.png", help="(RUN/ledger.png)")
-    ledger.set_defaults(verb=_ledger)
+    parser.add_argument("--method", help="of a run: whose training (the first with a ledger)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of a run: which seed (the first)")
+    parser.add_argument("--output", type=Path, metavar="FILE.png", help="(RUN/ledger.png)")
 
 
-def _ledger(options: argparse.Namespace) -> None:
+def execute(options: argparse.Namespace) -> None:
+    """Print the passes and draw them."""
     from cogcalib.harness.report.ledger_figure import ledger_figure
     from cogcalib.knowledge.ledger import read_ledger
     from cogcalib.knowledge.ledger_epochs import Passes

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from cogcalib.cli.console import check_json, print_tables, show_run, write_rows
 from cogcalib.records import input_errors
 
+HELP = "show a finished run's table and rewrite its page, or score predictions"
 
-def add_to(verbs: Any) -> None:
-    """Add the verb to the command line."""
-    report = verbs.add_parser(
-        "report", help="show a finished run's table and rewrite its page, or score predictions"
-    )
-    report.add_argument(
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument(
         "paths",
         type=Path,
         nargs="+",
@@ -23,24 +21,24 @@ def add_to(verbs: Any) -> None:
         help="a run folder, or files of predictions (.jsonl, .parquet), samples that "
         "lm-evaluation-harness logged among them",
     )
-    report.add_argument(
+    parser.add_argument(
         "--split", metavar="NAME", help="the split of such samples, which keep no record of it"
     )
-    report.add_argument(
+    parser.add_argument(
         "--filter",
         metavar="NAME",
         help="the filter of such samples to read, where there are several",
     )
-    report.add_argument(
+    parser.add_argument(
         "--json",
         type=Path,
         metavar="FILE",
         help="write the rows, as in metrics.json, to a new file",
     )
-    report.set_defaults(verb=_report)
 
 
-def _report(options: argparse.Namespace) -> None:
+def execute(options: argparse.Namespace) -> None:
+    """Show the tables and write the page or the rows."""
     from cogcalib.harness.report import load_run, write_html
     from cogcalib.harness.report.differences import paired_predictions
     from cogcalib.harness.report.predictions import read_groups, rows_of

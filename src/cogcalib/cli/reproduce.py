@@ -6,61 +6,63 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cogcalib.cli.console import quiet
+from cogcalib.cli.options import add_shared
+from cogcalib.records import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cogcalib.harness.reproduce.execute import Outcome
+
+HELP = "a whole table: train, choose, score, compare; goes on where it stopped"
 
 
-def add_to(verbs: Any) -> None:
-    """Add the verb to the command line."""
-    verb = verbs.add_parser(
-        "reproduce", help="a whole table: train, choose, score, compare; goes on where it stopped"
-    )
-    verb.add_argument("table", metavar="TABLE", help="such as main, controls, ratio, ood")
-    verb.add_argument(
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("table", metavar="TABLE", help="such as main, controls, ratio, ood")
+    parser.add_argument(
         "--model", required=True, help="a shipped preset (atlas ...) or a YAML file like it"
     )
-    verb.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 ... N-1 (5)")
-    verb.add_argument(
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 ... N-1 (5)")
+    parser.add_argument(
         "--tune-seeds", type=int, default=1, metavar="N", help="seeds of each trial (1)"
     )
-    verb.add_argument(
-        "--rule", choices=("ece", "nll"), default="ece", help="how strengths are chosen (ece)"
+    add_shared(parser, "--rule")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes at once (1)")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and its hours")
+    add_shared(parser, "--data-dir", "--runs")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("docs/results"),
+        metavar="DIR",
+        help="where the table goes (docs/results)",
     )
-    verb.add_argument("--jobs", type=int, default=1, metavar="N", help="processes at once (1)")
-    verb.add_argument("--dry-run", action="store_true", help="print the plan and its hours")
-    verb.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of local data sets")
-    verb.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run folders")
-    verb.add_argument(
-        "--output", type=Path, default=Path("docs/results"), help="where the table goes"
-    )
-    verb.add_argument("--limit-methods", nargs="+", metavar="METHOD", help="only these rows")
-    verb.add_argument("--without", nargs="+", default=[], metavar="METHOD", help="not these rows")
-    verb.set_defaults(verb=_reproduce)
+    parser.add_argument("--limit-methods", nargs="+", metavar="METHOD", help="only these rows")
+    parser.add_argument("--without", nargs="+", default=[], metavar="METHOD", help="not these rows")
 
 
-def _reproduce(options: argparse.Namespace) -> None:
+def execute(options: argparse.Namespace) -> None:
+    """Print the plan, or train what is missing and write the table."""
+    _check(options)
     quiet()
     import torch
     from rich.console import Console
 
-    from cogcalib.harness.reproduce import Options, load_preset, load_table, make_plan, reproduce
+    from cogcalib.harness.reproduce import (
+        ExecutionOptions,
+        load_preset,
+        load_table,
+        make_plan,
+        reproduce,
+    )
     from cogcalib.harness.reproduce.execute import check
+    from cogcalib.harness.reproduce.result_files import check_output, write_results
     from cogcalib.harness.reproduce.workers import visible_gpus
-    from cogcalib.harness.reproduce.write import check_output, write_results
-    from cogcalib.records import InputError
 
-    for name in ("seeds", "tune_seeds", "jobs"):
-        if getattr(options, name) < 1:
-            raise InputError(
-                f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}"
-            )
-    for name in ("runs", "output"):
-        folder = getattr(options, name)
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"--{name} must be a folder, got the file {folder}")
-    if options.data_dir and not options.data_dir.is_dir():
-        raise InputError(f"--data-dir must be an existing folder, got {options.data_dir}")
     plan = make_plan(
         load_table(options.table),
         load_preset(options.model),
@@ -80,16 +82,34 @@ def _reproduce(options: argparse.Namespace) -> None:
         return
     check_output(plan, options.output, options.rule)
     gpus = visible_gpus(torch.cuda.device_count())
-    settings = Options(options.jobs, options.rule, options.data_dir, tuple(gpus))
+    settings = ExecutionOptions(options.jobs, options.rule, options.data_dir, tuple(gpus))
     outcome = reproduce(plan, settings, console)
     # Paths of this machine are nobody's business; what they hold is told by its hash.
     command = shlex.join(["cogcalib", *sys.argv[1:]])
     for path in write_results(outcome, options.output, command, options.rule):
         console.print(f"  {path}", soft_wrap=True)
+    _show_missing(outcome, console)
+    if outcome.failures or outcome.left_out:
+        raise SystemExit(1)
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name in ("seeds", "tune_seeds", "jobs"):
+        if getattr(options, name) < 1:
+            raise InputError(
+                f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}"
+            )
+    for name in ("runs", "output"):
+        folder = getattr(options, name)
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"--{name} must be a folder, got the file {folder}")
+    if options.data_dir and not options.data_dir.is_dir():
+        raise InputError(f"--data-dir must be an existing folder, got {options.data_dir}")
+
+
+def _show_missing(outcome: Outcome, console: Console) -> None:
     for reason in outcome.left_out:
         console.print(f"  [yellow]left out[/] {reason}", soft_wrap=True)
     for failure in outcome.failures:
         console.print(f"\n[red]failed[/] {failure.cell.label}", soft_wrap=True)
         console.print(failure.message, markup=False, highlight=False)
-    if outcome.failures or outcome.left_out:
-        raise SystemExit(1)

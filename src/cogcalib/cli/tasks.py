@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
-from typing import Any
 
-from cogcalib.records import input_errors
+from cogcalib.cli.options import add_shared
+from cogcalib.records import PRESETS, input_errors
+
+HELP = "list the tasks and their sizes, or show one"
 
 
-def add_to(verbs: Any) -> None:
-    """Add the verb to the command line."""
-    tasks = verbs.add_parser("tasks", help="list the tasks and their sizes, or show one")
-    tasks.set_defaults(verb=_tasks)
-    show = tasks.add_subparsers(metavar="[show NAME]").add_parser(
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.set_defaults(name=None)
+    show = parser.add_subparsers(metavar="[show NAME]").add_parser(
         "show", help="a rendered example with its tokens, the supervised span marked"
     )
     show.add_argument("name", metavar="NAME", help="of a task, or the path of a task file")
     show.add_argument("--model", default="atlas", help="whose tokenizer (atlas)")
-    show.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of local data sets")
-    show.add_argument("--prompt", default="cogcalib", help="prompt preset (cogcalib)")
-    show.set_defaults(verb=_show_task)
+    show.add_argument("--prompt", default=PRESETS[0], help=f"prompt preset ({PRESETS[0]})")
+    add_shared(show, "--data-dir")
 
 
-def _tasks(options: argparse.Namespace) -> None:
+def execute(options: argparse.Namespace) -> None:
+    """List the tasks, or show the one that is named."""
+    if options.name is None:
+        _list_tasks()
+    else:
+        _show_task(options)
+
+
+def _list_tasks() -> None:
     from rich.console import Console
     from rich.table import Column, Table
 

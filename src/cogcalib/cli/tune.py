@@ -1,50 +1,32 @@
-"""The verb ``tune``: choose strengths, margins and supports on the calibration split."""
+"""The verb ``tune``: choose alphas, margins and supports on the calibration split."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
-from typing import Any
 
 from cogcalib.cli.console import quiet
+from cogcalib.cli.options import add_shared
 
-RULES = ("ece", "nll")
+HELP = "choose alpha, margin and support of each penalty on the calibration split"
 
 
-def add_to(verbs: Any) -> None:
-    """Add the verb to the command line."""
-    verb = verbs.add_parser(
-        "tune", help="choose the strength of each penalty on the calibration split"
-    )
-    verb.add_argument("config", type=Path, metavar="CONFIG.yaml")
-    verb.add_argument(
-        "--rule",
-        choices=RULES,
-        default="ece",
-        help="lowest ECE at SFT's accuracy, or lowest NLL (ece)",
-    )
-    verb.add_argument(
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("config", type=Path, metavar="CONFIG.yaml")
+    add_shared(parser, "--rule")
+    parser.add_argument(
         "--seeds", type=int, nargs="+", metavar="SEED", help="seeds of the trials (the run's)"
     )
-    verb.add_argument(
+    parser.add_argument(
         "--budget", type=int, metavar="N", help="trainings of each seed at most, SFT apart (all)"
     )
-    verb.add_argument("--runs", type=Path, default=Path("runs"), help="folder of run folders")
-    verb.add_argument("--data-dir", type=Path, metavar="DIR", help="folder of local data sets")
-    verb.add_argument(
-        "-o",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="section.key=value",
-        help="change one value of the configuration; may be given several times",
-    )
-    verb.set_defaults(verb=_tune)
+    add_shared(parser, "--runs", "--data-dir", "-o")
 
 
-def _tune(options: argparse.Namespace) -> None:
-    import json
-
+def execute(options: argparse.Namespace) -> None:
+    """Try, choose, and say what was chosen."""
     from rich.console import Console
 
     from cogcalib.harness.config import load_config

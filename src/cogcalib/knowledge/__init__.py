@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from cogcalib.knowledge.assess import assess
-from cogcalib.knowledge.detectors import Detection, Signals, detect, read_signals
-from cogcalib.knowledge.probe import probe, renderings
-from cogcalib.knowledge.record import Knowledge, Probed, load_probe
-from cogcalib.knowledge.settings import SlickSettings
-from cogcalib.knowledge.slick import CATEGORIES, categorize, categorize_choice, hit_probability
-from cogcalib.knowledge.threshold import estimate_threshold
-from cogcalib.modeling.shots import Prompt, draw_prompts
+from typing import TYPE_CHECKING
+
+from cogcalib.lazy import import_on_use
+
+if TYPE_CHECKING:
+    from cogcalib.knowledge.assess import assess
+    from cogcalib.knowledge.detectors import Detection, Signals, detect, read_signals
+    from cogcalib.knowledge.probe import probe, renderings
+    from cogcalib.knowledge.record import Knowledge, Probed, load_probe
+    from cogcalib.knowledge.settings import SlickSettings
+    from cogcalib.knowledge.slick import CATEGORIES, categorize, categorize_choice, hit_probability
+    from cogcalib.knowledge.threshold import estimate_threshold
+    from cogcalib.modeling.shots import Prompt, draw_prompts
 
 __all__ = [
     "CATEGORIES",
@@ -31,3 +36,22 @@ __all__ = [
     "read_signals",
     "renderings",
 ]
+
+import_on_use(
+    __name__,
+    {
+        "cogcalib.knowledge.assess": ["assess"],
+        "cogcalib.knowledge.detectors": ["Detection", "Signals", "detect", "read_signals"],
+        "cogcalib.knowledge.probe": ["probe", "renderings"],
+        "cogcalib.knowledge.record": ["Knowledge", "Probed", "load_probe"],
+        "cogcalib.knowledge.settings": ["SlickSettings"],
+        "cogcalib.knowledge.slick": [
+            "CATEGORIES",
+            "categorize",
+            "categorize_choice",
+            "hit_probability",
+        ],
+        "cogcalib.knowledge.threshold": ["estimate_threshold"],
+        "cogcalib.modeling.shots": ["Prompt", "draw_prompts"],
+    },
+)

@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cogcalib.modeling.shots import Prompt, Prompts
 from cogcalib.owned_folder import CONFIG, FolderError, OwnedFolder
+from cogcalib.records import InputError
+from cogcalib.yaml_files import dump_yaml, parse_yaml, read_yaml
 
 if sys.platform != "win32":
     import fcntl
@@ -85,11 +85,18 @@ def claim(
             (path / name).unlink(missing_ok=True)
         if (path / PARTS).exists():
             shutil.rmtree(path / PARTS)
-    folder = OwnedFolder(path, yaml.safe_dump(dict(settings), sort_keys=False), resume=True)
+    folder = OwnedFolder(path, dump_yaml(dict(settings)), resume=True, reread=_as_today)
     folder.claim(_INPUTS, dict(inputs))
     shown = {group: [_named(prompt) for prompt in drawn] for group, drawn in prompts.items()}
     folder.claim(_PROMPTS, shown)
     return folder.path
+
+
+def _as_today(held: str) -> str:
+    try:
+        return dump_yaml(parse_yaml(held, CONFIG))
+    except InputError:
+        return held
 
 
 def _without_rows(path: Path, settings: Mapping[str, Any]) -> bool:
@@ -100,8 +107,8 @@ def _without_rows(path: Path, settings: Mapping[str, Any]) -> bool:
     if CONFIG not in names or not names <= {CONFIG, _INPUTS, _PROMPTS, PARTS}:
         return False
     try:
-        held = yaml.safe_load((path / CONFIG).read_text(encoding="utf-8"))
-    except yaml.YAMLError:
+        held = read_yaml(path / CONFIG)
+    except InputError:
         return False
     # Other commands leave a folder of that form, too.
     ours = isinstance(held, dict) and held.keys() == settings.keys()

@@ -9,8 +9,7 @@ from typing import Any
 
 from cogcalib.inference.vllm_model import DTYPES as VLLM_DTYPES
 from cogcalib.knowledge.settings import EXACT
-from cogcalib.modeling import DTYPES
-from cogcalib.records import PRESETS
+from cogcalib.records import DTYPES, PRESETS
 
 PARTITION = 4096
 """Questions in a partition."""
@@ -29,30 +28,40 @@ _NOT_SETTINGS = ("output", "batch_size", "data_dir", "engine", "workers")
 class ProbeTask:
     """What `probe_task` is asked for.
 
+    Each text under Attributes is the help of the option of ``cogcalib probe``.
+
     Attributes:
-        model: A folder, a hub id, or an embedded model.
+        model: A folder, a hub id, or atlas.
         task: Name of a task, or the path of a task file; either this or `data`.
-        data: File of own questions or folder of such, see `cogcalib.tasks.Table`.
+        data: Own questions: .csv, .jsonl or .parquet, or a folder of such files, with the columns
+            question and answer, and if wanted aliases, group and id.
         adapter: Folder or hub id of a PEFT adapter on top of the model.
         split: Split of the task to probe.
-        shot_split: Split that shots are drawn from; None takes ``train``, or `split` where the
-            task has no ``train``.
-        limit: Questions drawn from the split; None probes all.
-        prompts, shots: Prompts of a group, and examples in each; `shots` None takes `SHOTS` for
-            open-ended questions and none for multiple choice. Without shots all prompts would be
-            alike, and there is one, whatever `prompts` says.
-        mode, samples, temperature, top_k, max_new_tokens, batch_size: As in `SlickSettings`.
-        seed: Of the drawing of prompts, questions and samples.
-        prompt: Prompt preset.
-        output: Folder of the results; None names one below ``runs`` after model and task.
+        shot_split: Split that shots are drawn from; train if not given, or the split probed where
+            the task has no train.
+        limit: Probe so many questions of the split, drawn; all if not given.
+        prompts: Few-shot prompts that each question is asked behind; without shots all would be
+            alike, and there is one.
+        shots: Answered questions in each prompt; if not given 4, for multiple choice 0.
+        mode: Compute the probability of a correct answer (exact), or generate answers and count the
+            correct ones (sampled); open-ended only, multiple choice is always exact.
+        samples: Answers behind each prompt: drawn if sampled, assumed if exact.
+        temperature: Temperature of the sampled answers.
+        top_k: Most probable tokens that an answer is sampled from, 0 for all.
+        max_new_tokens: Longest sampled answer in tokens, its end included.
+        seed: Of the draws of prompts, questions and samples.
+        prompt: Prompt preset, ``+chat`` behind it for the model's chat template.
+        output: Folder of the results; runs/probe-MODEL-TASK if not given.
         data_dir: Folder of local data sets.
-        dtype, four_bit: As in `load_model`.
-        worker: What the model runs in, ``transformers`` or ``vllm``. It decides the last digits,
-            and vLLM gives no entropy.
-        engine: ``local``: this process, or those of ``accelerate launch``; ``ray``: workers of Ray,
-            which leave a folder of Parquet files, one a partition, instead of one file.
-        workers: Of Ray, each with a replica of the model; None takes one for each GPU, or one.
-        partition: Questions whose groups are brought together, and that go into one part.
+        batch_size: Most sequences in one forward pass; as many as fit if not given.
+        dtype: Number format of the weights.
+        four_bit: Weights in 4 bits (bitsandbytes).
+        worker: Engine of the model; vllm is experimental and gives no entropy. It decides the last
+            digits.
+        engine: This process, or those of accelerate launch (local); or workers of Ray, which leave
+            a folder of Parquet files, one a partition (ray).
+        workers: Workers of Ray, each with the model; one for each GPU if not given, or one.
+        partition: Questions whose groups are brought together, and that go into one file.
 
     Raises:
         ValueError: If something is out of range, or does not go together.

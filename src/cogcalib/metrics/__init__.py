@@ -20,6 +20,12 @@ from cogcalib.metrics.calibration import (
     maximum_calibration_error,
     reliability_curve,
 )
+from cogcalib.metrics.clustered import (
+    clustered_paired_bootstrap,
+    resample_weights,
+    resampled_ece,
+    resampled_mean,
+)
 from cogcalib.metrics.evaluation import (
     SMALL_N,
     Estimate,
@@ -49,6 +55,7 @@ __all__ = [
     "bootstrap_interval",
     "bootstrap_intervals",
     "brier_score",
+    "clustered_paired_bootstrap",
     "compare",
     "consistency_interval",
     "coverage_at_accuracy",
@@ -60,6 +67,9 @@ __all__ = [
     "paired_bootstrap",
     "paired_bootstraps",
     "reliability_curve",
+    "resample_weights",
+    "resampled_ece",
+    "resampled_mean",
     "selective_accuracy",
     "smooth_calibration_error",
     "standard_metrics",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,6 +35,11 @@ class PairedDifference:
     low: float
     high: float
     p_value: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval excludes zero."""
+        return self.low > 0 or self.high < 0
 
 
 def bootstrap_interval(
@@ -96,13 +102,14 @@ def bootstrap_intervals(
         for name, metric in metrics.items()
         if not np.isnan(metric(*rows))
     }
-    for number, draw in enumerate(_draws(len(rows[0]), resamples, seed)):
+    for number, draw in enumerate(draw_rows(len(rows[0]), resamples, seed)):
         drawn = [array[draw] for array in rows]
         for name, row in values.items():
             row[number] = metrics[name](*drawn)
     undefined = (float("nan"), float("nan"))
     return {
-        name: _interval(values[name], level) if name in values else undefined for name in metrics
+        name: percentile_interval(values[name], level) if name in values else undefined
+        for name in metrics
     }
 
 
@@ -171,13 +178,15 @@ def paired_bootstraps(
     values = {
         name: np.full(resamples, np.nan) for name, each in observed.items() if not np.isnan(each)
     }
-    for number, draw in enumerate(_draws(n, resamples, seed)):
+    for number, draw in enumerate(draw_rows(n, resamples, seed)):
         drawn_a, drawn_b = [a[draw] for a in rows_a], [b[draw] for b in rows_b]
         for name, row in values.items():
             row[number] = metrics[name](*drawn_a) - metrics[name](*drawn_b)
     nan = float("nan")
     return {
-        name: PairedDifference(each, *_interval(values[name], level), _p_value(values[name]))
+        name: PairedDifference(
+            each, *percentile_interval(values[name], level), two_sided_p_value(values[name])
+        )
         if name in values
         else PairedDifference(nan, nan, nan, nan)
         for name, each in observed.items()
@@ -216,7 +225,7 @@ def consistency_interval(
     confidences = check_confidence(confidence)
     generator = np.random.default_rng(seed)
     draws = (generator.random(len(confidences)) < confidences for _ in range(resamples))
-    return _interval(np.array([metric(confidences, correct) for correct in draws]), level)
+    return percentile_interval(np.array([metric(confidences, correct) for correct in draws]), level)
 
 
 def _rows(name: str, arrays: Sequence[ArrayLike]) -> Arrays:
@@ -227,25 +236,28 @@ def _rows(name: str, arrays: Sequence[ArrayLike]) -> Arrays:
     return rows
 
 
-def _draws(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+def draw_rows(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Rows drawn with replacement, [n] for each resample."""
     generator = np.random.default_rng(seed)
     return (generator.integers(n, size=n) for _ in range(resamples))
 
 
-def _interval(values: NDArray[np.float64], level: float) -> tuple[float, float]:
+def percentile_interval(
+    values: NDArray[np.float64], level: float, *, method: Literal["linear", "nearest"] = "linear"
+) -> tuple[float, float]:
+    """Quantiles that leave equal tails of the values that are not nan; nan without any."""
     defined = values[~np.isnan(values)]
     if defined.size == 0:
         return float("nan"), float("nan")
-    low, high = np.quantile(
-        defined,
-        [(1.0 - level) / 2.0, (1.0 + level) / 2.0],
-        # Between two infinities (of an NLL) there is nothing to interpolate.
-        method="linear" if np.isfinite(defined).all() else "nearest",
-    )
+    # Between two infinities (of an NLL) there is nothing to interpolate.
+    method = method if np.isfinite(defined).all() else "nearest"
+    ends = [(1.0 - level) / 2.0, (1.0 + level) / 2.0]
+    low, high = np.quantile(defined, ends, method=method)
     return float(low), float(high)
 
 
-def _p_value(differences: NDArray[np.float64]) -> float:
+def two_sided_p_value(differences: NDArray[np.float64]) -> float:
+    """Twice the smaller share on either side of zero, one added to each; nan without any."""
     defined = differences[~np.isnan(differences)]
     if defined.size == 0:
         return float("nan")

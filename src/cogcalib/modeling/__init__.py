@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from cogcalib.modeling.encoding import (
-    IGNORED,
-    Encoded,
-    encode,
-    encode_batch,
-    render_completion,
-    render_prompt,
-    surface_ids,
-    to_dataset,
-)
-from cogcalib.modeling.labels import Label, LabelAudit, audit_labels
-from cogcalib.modeling.lora import lora_config
-from cogcalib.modeling.model import (
-    ATLAS,
-    DTYPES,
-    atlas_cache,
-    fingerprint,
-    fingerprint_adapter,
-    load_model,
-    load_tokenizer,
-    resolve_model,
-)
-from cogcalib.modeling.passages import shorten_passages
+from typing import TYPE_CHECKING
+
+from cogcalib.lazy import import_on_use
+
+if TYPE_CHECKING:
+    from cogcalib.modeling.encoding import (
+        IGNORED,
+        Encoded,
+        encode,
+        encode_batch,
+        render_completion,
+        render_prompt,
+        surface_ids,
+        to_dataset,
+    )
+    from cogcalib.modeling.labels import Label, LabelAudit, audit_labels
+    from cogcalib.modeling.lora import lora_config
+    from cogcalib.modeling.model import (
+        ATLAS,
+        atlas_cache,
+        fingerprint,
+        fingerprint_adapter,
+        load_model,
+        load_tokenizer,
+        resolve_model,
+    )
+    from cogcalib.modeling.passages import shorten_passages
 
 __all__ = [
     "ATLAS",
-    "DTYPES",
     "IGNORED",
     "Encoded",
     "Label",
@@ -49,3 +52,31 @@ __all__ = [
     "surface_ids",
     "to_dataset",
 ]
+
+import_on_use(
+    __name__,
+    {
+        "cogcalib.modeling.encoding": [
+            "IGNORED",
+            "Encoded",
+            "encode",
+            "encode_batch",
+            "render_completion",
+            "render_prompt",
+            "surface_ids",
+            "to_dataset",
+        ],
+        "cogcalib.modeling.labels": ["Label", "LabelAudit", "audit_labels"],
+        "cogcalib.modeling.lora": ["lora_config"],
+        "cogcalib.modeling.model": [
+            "ATLAS",
+            "atlas_cache",
+            "fingerprint",
+            "fingerprint_adapter",
+            "load_model",
+            "load_tokenizer",
+            "resolve_model",
+        ],
+        "cogcalib.modeling.passages": ["shorten_passages"],
+    },
+)

@@ -23,16 +23,10 @@ from transformers import (
 )
 from transformers.utils.hub import cached_file, extract_commit_hash
 
+from cogcalib.records import DTYPES
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float64": torch.float64,
-}
-"""Names a model's number format goes by."""
 
 ATLAS = {"atlas": "llama", "atlas-mistral": "mistral", "atlas-qwen2": "qwen2"}
 """Name of an embedded model -> its architecture."""
@@ -87,7 +81,8 @@ def load_model(
     Args:
         path_or_id: A local folder, a Hugging Face hub id, or one of `ATLAS`.
         adapter: Local folder or hub id of a PEFT adapter to put on top.
-        dtype: Number format of the weights in memory, one of `DTYPES`, whatever they are stored in.
+        dtype: Number format of the weights in memory, one of `cogcalib.records.DTYPES`, whatever
+            they are stored in.
         device: Where to put the model; None takes this process's CUDA device if there is one, else
             the CPU.
         four_bit: Keep the linear layers' weights in 4 bits (bitsandbytes' NF4, double
@@ -105,7 +100,7 @@ def load_model(
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     target = _device(device)
-    quantized = _four_bit(DTYPES[dtype], target) if four_bit else {}
+    quantized = _four_bit(getattr(torch, dtype), target) if four_bit else {}
     source = _checked_source(resolve_model(str(path_or_id)), "model", "config.json")
     if adapter is not None:
         adapter = _checked_source(str(adapter), "adapter", _ADAPTER[0])
@@ -113,7 +108,7 @@ def load_model(
     try:
         model = AutoModelForCausalLM.from_pretrained(
             source,
-            dtype=DTYPES[dtype],
+            dtype=getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=os.path.isdir(source),

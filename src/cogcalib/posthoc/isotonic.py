@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from cogcalib.posthoc._validate import (
-    Fractions,
-    check_confidence,
-    check_outcomes,
-    check_split,
-    read_fitted,
-    read_numbers,
-)
-from cogcalib.records import write_json
-
-KIND = "isotonic_calibration"
+from cogcalib.posthoc.calibrator import ConfidenceCalibrator, numbers
+from cogcalib.posthoc.fit_inputs import Fractions, Truths
 
 
-class IsotonicCalibration:
+def isotonic_fit(
+    x: NDArray[np.floating], y: NDArray[np.generic], *, increasing: bool = True
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The monotone function of x that is closest to y in the least-squares sense.
+
+    Equal x are one point, with the mean of their y. Solved by pooling adjacent violators.
+
+    Args:
+        x: Where, [n], n at least 1.
+        y: The values there, numbers or truth values, [n].
+        increasing: Non-decreasing; otherwise non-increasing.
+
+    Returns:
+        The points where the function bends, ascending, [k], and its values there, [k]. Between
+        them it is linear; inside a level stretch there is no point.
+    """
+    points, index, counts = np.unique(x, return_inverse=True, return_counts=True)
+    mean = np.bincount(index, weights=y) / counts
+    fitted = isotonic_regression(mean, weights=counts, increasing=increasing).x
+    level = np.concatenate([[False], fitted[1:] == fitted[:-1], [False]])
+    bends = ~(level[1:] & level[:-1])
+    return points[bends], fitted[bends]
+
+
+class IsotonicCalibration(ConfidenceCalibrator):
     """Replace the confidence by the accuracy that a non-decreasing function gives it.
 
         c' = f(c),    f = argmin over non-decreasing f of sum_i (f(c_i) - correct_i)^2
@@ -39,79 +54,27 @@ class IsotonicCalibration:
         accuracy_: f there, non-decreasing fractions, [k].
     """
 
+    kind = "isotonic_calibration"
+    fitted_on = "an isotonic map"
+    parts: ClassVar = {"confidence": numbers, "accuracy": numbers}
+
     confidence_: Fractions
     accuracy_: Fractions
 
-    def fit(
-        self, confidence: ArrayLike, correct: ArrayLike, *, split: str = "calibration"
-    ) -> IsotonicCalibration:
-        """Fit the map.
+    def _fit(self, confidence: Fractions, correct: Truths) -> None:
+        self.confidence_, accuracy = isotonic_fit(confidence, correct)
+        self.accuracy_ = np.clip(accuracy, 0.0, 1.0)
 
-        Args:
-            confidence: Confidence of each answer, fractions [n].
-            correct: Whether it was right, [n].
-            split: The split the rows come from; only ``"calibration"`` is allowed.
+    def _map(self, confidence: Fractions) -> Fractions:
+        return np.asarray(np.interp(confidence, self.confidence_, self.accuracy_))
 
-        Returns:
-            This object.
-
-        Raises:
-            ValueError: If `split` is another, shapes do not match, or values are out of range.
-        """
-        check_split(split, "an isotonic map")
-        values, right = check_outcomes(confidence, correct)
-        points, index, counts = np.unique(values, return_inverse=True, return_counts=True)
-        accuracy = np.bincount(index, weights=right) / counts
-        fitted = np.clip(isotonic_regression(accuracy, weights=counts).x, 0.0, 1.0)
-        # Inside a step nothing bends.
-        bends = np.ones(len(points), dtype=bool)
-        bends[1:-1] = (fitted[1:-1] != fitted[:-2]) | (fitted[1:-1] != fitted[2:])
-        self.confidence_, self.accuracy_ = points[bends], fitted[bends]
-        return self
-
-    def transform(self, confidence: ArrayLike) -> Fractions:
-        """Calibrated confidences, float64, same shape.
-
-        Raises:
-            RuntimeError: If nothing was fitted or loaded yet.
-            ValueError: If confidences are no fractions.
-        """
-        self._check_fitted()
-        values = check_confidence(confidence)
-        return np.asarray(np.interp(values, self.confidence_, self.accuracy_))
-
-    def save(self, path: Path | str) -> Path:
-        """Write the points as JSON, atomically; raises RuntimeError if unfitted."""
-        self._check_fitted()
-        content = {
-            "kind": KIND,
-            "confidence": self.confidence_.tolist(),
-            "accuracy": self.accuracy_.tolist(),
-        }
-        return write_json(path, content)
-
-    @classmethod
-    def load(cls, path: Path | str) -> IsotonicCalibration:
-        """Read back what `save` wrote.
-
-        Raises:
-            ValueError: If the file is no JSON, holds another kind of calibrator, or points that
-                are no ascending fractions.
-        """
-        content = read_fitted(path, KIND)
-        confidence = read_numbers(content, "confidence", path)
-        accuracy = read_numbers(content, "accuracy", path)
+    def _problem(self) -> str:
+        confidence, accuracy = self.confidence_, self.accuracy_
         ascending = (np.diff(confidence) > 0).all() and (np.diff(accuracy) >= 0).all()
         both = np.concatenate([confidence, accuracy])
-        if len(confidence) != len(accuracy) or not ascending or both.min() < 0 or both.max() > 1:
-            raise ValueError(
-                f"{path}: confidence and accuracy must be as many ascending fractions, "
-                f"got {confidence.tolist()} and {accuracy.tolist()}"
-            )
-        calibration = cls()
-        calibration.confidence_, calibration.accuracy_ = confidence, accuracy
-        return calibration
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "confidence_"):
-            raise RuntimeError("IsotonicCalibration is not fitted: call fit or load first")
+        if len(confidence) == len(accuracy) and ascending and both.min() >= 0 and both.max() <= 1:
+            return ""
+        return (
+            "confidence and accuracy must be as many ascending fractions, "
+            f"got {confidence.tolist()} and {accuracy.tolist()}"
+        )

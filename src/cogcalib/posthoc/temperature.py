@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from math import exp, log
-from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
-from cogcalib.posthoc._validate import (
-    CHUNK,
-    Labels,
-    Logits,
-    check_logits,
-    check_split,
-    chunks,
-    read_fitted,
-)
-from cogcalib.records import write_json
+from cogcalib.posthoc.calibrator import LogitCalibrator, flag
+from cogcalib.posthoc.fit_inputs import CHUNK, Labels, Logits, chunks
 
-KIND = "temperature_scaling"
 BOUNDS = (0.05, 20.0)
 ABSENT = -1e30  # stands for -inf: exp gives 0, and unlike -inf so does its product with that 0
 
 
-class TemperatureScaling:
+def _temperature(value: object) -> float:
+    if not isinstance(value, float) or not 0.0 < value < float("inf"):
+        raise ValueError(f"must be a positive number, got {value!r}")
+    return value
+
+
+class TemperatureScaling(LogitCalibrator):
     """Divide logits by the temperature that minimises the NLL on the calibration split.
 
         T* = argmin_T  1/n sum_i -log softmax(z_i / T)[y_i]
@@ -42,31 +39,15 @@ class TemperatureScaling:
         at_bound_: Whether a bound, not the data, fixed it.
     """
 
+    kind = "temperature_scaling"
+    fitted_on = "a temperature"
+    parts: ClassVar = {"temperature": _temperature, "at_bound": flag}
+
     temperature_: float
     at_bound_: bool
 
-    def fit(
-        self, logits: ArrayLike, labels: ArrayLike, *, split: str = "calibration"
-    ) -> TemperatureScaling:
-        """Fit the temperature.
-
-        Args:
-            logits: Logits or log-probabilities, [n, K]; -inf marks an option a row does not have.
-            labels: Index of the right option of each row, int, [n].
-            split: The split the rows come from. Only ``"calibration"`` is allowed: a temperature
-                tuned on the split it is judged on proves nothing.
-
-        Returns:
-            This object.
-
-        Raises:
-            ValueError: If `split` is another, shapes do not match, logits are nan or +inf, a label
-                is not an index of its row's options, or the label's logit is -inf.
-        """
-        check_split(split, "a temperature")
-        scores, targets = check_logits(logits, labels)
-        self.temperature_, self.at_bound_ = _best_temperature(scores, targets)
-        return self
+    def _fit(self, logits: Logits, labels: Labels) -> None:
+        self.temperature_, self.at_bound_ = _best_temperature(logits, labels)
 
     def transform(self, logits: ArrayLike) -> Logits:
         """Logits divided by the temperature, of any shape; probabilities are their softmax.
@@ -74,36 +55,8 @@ class TemperatureScaling:
         Raises:
             RuntimeError: If nothing was fitted or loaded yet.
         """
-        return np.asarray(np.asarray(logits) / self._fitted())
-
-    def save(self, path: Path | str) -> Path:
-        """Write the temperature as JSON, atomically; raises RuntimeError if unfitted."""
-        temperature = self._fitted()
-        content = {"kind": KIND, "temperature": temperature, "at_bound": self.at_bound_}
-        return write_json(path, content)
-
-    @classmethod
-    def load(cls, path: Path | str) -> TemperatureScaling:
-        """Read back what `save` wrote.
-
-        Raises:
-            ValueError: If the file is no JSON, holds another kind of calibrator, or a temperature
-                that is no positive number.
-        """
-        content = read_fitted(path, KIND)
-        temperature, at_bound = content.get("temperature"), content.get("at_bound")
-        if not isinstance(temperature, float) or not 0.0 < temperature < float("inf"):
-            raise ValueError(f"{path}: temperature must be a positive number, got {temperature!r}")
-        if not isinstance(at_bound, bool):
-            raise ValueError(f"{path}: at_bound must be true or false, got {at_bound!r}")
-        scaling = cls()
-        scaling.temperature_, scaling.at_bound_ = temperature, at_bound
-        return scaling
-
-    def _fitted(self) -> float:
-        if not hasattr(self, "temperature_"):
-            raise RuntimeError("TemperatureScaling is not fitted: call fit or load first")
-        return self.temperature_
+        self._check_fitted()
+        return np.asarray(np.asarray(logits) / self.temperature_)
 
 
 def _best_temperature(logits: Logits, labels: Labels) -> tuple[float, bool]:

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from cogcalib.posthoc._validate import (
-    Labels,
-    Logits,
-    check_logits,
-    check_scores,
-    check_split,
-    read_fitted,
-    read_numbers,
-)
-from cogcalib.records import write_json
+from cogcalib.posthoc.calibrator import LogitCalibrator, flag, numbers
+from cogcalib.posthoc.fit_inputs import Labels, Logits, check_scores
 
-KIND = "vector_scaling"
 BOUND = 20.0
 
 
-class VectorScaling:
+class VectorScaling(LogitCalibrator):
     """Weigh and shift each option's logit so that the NLL on the calibration split is least.
 
         z'_k = w_k z_k + b_k,    (w, b) = argmin -1/n sum_i log softmax(z'_i)[y_i]
@@ -45,35 +36,20 @@ class VectorScaling:
         at_bound_: Whether a bound, not the data, fixed one of them.
     """
 
+    kind = "vector_scaling"
+    fitted_on = "vector scaling"
+    parts: ClassVar = {"weight": numbers, "bias": numbers, "at_bound": flag}
+
     weight_: NDArray[np.float64]
     bias_: NDArray[np.float64]
     at_bound_: bool
 
-    def fit(
-        self, logits: ArrayLike, labels: ArrayLike, *, split: str = "calibration"
-    ) -> VectorScaling:
-        """Fit weights and biases.
-
-        Args:
-            logits: Logits or log-probabilities of the options, [n, K]; -inf marks an option that a
-                row does not have.
-            labels: Index of the right option of each row, int, [n].
-            split: The split the rows come from; only ``"calibration"`` is allowed.
-
-        Returns:
-            This object.
-
-        Raises:
-            ValueError: As `TemperatureScaling.fit`.
-        """
-        check_split(split, "vector scaling")
-        scores, targets = check_logits(logits, labels)
-        scores = scores.astype(np.float64)
-        options = scores.shape[1]
+    def _fit(self, logits: Logits, labels: Labels) -> None:
+        scores, options = logits.astype(np.float64), logits.shape[1]
         found = minimize(
             _nll,
             np.concatenate([np.ones(options), np.zeros(options)]),
-            args=(scores, targets),
+            args=(scores, labels),
             jac=True,
             method="L-BFGS-B",
             bounds=[(-BOUND, BOUND)] * (2 * options),
@@ -82,7 +58,6 @@ class VectorScaling:
         self.weight_, bias = found.x[:options], found.x[options:]
         self.bias_ = bias - bias.mean()
         self.at_bound_ = bool((np.abs(found.x) >= BOUND).any())
-        return self
 
     def transform(self, logits: ArrayLike) -> Logits:
         """Scaled logits, [n, K]; probabilities are their softmax. What is -inf stays so.
@@ -101,39 +76,9 @@ class VectorScaling:
             )
         return _scaled(scores.astype(np.float64), self.weight_, self.bias_)
 
-    def save(self, path: Path | str) -> Path:
-        """Write weights and biases as JSON, atomically; raises RuntimeError if unfitted."""
-        self._check_fitted()
-        content = {
-            "kind": KIND,
-            "weight": self.weight_.tolist(),
-            "bias": self.bias_.tolist(),
-            "at_bound": self.at_bound_,
-        }
-        return write_json(path, content)
-
-    @classmethod
-    def load(cls, path: Path | str) -> VectorScaling:
-        """Read back what `save` wrote.
-
-        Raises:
-            ValueError: If the file is no JSON, holds another kind of calibrator, or anything but as
-                many weights as biases.
-        """
-        content = read_fitted(path, KIND)
-        weight, bias = (read_numbers(content, name, path) for name in ("weight", "bias"))
-        at_bound = content.get("at_bound")
-        if len(weight) != len(bias):
-            raise ValueError(f"{path}: bias must be {len(weight)} numbers, got {len(bias)}")
-        if not isinstance(at_bound, bool):
-            raise ValueError(f"{path}: at_bound must be true or false, got {at_bound!r}")
-        scaling = cls()
-        scaling.weight_, scaling.bias_, scaling.at_bound_ = weight, bias, at_bound
-        return scaling
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "weight_"):
-            raise RuntimeError("VectorScaling is not fitted: call fit or load first")
+    def _problem(self) -> str:
+        weights, biases = len(self.weight_), len(self.bias_)
+        return "" if weights == biases else f"bias must be {weights} numbers, got {biases}"
 
 
 def _scaled(

@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from cogcalib.inference.endpoint_client import Endpoint
 from cogcalib.records import PRESETS
 from cogcalib.scoring.definitions import LETTER
-from cogcalib.scoring.endpoint import Endpoint
 from cogcalib.scoring.settings import DEFAULTS
 
 
@@ -16,25 +16,34 @@ from cogcalib.scoring.settings import DEFAULTS
 class ScoreTask:
     """What `score_task` is asked for.
 
+    Each text under Attributes is the help of the option of ``cogcalib score``.
+
     Attributes:
-        model: A folder, a hub id, or an embedded model; with an endpoint the name it serves.
+        model: A folder, a hub id, or atlas; with an endpoint the name it serves.
         task: Its name, or the path of a task file.
         adapter: Folder or hub id of a PEFT adapter on top of the model.
         split: Split of the task.
         output: File to write the predictions to, ``.jsonl`` or ``.parquet``; what they were made
             with goes beside it, into ``<output>.record.json``.
         data_dir: Folder of local data sets.
-        prompt: Prompt preset.
-        shots: How many answered questions to show before each: the same before all, and never
-            the one asked.
+        prompt: Prompt preset, ``+chat`` behind it for the model's chat template.
+        answer: What is answered with: an option's letter, its label of several tokens, or its text.
+        batch_size: Most sequences in one forward pass; as many as fit if not given.
+        shots: Answered questions before each: the same before all, and never the one asked.
         shot_split: Split that they are drawn from.
-        limit: Score so many questions of the split, drawn; None scores all.
+        limit: Score so many questions of the split, drawn; all if not given.
         seed: Of both draws.
-        answer, batch_size, max_new_tokens: As in `ScoreSettings`.
-        dtype, four_bit: As in `load_model`.
-        endpoint: Address of a server to ask instead of loading a model.
-        tokenizer: Of the endpoint's model, a folder or a hub id; None takes `model` as such a name.
-        api_key_env, concurrency, timeout, top_logprobs: As in `Endpoint`; None takes its default.
+        max_new_tokens: Longest open-ended answer, in tokens.
+        dtype: Number format of the weights.
+        four_bit: Weights in 4 bits (bitsandbytes).
+        endpoint: Address of a server to ask instead of loading a model, such as
+            http://localhost:8000/v1.
+        tokenizer: Folder or hub id of the tokenizer of the endpoint's model; that of `model` if not
+            given.
+        api_key_env: Environment variable of the key; OPENAI_API_KEY if not given.
+        concurrency: Requests at once; 8 if not given.
+        timeout: Seconds to wait for an answer; 120 if not given.
+        top_logprobs: How many most probable tokens are asked for; 20 if not given.
 
     Raises:
         ValueError: If something is asked for that goes only with an endpoint or only without, or a

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,20 +10,21 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from cogcalib.posthoc import IsotonicCalibration, PlattScaling, VectorScaling
+from cogcalib.posthoc.calibrator import ConfidenceCalibrator
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring.multiple_choice import choose
 from cogcalib.scoring.settings import ScoreSettings
 
-ConfidenceMap = PlattScaling | IsotonicCalibration
-
-CONFIDENCE_MAPS: Mapping[str, Callable[[], ConfidenceMap]] = {
+CONFIDENCE_MAPS: Mapping[str, type[ConfidenceCalibrator]] = {
     "platt": PlattScaling,
     "isotonic": IsotonicCalibration,
 }
 """Methods that map the confidence of the answer given, one definition at a time."""
 
 
-def fit_confidence_maps(method: str, calibration: Sequence[Prediction]) -> dict[str, ConfidenceMap]:
+def fit_confidence_maps(
+    method: str, calibration: Sequence[Prediction]
+) -> dict[str, ConfidenceCalibrator]:
     """Fit a map of the confidence to a model's predictions on its calibration split.
 
     Args:
@@ -48,7 +49,7 @@ def fit_confidence_maps(method: str, calibration: Sequence[Prediction]) -> dict[
 
 
 def apply_confidence_maps(
-    fitted: Mapping[str, ConfidenceMap], predictions: Sequence[Prediction]
+    fitted: Mapping[str, ConfidenceCalibrator], predictions: Sequence[Prediction]
 ) -> list[Prediction]:
     """Predictions with calibrated confidences, in the order given.
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -18,6 +17,7 @@ from pydantic import (
 )
 
 from cogcalib.records import PRESETS
+from cogcalib.yaml_files import read_yaml
 
 SPLITS = ("train", "calibration", "test")
 Count = Annotated[int, Field(ge=0)]
@@ -231,19 +231,6 @@ class Definition(Section):
         return self
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads ``no`` and ``on`` as truth values; in a task file they are answers."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [rule for rule in rules if rule[0] != "tag:yaml.org,2002:bool"]
-    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-
-
 def read_definition(path: Path) -> Definition:
     """Read a task file.
 
@@ -252,10 +239,7 @@ def read_definition(path: Path) -> Definition:
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such task file")
-    try:
-        values: Any = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: no valid YAML: {error}") from error
+    values: Any = read_yaml(path)
     if not isinstance(values, dict):
         raise ValueError(f"{path}: must hold keys and values, got {type(values).__name__}")
     try:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from cogcalib.training.collator import CogCalibCollator
-from cogcalib.training.config import CogCalibConfig
-from cogcalib.training.fit import FitData, fit
-from cogcalib.training.state import KnowledgeState
-from cogcalib.training.trainer import CogCalibTrainer
+from typing import TYPE_CHECKING
+
+from cogcalib.lazy import import_on_use
+
+if TYPE_CHECKING:
+    from cogcalib.training.collator import CogCalibCollator
+    from cogcalib.training.config import CogCalibConfig
+    from cogcalib.training.fit import FitData, fit
+    from cogcalib.training.state import KnowledgeState
+    from cogcalib.training.trainer import CogCalibTrainer
 
 __all__ = [
     "CogCalibCollator",
@@ -16,3 +21,14 @@ __all__ = [
     "KnowledgeState",
     "fit",
 ]
+
+import_on_use(
+    __name__,
+    {
+        "cogcalib.training.collator": ["CogCalibCollator"],
+        "cogcalib.training.config": ["CogCalibConfig"],
+        "cogcalib.training.fit": ["FitData", "fit"],
+        "cogcalib.training.state": ["KnowledgeState"],
+        "cogcalib.training.trainer": ["CogCalibTrainer"],
+    },
+)

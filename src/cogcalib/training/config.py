@@ -9,9 +9,9 @@ from typing import Self, cast, get_args
 
 from trl import SFTConfig
 
-from cogcalib.harness.config.schema import TrainSection
 from cogcalib.losses import GATES, Gate, MarginReduction, Penalty, PenaltyKind, Support
 from cogcalib.losses.objective import NllReduction
+from cogcalib.training import defaults
 from cogcalib.training.alpha_controller import StrengthLaw
 from cogcalib.training.refused_options import refuse_ignored_options, refuse_packing_that_cuts
 from cogcalib.training.schedule import read_style_steps, read_threshold_every
@@ -51,7 +51,7 @@ class CogCalibConfig(SFTConfig):
             method. Controls: `"none"` (plain fine-tuning, TRL's SFT), `"all"`, `"random"` (as many
             as `"nll"`, drawn), `"inverted"`, `"oracle"` (a column `known` of True or False),
             `"soft"` (a sigmoid).
-        style_steps (`int`, `float` or `"auto"`, defaults to `0.1`):
+        style_steps (`int`, `float` or `"auto"`, defaults to `0.2`):
             Optimiser steps of plain cross-entropy before any example is penalised, so that the NLL
             measures knowledge and not unfamiliarity with the format: a number of steps, a share in
             [0, 1) of all steps, or `"auto"`. `"auto"` measures every `threshold_every` steps, and
@@ -132,7 +132,7 @@ class CogCalibConfig(SFTConfig):
     )
     # With None in the union, HfArgumentParser hands the command line's string over as it is.
     style_steps: float | str | None = field(
-        default=0.1,
+        default=defaults.STYLE_STEPS,
         metadata={
             "help": "Optimiser steps of plain cross-entropy before any example is penalised: a "
             "number of steps, a share in [0, 1) of all steps, or `'auto'`."
@@ -184,7 +184,7 @@ class CogCalibConfig(SFTConfig):
         metadata={"help": "Width in nats of the gate `'soft'`."},
     )
     unit: str = field(
-        default="example",
+        default=defaults.UNIT,
         metadata={
             "help": "What has one NLL and is penalised or not: all supervised tokens of an "
             "`'example'`, each `'turn'` of the assistant by itself, or each `'token'`.",
@@ -253,16 +253,16 @@ class CogCalibConfig(SFTConfig):
     def strength(self) -> float:
         """`alpha`, a number: if None that of the sweep that the run configuration also rests on,
         which is where it starts if it tunes itself; 1 where each example has its own."""
-        if self.alpha == "calibrated" or (self.alpha is None and self.penalty == "focal"):
+        if self.alpha == "calibrated":
             return 1.0
         if self.alpha is None or self.alpha == "auto":
-            return cast(float, getattr(getattr(TrainSection().alpha, self.penalty), self._settled))
+            return defaults.ALPHA[self.penalty][self._settled]
         return cast(float, self.alpha)
 
     @property
     def _margin(self) -> float:
         """`margin`, or if None that of the sweep."""
-        return getattr(TrainSection().margin, self._settled) if self.margin is None else self.margin
+        return defaults.MARGIN[self._settled] if self.margin is None else self.margin
 
     @property
     def strength_law(self) -> StrengthLaw | None:
@@ -271,7 +271,7 @@ class CogCalibConfig(SFTConfig):
             return None
         usual = self.strength
         return StrengthLaw(
-            scale=usual / getattr(TrainSection().alpha.label_smoothing, self._settled),
+            scale=usual / defaults.ALPHA["label_smoothing"][self._settled],
             largest=1.0 if self.penalty == "label_smoothing" else 10 * usual,
             start=usual,
         )

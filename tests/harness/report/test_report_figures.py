@@ -18,8 +18,8 @@ from cogcalib.harness.report.figures import (
     threshold_history,
     training_curves,
 )
-from cogcalib.harness.report.methods import colour
 from cogcalib.harness.report.reliability import confidence_histogram, reliability_diagram
+from cogcalib.harness.report.style import colour
 from cogcalib.harness.report.summary import group_rows
 from cogcalib.metrics import expected_calibration_error, reliability_curve
 from cogcalib.records import ProbeRecord, Threshold

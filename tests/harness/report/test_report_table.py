@@ -10,9 +10,9 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from cogcalib.harness.config.methods import Method, canonical_order, label
 from cogcalib.harness.report import Run, markdown_table, metrics_table
 from cogcalib.harness.report.columns import columns
-from cogcalib.harness.report.methods import describe, label, sort_key
 from cogcalib.harness.report.summary import group_rows
 
 
@@ -79,16 +79,16 @@ def test_lowest_ece_is_bold_and_ties_share_it() -> None:
 
 def test_methods_stand_in_canonical_order_variants_last() -> None:
     names = ["cols-random", "coecp", "cols+ts", "sft+ts", "strange", "ls", "base", "cols", "sft"]
-    assert sorted(names, key=sort_key) == [
+    assert sorted(names, key=canonical_order) == [
         "base", "sft", "sft+ts", "ls", "cols", "coecp", "cols+ts", "cols-random", "strange",
     ]  # fmt: skip
     assert label("cols-random+ts") == "CoLS-random + TS"
     assert label("combls-options@0.2m4+ts") == "CoMbLS-options@0.2m4 + TS"
-    assert describe("combls@0.2m4+ts") == (
+    assert Method.parse("combls@0.2m4+ts").description == (
         "CogCalib: margin penalty on what the model already knows; alpha 0.2; "
         "a margin of 4 logits; temperature scaling on the calibration split"
     )
-    assert describe("combls-inverted-options") == (
+    assert Method.parse("combls-inverted-options").description == (
         "CogCalib: margin penalty on what the model does not know (control); "
         "over the answer options instead of the whole vocabulary"
     )

@@ -10,12 +10,13 @@ from cogcalib.harness.config.load import (
     shipped_config,
 )
 from cogcalib.harness.config.methods import Method
-from cogcalib.harness.config.schema import Config
+from cogcalib.harness.config.schema import Config, Rule
 
 __all__ = [
     "Config",
     "ConfigError",
     "Method",
+    "Rule",
     "dump_config",
     "load_config",
     "parse_config",

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from cogcalib.harness.config.schema import Config
 from cogcalib.records import InputError
+from cogcalib.yaml_files import DEEPEST, dump_yaml, parse_yaml, read_yaml
 
 
 class ConfigError(InputError):
     """A configuration that cannot be used; the message names each offending key."""
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads ``5e-4`` as a string; people mean the number, as in YAML 1.2."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -44,7 +33,8 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path}: no such configuration file")
-    return parse_config(path.read_text(encoding="utf-8"), overrides, source=str(path))
+    with _config_errors():
+        return _validated(read_yaml(path), overrides, str(path))
 
 
 def shipped_config(name: str, overrides: Sequence[str] = ()) -> Config:
@@ -55,10 +45,20 @@ def shipped_config(name: str, overrides: Sequence[str] = ()) -> Config:
 
 def parse_config(text: str, overrides: Sequence[str] = (), *, source: str = "config") -> Config:
     """Validate YAML text; see `load_config`."""
+    with _config_errors():
+        return _validated(parse_yaml(text, source), overrides, source)
+
+
+@contextmanager
+def _config_errors() -> Iterator[None]:
+    """Around reading: what is no YAML of ours makes no configuration."""
     try:
-        values = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: no valid YAML: {error}") from error
+        yield
+    except InputError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _validated(values: Any, overrides: Sequence[str], source: str) -> Config:
     if not isinstance(values, dict):
         raise ConfigError(f"{source}: must hold keys and values, got {type(values).__name__}")
     for override in overrides:
@@ -67,30 +67,25 @@ def parse_config(text: str, overrides: Sequence[str] = (), *, source: str = "con
         return Config.model_validate_json(json.dumps(values))
     except ValidationError as error:
         raise ConfigError(f"{source}: {_explain(error)}") from error
-    except TypeError as error:
-        raise ConfigError(f"{source}: only numbers, text, lists and keys: {error}") from error
 
 
 def dump_config(config: Config) -> str:
     """The whole configuration, defaults included, as YAML that `parse_config` reads back."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return dump_yaml(config.model_dump(mode="json"))
 
 
 def _override(values: dict[str, Any], override: str) -> None:
     path, equals, value = override.partition("=")
     keys = path.strip().split(".")
-    if not equals or not all(keys):
-        raise ConfigError(f"-o wants section.key=value, got {override!r}")
+    if not equals or not all(keys) or len(keys) > DEEPEST:
+        raise ConfigError(f"-o wants section.key=value, got {override[:80]!r}")
     for depth, key in enumerate(keys[:-1], start=1):
         if values.get(key) is None:
             values[key] = {}
         values = values[key]
         if not isinstance(values, dict):
             raise ConfigError(f"-o {override}: {'.'.join(keys[:depth])} is a value, no section")
-    try:
-        values[keys[-1]] = yaml.load(value, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"-o {override}: no valid YAML value: {error}") from error
+    values[keys[-1]] = parse_yaml(value, f"-o {override}")
 
 
 def _explain(error: ValidationError) -> str:

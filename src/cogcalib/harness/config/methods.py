@@ -1,8 +1,11 @@
-"""Names of methods, and what they mean.
+"""The grammar of method names: parsing, labels, descriptions, order and groups.
 
-A name is a stem, then suffixes for another support, gate or strength, then a post-hoc calibration:
+A name is a stem, then suffixes for another support, gate or alpha, then a post-hoc calibration:
 ``cols-options-random@0.1+ts`` is CoLS over the answer options with a random gate and alpha 0.1,
 temperature-scaled; ``combls@0.2m4`` is CoMbLS with alpha 0.2 and a margin of 4 logits.
+
+Nothing else takes a name apart. `Method.parse` refuses what is not of the grammar; `Method.read`
+keeps it as it is, for reports of predictions that anybody made.
 """
 
 from __future__ import annotations
@@ -10,32 +13,75 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-#: Stem -> (penalty, gate). Lower-case forms of the names in the literature.
-STEMS: dict[str, tuple[str | None, str]] = {
-    "base": (None, "none"),
-    "sft": (None, "none"),
-    "drop_known": (None, "none"),
-    "drop_unknown": (None, "none"),
-    "mc_dropout": (None, "none"),
-    "ensemble": (None, "none"),
-    "laplace": (None, "none"),
-    "ls": ("label_smoothing", "all"),
-    "mbls": ("margin", "all"),
-    "ecp": ("entropy", "all"),
-    "focal": ("focal", "all"),
-    "cols": ("label_smoothing", "nll"),
-    "combls": ("margin", "nll"),
-    "coecp": ("entropy", "nll"),
+
+@dataclass(frozen=True, slots=True)
+class Stem:
+    """The first part of a name.
+
+    Attributes:
+        label: As printed.
+        about: One line for people; empty where penalty and gate say it all.
+        penalty, gate: As in `Method`.
+        trained: The training run it needs, where that is not its own.
+    """
+
+    label: str
+    about: str = ""
+    penalty: str | None = None
+    gate: str = "none"
+    trained: str | None = None
+
+
+#: In canonical order. Lower-case forms of the names in the literature.
+STEMS: dict[str, Stem] = {
+    "base": Stem("Base", "the model before fine-tuning"),
+    "sft": Stem("SFT", "plain cross-entropy fine-tuning"),
+    "drop_known": Stem("drop_known", "SFT without the training examples that the base model knows"),
+    "drop_unknown": Stem("drop_unknown", "SFT without those that it does not know"),
+    "mc_dropout": Stem("MC dropout", "SFT, averaged over dropout masks at test time"),
+    "ensemble": Stem("Ensemble", "SFT, averaged over several trainings", trained="sft"),
+    "laplace": Stem("Laplace", "SFT, a Laplace approximation over the adapter", trained="sft"),
+    "focal": Stem("focal", "", "focal", "all"),
+    "ls": Stem("LS", "", "label_smoothing", "all"),
+    "mbls": Stem("MbLS", "", "margin", "all"),
+    "ecp": Stem("ECP", "", "entropy", "all"),
+    "cols": Stem("CoLS", "", "label_smoothing", "nll"),
+    "combls": Stem("CoMbLS", "", "margin", "nll"),
+    "coecp": Stem("CoECP", "", "entropy", "nll"),
 }
-GATES = ("random", "inverted", "oracle", "soft")
-POSTHOC = ("ts", "platt", "isotonic", "vector")
+COGCALIB = ("cols", "combls", "coecp")
+"""The stems of the three methods this project is about."""
 BASELINES = ("mc_dropout", "ensemble", "laplace")
 """Stems whose predictions come from more than one pass of one model."""
 FREE_OF_OPTIONS = ("focal",)
 """Stems whose penalty knows no support but the vocabulary."""
 
-# What a stem is fine-tuned as, where that is not the stem itself.
-_TRAINED_AS = {"ensemble": "sft", "laplace": "sft"}
+_PENALTIES = {
+    "label_smoothing": "label smoothing",
+    "margin": "margin penalty",
+    "entropy": "entropy penalty",
+    "focal": "focal loss",
+}
+_GATES = {
+    "nll": "on what the model already knows",
+    "random": "on examples drawn at random, at the same rate (control)",
+    "inverted": "on what the model does not know (control)",
+    "oracle": "on what a probe of the base model found known",
+    "soft": "on what the model knows, weighted without a hard edge",
+}
+GATES = tuple(gate for gate in _GATES if gate != "nll")
+_ALPHAS = {
+    "auto": "alpha adjusted while training",
+    "calibrated": "each example smoothed to the accuracy of its confidence",
+}
+#: Post-hoc calibration -> how it is printed and described.
+_POSTHOC = {
+    "ts": ("TS", "temperature scaling on the calibration split"),
+    "platt": ("Platt", "Platt scaling on the calibration split"),
+    "isotonic": ("isotonic", "isotonic regression on the calibration split"),
+    "vector": ("vector", "vector scaling on the calibration split"),
+}
+POSTHOC = tuple(_POSTHOC)
 
 
 @dataclass(frozen=True)
@@ -44,16 +90,16 @@ class Method:
 
     Attributes:
         name: As given, such as ``cols-options@0.1+ts``.
-        stem: What it begins with.
+        stem: What it begins with; empty for a name that is not of the grammar, see `read`.
         trained: Name of the training run it needs, without the post-hoc part.
         penalty: ``label_smoothing``, ``margin``, ``entropy``, ``focal``, or None for plain
             cross-entropy.
         gate: Which examples the penalty applies to.
         support: ``vocab`` or ``options``.
-        alpha: Strength in the name, ``auto`` for a self-tuned one, ``calibrated`` for each known
+        alpha: Alpha in the name, ``auto`` for a self-tuned one, ``calibrated`` for each known
             example's own; None: the configuration's.
         posthoc: One of `POSTHOC`, or None.
-        margin: Of the margin penalty, in the name; None: the configuration's.
+        margin: Of the margin penalty, in the name, in logits; None: the configuration's.
     """
 
     name: str
@@ -73,19 +119,18 @@ class Method:
         Raises:
             ValueError: Naming the part that is not understood and what is allowed there.
         """
-        before, plus, posthoc = name.partition("+")
-        if plus and posthoc not in POSTHOC:
+        before, posthoc = split_posthoc(name)
+        if before != name and posthoc not in POSTHOC:
             raise ValueError(
                 f"method {name!r}: after '+' one of {', '.join(POSTHOC)} is allowed, "
                 f"got {posthoc!r}"
             )
-        plain, at, alpha = before.partition("@")
-        stem, *suffixes = plain.split("-")
+        stem, suffixes, alpha = _parts(before)
         if stem not in STEMS:
             raise ValueError(f"method {name!r} must begin with one of {', '.join(STEMS)}")
-        penalty, gate = STEMS[stem]
-        trained = _TRAINED_AS.get(stem, before)
-        method = cls(name, stem, trained, penalty, gate, posthoc=posthoc or None)
+        found = STEMS[stem]
+        trained = found.trained or before
+        method = cls(name, stem, trained, found.penalty, found.gate, posthoc=posthoc or None)
         for suffix in suffixes:
             method = method._with_suffix(suffix)
         if method.baseline and posthoc == "ts":
@@ -93,7 +138,18 @@ class Method:
                 f"method {name!r}: a temperature divides the logits of one model, {stem} has none; "
                 "+platt and +isotonic map its confidence"
             )
-        return method._with_alpha(alpha) if at else method
+        return method if alpha is None else method._with_alpha(alpha)
+
+    @classmethod
+    def read(cls, name: str) -> Method:
+        """As `parse`; a name that is not of the grammar is kept as it is, without a stem.
+
+        Reports show predictions of anybody, under names of their own.
+        """
+        try:
+            return cls.parse(name)
+        except ValueError:
+            return cls(name, "", name, None, "none")
 
     @property
     def baseline(self) -> str | None:
@@ -103,13 +159,70 @@ class Method:
     @property
     def before_posthoc(self) -> Method:
         """The method that its post-hoc calibration starts from."""
-        return Method.parse(self.name.partition("+")[0])
+        return Method.parse(split_posthoc(self.name)[0])
+
+    @property
+    def is_canonical(self) -> bool:
+        """Whether it is a stem as it stands, or temperature-scaled SFT: no variant of another."""
+        return self.name in STEMS or self.name == "sft+ts"
+
+    @property
+    def is_cogcalib_variant(self) -> bool:
+        """Whether it is CogCalib as it would be used: no other gate, no post-hoc calibration."""
+        return self.stem in COGCALIB and self.gate == "nll" and self.posthoc is None
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether it is a penalty of CogCalib's on every example, without post-hoc calibration."""
+        gated = {STEMS[stem].penalty for stem in COGCALIB}
+        return self.gate == "all" and self.penalty in gated and self.posthoc is None
+
+    @property
+    def label(self) -> str:
+        """The name to print: ``CoLS-random@0.1 + TS`` for ``cols-random@0.1+ts``."""
+        if not self.stem:
+            return self.name
+        printed = STEMS[self.stem].label + split_posthoc(self.name)[0].removeprefix(self.stem)
+        return f"{printed} + {_POSTHOC[self.posthoc][0]}" if self.posthoc else printed
+
+    @property
+    def description(self) -> str:
+        """One line on what it is; the name itself if that is not of the grammar."""
+        parts = [self._about()]
+        if self.support == "options":
+            parts.append("over the answer options instead of the whole vocabulary")
+        if isinstance(self.alpha, str):
+            parts.append(_ALPHAS[self.alpha])
+        elif self.alpha is not None:
+            parts.append(f"alpha {self.alpha:g}")
+        if self.margin is not None:
+            parts.append(f"a margin of {self.margin:g} logits")
+        if self.posthoc:
+            parts.append(_POSTHOC[self.posthoc][1])
+        return "; ".join(parts)
 
     def at(self, alpha: float, margin: float | None = None) -> str:
-        """The name of this method with another strength, and margin."""
-        before, plus, posthoc = self.name.partition("+")
+        """The name of this method with another alpha, and margin."""
+        before, posthoc = split_posthoc(self.name)
         logits = "" if margin is None else f"m{margin:g}"
-        return f"{before.partition('@')[0]}@{alpha:g}{logits}{plus}{posthoc}"
+        return with_posthoc(f"{before.partition('@')[0]}@{alpha:g}{logits}", posthoc)
+
+    def differs_in_support_only(self, other: Method) -> bool:
+        """Whether two methods are the same but for the support of their penalty."""
+        same = replace(self, name="", trained="", support="")
+        return self.support != other.support and same == replace(
+            other, name="", trained="", support=""
+        )
+
+    def _about(self) -> str:
+        if not self.stem:
+            return self.name
+        if self.penalty is None:
+            return STEMS[self.stem].about
+        penalty = _PENALTIES[self.penalty]
+        if self.gate == "all":
+            return f"{penalty} on every example"
+        return f"CogCalib: {penalty} {_GATES[self.gate]}"
 
     def _with_suffix(self, suffix: str) -> Method:
         if self.penalty is None:
@@ -132,17 +245,51 @@ class Method:
 
     def _with_alpha(self, text: str) -> Method:
         if self.penalty is None or self.alpha is not None:
-            raise ValueError(f"method {self.name!r} has no strength to set, so no @{text}")
-        strength, m, margin = text.partition("m")
-        alpha, logits = _number(strength), _number(margin) if m else None
+            raise ValueError(f"method {self.name!r} has no alpha to set, so no @{text}")
+        number, m, margin = text.partition("m")
+        alpha, logits = _number(number), _number(margin) if m else None
         if alpha is None:
             raise ValueError(f"method {self.name!r}: after '@' a number >= 0 is allowed")
         if m and (logits is None or self.penalty != "margin"):
             raise ValueError(
-                f"method {self.name!r}: m and a margin >= 0 are allowed after the strength of "
+                f"method {self.name!r}: m and a margin >= 0 are allowed after the alpha of "
                 "mbls and combls"
             )
         return replace(self, alpha=alpha, margin=logits)
+
+
+def split_posthoc(name: str) -> tuple[str, str]:
+    """A name before its post-hoc calibration, and that calibration; empty if there is none.
+
+    Of a method (``cols@0.1+ts``) or of a table's row (``gated+ts``).
+    """
+    before, _, posthoc = name.partition("+")
+    return before, posthoc
+
+
+def with_posthoc(name: str, posthoc: str) -> str:
+    """The name of a method or row with a post-hoc calibration; the name itself if that is empty."""
+    return f"{name}+{posthoc}" if posthoc else name
+
+
+def label(name: str) -> str:
+    """The name to print of any method, also of one that is not of the grammar."""
+    return Method.read(name).label
+
+
+def canonical_order(name: str) -> tuple[int, int, str]:
+    """Sorts names: stems and ``sft+ts``, then variants by their stem, then other names."""
+    method = Method.read(name)
+    if not method.stem:
+        return 2, 0, name
+    return int(not method.is_canonical), list(STEMS).index(method.stem), name
+
+
+def _parts(before: str) -> tuple[str, list[str], str | None]:
+    """Stem, suffixes and what stands after ``@`` of a name without post-hoc calibration."""
+    plain, at, alpha = before.partition("@")
+    stem, *suffixes = plain.split("-")
+    return stem, suffixes, alpha if at else None
 
 
 def _number(text: str) -> float | None:

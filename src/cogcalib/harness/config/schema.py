@@ -19,6 +19,8 @@ from cogcalib.harness.config.methods import Method
 from cogcalib.records import PRESETS, check_preset
 
 Positive = Annotated[int, Field(gt=0)]
+Rule = Literal["ece", "nll"]
+"""Rules of `cogcalib.harness.selection`."""
 
 
 def _is_count(value: Any, *, least: int) -> bool:
@@ -196,9 +198,12 @@ class ReportSection(Section):
 
     Attributes:
         resamples: Bootstrap resamples behind each interval.
+        rule: Chooses the CogCalib variant to single out, on the calibration split: ``ece``, the
+            lowest ECE at SFT's accuracy, or ``nll``, the lowest NLL.
     """
 
     resamples: Positive = 1000
+    rule: Rule = "ece"
 
 
 class Config(Section):

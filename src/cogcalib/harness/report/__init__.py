@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cogcalib.harness.report.html import write_html
     from cogcalib.harness.report.load import Run, load_run
+    from cogcalib.harness.report.metric_tables import markdown_table, metrics_table
     from cogcalib.harness.report.predictions import prediction_rows
-    from cogcalib.harness.report.table import markdown_table, metrics_table
 
 __all__ = ["Run", "load_run", "markdown_table", "metrics_table", "prediction_rows", "write_html"]
 
 _HOME = {
     "Run": "load",
     "load_run": "load",
-    "markdown_table": "table",
-    "metrics_table": "table",
+    "markdown_table": "metric_tables",
+    "metrics_table": "metric_tables",
     "prediction_rows": "predictions",
     "write_html": "html",
 }

@@ -117,7 +117,7 @@ def to_svg(figure: Figure, *, title: str, description: str) -> str:
 
 
 def _shortened(body: str) -> str:
-    """Without what nobody sees: white space, empty groups, rotations by 0, hundredths of a point."""
+    """Without what nobody sees: white space, empty groups, turns by 0, hundredths of a point."""
     body = re.sub(r' transform="rotate\(-0 [^"]*\)"', "", body)
     # The element itself names the font.
     body = body.replace(" font-family: 'DejaVu Sans', sans-serif;", "")

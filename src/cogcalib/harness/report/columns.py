@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cogcalib.harness.report import methods
+from cogcalib.harness.config.methods import Method, label
 from cogcalib.harness.report.summary import MethodSummary, Statistic, TaskSummary
 from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED
 
@@ -135,7 +135,7 @@ def caption(task: TaskSummary) -> str:
 
 def _nll(task: TaskSummary) -> list[str]:
     """What the NLL column is the likelihood of; nothing for definitions from elsewhere."""
-    scaled = any(row.method.endswith("+ts") for row in task.methods)
+    scaled = any(Method.read(row.method).posthoc == "ts" for row in task.methods)
     if task.primary in MULTIPLE_CHOICE:
         suffix = " (+ TS: under the temperature of options)" if scaled else ""
         return [f"NLL in nats: -log of the right option's share{suffix}."]
@@ -147,4 +147,4 @@ def _nll(task: TaskSummary) -> list[str]:
 
 def name(row: MethodSummary) -> str:
     """The method's printed name."""
-    return methods.label(row.method)
+    return label(row.method)

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from cogcalib.harness.report import methods
+from cogcalib.harness.config.methods import label
 from cogcalib.harness.report.columns import CONFIDENCE, as_number, as_percent
 from cogcalib.harness.report.summary import Statistic
 from cogcalib.metrics import SMALL_N, ece_label
@@ -43,7 +43,7 @@ def detail_tables(rows: Sequence[Row], *, split: str) -> list[Table]:
 def _table(task: str, split: str, rows: Sequence[Row]) -> Table:
     table = plain_table(f"{task} · {split} · all metrics", _caption(rows))
     table.add_column("Metric", no_wrap=True)
-    columns = [[methods.label(str(row["method"])), *_cells(row)] for row in rows]
+    columns = [[label(str(row["method"])), *_cells(row)] for row in rows]
     for header, *cells in columns:
         longest = max(len(word) for cell in cells for word in cell.split())
         table.add_column(header, justify="right", min_width=longest)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
-from cogcalib.harness.report import methods
+from cogcalib.harness.config.methods import label
 from cogcalib.harness.report.detail import plain_table
-from cogcalib.harness.report.predictions import Group
+from cogcalib.harness.report.predictions import PredictionGroup
 from cogcalib.metrics import (
     PairedDifference,
     brier_score,
@@ -59,7 +59,7 @@ class Pair:
 
 
 def paired_predictions(
-    groups: Sequence[Group], *, resamples: int = 1000
+    groups: Sequence[PredictionGroup], *, resamples: int = 1000
 ) -> tuple[list[Pair], list[str]]:
     """Every model against the first that answered the same task's split, by paired bootstrap.
 
@@ -71,13 +71,13 @@ def paired_predictions(
         The pairs; and, for those that cannot be compared, a sentence that says why.
     """
     pairs, notes = [], []
-    first: dict[tuple[str, str], Group] = {}
+    first: dict[tuple[str, str], PredictionGroup] = {}
     for group in groups:
         key = (group.predictions[0].task, group.predictions[0].split)
         base = first.setdefault(key, group)
         if base is group:
             continue
-        names = f"{methods.label(group.method)} and {methods.label(base.method)}"
+        names = f"{label(group.method)} and {label(base.method)}"
         asked = [{row.id: row.answer for row in each.predictions} for each in (group, base)]
         shared = [
             name
@@ -114,7 +114,7 @@ def _table(task: str, pairs: Sequence[Pair]) -> Table:
     for header in ("Difference", "Interval", "p"):
         table.add_column(header, justify="right", no_wrap=True)
     for pair in pairs:
-        models = f"{methods.label(pair.one)} - {methods.label(pair.other)}"
+        models = f"{label(pair.one)} - {label(pair.other)}"
         for name, title in SHOWN.items():
             each, points = pair.metrics[name], name in ("accuracy", "ece")
             show = partial(_signed, points=points)
@@ -131,7 +131,7 @@ def _signed(value: float, *, points: bool) -> str:
     return f"{100 * value:+.1f}" if points else f"{value:+.3f}"
 
 
-def _pair(one: Group, other: Group, definition: str, resamples: int) -> Pair:
+def _pair(one: PredictionGroup, other: PredictionGroup, definition: str, resamples: int) -> Pair:
     by_id = {row.id: row for row in other.predictions}
     aligned = [by_id[row.id] for row in one.predictions]
     found = paired_bootstraps(

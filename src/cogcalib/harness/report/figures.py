@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from cogcalib.harness.report import methods
+from cogcalib.harness.config.methods import canonical_order, label
+from cogcalib.harness.report import style
 from cogcalib.harness.report.canvas import GRID, INK, new_figure, percent_axis, styled
 from cogcalib.harness.report.summary import Statistic, TaskSummary
 from cogcalib.records import ProbeRecord, Threshold
@@ -41,12 +42,10 @@ def ece_chart(task: TaskSummary) -> Figure:
     figure = new_figure(8.6, 0.9 + 0.3 * len(task.methods))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
     for row, summary in enumerate(task.methods):
-        colour = methods.colour(summary.method)
+        colour = style.colour(summary.method)
         _dot(left, row, summary.ece[task.primary], colour)
         _dot(right, row, summary.accuracy, colour)
-    left.set_yticks(
-        range(len(task.methods)), [methods.label(summary.method) for summary in task.methods]
-    )
+    left.set_yticks(range(len(task.methods)), [label(summary.method) for summary in task.methods])
     left.set_ylim(len(task.methods) - 0.5, -0.5)
     left.set_xlim(left=0)
     left.set_xlabel(f"ECE (%); lower is better\n{task.ece_label}")
@@ -88,7 +87,7 @@ def threshold_history(histories: Mapping[str, Sequence[Sequence[Threshold]]]) ->
         raise ValueError("histories must hold at least one threshold with a step, got none")
     figure = new_figure(8.6, 2.9)
     left, right = figure.subplots(1, 2, sharex=True)
-    for method in sorted(histories, key=methods.sort_key):
+    for method in sorted(histories, key=canonical_order):
         for history in histories[method]:
             kept = [each for each in history if each.step is not None]
             steps = [each.step for each in kept]
@@ -121,7 +120,7 @@ def _mark_infinite(axes: Axes, histories: Mapping[str, Sequence[Sequence[Thresho
             if steps:
                 axes.plot(
                     steps, [edge] * len(steps), linestyle="none", marker=marker, markersize=7,
-                    color=methods.colour(method), transform=place,
+                    color=style.colour(method), transform=place,
                 )  # fmt: skip
                 last = max(steps) if last is None else max(last, *steps)
         if last is not None:
@@ -154,7 +153,7 @@ def training_curves(logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -
     panels = figure.subplots(1, len(keys), squeeze=False)[0]
     for axes, key in zip(panels, keys, strict=True):
         scale = 100.0 if key == "share_known" else 1.0
-        for method in sorted(logs, key=methods.sort_key):
+        for method in sorted(logs, key=canonical_order):
             for log in logs[method]:
                 kept = [row for row in log if row.get(key) is not None and "step" in row]
                 steps = [row["step"] for row in kept]
@@ -169,16 +168,16 @@ def training_curves(logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -
 def _plot(axes: Axes, method: str, steps: Sequence[int | None], values: Sequence[float]) -> None:
     finite = [value if math.isfinite(value) else math.nan for value in values]
     axes.plot(
-        np.asarray(steps, float), finite, color=methods.colour(method),
-        linestyle=methods.dashes(method), linewidth=1.4, alpha=0.9,
+        np.asarray(steps, float), finite, color=style.colour(method),
+        linestyle=style.dashes(method), linewidth=1.4, alpha=0.9,
     )  # fmt: skip
 
 
 def _legend(figure: Figure, names: Mapping[str, Any]) -> None:
     handles = [
-        Line2D([], [], color=methods.colour(name), linestyle=methods.dashes(name), linewidth=2,
-               label=methods.label(name))
-        for name in sorted(names, key=methods.sort_key)
+        Line2D([], [], color=style.colour(name), linestyle=style.dashes(name), linewidth=2,
+               label=label(name))
+        for name in sorted(names, key=canonical_order)
     ]  # fmt: skip
     figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), 7))
 

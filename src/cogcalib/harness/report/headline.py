@@ -1,35 +1,31 @@
-"""What the numbers say, in sentences, whichever way they come out."""
+"""The findings in sentences, whichever way they come out."""
 
 from __future__ import annotations
 
-from cogcalib.harness.report import methods
-from cogcalib.harness.report.choice import Choice, choose
+from cogcalib.harness.config.methods import Method, label
 from cogcalib.harness.report.columns import percent
 from cogcalib.harness.report.load import Run
 from cogcalib.harness.report.paired import paired_differences
+from cogcalib.harness.report.singled_out import SingledOut, single_out
 from cogcalib.harness.report.summary import Statistic, TaskSummary
 
 SAME_ACCURACY = 0.01
 """Accuracies closer than one percentage point are reported side by side, not as rise or fall."""
 
-UNIFORM = ("ls", "mbls", "ecp")
-"""The penalties on every example, which the gate should improve on; also with -options."""
-
 
 def headline(run: Run, task: TaskSummary) -> list[str]:
     """The finding on one task: first the comparison, then what qualifies it.
 
-    The CogCalib variant that `choose` picks on the calibration split is compared with plain
+    The CogCalib variant of `single_out`, chosen on the calibration split, is compared with plain
     fine-tuning on the test split. Where none can be chosen, that is said, with the lowest ECE.
 
     Args:
-        run: The loaded run: its calibration rows choose, its predictions tell how sure the finding
-            is.
+        run: Its calibration rows choose, its predictions give the intervals.
         task: The in-domain test figures.
     """
-    choice = choose(run.rows, task)
+    choice = single_out(run, task)
     if choice.method is None or "sft" not in task or not task.ece("sft").values:
-        reason = choice.reason or "SFT has no ECE on this split"
+        reason = choice.reason if choice.method is None else "SFT has no ECE on this split"
         return [_lowest(task), _measured(task), f"No CogCalib variant is singled out: {reason}."]
     best = choice.method
     sentences = [_comparison(task, best), _measured(task), _chosen(choice)]
@@ -63,7 +59,7 @@ def _lowest(task: TaskSummary) -> str:
         return f"No method has a finite ECE on {task.task}."
     row = min(ranked, key=lambda each: task.ece(each.method).mean or 0.0)
     return (
-        f"{methods.label(row.method)} has the lowest ECE on {task.task}: "
+        f"{label(row.method)} has the lowest ECE on {task.task}: "
         f"{_pct(task.ece(row.method))} at accuracy {_pct(row.accuracy)}."
     )
 
@@ -76,7 +72,7 @@ def _comparison(task: TaskSummary, best: str) -> str:
         change = f"does not help here: ECE rises from {_pct(old)} to {_pct(new)}"
     else:
         change = f"leaves ECE at {_pct(new)}"
-    return f"{methods.label(best)} {change} {_accuracy(task, best)}."
+    return f"{label(best)} {change} {_accuracy(task, best)}."
 
 
 def _accuracy(task: TaskSummary, best: str) -> str:
@@ -88,13 +84,13 @@ def _accuracy(task: TaskSummary, best: str) -> str:
     return f"while accuracy {direction} from {_pct(old)} to {_pct(new)}"
 
 
-def _chosen(choice: Choice) -> str:
-    name = methods.label(choice.method or "")
-    if len(choice.candidates) == 1:
+def _chosen(choice: SingledOut) -> str:
+    name = label(choice.method or "")
+    if choice.candidates == 1:
         return f"{name} is the only CogCalib variant of this run."
-    count = len(choice.candidates)
     return (
-        f"{name} was chosen out of {count} without the test split: {choice.rule}; means over seeds."
+        f"{name} was chosen out of {choice.candidates} variants on the calibration split: "
+        f"{choice.reason}; means over seeds."
     )
 
 
@@ -111,13 +107,13 @@ def _certainty(run: Run, task: TaskSummary, best: str) -> str:
         + (f" (seed {seed})" if len(differences) > 1 else "")
         for seed, each in differences.items()
     ]
-    apart = sum(each.low > 0 or each.high < 0 for each in differences.values())
+    apart = sum(each.significant for each in differences.values())
     if len(differences) == 1:
         verdict = "excludes 0" if apart else "includes 0, so this run does not settle it"
     else:
         verdict = f"excludes 0 in {apart} of {len(differences)} seeds"
     return (
-        f"ECE of {methods.label(best)} minus that of SFT on the same questions, in points: "
+        f"ECE of {label(best)} minus that of SFT on the same questions, in points: "
         f"{', '.join(readings)}; the 95 % paired bootstrap interval {verdict}."
     )
 
@@ -132,18 +128,18 @@ def _uniform(task: TaskSummary, best: str) -> str:
     """The penalties without a gate, beside the chosen variant; empty if none was run."""
     shown = []
     for name in (row.method for row in task.methods):
-        if name.removesuffix("-options") in UNIFORM and task.ece(name).values:
+        if Method.read(name).is_uniform and task.ece(name).values:
             lower = _shown(task.ece(name)) < _shown(task.ece(best))
             shown.append(
-                f"{methods.label(name)} {_pct(task.ece(name))} at accuracy "
-                f"{_pct(task[name].accuracy)}{f' (below {methods.label(best)})' * lower}"
+                f"{label(name)} {_pct(task.ece(name))} at accuracy "
+                f"{_pct(task[name].accuracy)}{f' (below {label(best)})' * lower}"
             )
     return f"Penalties on every example, without a gate: {', '.join(shown)}." if shown else ""
 
 
 def _temperature(task: TaskSummary, best: str) -> str:
     new, scaled = task.ece(best), task.ece("sft+ts")
-    name = methods.label(best)
+    name = label(best)
     if _shown(scaled) < _shown(new):
         return f"Plain temperature scaling of SFT does better still: {_pct(scaled)}."
     if _shown(scaled) > _shown(new):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cogcalib.harness.report import methods
-from cogcalib.harness.report.choice import choose
+from cogcalib.harness.config.methods import label
 from cogcalib.harness.report.load import Run
+from cogcalib.harness.report.singled_out import single_out
 from cogcalib.harness.report.summary import TaskSummary
 from cogcalib.records import Example, Prediction
 
@@ -36,7 +36,7 @@ class Mistake:
 def confident_mistakes(
     run: Run, task: TaskSummary, *, most: int = 8
 ) -> tuple[tuple[str, str], list[Mistake]]:
-    """The most confident mistakes of SFT beside the CogCalib variant that `choose` picks.
+    """The most confident mistakes of SFT beside the CogCalib variant singled out.
 
     Args:
         run: The loaded run.
@@ -47,12 +47,12 @@ def confident_mistakes(
         The labels of the two methods, and the mistakes, surest first; empty if the run has no
         predictions of both, or no variant could be chosen.
     """
-    best = choose(run.rows, task).method
+    best = single_out(run, task).method
     if "sft" not in task or best is None:
         return ("", ""), []
     seed = task["sft"].seeds[0]
     files = [run.predictions_path(name, seed or 0, task.task) for name in ("sft", best)]
-    labels = methods.label("sft"), methods.label(best)
+    labels = label("sft"), label(best)
     if seed is None or not all(file.is_file() for file in files):
         return labels, []
     wrong = [p for p in run.predictions("sft", seed, task.task) if not p.correct]

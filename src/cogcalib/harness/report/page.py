@@ -11,7 +11,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from cogcalib.harness.report import methods
+from cogcalib.harness.config.methods import Method, canonical_order, label
+from cogcalib.harness.report import style
 from cogcalib.harness.report.canvas import to_svg
 from cogcalib.harness.report.columns import CONFIDENCE, caption, columns, percent, title
 from cogcalib.harness.report.figures import (
@@ -83,7 +84,7 @@ def page_content(run: Run) -> Page:
     main = tasks[0]
     reliability, histograms, note = _per_method(run, main)
     compared, mistakes = confident_mistakes(run, main)
-    names = sorted({row.method for task in tasks for row in task.methods}, key=methods.sort_key)
+    names = sorted({row.method for task in tasks for row in task.methods}, key=canonical_order)
     return Page(
         name=run.name,
         findings=headline(run, main),
@@ -103,7 +104,7 @@ def page_content(run: Run) -> Page:
         data=_data(run),
         tasks=_tasks(run),
         bins=main.bins,
-        methods=[(methods.label(each), methods.describe(each)) for each in names],
+        methods=[(label(each), Method.read(each).description) for each in names],
         config=run.config_text,
         record=_record(run),
     )
@@ -130,7 +131,7 @@ def _metrics(task: TaskSummary) -> Grid:
         headers=["Method", *(column.title for column in shown)],
         rows=[
             [
-                (methods.label(row.method), False),
+                (label(row.method), False),
                 *((c.cell(row), c.primary and row.method in task.best) for c in shown),
             ]
             for row in task.methods
@@ -142,7 +143,7 @@ def _metrics(task: TaskSummary) -> Grid:
 
 def _ece_chart(task: TaskSummary) -> Markup:
     readings = "; ".join(
-        f"{methods.label(row.method)} ECE {percent(task.ece(row.method).mean)} %, "
+        f"{label(row.method)} ECE {percent(task.ece(row.method).mean)} %, "
         f"accuracy {percent(row.accuracy.mean)} %"
         for row in task.methods
     )
@@ -160,7 +161,7 @@ def _per_method(run: Run, task: TaskSummary) -> tuple[list[Markup], list[Markup]
         predictions = run.predictions(row.method, seed, task.task)
         confidence = [each.confidence[task.primary] for each in predictions]
         correct = [each.correct for each in predictions]
-        name, colour = methods.label(row.method), methods.colour(row.method)
+        name, colour = label(row.method), style.colour(row.method)
         summary = f"{len(predictions)} answers, accuracy {percent(fmean(correct))} %, " + (
             f"mean confidence {percent(fmean(confidence))} %"
         )
@@ -196,7 +197,7 @@ def _threshold(run: Run) -> Markup | None:
     if not stepped:
         return None
     last = "; ".join(
-        f"{methods.label(method)} ends at {seeds[0][-1].value:.3g} nats"
+        f"{label(method)} ends at {seeds[0][-1].value:.3g} nats"
         for method, seeds in stepped.items()
         if seeds[0]
     )
@@ -208,7 +209,7 @@ def _curves(run: Run) -> Markup | None:
     keys = {key for seeds in logs.values() for log in seeds for row in log for key in row}
     if not keys & {"loss", "ce", "penalty", "share_known"}:
         return None
-    names = ", ".join(methods.label(method) for method in logs)
+    names = ", ".join(label(method) for method in logs)
     return _svg(training_curves(logs), "Training curves", f"Training of {names}")
 
 
@@ -300,7 +301,7 @@ def _labels(audit: Any) -> str:
     found = _mapping(audit)
     if not found:
         return "no options"
-    tokens = " ".join("".join(label["tokens"]) for label in found["labels"])
+    tokens = " ".join("".join(each["tokens"]) for each in found["labels"])
     parts = [
         tokens,
         "single tokens" if found["single"] else "several tokens",

@@ -17,7 +17,7 @@ UNKNOWN_SPLIT = "unknown split"
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class PredictionGroup:
     """What becomes one row: the predictions of one model and run on a task's split.
 
     Attributes:
@@ -48,7 +48,7 @@ def prediction_rows(
     return rows_of(read_groups(paths, samples_split=samples_split), resamples=resamples)
 
 
-def rows_of(groups: Sequence[Group], *, resamples: int = 1000) -> list[dict[str, Any]]:
+def rows_of(groups: Sequence[PredictionGroup], *, resamples: int = 1000) -> list[dict[str, Any]]:
     """A row as in ``metrics.json`` of each group. No training is known of: ``seed`` is None.
 
     Raises:
@@ -66,7 +66,7 @@ def rows_of(groups: Sequence[Group], *, resamples: int = 1000) -> list[dict[str,
 
 def read_groups(
     paths: Sequence[Path], *, samples_split: str | None = None, samples_filter: str | None = None
-) -> list[Group]:
+) -> list[PredictionGroup]:
     """The predictions of every model, run, task and split in the files, in their order.
 
     ``method`` is the name of the file, without its ending or with so much of its path as tells it
@@ -113,17 +113,17 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
     return dict(zip(paths, next(way for way in ways if len(set(way)) == len(paths)), strict=True))
 
 
-def _own(path: Path, name: str) -> Iterator[Group]:
+def _own(path: Path, name: str) -> Iterator[PredictionGroup]:
     groups: dict[tuple[str, ...], list[Prediction]] = {}
     for row in read_predictions(path):
         groups.setdefault((row.model, row.run, row.task, row.split), []).append(row)
     sources = {key[:2] for key in groups}
     for (model, run, _, _), predictions in groups.items():
         several = f" ({model}, {run})" if len(sources) > 1 else ""
-        yield Group(path, f"{name}{several}", predictions)
+        yield PredictionGroup(path, f"{name}{several}", predictions)
 
 
-def _samples(paths: Sequence[Path], split: str, chosen: str | None) -> list[Group]:
+def _samples(paths: Sequence[Path], split: str, chosen: str | None) -> list[PredictionGroup]:
     files = {path: read_samples(path, split=split, filter=chosen) for path in paths}
     known: dict[tuple[str, str, str], Path] = {}
     for path, predictions in files.items():
@@ -139,6 +139,6 @@ def _samples(paths: Sequence[Path], split: str, chosen: str | None) -> list[Grou
     runs = Counter((model, task) for model, task, _ in known)
     several = {model for (model, _), count in runs.items() if count > 1}
     return [
-        Group(path, f"{model} ({run})" if model in several else model, files[path])
+        PredictionGroup(path, f"{model} ({run})" if model in several else model, files[path])
         for (model, _, run), path in known.items()
     ]

@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -41,6 +40,7 @@ from cogcalib.knowledge import (
 from cogcalib.knowledge.detectors import scores_of
 from cogcalib.knowledge.partitions import count_categories, draw_rows
 from cogcalib.records import Threshold, write_text
+from cogcalib.yaml_files import parse_yaml
 
 MOST_ROWS = 10_000
 """Questions that the page and the terminal show; of a larger probe so many are drawn."""
@@ -108,7 +108,7 @@ def probe_page(
         resamples: Bootstrap resamples of the AUROCs.
         counts: Category -> questions, of the whole probe, where `rows` are drawn from it.
     """
-    settings = yaml.safe_load(config)
+    settings = parse_yaml(config, name)
     groups = by_group(rows)
     shown = {"all": shares(rows.rows)}
     if 1 < len(groups) <= MOST_GROUPS:

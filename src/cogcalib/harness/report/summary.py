@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cogcalib.harness.report import methods
+from cogcalib.harness.config.methods import canonical_order
 from cogcalib.metrics import SMALL_N, ece_label
 from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED
 from cogcalib.scoring.metrics_row import BINS
@@ -186,7 +186,7 @@ def _group_task(
     ranked += sorted(shared - set(ranked))
     if not ranked:
         raise ValueError(f"the ECEs of task {task!r} share no confidence definition")
-    names = sorted({str(row["method"]) for row in rows}, key=methods.sort_key)
+    names = sorted({str(row["method"]) for row in rows}, key=canonical_order)
     n = min(int(row["n"]) for row in rows)
     bins, binning = _binning(task, rows)
     return TaskSummary(

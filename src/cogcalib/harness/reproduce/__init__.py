@@ -10,12 +10,12 @@ from cogcalib.harness.reproduce.definitions import (
     preset_names,
     table_names,
 )
-from cogcalib.harness.reproduce.execute import Options, reproduce
+from cogcalib.harness.reproduce.execute import ExecutionOptions, reproduce
 from cogcalib.harness.reproduce.plan import Cell, Place, Plan, make_plan
 
 __all__ = [
     "Cell",
-    "Options",
+    "ExecutionOptions",
     "Place",
     "Plan",
     "Preset",

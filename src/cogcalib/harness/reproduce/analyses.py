@@ -8,7 +8,7 @@ from itertools import groupby
 from statistics import fmean, stdev
 from typing import Any
 
-from cogcalib.harness.report.methods import label
+from cogcalib.harness.config.methods import label
 from cogcalib.harness.reproduce.execute import Outcome
 from cogcalib.harness.reproduce.markdown import line
 from cogcalib.harness.reproduce.plan import Place, analysis_path

@@ -16,6 +16,7 @@ from transformers import set_seed
 
 from cogcalib.harness import stages
 from cogcalib.harness.config import Method
+from cogcalib.harness.config.methods import split_posthoc
 from cogcalib.harness.progress import StageProgress
 from cogcalib.harness.reproduce.detector import detection
 from cogcalib.harness.reproduce.dynamics import dynamics
@@ -60,7 +61,7 @@ def run_cell(cell: Cell, console: Console, data_dir: Path | None = None) -> None
 def timing_path(cell: Cell) -> Path:
     """Where the seconds of a finished cell stand, and what code it ran."""
     # What is only calibrated after the fact takes seconds: it must not pass for the training.
-    only_posthoc = cell.predicted and all("+" in name for name in cell.predicted)
+    only_posthoc = cell.predicted and all(split_posthoc(name)[1] for name in cell.predicted)
     return cell.place.path / CELLS / f"{'recalibrate-' * bool(only_posthoc)}{cell.name}.json"
 
 

@@ -1,8 +1,6 @@
-"""Two methods on the same questions and seeds: differences and their intervals.
+"""Predictions of two methods on the same questions and seeds: differences with intervals.
 
-Questions and seeds are both resampled, the same for both methods, and a metric is averaged over the
-seeds: what is asked is whether a difference would hold on other questions of the task after other
-trainings.
+The bootstrap is `cogcalib.metrics.clustered_paired_bootstrap`.
 """
 
 from __future__ import annotations
@@ -13,13 +11,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cogcalib.metrics import expected_calibration_error
+from cogcalib.metrics import (
+    PairedDifference,
+    clustered_paired_bootstrap,
+    expected_calibration_error,
+    resample_weights,
+    resampled_ece,
+    resampled_mean,
+)
 from cogcalib.records import Prediction
 from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED
 
 RESAMPLES = 2000
 BINS = 15
-LEVEL = 0.95
 Floats = NDArray[np.float64]
 
 
@@ -52,30 +56,8 @@ class Resampled:
         return float(self.values[metric].mean())
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Metric of one method minus that of another, with its 95 % interval.
-
-    Attributes:
-        value: The difference, in the unit of the metric.
-        low, high: Ends of the interval.
-    """
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def significant(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.low > 0 or self.high < 0
-
-
 def resample(runs: Mapping[int, Sequence[Prediction]], resamples: int = RESAMPLES) -> Resampled:
     """The metrics of one method on one task's split, from its predictions of every seed.
-
-    An equal-width ECE is the sum over bins of \\|sum of confidence - correct\\| / n, so that the
-    resamples of all bins are one product of matrices.
 
     Args:
         runs: Seed -> predictions, of every seed on the same questions.
@@ -88,7 +70,7 @@ def resample(runs: Mapping[int, Sequence[Prediction]], resamples: int = RESAMPLE
     ids = sorted(row.id for row in first)
     if any(sorted(row.id for row in run) != ids for run in runs.values()):
         raise ValueError("predictions of all seeds must answer the same questions")
-    weights = _weights(len(ids), resamples)
+    weights = resample_weights(len(ids), resamples)
     values: dict[str, list[float]] = {}
     draws: dict[str, list[Floats]] = {}
     for run in runs.values():
@@ -107,14 +89,12 @@ def resample(runs: Mapping[int, Sequence[Prediction]], resamples: int = RESAMPLE
         }
         for name, column in linear.items():
             values.setdefault(name, []).append(float(column.mean()))
-            draws.setdefault(name, []).append(_means(weights, column))
+            draws.setdefault(name, []).append(resampled_mean(weights, column))
         for name, row in confidence.items():
             metric = f"ece.{name}"
             value = expected_calibration_error(row, correct.astype(bool), bins=BINS)
             values.setdefault(metric, []).append(value)
-            draws.setdefault(metric, []).append(
-                np.abs(weights @ _gaps_by_bin(row, correct)).sum(axis=1)
-            )
+            draws.setdefault(metric, []).append(resampled_ece(weights, row, correct, bins=BINS))
     return Resampled(
         tuple(runs),
         {name: np.array(each) for name, each in values.items()},
@@ -122,7 +102,7 @@ def resample(runs: Mapping[int, Sequence[Prediction]], resamples: int = RESAMPLE
     )
 
 
-def difference(one: Resampled, other: Resampled, metric: str) -> Difference:
+def difference(one: Resampled, other: Resampled, metric: str) -> PairedDifference:
     """`one` minus `other`, over the seeds that both have.
 
     Raises:
@@ -131,46 +111,7 @@ def difference(one: Resampled, other: Resampled, metric: str) -> Difference:
     seeds = [seed for seed in one.seeds if seed in other.seeds]
     if not seeds:
         raise ValueError(f"two methods must share seeds, got {one.seeds} and {other.seeds}")
-    at = [[each.seeds.index(seed) for seed in seeds] for each in (one, other)]
-    drawn = _seeds(len(seeds), one.draws[metric].shape[1])
-    with np.errstate(invalid="ignore"):  # infinite on both sides: no difference to speak of
-        by_seed = one.draws[metric][at[0]] - other.draws[metric][at[1]]
-        draws = np.take_along_axis(by_seed, drawn, axis=0).mean(axis=0)
-        value = float((one.values[metric][at[0]] - other.values[metric][at[1]]).mean())
-    draws = draws[~np.isnan(draws)]
-    if not draws.size:
-        return Difference(float("nan"), float("nan"), float("nan"))
-    tail = (1 - LEVEL) / 2
-    # Between two infinities (of an NLL) there is nothing to interpolate.
-    low, high = np.quantile(draws, [tail, 1 - tail], method="nearest")
-    return Difference(value, float(low), float(high))
-
-
-def _seeds(n: int, resamples: int) -> NDArray[np.int64]:
-    """Places of the seeds in each resample, [n, resamples]."""
-    return np.random.default_rng(1).integers(n, size=(n, resamples))
-
-
-def _weights(n: int, resamples: int) -> Floats:
-    """Share of each question in each resample, [resamples, n]."""
-    drawn = np.random.default_rng(0).integers(n, size=(resamples, n))
-    counts = np.stack([np.bincount(row, minlength=n) for row in drawn])
-    shares: Floats = counts / n
-    return shares
-
-
-def _means(weights: Floats, column: Floats) -> Floats:
-    """Weighted means; infinite where an infinite value (an NLL of a probability 0) was drawn."""
-    finite = np.isfinite(column)
-    means: Floats = weights[:, finite] @ column[finite]
-    means[(weights[:, ~finite] > 0).any(axis=1)] = np.inf
-    return means
-
-
-def _gaps_by_bin(confidence: Floats, correct: Floats) -> Floats:
-    """Confidence minus correctness, each in the column of its bin, [n, bins]."""
-    # Bins are closed on the right; 0 belongs to the first.
-    bins = np.searchsorted(np.arange(1, BINS) / BINS, confidence, side="left")
-    gaps = np.zeros((len(confidence), BINS))
-    gaps[np.arange(len(confidence)), bins] = confidence - correct
-    return gaps
+    a, b = ([each.seeds.index(seed) for seed in seeds] for each in (one, other))
+    return clustered_paired_bootstrap(
+        one.values[metric][a], other.values[metric][b], one.draws[metric][a], other.draws[metric][b]
+    )

@@ -8,13 +8,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from cogcalib.harness.config import Method
+from cogcalib.harness.config import Method, Rule
 from cogcalib.harness.config.schema import Section
-from cogcalib.harness.tuning import Rule
 from cogcalib.records import InputError
+from cogcalib.yaml_files import read_yaml
 
 T = TypeVar("T", bound=Section)
 
@@ -46,8 +45,7 @@ class Best(Section):
 
     Attributes:
         among: The methods chosen from.
-        rule: ``ece``: the lowest ECE (primary definition) at SFT's accuracy; ``nll``: the lowest
-            NLL.
+        rule: See `cogcalib.harness.selection`.
         posthoc: Post-hoc calibrations shown of the chosen one besides.
     """
 
@@ -223,7 +221,6 @@ def _names(kind: str) -> list[str]:
 
 def _read(path: Path, kind: type[T]) -> T:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return kind.model_validate_json(json.dumps(values))
-    except (yaml.YAMLError, ValidationError) as error:
+        return kind.model_validate_json(json.dumps(read_yaml(path)))
+    except ValidationError as error:
         raise InputError(f"{path}: {error}") from error

@@ -13,7 +13,8 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table as Grid
 
-from cogcalib.harness.config import Method
+from cogcalib.harness.config import Method, Rule
+from cogcalib.harness.config.methods import with_posthoc
 from cogcalib.harness.reproduce.cell import timing_path
 from cogcalib.harness.reproduce.definitions import load_preset
 from cogcalib.harness.reproduce.dynamics import POINTS
@@ -30,7 +31,7 @@ from cogcalib.harness.reproduce.plan import (
     row_cells,
     trial_cells,
 )
-from cogcalib.harness.tuning import Rule, candidates, is_tunable
+from cogcalib.harness.tuning import candidates, is_tunable
 from cogcalib.tasks import summaries
 
 TRAIN, SCORE = 6, 2
@@ -44,7 +45,7 @@ UNKNOWN_ROWS = 1000
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CellEstimate:
     """Seconds of cells of one kind.
 
     Attributes:
@@ -64,7 +65,7 @@ class Estimate:
     source: str
 
 
-def estimates(plan: Plan, rule: Rule = "ece") -> list[Estimate]:
+def estimates(plan: Plan, rule: Rule = "ece") -> list[CellEstimate]:
     """By place and kind, with the rows that rest on a choice counted as one cell a row and seed."""
     found = []
     every = all_cells(plan, rule)
@@ -75,17 +76,17 @@ def estimates(plan: Plan, rule: Rule = "ece") -> list[Estimate]:
             seconds, source = _seconds(plan, here)
             missing = sum(cell.missing() for cell in here)
             name = folder_name(place.path)
-            found.append(Estimate(name, kind, len(here), missing, seconds, source))
+            found.append(CellEstimate(name, kind, len(here), missing, seconds, source))
     return found
 
 
 def all_cells(plan: Plan, rule: Rule = "ece") -> list[Cell]:
-    """Every cell; strengths that are yet to be chosen are stood for by the first of the grid."""
+    """Every cell; an alpha yet to be chosen is stood for by the first of the grid."""
     cells = prepare_cells(plan) + trial_cells(plan)
     chosen = choices_made(plan, rule)
     for place in plan.shown():
         made = chosen.get(place.tuned_at, {}) if place.tuned_at else {}
-        names = [_with_strength(place, name, made) for name in place.methods]
+        names = [_with_alpha(place, name, made) for name in place.methods]
         cells += row_cells(place, names, plan.seeds)
         cells += baseline_cells(place, names, plan.seeds)
         kind = plan.table.renderer
@@ -94,13 +95,12 @@ def all_cells(plan: Plan, rule: Rule = "ece") -> list[Cell]:
     return distinct(cells)
 
 
-def _with_strength(place: Place, name: str, made: Mapping[str, str]) -> str:
+def _with_alpha(place: Place, name: str, made: Mapping[str, str]) -> str:
     method = Method.parse(name)
     if place.tuned_at is None or not is_tunable(method):
         return name
     before = method.before_posthoc.name
-    strength = made.get(before, candidates(method)[0].name)
-    return strength + (f"+{method.posthoc}" if method.posthoc else "")
+    return with_posthoc(made.get(before, candidates(method)[0].name), method.posthoc or "")
 
 
 def _seconds(plan: Plan, cells: list[Cell]) -> tuple[float, str]:

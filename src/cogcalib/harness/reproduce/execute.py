@@ -1,8 +1,8 @@
 """Run a plan phase by phase, and choose between the phases.
 
 1  every place: tasks checked, base model probed, questions chosen
-2  every strength of the grid on the calibration split; all that has no strength to choose
-3  the penalties at the strength chosen
+2  every alpha of the grid on the calibration split; all that has no alpha to choose
+3  the penalties at the alpha chosen
 4  what rests on several trainings, and post-hoc calibration of the best
 """
 
@@ -12,12 +12,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean
 
 from rich.console import Console
 from rich.markup import escape
 
-from cogcalib.harness.config import Config, Method
+from cogcalib.harness.config import Config, Method, Rule
+from cogcalib.harness.config.methods import split_posthoc, with_posthoc
 from cogcalib.harness.reproduce.cell import read_rows
 from cogcalib.harness.reproduce.definitions import Best
 from cogcalib.harness.reproduce.plan import (
@@ -33,16 +33,9 @@ from cogcalib.harness.reproduce.plan import (
 )
 from cogcalib.harness.reproduce.workers import Failure, Workers
 from cogcalib.harness.run_folder import RunFolder
+from cogcalib.harness.selection import Trial, select, trials_of_rows
 from cogcalib.harness.stages import check_methods, open_folder
-from cogcalib.harness.tuning import (
-    ACCURACY_FLOOR,
-    Choice,
-    Rule,
-    Trial,
-    candidates,
-    choose,
-    read_trial,
-)
+from cogcalib.harness.tuning import Tuned, candidates, choose_alpha, read_trial
 from cogcalib.records import InputError, input_errors
 
 Resolved = Mapping[str, str]
@@ -50,12 +43,12 @@ Resolved = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Options:
+class ExecutionOptions:
     """How a plan is executed.
 
     Attributes:
         jobs: Processes at once.
-        rule: How strengths are chosen, see `cogcalib.harness.tuning.choose`.
+        rule: How alphas are chosen, see `cogcalib.harness.selection`.
         data_dir: Folder of local data sets.
         gpus: Identifiers of the GPUs to use; empty on a CPU.
     """
@@ -73,21 +66,21 @@ class Outcome:
     Attributes:
         plan: The plan.
         resolved: Path of a place -> its rows.
-        choices: Path of a place -> strengths chosen there.
+        choices: Path of a place -> alphas chosen there.
         trials: Path of a place -> the trials they rest on.
         failures: Cells that failed.
-        left_out: Rows without a strength or a choice, and why.
+        left_out: Rows without an alpha or a choice, and why.
     """
 
     plan: Plan
     resolved: dict[Path, dict[str, str]] = field(default_factory=dict)
-    choices: dict[Path, list[Choice]] = field(default_factory=dict)
+    choices: dict[Path, list[Tuned]] = field(default_factory=dict)
     trials: dict[Path, list[Trial]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
 
-def reproduce(plan: Plan, options: Options, console: Console) -> Outcome:
+def reproduce(plan: Plan, options: ExecutionOptions, console: Console) -> Outcome:
     """Run every cell of a plan that is not finished.
 
     A cell that fails does not stop the others; what rests on it is left out, and said to be.
@@ -112,11 +105,11 @@ def reproduce(plan: Plan, options: Options, console: Console) -> Outcome:
             names = [name for name in place.methods if not _waits(plan, place, name)]
             for cell in row_cells(place, names, plan.seeds):
                 (later if (place.path, cell.method, cell.seed) in taken else first).append(cell)
-        crew.run("trials, and what has no strength to choose", trials + first)
+        crew.run("trials, and what has no alpha to choose", trials + first)
         _choose(outcome, options.rule)
         for place in plan.shown():
             later += row_cells(place, list(_resolve(outcome, place).values()), plan.seeds)
-        crew.run("at the strength chosen", later)
+        crew.run("at the alpha chosen", later)
         last = []
         for place in plan.shown():
             resolved = outcome.resolved[place.path]
@@ -189,7 +182,7 @@ def check(plan: Plan) -> None:
 
 
 def _waits(plan: Plan, place: Place, name: str) -> bool:
-    """Whether a row needs a strength that is yet to be chosen."""
+    """Whether a row needs an alpha that is yet to be chosen."""
     if place.tuned_at is None:
         return False
     tunable = plan.tunable(next(p for p in plan.places if p.path == place.tuned_at))
@@ -197,7 +190,7 @@ def _waits(plan: Plan, place: Place, name: str) -> bool:
 
 
 def _choose(outcome: Outcome, rule: Rule) -> None:
-    """Choose a strength for every method that has all its trials."""
+    """Choose an alpha for every method that has all its trials."""
     plan = outcome.plan
     for place in plan.tuned():
         if not place.path.is_dir():
@@ -214,14 +207,14 @@ def _choose(outcome: Outcome, rule: Rule) -> None:
         for method in tunable:
             needed = ["sft", *(each.name for each in candidates(method))]
             if all(name in trials for name in needed):
-                choices.append(choose(method, flat, rule))
+                choices.append(choose_alpha(method, flat, rule))
             else:
                 outcome.left_out.append(f"{place.path.name}: {method.name}, a trial failed")
         outcome.choices[place.path], outcome.trials[place.path] = choices, flat
 
 
 def choices_made(plan: Plan, rule: Rule) -> dict[Path, dict[str, str]]:
-    """Place -> method -> the same at the strength chosen, where all trials are there already."""
+    """Place -> method -> the same at the alpha chosen, where all trials are there already."""
     outcome = Outcome(plan)
     _choose(outcome, rule)
     return {
@@ -231,20 +224,20 @@ def choices_made(plan: Plan, rule: Rule) -> dict[Path, dict[str, str]]:
 
 
 def _resolve(outcome: Outcome, place: Place) -> Resolved:
-    """The rows of a place with the strengths chosen; those without one are left out."""
+    """The rows of a place with the alphas chosen; those without one are left out."""
     chosen = {each.method: each.chosen for each in _choices(outcome, place)}
     resolved: dict[str, str] = {}
     for name in place.methods:
-        before, plus, posthoc = name.partition("+")
+        before, posthoc = split_posthoc(name)
         if before in chosen:
-            resolved[name] = f"{chosen[before]}{plus}{posthoc}"
+            resolved[name] = with_posthoc(chosen[before], posthoc)
         elif not _waits(outcome.plan, place, name):
             resolved[name] = name
     outcome.resolved[place.path] = resolved
     return resolved
 
 
-def _choices(outcome: Outcome, place: Place) -> list[Choice]:
+def _choices(outcome: Outcome, place: Place) -> list[Tuned]:
     return outcome.choices.get(place.tuned_at, []) if place.tuned_at else []
 
 
@@ -259,40 +252,26 @@ def _best(outcome: Outcome, place: Place) -> dict[str, str]:
             outcome.left_out.append(f"{place.path.name}: {name}, no {error.filename}")
             continue
         found[name] = best
-        found |= {f"{name}+{posthoc}": f"{best}+{posthoc}" for posthoc in spec.posthoc}
+        found |= {with_posthoc(name, kind): with_posthoc(best, kind) for kind in spec.posthoc}
     return found
 
 
 def choose_best(folder: RunFolder, spec: Best, resolved: Resolved, seeds: Sequence[int]) -> str:
-    """The method that a rule picks by the calibration split, means over the seeds.
-
-    ``ece``: the lowest ECE (primary confidence definition) among those within
-    `ACCURACY_FLOOR` of SFT's accuracy; if none is, the most accurate. ``nll``: the
-    lowest NLL.
+    """The method that a rule chooses by the calibration split, means over the seeds; primary ECE.
 
     Raises:
         FileNotFoundError: If a method has no predictions.
     """
-
-    def measured(method: str) -> tuple[float, float, float]:
-        rows = []
+    among = list(dict.fromkeys(resolved[name] for name in spec.among if name in resolved))
+    if not among:
+        raise FileNotFoundError(2, "missing", str(folder.path / "score"))
+    trials: list[Trial] = []
+    for method in ("sft", *among):
         for seed in seeds:
             if not folder.predictions(method, seed).is_dir():
                 raise FileNotFoundError(2, "missing", str(folder.predictions(method, seed)))
-            rows += [r for r in read_rows(folder, method, seed) if r["split"] == "calibration"]
-        ece = [next(iter(row["ece"].values()))["value"] for row in rows]
-        return mean(row["accuracy"] for row in rows), mean(ece), mean(row["nll"] for row in rows)
-
-    floor = measured("sft")[0] - ACCURACY_FLOOR - 1e-9
-    found = {resolved[name]: measured(resolved[name]) for name in spec.among if name in resolved}
-    if not found:
-        raise FileNotFoundError(2, "missing", str(folder.path / "score"))
-    if spec.rule == "nll":
-        return min(found, key=lambda name: found[name][2])
-    accurate = [name for name, (accuracy, *_) in found.items() if accuracy >= floor]
-    if accurate:
-        return min(accurate, key=lambda name: found[name][1])
-    return max(found, key=lambda name: found[name][0])
+            trials += trials_of_rows(read_rows(folder, method, seed))
+    return select(among, trials, spec.rule).chosen
 
 
 def _open(place: Place) -> RunFolder:

@@ -9,8 +9,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cogcalib.harness.config.methods import label
 from cogcalib.harness.report.canvas import FAINT, new_figure, styled, to_svg
-from cogcalib.harness.report.methods import colour, label
+from cogcalib.harness.report.style import colour
 from cogcalib.harness.reproduce.analyses import Analysis, by_place
 
 Record = Mapping[str, Any]

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cogcalib.harness.report.methods import label
-from cogcalib.harness.reproduce.compare import BINS, RESAMPLES, Difference, difference
+from cogcalib.harness.config.methods import label, split_posthoc
+from cogcalib.harness.reproduce.compare import BINS, RESAMPLES, difference
 from cogcalib.harness.reproduce.definitions import Table
-from cogcalib.harness.reproduce.rows import Cost, Group, Row, across_variants
+from cogcalib.harness.reproduce.table_rows import MethodCost, RowGroup, TableRow, across_variants
+from cogcalib.metrics import SMALL_N, PairedDifference
 
 MISSING = "–"  # noqa: RUF001 - a typographic dash is meant
-SMALL = 500
-"""Questions under which a calibration error is flagged."""
 PERCENT = ("accuracy", "confidence", "ece")
 
 
-def methods_page(table: Table, groups: Sequence[Group]) -> Iterator[str]:
+def methods_page(table: Table, groups: Sequence[RowGroup]) -> Iterator[str]:
     """Lines: for each group the methods, then the differences question by question."""
     for group in groups:
         yield f"## {group.title}"
@@ -27,7 +26,7 @@ def methods_page(table: Table, groups: Sequence[Group]) -> Iterator[str]:
     yield from _caption(groups)
 
 
-def variants_page(table: Table, groups: Sequence[Group]) -> Iterator[str]:
+def variants_page(table: Table, groups: Sequence[RowGroup]) -> Iterator[str]:
     """Lines: for each task tested on, all variants and models under each other."""
     for task in dict.fromkeys((group.place.task, group.task) for group in groups):
         here = [group for group in groups if (group.place.task, group.task) == task]
@@ -58,14 +57,14 @@ def variants_page(table: Table, groups: Sequence[Group]) -> Iterator[str]:
     yield from _caption(groups)
 
 
-def _gap(row: Row) -> str:
+def _gap(row: TableRow) -> str:
     confidence, accuracy = row.mean("confidence"), row.mean("accuracy")
     if confidence is None or accuracy is None:
         return MISSING
     return f"{100 * (confidence - accuracy):+.1f}"
 
 
-def _methods(group: Group) -> Iterator[str]:
+def _methods(group: RowGroup) -> Iterator[str]:
     metrics = metrics_shown(group)
     heads = [_head(metric, group) for metric in metrics]
     # What a method costs is the same wherever it is tested.
@@ -82,7 +81,7 @@ def _methods(group: Group) -> Iterator[str]:
         yield line([row_label(row), *cells, *(_cost(row.cost) if group.in_domain else ())])
 
 
-def metrics_shown(group: Group) -> list[str]:
+def metrics_shown(group: RowGroup) -> list[str]:
     """Columns: the first two confidence definitions that occur, the primary one first."""
     found = dict.fromkeys(
         metric for row in group.rows for metric in row.values if metric.startswith("ece.")
@@ -91,7 +90,7 @@ def metrics_shown(group: Group) -> list[str]:
     return ["accuracy", *names[:2], "nll", "brier", "aurc"]
 
 
-def _head(metric: str, group: Group) -> str:
+def _head(metric: str, group: RowGroup) -> str:
     kind, _, definition = metric.partition(".")
     if kind == "ece":
         return f"ECE {definition} % ({BINS} bins, width, n = {group.n:,})"
@@ -105,7 +104,7 @@ def _head(metric: str, group: Group) -> str:
     return names[kind]
 
 
-def _cell(row: Row, metric: str) -> str:
+def _cell(row: TableRow, metric: str) -> str:
     mean, deviation = row.mean(metric), row.deviation(metric)
     if mean is None:
         return MISSING
@@ -118,13 +117,13 @@ def _scale(metric: str) -> tuple[int, int]:
     return (100, 1) if metric.partition(".")[0] in PERCENT else (1, 3)
 
 
-def _cost(cost: Cost) -> list[str]:
+def _cost(cost: MethodCost) -> list[str]:
     training = MISSING if cost.training is None else f"{cost.training:.2f}"
     extra = MISSING if cost.extra_parameters is None else f"{cost.extra_parameters:,}"
     return [training, str(cost.passes), extra]
 
 
-def _best(group: Group, metric: str) -> Row | None:
+def _best(group: RowGroup, metric: str) -> TableRow | None:
     """The best row of a column, if it differs significantly from every row with other values.
 
     A model that has forgotten how to answer can be calibrated perfectly: it is no rival.
@@ -143,11 +142,11 @@ def _best(group: Group, metric: str) -> Row | None:
     return first if rivals and all(beaten) else None
 
 
-def _less_accurate(row: Row, other: Row | None) -> bool:
+def _less_accurate(row: TableRow, other: TableRow | None) -> bool:
     return other is not None and difference(row.resampled, other.resampled, "accuracy").high < 0
 
 
-def _differences(table: Table, group: Group) -> Iterator[str]:
+def _differences(table: Table, group: RowGroup) -> Iterator[str]:
     for against in table.against:
         other = group.find(against)
         rows = [row for row in group.shown() if other and row is not other]
@@ -165,7 +164,7 @@ def _differences(table: Table, group: Group) -> Iterator[str]:
         yield ""
 
 
-def _across(table: Table, groups: Sequence[Group]) -> Iterator[str]:
+def _across(table: Table, groups: Sequence[RowGroup]) -> Iterator[str]:
     for first, pairs in across_variants(table, groups):
         yield f"## {first.place.model}: {first.task}, variants compared question by question"
         yield ""
@@ -173,7 +172,7 @@ def _across(table: Table, groups: Sequence[Group]) -> Iterator[str]:
         yield ""
 
 
-def _compared(group: Group, named: Sequence[tuple[str, Row, Row]]) -> Iterator[str]:
+def _compared(group: RowGroup, named: Sequence[tuple[str, TableRow, TableRow]]) -> Iterator[str]:
     metrics = [metric for metric in metrics_shown(group) if metric not in ("brier", "aurc")]
     heads = [_head(metric, group).partition(" (")[0] for metric in metrics]
     yield line(["", *(f"Δ {head}" for head in heads)])
@@ -182,33 +181,33 @@ def _compared(group: Group, named: Sequence[tuple[str, Row, Row]]) -> Iterator[s
         yield line([name, *(_difference(one, other, metric) for metric in metrics)])
 
 
-def _difference(one: Row, other: Row, metric: str) -> str:
+def _difference(one: TableRow, other: TableRow, metric: str) -> str:
     if metric not in one.resampled.draws or metric not in other.resampled.draws:
         return MISSING
     return difference_text(difference(one.resampled, other.resampled, metric), metric)
 
 
-def difference_text(found: Difference, metric: str) -> str:
+def difference_text(found: PairedDifference, metric: str) -> str:
     """``-8.3 [-10.1, -6.2] *``, the star where the interval excludes zero."""
     scale, digits = _scale(metric)
     low, high = (f"{scale * value:+.{digits}f}" for value in (found.low, found.high))
     mark = " *" if found.significant else ""
-    return f"{scale * found.value:+.{digits}f} [{low}, {high}]{mark}"
+    return f"{scale * found.difference:+.{digits}f} [{low}, {high}]{mark}"
 
 
-def row_label(row: Row) -> str:
+def row_label(row: TableRow) -> str:
     """The method's label; a row that was chosen says which it is."""
     name = label(row.method)
-    return f"{row.name.partition('+')[0]}, chosen: {name}" if row.chosen else name
+    return f"{split_posthoc(row.name)[0]}, chosen: {name}" if row.chosen else name
 
 
-def _caption(groups: Sequence[Group]) -> Iterator[str]:
+def _caption(groups: Sequence[RowGroup]) -> Iterator[str]:
     seeds = max((len(row.seeds) for group in groups for row in group.rows), default=0)
     if seeds == 1:
         yield "One seed: stars and bold figures say nothing of other trainings."
         yield ""
-    if small := sorted({group.task for group in groups if group.n < SMALL}):
-        yield f"Fewer than {SMALL} questions, so that an ECE is mostly noise: {', '.join(small)}."
+    if small := sorted({group.task for group in groups if group.n < SMALL_N}):
+        yield f"Fewer than {SMALL_N} questions, so that an ECE is mostly noise: {', '.join(small)}."
         yield ""
     yield (
         f"Mean ± standard deviation over {seeds} seed{'s' * (seeds != 1)}. Bold: best of its "

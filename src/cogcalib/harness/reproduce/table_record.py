@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from cogcalib.harness.config import Rule
 from cogcalib.harness.reproduce.analyses import analyse
 from cogcalib.harness.reproduce.cell import code_of_cells, device
 from cogcalib.harness.reproduce.compare import difference
@@ -21,9 +22,10 @@ from cogcalib.harness.reproduce.definitions import Table
 from cogcalib.harness.reproduce.execute import Outcome
 from cogcalib.harness.reproduce.markdown import metrics_shown
 from cogcalib.harness.reproduce.plan import folder_name
-from cogcalib.harness.reproduce.rows import Group, Row, across_variants
 from cogcalib.harness.reproduce.specs import trained_on
-from cogcalib.harness.tuning import ACCURACY_FLOOR, GRID
+from cogcalib.harness.reproduce.table_rows import RowGroup, TableRow, across_variants
+from cogcalib.harness.selection import ACCURACY_FLOOR
+from cogcalib.harness.tuning import GRID
 from cogcalib.modeling import fingerprint
 from cogcalib.provenance import code_state, hardware, versions
 
@@ -34,7 +36,7 @@ DEFINITION = {"name", "title", "question", "renderer", "variants"}
 
 
 def table_record(
-    outcome: Outcome, groups: Sequence[Group], command: str, rule: str
+    outcome: Outcome, groups: Sequence[RowGroup], command: str, rule: Rule
 ) -> dict[str, Any]:
     """All that is kept of a table as data.
 
@@ -121,7 +123,7 @@ def _data_hashes(outcome: Outcome) -> dict[str, str]:
     return found
 
 
-def _results(groups: Sequence[Group], table: Table, seeds: Sequence[int]) -> Iterator[Any]:
+def _results(groups: Sequence[RowGroup], table: Table, seeds: Sequence[int]) -> Iterator[Any]:
     """Every group; of variants those in domain."""
     for group in groups:
         if group.in_domain or table.renderer != "variants":
@@ -140,7 +142,7 @@ def _results(groups: Sequence[Group], table: Table, seeds: Sequence[int]) -> Ite
             }
 
 
-def _row(group: Group, row: Row, table: Table, seeds: Sequence[int]) -> dict[str, Any]:
+def _row(group: RowGroup, row: TableRow, table: Table, seeds: Sequence[int]) -> dict[str, Any]:
     metrics = [name for name in metrics_shown(group) if name in row.values]
     means = metrics if table.renderer == "methods" else [*metrics, "confidence"]
     found: dict[str, Any] = {"row": row.name, "method": row.method}
@@ -154,22 +156,23 @@ def _row(group: Group, row: Row, table: Table, seeds: Sequence[int]) -> dict[str
     against = {
         other.name: _difference(group, row, other)
         for number, name in enumerate(table.against)
-        if (other := group.find(name)) and other is not row
+        if (other := group.find(name))
+        and other is not row
         # What was chosen against all, in domain everything against the first.
         and (row.chosen or (group.in_domain and number == 0))
     }
     return found | ({"against": against} if against and table.renderer == "methods" else {})
 
 
-def _pair(group: Group, names: Sequence[str], rows: tuple[Row, Row]) -> dict[str, Any]:
+def _pair(group: RowGroup, names: Sequence[str], rows: tuple[TableRow, TableRow]) -> dict[str, Any]:
     return {"rows": list(names), "difference": _difference(group, *rows)}
 
 
-def _difference(group: Group, one: Row, other: Row) -> dict[str, list[float]]:
+def _difference(group: RowGroup, one: TableRow, other: TableRow) -> dict[str, list[float]]:
     """Metric -> difference of two rows and the ends of its interval, where both have it."""
     found = {}
     for metric in ("accuracy", f"ece.{group.primary}", "nll"):
         if metric in one.resampled.draws and metric in other.resampled.draws:
             each = difference(one.resampled, other.resampled, metric)
-            found[metric] = [each.value, each.low, each.high]
+            found[metric] = [each.difference, each.low, each.high]
     return found

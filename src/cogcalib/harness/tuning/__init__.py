@@ -1,35 +1,25 @@
-"""Strength, margin and support of a penalty, chosen on the calibration split by a stated rule."""
+"""Alpha, margin and support of a penalty, chosen on the calibration split by a stated rule."""
 
-from cogcalib.harness.tuning.rules import (
-    ACCURACY_FLOOR,
+from cogcalib.harness.tuning.grid import (
     GRID,
     MARGINS,
-    RULES,
-    Choice,
-    Rule,
-    Trial,
+    Tuned,
     candidates,
-    choose,
-    choose_support,
+    choose_alpha,
+    choose_supports,
     is_tunable,
-    measure,
     read_trial,
 )
 from cogcalib.harness.tuning.search import tune
 
 __all__ = [
-    "ACCURACY_FLOOR",
     "GRID",
     "MARGINS",
-    "RULES",
-    "Choice",
-    "Rule",
-    "Trial",
+    "Tuned",
     "candidates",
-    "choose",
-    "choose_support",
+    "choose_alpha",
+    "choose_supports",
     "is_tunable",
-    "measure",
     "read_trial",
     "tune",
 ]

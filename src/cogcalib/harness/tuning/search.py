@@ -11,20 +11,19 @@ from typing import Any
 from rich.console import Console
 
 from cogcalib.harness import stages
-from cogcalib.harness.config import Config, Method, dump_config
+from cogcalib.harness.config import Config, Method, Rule, dump_config
 from cogcalib.harness.config.schema import TrainSection
-from cogcalib.harness.tuning.rules import (
-    ACCURACY_FLOOR,
+from cogcalib.harness.selection import ACCURACY_FLOOR, Trial
+from cogcalib.harness.tuning.grid import (
     GRID,
     MARGINS,
-    Choice,
-    Rule,
-    Trial,
+    Tuned,
     candidates,
-    choose,
-    choose_support,
+    choose_alpha,
+    choose_supports,
     is_tunable,
     read_trial,
+    recommend,
 )
 from cogcalib.records import InputError, write_json, write_text
 
@@ -41,34 +40,35 @@ def tune(
     budget: int | None = None,
     data_dir: Path | None = None,
 ) -> Path:
-    """Choose the strength of every method that has one and names none.
+    """Choose the alpha of every method that has one and names none.
 
-    First every strength of `GRID` is tried, then, at the strength chosen, every margin of
-    `MARGINS`; where a method is listed over both supports, the better of the two is told. Goes on
-    where it was interrupted. Predicts no test question.
+    First every alpha of `GRID` is tried, then, at the alpha chosen, every margin of `MARGINS`;
+    where a method is listed over both supports, the better of the two is told. Goes on where it
+    was interrupted. Predicts no test question.
 
     Args:
         config: What is to be run afterwards.
         root: The trials stand in ``<root>/<name>-tune``.
         console: Shows progress.
-        rule: See `choose`.
+        rule: See `cogcalib.harness.selection`.
         seeds: Of the trials, whose mean decides; None: the configuration's.
         budget: Trainings of each seed at most, SFT apart; None: as many as there are to try. Less
-            than all leaves strengths out, the same number for every method, and then margins.
+            than all leaves alphas out, the same number for every method, and then margins.
         data_dir: Folder of local data sets.
 
     Returns:
         The folder, with ``tune.json`` (every trial, every choice and its reason) and
-        ``tuned.yaml`` (`config` with the strengths chosen, named ``<name>-tuned``).
+        ``tuned.yaml`` (`config` with the alphas chosen, named ``<name>-tuned``, whose report
+        singles out a variant by the same rule).
 
     Raises:
-        InputError: As `stages.begin`; also if no method has a strength to choose, or the
-            budget has less than a training for each.
+        InputError: As `stages.begin`; also if no method has an alpha to choose, or the budget
+            has less than a training for each.
     """
     methods = [Method.parse(name) for name in config.methods]
     tunable = [method for method in methods if is_tunable(method)]
     if not tunable:
-        raise InputError("methods: none has a strength to choose that its name does not settle")
+        raise InputError("methods: none has an alpha to choose that its name does not settle")
     tried_seeds = tuple(config.seeds if seeds is None else seeds)
     if any(seed < 0 for seed in tried_seeds):
         raise InputError(f"seeds must be at least 0, got {', '.join(map(str, tried_seeds))}")
@@ -90,12 +90,12 @@ def tune(
     found = try_out([Method.parse("sft"), *(each for grid in grids.values() for each in grid)])
     left = None if budget is None else budget - sum(map(len, grids.values()))
     for name, method in before.items():
-        chosen = Method.parse(choose(method, found, rule, grids[name]).chosen)
+        chosen = Method.parse(choose_alpha(method, found, rule, grids[name]).chosen)
         margins = _margins(config, chosen)[:left]
         left = None if left is None else left - len(margins)
         found = try_out(margins)
         grids[name] = [*grids[name], *margins]
-    choices = [choose(m, found, rule, grids[m.before_posthoc.name]) for m in tunable]
+    choices = [choose_alpha(m, found, rule, grids[m.before_posthoc.name]) for m in tunable]
     search = {
         "rule": rule,
         "seeds": tried_seeds,
@@ -124,7 +124,7 @@ def _other_search(folder: Path, search: Mapping[str, Any]) -> str:
 
 
 def _within(budget: int | None, methods: Sequence[Method]) -> dict[str, list[Method]]:
-    """The strengths tried of each method; with a budget those next to the default of the sweep."""
+    """The alphas tried of each method; with a budget those next to the default of the sweep."""
     each = None if budget is None else budget // len(methods)
     if each is not None and each < 1:
         raise InputError(
@@ -142,7 +142,7 @@ def _within(budget: int | None, methods: Sequence[Method]) -> dict[str, list[Met
 
 
 def _margins(config: Config, chosen: Method) -> list[Method]:
-    """A method at other margins than the configuration's, with the strength it has."""
+    """A method at other margins than the configuration's, with the alpha it has."""
     if chosen.penalty != "margin":
         return []
     usual = config.train.margin_of(chosen)
@@ -156,33 +156,24 @@ def write_tuned(
     config: Config,
     search: Mapping[str, Any],
     trials: Sequence[Trial],
-    choices: Sequence[Choice],
+    choices: Sequence[Tuned],
 ) -> None:
     """Write ``tune.json`` and ``tuned.yaml`` into a folder; `search` says how it was looked."""
+    recommended = recommend(choices, trials, search["rule"])
     record: dict[str, Any] = {
         **search,
         "grid": GRID,
         "margins": MARGINS,
         "accuracy_floor": ACCURACY_FLOOR,
         "choices": [asdict(choice) for choice in choices],
-        "supports": [asdict(choice) for choice in _supports(choices, trials, search["rule"])],
+        "supports": [asdict(each) for each in choose_supports(choices, trials, search["rule"])],
+        "recommended": recommended and asdict(recommended),
         "trials": [asdict(trial) for trial in trials],
     }
     write_json(path / RECORD, record)
     chosen = {choice.method: choice.chosen for choice in choices}
     names = tuple(chosen.get(name, name) for name in config.methods)
-    tuned = config.model_copy(update={"name": f"{config.name}-tuned", "methods": names})
+    report = config.report.model_copy(update={"rule": search["rule"]})
+    changes = {"name": f"{config.name}-tuned", "methods": names, "report": report}
+    tuned = config.model_copy(update=changes)
     write_text(path / "tuned.yaml", dump_config(tuned))
-
-
-def _supports(choices: Sequence[Choice], trials: Sequence[Trial], rule: Rule) -> list[Choice]:
-    """For every method that was tried over both supports the better one."""
-    by_name = {choice.method: choice for choice in choices}
-    found = []
-    for choice in choices:
-        stem, plus, posthoc = choice.method.partition("+")
-        first, *suffixes = stem.split("-")
-        other = by_name.get("-".join([first, "options", *suffixes]) + plus + posthoc)
-        if other is not None:
-            found.append(choose_support(choice, other, trials, rule))
-    return found

@@ -10,6 +10,7 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 from cogcalib.harness.config import Method
+from cogcalib.harness.config.methods import split_posthoc
 from cogcalib.harness.reproduce.cell import cost_path, read_rows
 from cogcalib.harness.reproduce.compare import Resampled, resample
 from cogcalib.harness.reproduce.definitions import DEFAULT, Table
@@ -26,7 +27,7 @@ CONFIDENCE_MAPS = ("platt", "isotonic")
 
 
 @dataclass(frozen=True)
-class Group:
+class RowGroup:
     """Rows that stand in one table: a model trained on a task under a variant, tested somewhere.
 
     Attributes:
@@ -43,7 +44,7 @@ class Group:
     in_domain: bool
     n: int
     primary: str
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
 
     @property
     def title(self) -> str:
@@ -53,25 +54,25 @@ class Group:
         variant = "" if self.place.variant == DEFAULT else f", {self.place.variant}"
         return f"{self.place.model}{variant}: {self.task}, {domain}, n = {self.n:,}"
 
-    def shown(self) -> list[Row]:
+    def shown(self) -> list[TableRow]:
         """The rows of different methods: what was chosen stands there already."""
-        first: dict[str, Row] = {}
+        first: dict[str, TableRow] = {}
         for row in self.rows:
             first.setdefault(row.method, row)
         return list(first.values())
 
-    def find(self, name: str) -> Row | None:
+    def find(self, name: str) -> TableRow | None:
         """The row of that name, if it is there."""
         return next((row for row in self.rows if row.name == name), None)
 
-    def pairs(self, names: Sequence[tuple[str, str]]) -> list[tuple[Row, Row]]:
+    def pairs(self, names: Sequence[tuple[str, str]]) -> list[tuple[TableRow, TableRow]]:
         """The rows to compare with each other, where both are there."""
         found = [(self.find(one), self.find(other)) for one, other in names]
         return [(one, other) for one, other in found if one and other]
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One row: a method on a task, a value per seed.
 
     Attributes:
@@ -89,7 +90,7 @@ class Row:
     seeds: tuple[int, ...]
     values: Mapping[str, tuple[float, ...]]
     resampled: Resampled
-    cost: Cost
+    cost: MethodCost
     chosen: bool
 
     def mean(self, metric: str) -> float | None:
@@ -103,7 +104,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class MethodCost:
     """What a method costs.
 
     Attributes:
@@ -117,9 +118,9 @@ class Cost:
     extra_parameters: int | None = 0
 
 
-def collect(outcome: Outcome) -> list[Group]:
+def collect(outcome: Outcome) -> list[RowGroup]:
     """Every group of a table; a row stands in it if it has predictions of any seed."""
-    groups: list[Group] = []
+    groups: list[RowGroup] = []
     for place in outcome.plan.shown():
         if place.path not in outcome.resolved:
             continue
@@ -129,8 +130,8 @@ def collect(outcome: Outcome) -> list[Group]:
 
 
 def across_variants(
-    table: Table, groups: Sequence[Group]
-) -> Iterator[tuple[Group, list[tuple[tuple[str, str], tuple[Row, Row]]]]]:
+    table: Table, groups: Sequence[RowGroup]
+) -> Iterator[tuple[RowGroup, list[tuple[tuple[str, str], tuple[TableRow, TableRow]]]]]:
     """What a table compares over variants, ``fixed:cols`` with ``cols``, where both are there.
 
     A name without a variant stands for the table's first one.
@@ -140,7 +141,7 @@ def across_variants(
     """
     wanted = [names for names in table.pairs if any(":" in name for name in names)]
     first = next(iter(table.variants))
-    places: dict[tuple[str, str, str], dict[str, Group]] = {}
+    places: dict[tuple[str, str, str], dict[str, RowGroup]] = {}
     for group in groups:
         place = (group.place.model, group.place.task, group.task)
         places.setdefault(place, {})[group.place.variant] = group
@@ -160,7 +161,7 @@ def across_variants(
 
 def _groups(
     place: Place, folder: RunFolder, resolved: Mapping[str, str], seeds: Sequence[int]
-) -> Iterator[Group]:
+) -> Iterator[RowGroup]:
     sft = _seconds(folder.path, "sft", seeds)
     for task in tested_on(place.config):
         rows, size, primary = [], 0, ""
@@ -176,18 +177,20 @@ def _groups(
                 values = [{k: v for k, v in row.items() if k != "nll"} for row in values]
             size, primary = len(runs[0]), primary or primary_definition(runs[0])
             rows.append(
-                Row(
+                TableRow(
                     name,
                     method,
                     tuple(done),
                     {metric: tuple(each[metric] for each in values) for metric in values[0]},
                     resampled,
                     _cost(place, folder, method, done, sft),
-                    name.partition("+")[0] in place.best,
+                    split_posthoc(name)[0] in place.best,
                 )
             )
         if rows:
-            yield Group(place, task, task == trained_on(place.config), size, primary, tuple(rows))
+            yield RowGroup(
+                place, task, task == trained_on(place.config), size, primary, tuple(rows)
+            )
 
 
 def _predictions(folder: RunFolder, method: str, seed: int, task: str) -> list[Prediction]:
@@ -211,22 +214,22 @@ def _values(folder: RunFolder, method: str, seed: int, task: str) -> dict[str, f
 
 def _cost(
     place: Place, folder: RunFolder, method: str, seeds: Sequence[int], sft: float | None
-) -> Cost:
+) -> MethodCost:
     parsed = Method.parse(method)
     if parsed.trained == "base":
-        return Cost(0.0)
+        return MethodCost(0.0)
     own = _seconds(folder.path, parsed.trained, seeds)
     if own is not None:
         own *= len(member_seeds(place.config, parsed, 0))
     fitted = _map_size(folder.predictions(method, seeds[0]), parsed.posthoc)
     if not parsed.baseline:
-        return Cost(own / sft if own is not None and sft else None, extra_parameters=fitted)
+        return MethodCost(own / sft if own is not None and sft else None, extra_parameters=fitted)
     before = folder.predictions(parsed.before_posthoc.name, seeds[0])
     counted = _read(before / BASELINE_COST)
     if own is not None:
         own += counted.get("fit_seconds", 0.0)
     extra = counted.get("extra_parameters")
-    return Cost(
+    return MethodCost(
         own / sft if own is not None and sft else None,
         counted.get("passes", 1),
         None if extra is None else extra + fitted,

@@ -7,25 +7,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cogcalib.harness.report.methods import label
+from cogcalib.harness.config import Rule
+from cogcalib.harness.config.methods import label, split_posthoc
 from cogcalib.harness.reproduce.analyses import detector_page, dynamics_page
 from cogcalib.harness.reproduce.execute import Outcome
 from cogcalib.harness.reproduce.figures import figure_of
 from cogcalib.harness.reproduce.markdown import methods_page, variants_page
 from cogcalib.harness.reproduce.plan import Plan, folder_name
-from cogcalib.harness.reproduce.rows import Group, collect
 from cogcalib.harness.reproduce.table_record import table_record, to_text
+from cogcalib.harness.reproduce.table_rows import RowGroup, collect
+from cogcalib.harness.selection import RULES
 from cogcalib.records import InputError, write_text
 
 
-def write_results(outcome: Outcome, output: Path, command: str, rule: str) -> list[Path]:
+def write_results(outcome: Outcome, output: Path, command: str, rule: Rule) -> list[Path]:
     """Write all that came of a table.
 
     Args:
         outcome: What was run.
         output: Folder; files are named ``<table>-<model>``.
         command: The command line that says so.
-        rule: By which strengths were chosen.
+        rule: By which alphas were chosen.
 
     Returns:
         The files.
@@ -42,7 +44,7 @@ def write_results(outcome: Outcome, output: Path, command: str, rule: str) -> li
     return [write_text(_named(stem, "md"), page), *written]
 
 
-def check_output(plan: Plan, output: Path, rule: str) -> None:
+def check_output(plan: Plan, output: Path, rule: Rule) -> None:
     """Refuse to put a table in the place of one that holds more, or something else.
 
     Raises:
@@ -55,12 +57,12 @@ def check_output(plan: Plan, output: Path, rule: str) -> None:
     planned = {name for place in plan.shown() for name in (*place.methods, *place.best)}
     rows = {row["row"] for group in held.get("results", ()) for row in group["rows"]}
     # Post-hoc rows of what was chosen are not listed by themselves.
-    lost = sorted(row for row in rows if not {row, row.partition("+")[0]} & planned)
+    lost = sorted(row for row in rows if not {row, split_posthoc(row)[0]} & planned)
     lost += [f"seed {seed}" for seed in held.get("seeds", ()) if seed not in plan.seeds]
     other = held.get("tuning", {}).get("rule", rule)
     if other != rule:
         raise InputError(
-            f"{path} holds strengths chosen by the rule {other}, not {rule}: name another "
+            f"{path} holds a table chosen by the rule {other}, not {rule}: name another "
             "--output, or remove it"
         )
     if lost:
@@ -79,14 +81,8 @@ def _named(stem: Path, kind: str) -> Path:
     return stem.with_name(f"{stem.name}.{kind}")
 
 
-RULE = {
-    "ece": "the lowest ECE at SFT's accuracy on the calibration split",
-    "nll": "the lowest NLL on the calibration split",
-}
-
-
 def _markdown(
-    outcome: Outcome, groups: Sequence[Group], record: Mapping[str, Any], drawn: bool
+    outcome: Outcome, groups: Sequence[RowGroup], record: Mapping[str, Any], drawn: bool
 ) -> str:
     table, stem = outcome.plan.table, _stem(outcome.plan, Path()).name
     lines = [f"# {table.title}: {outcome.plan.preset.name}", "", table.question, ""]
@@ -112,10 +108,10 @@ def _markdown(
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _choices(outcome: Outcome, rule: str) -> Iterator[str]:
+def _choices(outcome: Outcome, rule: Rule) -> Iterator[str]:
     """By which rule strengths were chosen, and which of them lie at an end of the grid."""
     if outcome.choices:
-        yield f"Strengths were chosen by {RULE[rule]}."
+        yield f"Strengths were chosen by {RULES[rule]}."
         yield ""
     ends = [
         f"{folder_name(path)}: {', '.join(label(each.chosen) for each in choices if each.at_end)}"

@@ -1,0 +1,113 @@
+"""The clustered paired bootstrap: two methods on the same questions, trained with the same seeds.
+
+Questions and seeds are both resampled, the same for both methods, and a metric is averaged over the
+seeds: would a difference hold on other questions of the task after other trainings? Resampling the
+questions alone (`paired_bootstrap`) asks about the models at hand.
+
+A metric is computed on every resample of the questions by one product of matrices, once for each
+method and seed: `resample_weights`, then `resampled_mean` or `resampled_ece`. Any two methods are
+then compared by `clustered_paired_bootstrap`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cogcalib.metrics._validate import check_open_fraction, check_whole
+from cogcalib.metrics.bootstrap import (
+    PairedDifference,
+    draw_rows,
+    percentile_interval,
+    two_sided_p_value,
+)
+
+Floats = NDArray[np.float64]
+
+
+def resample_weights(n: int, resamples: int, *, seed: int = 0) -> Floats:
+    """Share of each question in each resample, [resamples, n]; every row sums to 1.
+
+    Raises:
+        ValueError: If `n` or `resamples` is not at least 1.
+    """
+    n, resamples = check_whole("n", n), check_whole("resamples", resamples)
+    counts = np.stack([np.bincount(draw, minlength=n) for draw in draw_rows(n, resamples, seed)])
+    shares: Floats = counts / n
+    return shares
+
+
+def resampled_mean(weights: Floats, values: Floats) -> Floats:
+    """The mean of values on every resample, [resamples].
+
+    Args:
+        weights: As of `resample_weights`, [resamples, n].
+        values: [n]; a mean is infinite where an infinite value was drawn (the NLL of a
+            probability 0).
+    """
+    finite = np.isfinite(values)
+    means: Floats = weights[:, finite] @ values[finite]
+    means[(weights[:, ~finite] > 0).any(axis=1)] = np.inf
+    return means
+
+
+def resampled_ece(weights: Floats, confidence: Floats, correct: Floats, *, bins: int) -> Floats:
+    """The ECE over bins of equal width on every resample, fraction, [resamples].
+
+    It is the sum over bins of \\|sum of confidence - correct\\| / n, so that the resamples of all
+    bins are one product of matrices.
+
+    Args:
+        weights: As of `resample_weights`, [resamples, n].
+        confidence: Fraction, [n].
+        correct: 0 or 1, [n].
+        bins: Number of bins, closed on the right; 0 belongs to the first.
+    """
+    bin_of = np.searchsorted(np.arange(1, bins) / bins, confidence, side="left")
+    gaps = np.zeros((len(confidence), bins))
+    gaps[np.arange(len(confidence)), bin_of] = confidence - correct
+    errors: Floats = np.abs(weights @ gaps).sum(axis=1)
+    return errors
+
+
+def clustered_paired_bootstrap(
+    values_a: ArrayLike,
+    values_b: ArrayLike,
+    draws_a: ArrayLike,
+    draws_b: ArrayLike,
+    *,
+    level: float = 0.95,
+    seed: int = 1,
+) -> PairedDifference:
+    """Difference of a metric between two methods, over other questions and other trainings.
+
+    Args:
+        values_a: The metric of method a with each seed, [seeds].
+        values_b: That of method b with the same seeds in the same order.
+        draws_a: The metric of method a on every resample of the questions, [seeds, resamples].
+        draws_b: That of method b on the same resamples.
+        level: Coverage of the interval, fraction in (0, 1).
+        seed: Of the draws of the seeds; other than that of the questions' draws.
+
+    Returns:
+        Mean difference over the seeds with interval and p-value. Resamples on which the difference
+        is nan (infinite for both methods) are left out; the interval is nan if all are.
+
+    Raises:
+        ValueError: If the shapes do not fit together, or `level` is out of range.
+    """
+    level = check_open_fraction("level", level)
+    a, b, on_a, on_b = map(np.asarray, (values_a, values_b, draws_a, draws_b))
+    if not a.size or a.ndim != 1 or a.shape != b.shape:
+        raise ValueError(f"values of both methods must be [seeds], got {a.shape} and {b.shape}")
+    if on_a.ndim != 2 or on_a.shape != on_b.shape or len(on_a) != len(a):
+        raise ValueError(
+            f"draws of both methods must be [{len(a)} seeds, resamples], got {on_a.shape} and "
+            f"{on_b.shape}"
+        )
+    drawn = np.random.default_rng(seed).integers(len(a), size=on_a.shape)
+    with np.errstate(invalid="ignore"):  # infinite for both methods: no difference to speak of
+        draws = np.take_along_axis(on_a - on_b, drawn, axis=0).mean(axis=0)
+        value = float((a - b).mean())
+    interval = percentile_interval(draws, level, method="nearest")
+    return PairedDifference(value, *interval, two_sided_p_value(draws))
