@@ -14,7 +14,7 @@ import pytest
 
 from cogcalib import cli
 from cogcalib.cli.options import SHARED, add_fields, attribute_texts, read_fields
-from cogcalib.harness.tuning.rules import Rule
+from cogcalib.harness.config import Rule
 from cogcalib.knowledge.probe_task import ProbeTask
 from cogcalib.scoring.asked import ScoreTask
 

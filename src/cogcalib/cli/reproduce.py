@@ -15,7 +15,7 @@ from cogcalib.records import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cogcalib.harness.reproduce.execute import Outcome
+    from cogcalib.harness.reproduce.execute import PlanOutcome
 
 HELP = "a whole table: train, choose, score, compare; goes on where it stopped"
 
@@ -107,7 +107,7 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError(f"--data-dir must be an existing folder, got {options.data_dir}")
 
 
-def _show_missing(outcome: Outcome, console: Console) -> None:
+def _show_missing(outcome: PlanOutcome, console: Console) -> None:
     for reason in outcome.left_out:
         console.print(f"  [yellow]left out[/] {reason}", soft_wrap=True)
     for failure in outcome.failures:

@@ -50,4 +50,6 @@ def execute(options: argparse.Namespace) -> None:
         console.print(f"  {choice['chosen']}: {choice['reason']}", markup=False)
     for choice in record["supports"]:
         console.print(f"  {choice['method']}, support {choice['reason']}", markup=False)
+    if best := record["recommended"]:
+        console.print(f"  of all, {best['chosen']}: {best['reason']}", markup=False)
     console.print(f"\nNow: [bold]cogcalib run {folder / 'tuned.yaml'}[/bold]\n", soft_wrap=True)

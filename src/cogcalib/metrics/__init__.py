@@ -1,4 +1,4 @@
-"""How far a confidence can be trusted: calibration, scores, selective prediction, intervals.
+"""Metrics of confidence: calibration, scores, selective prediction, intervals.
 
 Arrays in, floats out; every figure is a fraction.
 """

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cogcalib.harness.config import Method
+from cogcalib.harness.config.methods import (
+    BASELINES,
+    COGCALIB,
+    FREE_OF_OPTIONS,
+    GATES,
+    POSTHOC,
+    STEMS,
+    canonical_order,
+    label,
+    split_posthoc,
+    with_posthoc,
+)
 from cogcalib.harness.config.schema import TrainSection
+from cogcalib.harness.reproduce import load_table, table_names
 
 
 @pytest.mark.parametrize(
@@ -70,12 +87,12 @@ def test_baseline() -> None:
 @pytest.mark.parametrize(
     ("name", "at"), [("cols", "cols@0.05"), ("cols-options@0.1+ts", "cols-options@0.05+ts")]
 )
-def test_another_strength(name: str, at: str) -> None:
+def test_another_alpha(name: str, at: str) -> None:
     assert Method.parse(name).at(0.05) == at
     assert Method.parse(at).alpha == 0.05
 
 
-def test_a_margin_stands_behind_the_strength_and_is_trained_with() -> None:
+def test_a_margin_stands_behind_the_alpha_and_is_trained_with() -> None:
     method = Method.parse("combls-options@0.2m4+ts")
     assert (method.alpha, method.margin, method.trained) == (0.2, 4.0, "combls-options@0.2m4")
     assert method.at(0.1, 2) == "combls-options@0.1m2+ts"
@@ -113,4 +130,130 @@ def test_a_margin_stands_behind_the_strength_and_is_trained_with() -> None:
 )
 def test_nonsense_raises(name: str) -> None:
     with pytest.raises(ValueError, match="method"):
+        Method.parse(name)
+
+
+NUMBERS = st.floats(0, 16, allow_nan=False).map(lambda value: float(f"{value:g}"))
+
+
+@st.composite
+def composed(draw: st.DrawFn) -> str:
+    """Any name of the grammar."""
+    stem = draw(st.sampled_from(list(STEMS)))
+    penalty, suffixes, alpha = STEMS[stem].penalty, [], ""
+    free = penalty is not None and stem not in FREE_OF_OPTIONS
+    if free and draw(st.booleans()):
+        suffixes.append("options")
+    if STEMS[stem].gate == "nll" and draw(st.booleans()):
+        suffixes.append(draw(st.sampled_from(GATES)))
+    ways = ["", "@"] if penalty else [""]
+    ways += ["auto"] if free else []
+    ways += ["calibrated"] if penalty == "label_smoothing" else []
+    way = draw(st.sampled_from(ways))
+    if way == "@":
+        alpha = f"@{draw(NUMBERS):g}"
+        if penalty == "margin" and draw(st.booleans()):
+            alpha += f"m{draw(NUMBERS):g}"
+    elif way:
+        suffixes.append(way)
+    posthoc = draw(st.sampled_from(["", *POSTHOC]))
+    if stem in BASELINES and posthoc == "ts":
+        posthoc = ""
+    plain = "-".join([stem, *draw(st.permutations(suffixes))])
+    return with_posthoc(plain + alpha, posthoc)
+
+
+@given(composed())
+def test_every_composed_name_parses_and_is_read_back(name: str) -> None:
+    method = Method.parse(name)
+    assert method.name == name
+    assert Method.parse(method.name) == method == Method.read(name)
+    assert Method.parse(method.before_posthoc.name).posthoc is None
+    assert split_posthoc(name) == (method.before_posthoc.name, method.posthoc or "")
+
+
+@given(composed())
+def test_label_and_description_lose_nothing(name: str) -> None:
+    method = Method.parse(name)
+    before, posthoc = split_posthoc(name)
+    suffixes = before[len(method.stem) :]
+    assert method.label.startswith(STEMS[method.stem].label + suffixes)
+    assert (" + " in method.label) == bool(posthoc)
+    said = method.description
+    plain = Method.parse(method.stem).description
+    assert ("over the answer options" in said) == (method.support == "options")
+    assert ("adjusted while training" in said) == (method.alpha == "auto")
+    assert ("accuracy of its confidence" in said) == (method.alpha == "calibrated")
+    assert ("; alpha " in said.replace("alpha adjusted", "")) == isinstance(method.alpha, float)
+    assert ("margin of" in said) == (method.margin is not None)
+    assert ("on the calibration split" in said) == bool(posthoc)
+    assert said.startswith(plain) == (method.gate == STEMS[method.stem].gate)
+
+
+@given(st.lists(composed(), min_size=2, max_size=2, unique=True))
+def test_two_methods_never_share_label_and_description(names: list[str]) -> None:
+    one, other = map(Method.parse, names)
+    assert (one.label, one.description) != (other.label, other.description)
+
+
+@given(st.lists(composed(), unique=True), st.lists(st.text(max_size=8), unique=True))
+def test_the_order_is_total_and_puts_stems_first(names: list[str], others: list[str]) -> None:
+    ordered = sorted({*names, *others}, key=canonical_order)
+    kinds = [canonical_order(name)[0] for name in ordered]
+    assert kinds == sorted(kinds)
+    assert len({canonical_order(name) for name in ordered}) == len(ordered)
+    assert [name for name in ordered if name in STEMS] == [s for s in STEMS if s in ordered]
+
+
+@given(composed())
+def test_groups(name: str) -> None:
+    method = Method.parse(name)
+    control = any(f"-{gate}" in name for gate in GATES)
+    gated = method.stem in COGCALIB and not control and "+" not in name
+    assert method.is_cogcalib_variant == gated
+    assert method.is_uniform == (method.stem in ("ls", "mbls", "ecp") and "+" not in name)
+
+
+def test_groups_hold_what_a_tuning_writes() -> None:
+    for name in ("cols@0.2", "cols-options@0.1", "cols-options-calibrated", "combls@0.2m4"):
+        assert Method.parse(name).is_cogcalib_variant
+    for name in ("ls@0.2", "mbls-options@0.1m2", "ls-auto", "ls-options-calibrated"):
+        assert Method.parse(name).is_uniform
+
+
+def test_the_same_but_for_the_support() -> None:
+    pairs = [
+        ("cols-soft-options+ts", "cols-soft+ts", True),
+        ("cols-options@0.1", "cols@0.1", True),
+        ("cols-options@0.1", "cols@0.2", False),
+        ("cols-options", "cols+ts", False),
+        ("cols-options", "ls", False),
+        ("cols", "cols", False),
+    ]
+    for one, other, same in pairs:
+        assert Method.parse(one).differs_in_support_only(Method.parse(other)) is same
+
+
+@pytest.mark.parametrize("name", ["cols-mine", "llama-3+ts", "sft+daca", "run/a (b, c)", "", "a+"])
+def test_a_name_of_somebody_else_is_shown_as_it_is(name: str) -> None:
+    method = Method.read(name)
+    assert (method.label, method.description, label(name)) == (name, name, name)
+    assert not method.is_cogcalib_variant
+    assert not method.is_uniform
+    assert not method.is_canonical
+
+
+def test_the_names_of_all_tables_parse() -> None:
+    for table in map(load_table, table_names()):
+        listed = [*table.methods, *(name for spec in table.best.values() for name in spec.among)]
+        listed += [name for v in table.variants.values() for name in v.methods or ()]
+        assert [Method.parse(name).name for name in listed] == listed
+        rows = {*table.methods, *table.best}
+        for name in {name.rpartition(":")[2] for pair in table.pairs for name in pair}:
+            assert split_posthoc(name)[0] in rows
+
+
+@pytest.mark.parametrize("name", ["sft-early", "anchor", "coanchor", "sft+interp", "cols+daca"])
+def test_names_that_are_reserved_are_refused_clearly(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"method '{re.escape(name)}'.*(begin|allowed|suffix)"):
         Method.parse(name)

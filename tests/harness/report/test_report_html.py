@@ -52,7 +52,7 @@ def test_page_holds_every_section(text: str) -> None:
         "Data",
         "Record",
     ]
-    assert "CoMbLS lowers ECE from" in text
+    assert "CoLS lowers ECE from" in text
     assert "0123456789, with local changes" in text
     assert f"{1500:064x}" in text
     # Two charts of ECE, eight methods twice, threshold, curves, probe.

@@ -100,7 +100,7 @@ def test_mistakes_are_compared_with_the_variant_chosen_on_calibration(run: Run) 
 
 def test_confident_mistakes_are_sorted_and_spelled_out(run: Run) -> None:
     labels, mistakes = confident_mistakes(run, group_rows(run.rows)[0])
-    assert labels == ("SFT", "CoMbLS")
+    assert labels == ("SFT", "CoLS")
     assert len(mistakes) == 8
     sure = [each.confidence for each in mistakes]
     assert sure == sorted(sure, reverse=True)

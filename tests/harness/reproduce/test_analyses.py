@@ -13,10 +13,10 @@ from rich.console import Console
 
 from cogcalib.harness.reproduce import Cell, Preset, Table, make_plan
 from cogcalib.harness.reproduce.cell import run_cell
-from cogcalib.harness.reproduce.execute import Outcome
-from cogcalib.harness.reproduce.figures import figure_of
+from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.plan import analysis_cells, analysis_path
 from cogcalib.harness.reproduce.result_files import write_results
+from cogcalib.harness.reproduce.table_figure import figure_of
 from cogcalib.records import Prediction, read_jsonl
 
 
@@ -25,10 +25,10 @@ def table(renderer: str, **settings: object) -> Table:
     return Table(name=renderer, title="T", question="Q?", **values)  # type: ignore[arg-type]
 
 
-def outcome_of(preset: Preset, root: Path, asked: Table) -> Outcome:
+def outcome_of(preset: Preset, root: Path, asked: Table) -> PlanOutcome:
     plan = make_plan(asked, preset, root, seeds=[0], tune_seeds=[0])
     resolved = {place.path: {name: name for name in place.methods} for place in plan.places}
-    return Outcome(plan, resolved)
+    return PlanOutcome(plan, resolved)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def root(small: Preset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def results(outcome: Outcome, folder: Path) -> tuple[str, dict[str, Any]]:
+def results(outcome: PlanOutcome, folder: Path) -> tuple[str, dict[str, Any]]:
     written = write_results(outcome, folder, "cogcalib reproduce", "ece")
     assert [path.suffix for path in written] == [".md", ".json", ".svg"]
     page, record, figure = (path.read_text("utf-8") for path in written)

@@ -26,6 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def rows(_: Any, method: str, seed: int) -> list[dict[str, Any]]:
         accuracy, ece, nll = CALIBRATION[method][seed]
         found = {"split": "calibration", "accuracy": accuracy, "nll": nll}
+        found |= {"method": method, "seed": seed}
         # The test split would turn every choice round; other definitions of confidence, too.
         test = {"split": "test", "accuracy": 1.0, "nll": -nll, "ece": {"vocab": {"value": -ece}}}
         return [found | {"ece": {"vocab": {"value": ece}, "options": {"value": -ece}}}, test]

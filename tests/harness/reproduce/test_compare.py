@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from cogcalib.harness.config import parse_config
 from cogcalib.harness.reproduce import Place, load_table
-from cogcalib.harness.reproduce.compare import Resampled, _weights, difference, resample
+from cogcalib.harness.reproduce.compare import Resampled, difference, resample
 from cogcalib.harness.reproduce.markdown import MISSING, difference_text, methods_page
-from cogcalib.harness.reproduce.rows import Cost, Group, Row
-from cogcalib.metrics import brier_score, expected_calibration_error
+from cogcalib.harness.reproduce.table_rows import MethodCost, RowGroup, TableRow
+from cogcalib.metrics import brier_score, expected_calibration_error, resample_weights
 from cogcalib.records import Prediction
 
 
@@ -46,7 +46,7 @@ def test_resamples_equal_the_metrics_on_the_resampled_questions(
     confidence, correct = (np.array(column) for column in zip(*rows, strict=True))
     made = predictions(confidence, correct)
     found = resample({0: made}, resamples=3)
-    counts = np.rint(_weights(len(rows), 3) * len(rows)).astype(int)
+    counts = np.rint(resample_weights(len(rows), 3) * len(rows)).astype(int)
     # Questions are in the order of their ids, as text.
     order = sorted(range(len(rows)), key=lambda index: made[index].id)
     for draw, count in enumerate(counts):
@@ -64,7 +64,7 @@ def test_a_difference_is_averaged_over_the_seeds_that_both_have() -> None:
     for metric in ("accuracy", "nll", "ece.vocab"):
         alone = [resample({0: run}).mean(metric) for run in (one, two, two, three)]
         expected = (alone[0] - alone[2] + alone[1] - alone[3]) / 2
-        assert difference(both, other, metric).value == pytest.approx(expected)
+        assert difference(both, other, metric).difference == pytest.approx(expected)
     with pytest.raises(ValueError, match="must share seeds"):
         difference(resample({0: one}), resample({1: one}), "nll")
 
@@ -100,10 +100,10 @@ def table_of(runs: dict[str, list[Prediction]], root: Path) -> str:
     for name, run in runs.items():
         found = resample({0: run})
         values = {metric: tuple(value.tolist()) for metric, value in found.values.items()}
-        rows.append(Row(name, name, (0,), values, found, Cost(1.0), chosen=False))
+        rows.append(TableRow(name, name, (0,), values, found, MethodCost(1.0), chosen=False))
     config = parse_config("name: x")
     place = Place("m", "t", "default", root, config, tuple(runs))
-    group = Group(place, "t", True, 800, "vocab", tuple(rows))
+    group = RowGroup(place, "t", True, 800, "vocab", tuple(rows))
     return "\n".join(methods_page(load_table("main"), [group]))
 
 

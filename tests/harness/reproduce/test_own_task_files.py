@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cogcalib.harness.reproduce import Options, Preset, Table, make_plan, reproduce
+from cogcalib.harness.reproduce import ExecutionOptions, Preset, Table, make_plan, reproduce
 from cogcalib.harness.reproduce.result_files import write_results
 
 TABLE = Table(name="tiny", title="Tiny", question="Does it run?", methods=("base", "sft"))
@@ -45,7 +45,7 @@ def test_a_table_on_task_files_names_them_as_they_name_themselves(
     tasks = {"train": task_file(tmp_path, "north"), "out_of_domain": [task_file(tmp_path, "south")]}
     preset = small.model_copy(update={"tasks": {"north": {"tasks": tasks}}})
     plan = make_plan(TABLE, preset, tmp_path / "runs", seeds=[0], tune_seeds=[0])
-    outcome = reproduce(plan, Options(), Console(file=io.StringIO()))
+    outcome = reproduce(plan, ExecutionOptions(), Console(file=io.StringIO()))
     assert outcome.failures == []
     write_results(outcome, tmp_path / "results", "cogcalib reproduce tiny", "ece")
     groups = json.loads((tmp_path / "results" / "tiny-small.json").read_text("utf-8"))["results"]

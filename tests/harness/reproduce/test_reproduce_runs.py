@@ -15,7 +15,7 @@ from rich.console import Console
 
 from cogcalib import cli
 from cogcalib.harness.reproduce import (
-    Options,
+    ExecutionOptions,
     Plan,
     Preset,
     Table,
@@ -24,11 +24,11 @@ from cogcalib.harness.reproduce import (
     reproduce,
 )
 from cogcalib.harness.reproduce.estimate import estimates, show_plan
-from cogcalib.harness.reproduce.execute import Outcome
+from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.plan import prepare_cells
 from cogcalib.harness.reproduce.result_files import check_output, write_results
 from cogcalib.harness.reproduce.workers import Workers
-from cogcalib.harness.tuning import rules
+from cogcalib.harness.tuning import grid
 from cogcalib.records import InputError
 
 TABLE = Table(
@@ -47,16 +47,16 @@ STRENGTHS = {"label_smoothing": (0.1, 0.4)}
 
 @pytest.fixture(autouse=True)
 def _two_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "GRID", STRENGTHS)
+    monkeypatch.setattr(grid, "GRID", STRENGTHS)
 
 
 def lay_out(preset: Preset, root: Path) -> Plan:
     return make_plan(TABLE, preset, root, seeds=[0], tune_seeds=[0])
 
 
-def run(plan: Plan, jobs: int = 1) -> tuple[Outcome, str]:
+def run(plan: Plan, jobs: int = 1) -> tuple[PlanOutcome, str]:
     shown = io.StringIO()
-    outcome = reproduce(plan, Options(jobs=jobs), Console(file=shown, width=120))
+    outcome = reproduce(plan, ExecutionOptions(jobs=jobs), Console(file=shown, width=120))
     return outcome, shown.getvalue()
 
 
@@ -64,7 +64,7 @@ def run(plan: Plan, jobs: int = 1) -> tuple[Outcome, str]:
 def finished(small: Preset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rules, "GRID", STRENGTHS)
+        patch.setattr(grid, "GRID", STRENGTHS)
         outcome, _ = run(lay_out(small, root))
     assert outcome.failures == []
     assert outcome.left_out == []
@@ -78,7 +78,7 @@ def files(root: Path) -> dict[Path, int]:
     return {path.relative_to(root): path.stat().st_mtime_ns for path in found}
 
 
-def written(outcome: Outcome, folder: Path) -> list[dict[str, Any]]:
+def written(outcome: PlanOutcome, folder: Path) -> list[dict[str, Any]]:
     """The rows of the record, each with its task, without what they cost."""
     write_results(outcome, folder, "cogcalib reproduce tiny", "ece")
     record = json.loads((folder / "tiny-small.json").read_text("utf-8"))
@@ -226,7 +226,7 @@ def test_rows_for_multiple_choice_are_said_to_be_absent(
 ) -> None:
     table = TABLE.model_copy(update={"where": "all", "methods": ("sft", "mc_dropout"), "best": {}})
     plan = make_plan(table, small, tmp_path / "runs", seeds=[0], tune_seeds=[0])
-    write_results(Outcome(plan), tmp_path, "cogcalib reproduce tiny", "ece")
+    write_results(PlanOutcome(plan), tmp_path, "cogcalib reproduce tiny", "ece")
     page = (tmp_path / "tiny-small.md").read_text(encoding="utf-8")
     assert "- small/country-open: mc_dropout, for multiple choice only" in page
 
@@ -273,7 +273,7 @@ def test_data_that_are_not_there_are_an_input_error(
     elsewhere = small.model_copy(update={"tasks": tasks})
     table = TABLE.model_copy(update={"methods": ("sft",), "best": {}})
     plan = make_plan(table, elsewhere, tmp_path / "runs", seeds=[0], tune_seeds=[0])
-    settings = Options(data_dir=tmp_path)
+    settings = ExecutionOptions(data_dir=tmp_path)
     with pytest.raises(InputError, match=r"no run folder could be prepared: .*boolq"):
         reproduce(plan, settings, Console(file=io.StringIO()))
 

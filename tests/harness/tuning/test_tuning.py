@@ -1,4 +1,4 @@
-"""Choosing strengths: by the stated rule, on the calibration split, and never on a test."""
+"""Choosing alphas: by the stated rule, on the calibration split, and never on a test."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from rich.console import Console
 from cogcalib import cli
 from cogcalib.harness import stages
 from cogcalib.harness.config import Method, load_config, parse_config
+from cogcalib.harness.selection import Trial
 from cogcalib.harness.tuning import (
     MARGINS,
-    Trial,
-    choose,
-    choose_support,
+    choose_alpha,
+    choose_supports,
+    grid,
     is_tunable,
-    measure,
-    rules,
     search,
     tune,
 )
 from cogcalib.harness.tuning.search import _within
-from cogcalib.records import InputError, Prediction
+from cogcalib.records import InputError
 
 SMALL = """
 name: small
@@ -40,7 +39,7 @@ def trial(method: str, accuracy: float, vocab: float, options: float, nll: float
     return Trial(method, 0, accuracy, nll, {"vocab": vocab, "options": options})
 
 
-GRID = [
+TRIALS = [
     trial("sft", 0.700, 0.20, 0.20, 1.00),
     trial("cols@0.05", 0.710, 0.15, 0.15, 0.90),
     trial("cols@0.1", 0.695, 0.08, 0.10, 0.80),
@@ -49,52 +48,30 @@ GRID = [
 ]
 
 
-def test_lowest_ece_within_half_a_point_of_sft() -> None:
-    chosen = choose(Method.parse("cols"), GRID, "ece")
-    assert chosen.chosen == "cols@0.1"  # 0.2 is 0.6 points below, 0.1 exactly 0.5
-    assert "lowest ECE (vocab), 8.0 %, of 2 of 4" in chosen.reason
-
-
-def test_lowest_nll_looks_at_nothing_else() -> None:
-    assert choose(Method.parse("cols"), GRID, "nll").chosen == "cols@0.3"
-
-
-def test_the_most_accurate_if_none_keeps_the_accuracy() -> None:
-    grid = [trial("sft", 0.9, 0.2, 0.2), *GRID[1:]]
-    chosen = choose(Method.parse("cols"), grid, "ece")
-    assert chosen.chosen == "cols@0.05"
-    assert "most accurate" in chosen.reason
-
-
 def test_each_support_is_judged_by_its_own_definition() -> None:
-    grid = [trial("sft", 0.7, 0.2, 0.2)] + [
+    trials = [trial("sft", 0.7, 0.2, 0.2)] + [
         trial(f"{name}@{alpha}", 0.7, vocab, options)
         for name in ("cols", "cols-options")
         for alpha, vocab, options in zip(
             (0.05, 0.1, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4), (0.4, 0.3, 0.2, 0.1), strict=True
         )
     ]
-    assert choose(Method.parse("cols"), grid).chosen == "cols@0.05"
-    assert choose(Method.parse("cols-options"), grid).chosen == "cols-options@0.3"
-    assert choose(Method.parse("cols-options+ts"), grid).chosen == "cols-options@0.3+ts"
-
-
-def test_several_seeds_count_by_their_mean() -> None:
-    other = [
-        Trial(t.method, 1, t.accuracy, t.nll, dict.fromkeys(t.ece, 0.5 * (t.method != "cols@0.05")))
-        for t in GRID
-    ]
-    assert choose(Method.parse("cols"), [*GRID, *other]).chosen == "cols@0.05"
+    assert choose_alpha(Method.parse("cols"), trials).chosen == "cols@0.05"
+    assert choose_alpha(Method.parse("cols-options"), trials).chosen == "cols-options@0.3"
+    assert choose_alpha(Method.parse("cols-options+ts"), trials).chosen == "cols-options@0.3+ts"
 
 
 def test_of_equals_the_weakest() -> None:
-    grid = [GRID[0], *(trial(f"cols@{alpha}", 0.7, 0.1, 0.1) for alpha in (0.05, 0.1, 0.2, 0.3))]
-    assert choose(Method.parse("cols"), grid).chosen == "cols@0.05"
+    alphas = (0.05, 0.1, 0.2, 0.3)
+    trials = [TRIALS[0], *(trial(f"cols@{alpha}", 0.7, 0.1, 0.1) for alpha in alphas)]
+    assert choose_alpha(Method.parse("cols"), trials).chosen == "cols@0.05"
 
 
 def test_the_end_of_the_grid_is_told() -> None:
-    assert choose(Method.parse("cols"), GRID, "nll").reason.endswith("; an end of what was tried")
-    assert "an end" not in choose(Method.parse("cols"), GRID, "ece").reason
+    assert choose_alpha(Method.parse("cols"), TRIALS, "nll").reason.endswith(
+        "; an end of what was tried"
+    )
+    assert "an end" not in choose_alpha(Method.parse("cols"), TRIALS, "ece").reason
 
 
 def test_the_better_support_is_judged_by_the_primary_definition() -> None:
@@ -103,15 +80,17 @@ def test_the_better_support_is_judged_by_the_primary_definition() -> None:
         *(trial(f"cols@{a}", 0.7, 0.05, 0.15) for a in (0.05, 0.1, 0.2, 0.3)),
         *(trial(f"cols-options@{a}", 0.7, 0.06, 0.06) for a in (0.05, 0.1, 0.2, 0.3)),
     ]
-    vocab, options = (choose(Method.parse(name), trials) for name in ("cols", "cols-options"))
-    found = choose_support(vocab, options, trials, "ece")
+    vocab, options = (choose_alpha(Method.parse(name), trials) for name in ("cols", "cols-options"))
+    (found,) = choose_supports([options, vocab], trials, "ece")
     assert (found.method, found.chosen) == ("cols", "cols@0.05")
     assert found.reason.startswith("vocab: lowest ECE (vocab), 5.0 %")
     cheaper = [replace(each, nll=0.5) if "options" in each.method else each for each in trials]
-    assert choose_support(vocab, options, cheaper, "nll").chosen == "cols-options@0.05"
+    (found,) = choose_supports([vocab, options], cheaper, "nll")
+    assert (found.method, found.chosen) == ("cols", "cols-options@0.05")
+    assert choose_supports([options], trials, "ece") == []
 
 
-def test_a_budget_leaves_the_strengths_far_from_the_default_out() -> None:
+def test_a_budget_leaves_the_alphas_far_from_the_default_out() -> None:
     methods = [Method.parse(name) for name in ("cols", "coecp-options")]
     names = {name: [one.name for one in grid] for name, grid in _within(5, methods).items()}
     assert names == {
@@ -125,11 +104,11 @@ def test_a_budget_leaves_the_strengths_far_from_the_default_out() -> None:
 
 
 @pytest.mark.parametrize(("budget", "margins"), [(None, 2), (3, 1), (2, 0)])
-def test_margins_are_tried_at_the_strength_chosen(
+def test_margins_are_tried_at_the_alpha_chosen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: int | None, margins: int
 ) -> None:
     asked: list[Method] = []
-    monkeypatch.setattr(rules, "GRID", {"margin": (0.1, 0.2)})
+    monkeypatch.setattr(grid, "GRID", {"margin": (0.1, 0.2)})
     monkeypatch.setattr(stages, "train", lambda work, method, *rest: asked.append(method))
     monkeypatch.setattr(stages, "try_out", lambda *args: None)
 
@@ -150,6 +129,8 @@ def test_margins_are_tried_at_the_strength_chosen(
     assert (record["budget"], record["seeds"]) == (budget, [0])
     assert record["tried"] == {"combls": ["combls@0.1", "combls@0.2", *others]}
     assert record["choices"][0]["at_end"]
+    assert record["recommended"]["chosen"] == chosen
+    assert load_config(folder / "tuned.yaml").report.rule == "nll"
     again = io.StringIO()
     tune(config, tmp_path, Console(file=again), rule="ece", seeds=[0], budget=budget)
     assert "replaces the choice made with rule nll" in again.getvalue()
@@ -159,7 +140,7 @@ def test_margins_are_tried_at_the_strength_chosen(
 
 def test_a_missing_trial_is_named() -> None:
     with pytest.raises(ValueError, match=r"one of cols@0\.3"):
-        choose(Method.parse("cols"), GRID[:-1])
+        choose_alpha(Method.parse("cols"), TRIALS[:-1])
 
 
 @pytest.mark.parametrize(
@@ -167,23 +148,14 @@ def test_a_missing_trial_is_named() -> None:
     [("cols", True), ("ls-options+ts", True), ("coecp-soft", True), ("focal", False),
      ("cols@0.1", False), ("cols-auto", False), ("sft", False), ("ensemble", False)],
 )  # fmt: skip
-def test_what_has_a_strength_to_choose(name: str, tunable: bool) -> None:
+def test_what_has_an_alpha_to_choose(name: str, tunable: bool) -> None:
     assert is_tunable(Method.parse(name)) == tunable
-
-
-def test_predictions_of_a_test_split_are_refused() -> None:
-    row = Prediction(
-        id="q", task="t", split="test", answer="A", prediction="A", correct=True, nll=0.1,
-        confidence={"vocab": 0.9}, option_logprobs=None, model="m", run="r",
-    )  # fmt: skip
-    with pytest.raises(ValueError, match="calibration only, got test"):
-        measure([row], "sft", 0)
 
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rules, "GRID", {"label_smoothing": (0.1, 0.4)})
+        patch.setattr(grid, "GRID", {"label_smoothing": (0.1, 0.4)})
         console = Console(file=io.StringIO())
         return tune(parse_config(SMALL), tmp_path_factory.mktemp("runs"), console, seeds=[5])
 
@@ -205,6 +177,7 @@ def test_every_trial_is_recorded_with_the_reason_of_the_choice(tuned: Path) -> N
     )
     assert record["rule"] == "ece"
     assert record["supports"] == []
+    assert record["recommended"]["chosen"] == record["choices"][0]["chosen"]
 
 
 def test_the_tuned_configuration_is_ready_to_run(tuned: Path) -> None:
@@ -217,7 +190,7 @@ def test_the_tuned_configuration_is_ready_to_run(tuned: Path) -> None:
 
 
 def test_tuning_goes_on_where_it_stopped(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "GRID", {"label_smoothing": (0.1, 0.4)})
+    monkeypatch.setattr(grid, "GRID", {"label_smoothing": (0.1, 0.4)})
     before = {p: p.stat().st_mtime_ns for p in (tuned / "train").rglob("*") if p.is_file()}
     tune(parse_config(SMALL), tuned.parent, Console(file=io.StringIO()), seeds=[5])
     assert before == {p: p.stat().st_mtime_ns for p in (tuned / "train").rglob("*") if p.is_file()}
@@ -225,10 +198,10 @@ def test_tuning_goes_on_where_it_stopped(tuned: Path, monkeypatch: pytest.Monkey
 
 def test_nothing_to_choose_is_an_input_error(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     config = parse_config(SMALL.replace("cols-options, cols-options+ts, ", ""))
-    with pytest.raises(InputError, match="none has a strength"):
+    with pytest.raises(InputError, match="none has an alpha"):
         tune(config, tmp_path, Console(file=io.StringIO()))
     assert not any(tmp_path.iterdir())
     path = tmp_path / "small.yaml"
     path.write_text(SMALL.replace("cols-options, cols-options+ts, ", ""), encoding="utf-8")
     assert cli.main(["tune", str(path), "--runs", str(tmp_path)]) == 2
-    assert "none has a strength" in capsys.readouterr().err
+    assert "none has an alpha" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What stands on the report page, section by section: computed here, laid out by the template."""
+"""The content of the report page, section by section; the template lays it out."""
 
 from __future__ import annotations
 

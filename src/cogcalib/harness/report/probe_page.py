@@ -1,4 +1,4 @@
-"""What a probe found as one HTML file: shares, examples, thresholds, detectors."""
+"""The findings of a probe as one HTML file: shares, examples, thresholds, detectors."""
 
 from __future__ import annotations
 

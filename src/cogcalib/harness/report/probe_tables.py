@@ -1,4 +1,4 @@
-"""What a probe found as tables, for the terminal and for the page."""
+"""The findings of a probe as tables, for the terminal and for the page."""
 
 from __future__ import annotations
 

@@ -42,14 +42,15 @@ def single_out(run: Run, task: TaskSummary) -> SingledOut:
     trials = trials_of_rows(rows)
     if not any(trial.method == "sft" for trial in trials):
         return SingledOut(None, 0, "SFT has no accuracy on the calibration split")
-    judged = {trial.method for trial in trials if task.primary in trial.ece}
-    judged -= {trial.method for trial in trials if task.primary not in trial.ece}
+    lacking = {trial.method for trial in trials if task.primary not in trial.ece}
+    # In the order of the run, so that of equals the first is the same as in a tuning.
     names = [
-        row.method
-        for row in task.methods
-        if Method.read(row.method).is_cogcalib_variant
-        and row.method in judged
-        and task.ece(row.method).values
+        name
+        for name in dict.fromkeys(trial.method for trial in trials)
+        if Method.read(name).is_cogcalib_variant
+        and name not in lacking
+        and name in task
+        and task.ece(name).values
     ]
     if not names:
         return SingledOut(None, 0, "no CogCalib variant has an ECE on both splits")

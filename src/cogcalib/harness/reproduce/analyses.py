@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from cogcalib.harness.config.methods import label
-from cogcalib.harness.reproduce.execute import Outcome
+from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.markdown import line
 from cogcalib.harness.reproduce.plan import Place, analysis_path
 from cogcalib.harness.reproduce.specs import trained_on
@@ -20,7 +20,7 @@ WAYPOINTS = 4
 """Looks shown in a table of dynamics besides the first; record and figure hold all."""
 
 
-def analyse(outcome: Outcome) -> list[dict[str, Any]]:
+def analyse(outcome: PlanOutcome) -> list[dict[str, Any]]:
     """What the cells of a table found, over the seeds that are finished.
 
     Returns:
@@ -41,7 +41,7 @@ def analyse(outcome: Outcome) -> list[dict[str, Any]]:
     return rows
 
 
-def _found(outcome: Outcome, place: Place) -> dict[str, list[Any]]:
+def _found(outcome: PlanOutcome, place: Place) -> dict[str, list[Any]]:
     """Method -> what its cells found, by seed."""
     kind = outcome.plan.table.renderer
     found: dict[str, list[Any]] = {}

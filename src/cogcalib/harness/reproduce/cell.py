@@ -1,4 +1,4 @@
-"""What a process does: one cell, whole or not at all."""
+"""The work of one process: a cell, done completely or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a plan will take: from cells that were timed, else from what they compute."""
+"""The time a plan will take: from cells that were timed, else from what they compute."""
 
 from __future__ import annotations
 

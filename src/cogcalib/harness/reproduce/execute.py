@@ -60,7 +60,7 @@ class ExecutionOptions:
 
 
 @dataclass
-class Outcome:
+class PlanOutcome:
     """What came of a plan.
 
     Attributes:
@@ -80,7 +80,7 @@ class Outcome:
     left_out: list[str] = field(default_factory=list)
 
 
-def reproduce(plan: Plan, options: ExecutionOptions, console: Console) -> Outcome:
+def reproduce(plan: Plan, options: ExecutionOptions, console: Console) -> PlanOutcome:
     """Run every cell of a plan that is not finished.
 
     A cell that fails does not stop the others; what rests on it is left out, and said to be.
@@ -90,7 +90,7 @@ def reproduce(plan: Plan, options: ExecutionOptions, console: Console) -> Outcom
             folder could be prepared.
     """
     check(plan)
-    outcome = Outcome(plan)
+    outcome = PlanOutcome(plan)
     logs = plan.places[0].path.parent / "logs"
     with Workers(options.jobs, logs, options.gpus, options.data_dir) as workers:
         crew = _Crew(workers, console, outcome)
@@ -139,7 +139,7 @@ class _Crew:
 
     workers: Workers
     console: Console
-    outcome: Outcome
+    outcome: PlanOutcome
 
     def run(self, phase: str, cells: Sequence[Cell]) -> None:
         """Run those cells that leave something to do."""
@@ -189,7 +189,7 @@ def _waits(plan: Plan, place: Place, name: str) -> bool:
     return Method.parse(name).before_posthoc in tunable
 
 
-def _choose(outcome: Outcome, rule: Rule) -> None:
+def _choose(outcome: PlanOutcome, rule: Rule) -> None:
     """Choose an alpha for every method that has all its trials."""
     plan = outcome.plan
     for place in plan.tuned():
@@ -215,7 +215,7 @@ def _choose(outcome: Outcome, rule: Rule) -> None:
 
 def choices_made(plan: Plan, rule: Rule) -> dict[Path, dict[str, str]]:
     """Place -> method -> the same at the alpha chosen, where all trials are there already."""
-    outcome = Outcome(plan)
+    outcome = PlanOutcome(plan)
     _choose(outcome, rule)
     return {
         path: {choice.method: choice.chosen for choice in choices}
@@ -223,7 +223,7 @@ def choices_made(plan: Plan, rule: Rule) -> dict[Path, dict[str, str]]:
     }
 
 
-def _resolve(outcome: Outcome, place: Place) -> Resolved:
+def _resolve(outcome: PlanOutcome, place: Place) -> Resolved:
     """The rows of a place with the alphas chosen; those without one are left out."""
     chosen = {each.method: each.chosen for each in _choices(outcome, place)}
     resolved: dict[str, str] = {}
@@ -237,11 +237,11 @@ def _resolve(outcome: Outcome, place: Place) -> Resolved:
     return resolved
 
 
-def _choices(outcome: Outcome, place: Place) -> list[Tuned]:
+def _choices(outcome: PlanOutcome, place: Place) -> list[Tuned]:
     return outcome.choices.get(place.tuned_at, []) if place.tuned_at else []
 
 
-def _best(outcome: Outcome, place: Place) -> dict[str, str]:
+def _best(outcome: PlanOutcome, place: Place) -> dict[str, str]:
     """Row -> method, for every choice among methods of a place and its post-hoc calibrations."""
     seeds, resolved = outcome.plan.seeds, outcome.resolved[place.path]
     found: dict[str, str] = {}

@@ -10,17 +10,17 @@ from typing import Any
 from cogcalib.harness.config import Rule
 from cogcalib.harness.config.methods import label, split_posthoc
 from cogcalib.harness.reproduce.analyses import detector_page, dynamics_page
-from cogcalib.harness.reproduce.execute import Outcome
-from cogcalib.harness.reproduce.figures import figure_of
+from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.markdown import methods_page, variants_page
 from cogcalib.harness.reproduce.plan import Plan, folder_name
+from cogcalib.harness.reproduce.table_figure import figure_of
 from cogcalib.harness.reproduce.table_record import table_record, to_text
 from cogcalib.harness.reproduce.table_rows import RowGroup, collect
 from cogcalib.harness.selection import RULES
 from cogcalib.records import InputError, write_text
 
 
-def write_results(outcome: Outcome, output: Path, command: str, rule: Rule) -> list[Path]:
+def write_results(outcome: PlanOutcome, output: Path, command: str, rule: Rule) -> list[Path]:
     """Write all that came of a table.
 
     Args:
@@ -82,7 +82,7 @@ def _named(stem: Path, kind: str) -> Path:
 
 
 def _markdown(
-    outcome: Outcome, groups: Sequence[RowGroup], record: Mapping[str, Any], drawn: bool
+    outcome: PlanOutcome, groups: Sequence[RowGroup], record: Mapping[str, Any], drawn: bool
 ) -> str:
     table, stem = outcome.plan.table, _stem(outcome.plan, Path()).name
     lines = [f"# {table.title}: {outcome.plan.preset.name}", "", table.question, ""]
@@ -108,7 +108,7 @@ def _markdown(
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _choices(outcome: Outcome, rule: Rule) -> Iterator[str]:
+def _choices(outcome: PlanOutcome, rule: Rule) -> Iterator[str]:
     """By which rule strengths were chosen, and which of them lie at an end of the grid."""
     if outcome.choices:
         yield f"Strengths were chosen by {RULES[rule]}."

@@ -19,7 +19,7 @@ from cogcalib.harness.reproduce.analyses import analyse
 from cogcalib.harness.reproduce.cell import code_of_cells, device
 from cogcalib.harness.reproduce.compare import difference
 from cogcalib.harness.reproduce.definitions import Table
-from cogcalib.harness.reproduce.execute import Outcome
+from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.markdown import metrics_shown
 from cogcalib.harness.reproduce.plan import folder_name
 from cogcalib.harness.reproduce.specs import trained_on
@@ -36,7 +36,7 @@ DEFINITION = {"name", "title", "question", "renderer", "variants"}
 
 
 def table_record(
-    outcome: Outcome, groups: Sequence[RowGroup], command: str, rule: Rule
+    outcome: PlanOutcome, groups: Sequence[RowGroup], command: str, rule: Rule
 ) -> dict[str, Any]:
     """All that is kept of a table as data.
 
@@ -89,7 +89,7 @@ def table_record(
     return rounded
 
 
-def cells_by_commit(outcome: Outcome) -> dict[str, int]:
+def cells_by_commit(outcome: PlanOutcome) -> dict[str, int]:
     """Commit -> cells that it computed, of every run folder the table rests on."""
     counts = [code_of_cells(place.path) for place in outcome.plan.places]
     return dict(sum(counts, Counter[str]()).most_common())
@@ -113,7 +113,7 @@ def round_figures(content: Any) -> Any:
     return content
 
 
-def _data_hashes(outcome: Outcome) -> dict[str, str]:
+def _data_hashes(outcome: PlanOutcome) -> dict[str, str]:
     """Run folder -> hash of the manifest of its splits, which holds a hash of each."""
     found = {}
     for place in outcome.plan.places:

@@ -14,7 +14,7 @@ from cogcalib.harness.config.methods import split_posthoc
 from cogcalib.harness.reproduce.cell import cost_path, read_rows
 from cogcalib.harness.reproduce.compare import Resampled, resample
 from cogcalib.harness.reproduce.definitions import DEFAULT, Table
-from cogcalib.harness.reproduce.execute import Outcome
+from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.plan import Place
 from cogcalib.harness.reproduce.specs import tested_on, trained_on
 from cogcalib.harness.run_folder import RunFolder
@@ -118,7 +118,7 @@ class MethodCost:
     extra_parameters: int | None = 0
 
 
-def collect(outcome: Outcome) -> list[RowGroup]:
+def collect(outcome: PlanOutcome) -> list[RowGroup]:
     """Every group of a table; a row stands in it if it has predictions of any seed."""
     groups: list[RowGroup] = []
     for place in outcome.plan.shown():

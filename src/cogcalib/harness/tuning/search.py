@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,30 +72,13 @@ def tune(
     tried_seeds = tuple(config.seeds if seeds is None else seeds)
     if any(seed < 0 for seed in tried_seeds):
         raise InputError(f"seeds must be at least 0, got {', '.join(map(str, tried_seeds))}")
-    before = {method.before_posthoc.name: method.before_posthoc for method in tunable}
-    grids = _within(budget, list(before.values()))
+    before = dict.fromkeys(method.before_posthoc for method in tunable)
+    grids = _within(budget, list(before))
     begun = stages.begin(config, root / f"{config.name}-tune", console, resume=True,
                          data_dir=data_dir)  # fmt: skip
-    trials: dict[str, list[Trial]] = {}
-
-    def try_out(methods: Iterable[Method]) -> list[Trial]:
-        for seed in tried_seeds:
-            for method in methods:
-                stages.train(begun.work, method, seed, begun.splits, begun.knowledge)
-                stages.try_out(begun.work, method, seed, begun.splits)
-                trial = read_trial(begun.work.folder, method.name, seed)
-                trials.setdefault(method.name, []).append(trial)
-        return [trial for rows in trials.values() for trial in rows]
-
-    found = try_out([Method.parse("sft"), *(each for grid in grids.values() for each in grid)])
-    left = None if budget is None else budget - sum(map(len, grids.values()))
-    for name, method in before.items():
-        chosen = Method.parse(choose_alpha(method, found, rule, grids[name]).chosen)
-        margins = _margins(config, chosen)[:left]
-        left = None if left is None else left - len(margins)
-        found = try_out(margins)
-        grids[name] = [*grids[name], *margins]
-    choices = [choose_alpha(m, found, rule, grids[m.before_posthoc.name]) for m in tunable]
+    trials = _Trials(begun, tried_seeds)
+    _search(trials, grids, rule, budget)
+    choices = [choose_alpha(m, trials.found, rule, grids[m.before_posthoc.name]) for m in tunable]
     search = {
         "rule": rule,
         "seeds": tried_seeds,
@@ -105,8 +88,46 @@ def tune(
     folder = begun.work.folder.path
     if replaced := _other_search(folder, search):
         console.print(f"  [yellow]replaces the choice made with {replaced}[/]", highlight=False)
-    write_tuned(folder, config, search, found, choices)
+    write_tuned(folder, config, search, trials.found, choices)
     return folder
+
+
+@dataclass
+class _Trials:
+    """Trainings that are tried, and what came of them."""
+
+    begun: stages.Begun
+    seeds: Sequence[int]
+    by_method: dict[str, list[Trial]] = field(default_factory=dict)
+
+    @property
+    def found(self) -> list[Trial]:
+        """All trials, method by method."""
+        return [trial for rows in self.by_method.values() for trial in rows]
+
+    def add(self, methods: Iterable[Method]) -> None:
+        """Train methods with every seed, and judge them on the calibration split."""
+        begun = self.begun
+        for seed in self.seeds:
+            for method in methods:
+                stages.train(begun.work, method, seed, begun.splits, begun.knowledge)
+                stages.try_out(begun.work, method, seed, begun.splits)
+                trial = read_trial(begun.work.folder, method.name, seed)
+                self.by_method.setdefault(method.name, []).append(trial)
+
+
+def _search(
+    trials: _Trials, grids: dict[str, list[Method]], rule: Rule, budget: int | None
+) -> None:
+    """Try SFT and every grid; then put margins at the alpha chosen into each grid, and try them."""
+    trials.add([Method.parse("sft"), *(each for grid in grids.values() for each in grid)])
+    left = None if budget is None else budget - sum(map(len, grids.values()))
+    for name, grid in grids.items():
+        chosen = choose_alpha(Method.parse(name), trials.found, rule, grid).chosen
+        margins = _margins(trials.begun.work.config, Method.parse(chosen))[:left]
+        left = None if left is None else left - len(margins)
+        trials.add(margins)
+        grid += margins
 
 
 def _other_search(folder: Path, search: Mapping[str, Any]) -> str:
