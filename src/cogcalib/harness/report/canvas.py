@@ -117,11 +117,24 @@ def to_svg(figure: Figure, *, title: str, description: str) -> str:
 
 
 def _shortened(body: str) -> str:
-    """Without what nobody sees: white space, empty groups, turns by 0, hundredths of a point."""
+    """Without what nobody sees: white space, bare groups, turns by 0, hundredths of a point."""
     body = re.sub(r' transform="rotate\(-0 [^"]*\)"', "", body)
     # The element itself names the font.
     body = body.replace(" font-family: 'DejaVu Sans', sans-serif;", "")
     body = re.sub(r"\s*\n\s*", " ", body).replace("> <", "><").replace(' "', '"')
-    body = re.sub(r"<g/>|<g></g>", "", body)
+    body = _without_bare_groups(body)
     numbers = re.compile(r"(\.\d)\d+")
     return re.sub(r' (?:d|x|y)="[^"]*"', lambda found: numbers.sub(r"\1", found[0]), body)
+
+
+def _without_bare_groups(body: str) -> str:
+    """Groups that had only a name group nothing."""
+    bare: list[bool] = []
+
+    def keep(found: re.Match[str]) -> str:
+        if found[0] == "</g>":
+            return "" if bare.pop() else "</g>"
+        bare.append(found[0] == "<g>")
+        return "" if bare[-1] else found[0]
+
+    return re.sub(r"<g\b[^>/]*>|</g>", keep, body.replace("<g/>", ""))

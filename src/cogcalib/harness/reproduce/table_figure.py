@@ -49,7 +49,10 @@ def draw_errors(record: Record) -> Figure:
     domain, and the page has the other tasks.
     """
     groups = record["results"]
-    several = len({(group["model"], group["variant"]) for group in groups}) > 1
+    differs = next(
+        (key for key in ("model", "variant") if len({group[key] for group in groups}) > 1), "task"
+    )
+    several = differs != "task"
     if several:
         groups = [group for group in groups if group["in_domain"]]
     rows = [
@@ -57,14 +60,17 @@ def draw_errors(record: Record) -> Figure:
         for task in dict.fromkeys(group["trained_on"] for group in groups)
     ]
     names = [_names(here, several) for here in rows]
-    heights = [0.75 + ROW * len(each) for each in names]
+    heights = [0.75 + 0.25 * several + ROW * len(each) for each in names]
     widest = max(len(here) for here in rows)
     figure = new_figure(2.0 + max(1.55 * widest, 3.1), sum(heights))
     parts = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
     for part, here, lines in zip(parts, rows, names, strict=True):
-        panels = part.subplots(1, widest, sharey=True, squeeze=False)[0]
+        panels = part.subplots(1, widest, sharex=several, sharey=True, squeeze=False)[0]
         for axes, group in zip(panels, here, strict=False):
-            _panel(axes, group, list(lines), _title(group, several))
+            _panel(axes, group, list(lines))
+            axes.set_title(group[differs])
+        if several:
+            part.suptitle(here[0]["task"], fontsize="medium")
         for axes in panels[len(here) :]:
             axes.set_visible(False)
         panels[0].set_yticks(range(len(lines)), list(lines.values()))
@@ -85,14 +91,7 @@ def _names(groups: Sequence[Record], several: bool) -> dict[str, str]:
     return found
 
 
-def _title(group: Record, several: bool) -> str:
-    if not several:
-        return str(group["task"])
-    variant = "" if group["variant"] == "default" else f", {group['variant']}"
-    return f"{group['model']}{variant}"
-
-
-def _panel(axes: Axes, group: Record, lines: Sequence[str], title: str) -> None:
+def _panel(axes: Axes, group: Record, lines: Sequence[str]) -> None:
     """A tick at each mean, a thin bar of a standard deviation to either side, where it is known."""
     metric = next(name for name in group["rows"][0]["mean"] if name.startswith("ece."))
     spread: list[tuple[float, float]] = []
@@ -108,9 +107,7 @@ def _panel(axes: Axes, group: Record, lines: Sequence[str], title: str) -> None:
     axes.plot(*zip(*spread, strict=True), color=FAINT, linewidth=1.2)
     for shade, points in ticks.items():
         axes.plot(*zip(*points, strict=True), color=shade, linewidth=2.4, solid_capstyle="butt")
-    axes.set_title(title)
-    task = "" if title == group["task"] else f" on {group['task']}"
-    axes.set_xlabel(f"ECE {metric.partition('.')[2]} (%){task}")
+    axes.set_xlabel(f"ECE {metric.partition('.')[2]} (%)")
     axes.set_xlim(left=0)
     axes.locator_params(axis="x", nbins=4)
     axes.grid(axis="y", visible=False)

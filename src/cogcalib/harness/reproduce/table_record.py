@@ -80,6 +80,7 @@ def table_record(
                 "pairs": [_pair(first, names, rows) for names, rows in pairs],
             }
             for first, pairs in across_variants(plan.table, groups)
+            if first.in_domain
         ],
         "analysis": analyse(outcome),
         "failures": [failure.cell.label for failure in outcome.failures],
@@ -124,9 +125,9 @@ def _data_hashes(outcome: PlanOutcome) -> dict[str, str]:
 
 
 def _results(groups: Sequence[RowGroup], table: Table, seeds: Sequence[int]) -> Iterator[Any]:
-    """Every group; of variants those in domain."""
+    """Every group of a table of methods, of the others those in domain."""
     for group in groups:
-        if group.in_domain or table.renderer != "variants":
+        if group.in_domain or table.renderer == "methods":
             yield {
                 "model": group.place.model,
                 "trained_on": trained_on(group.place.config),
