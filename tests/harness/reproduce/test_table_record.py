@@ -15,6 +15,11 @@ def test_figures_are_rounded_but_keep_their_sign() -> None:
     assert math.isnan(round_figures(math.nan))
 
 
+def test_a_page_prints_of_the_rounded_figure_what_it_prints_of_the_figure() -> None:
+    assert round(-0.00049961, 5) == -0.0005
+    assert f"{round_figures(-0.00049961):+.3f}" == f"{-0.00049961:+.3f}" == "-0.000"
+
+
 def test_the_text_has_a_line_for_each_row() -> None:
     record = {
         "results": [

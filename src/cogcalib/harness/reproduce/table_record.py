@@ -106,7 +106,9 @@ def to_text(record: Mapping[str, Any]) -> str:
 def round_figures(content: Any) -> Any:
     """Every number of `content` to `DIGITS` decimals, but none but zero to zero."""
     if isinstance(content, float) and math.isfinite(content):
-        return round(content, DIGITS) or float(f"{content:.1g}")
+        short = round(content, DIGITS) or float(f"{content:.1g}")
+        # Rounded again to what pages print, a half would come out as another figure.
+        return short if f"{short:.3f}" == f"{content:.3f}" else round(content, DIGITS + 3)
     if isinstance(content, Mapping):
         return {key: round_figures(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
