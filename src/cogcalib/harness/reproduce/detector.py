@@ -1,4 +1,4 @@
-"""How well the NLL tells what a model knows from what it does not.
+"""The NLL as a detector of what a model knows.
 
 The threshold comes from the calibration split, as in training, and is judged on the test split:
 known is what the model answers correctly by itself.
