@@ -30,14 +30,14 @@ def analyse(outcome: PlanOutcome) -> list[dict[str, Any]]:
         the mean ``accuracy`` and ``confidence`` at each. Other tables have none.
     """
     kind = outcome.plan.table.renderer
-    summed_up = {"detector": _detector, "dynamics": _dynamics}.get(kind)
-    if summed_up is None:
+    if kind not in ("detector", "dynamics"):
         return []
     rows = []
     for place in outcome.plan.shown():
         for method, seeds in _found(outcome, place).items():
             where = {"model": place.model, "trained_on": trained_on(place.config), "method": method}
-            rows += [where | row for row in summed_up(seeds)]
+            found = _detector(seeds) if kind == "detector" else _dynamics(seeds)
+            rows += [where | row for row in found]
     return rows
 
 

@@ -153,11 +153,11 @@ def draw_dynamics(analysis: Analysis) -> Figure:
             here = [row for row in rows if (row["split"], row["group"]) == place]
             for number, row in enumerate(here):
                 # Two variants of a method wear one colour elsewhere; here they must differ.
-                shade, name = f"C{number}", label(row["method"])
-                for metric, style in (("accuracy", "-"), ("confidence", "--")):
-                    values = [100 * value for value in row[metric]]
-                    axes.plot(row["step"], values, style, color=shade, label=name)
-                    name = None
+                shade = f"C{number}"
+                accuracy = [100 * value for value in row["accuracy"]]
+                confidence = [100 * value for value in row["confidence"]]
+                axes.plot(row["step"], accuracy, color=shade, label=label(row["method"]))
+                axes.plot(row["step"], confidence, "--", color=shade)
             axes.set_title(f"{place[0]}, {place[1]} to the base model")
             axes.tick_params(length=0)
         if len(places) > 1:
