@@ -9,8 +9,9 @@ from rich.console import Console
 
 from cogcalib import pipeline
 from cogcalib.harness.config import parse_config
+from cogcalib.jsonl import write_jsonl
 from cogcalib.modeling import audit_labels, encode_batch, load_model, to_dataset
-from cogcalib.records import InputError, write_jsonl
+from cogcalib.records import InputError
 from cogcalib.scoring import ScoreSettings, score
 from cogcalib.tasks import load_task
 

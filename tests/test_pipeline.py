@@ -13,7 +13,8 @@ from rich.console import Console
 
 from cogcalib import cli, pipeline
 from cogcalib.harness.config import Config, parse_config
-from cogcalib.records import Example, InputError, Prediction, read_jsonl
+from cogcalib.jsonl import read_jsonl
+from cogcalib.records import Example, InputError, Prediction, ProbeRecord
 from cogcalib.tasks import catalog
 from cogcalib.tasks.catalog import definitions
 
@@ -49,7 +50,9 @@ def test_every_stage_leaves_its_artifact(finished: Path, config: Config) -> None
     assert splits == {"train", "calibration", "test", "atlas-capital"}
     manifest = json.loads((finished / "splits" / "manifest.json").read_text())
     assert manifest["train"]["n"] == 48
-    assert len((finished / "probe" / "train.jsonl").read_text().splitlines()) == 48
+    probe = read_jsonl(finished / "probe" / "train.jsonl", ProbeRecord)
+    assert len(probe) == 48
+    assert {record.source for record in probe} == {"rotations"}
     for method in ("sft", "ls", "cols-options", "coecp-oracle"):
         assert (finished / "train" / method / "seed-3" / "adapter_model.safetensors").is_file()
     thresholds = json.loads((finished / "train/cols-options/seed-3/thresholds.json").read_text())

@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cogcalib.jsonl import read_jsonl, write_jsonl
 from cogcalib.records import (
+    KNOWLEDGE,
     Example,
     Option,
     Prediction,
+    ProbeRecord,
     Threshold,
-    read_jsonl,
     write_json,
-    write_jsonl,
     write_text,
 )
 
@@ -100,3 +101,21 @@ def test_writing_is_all_or_nothing(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
     write_json(path, {"x": math.inf})
     assert json.loads(path.read_text()) == {"x": math.inf}
+
+
+def test_a_probe_record_has_one_vocabulary() -> None:
+    rows = [ProbeRecord("q", category, 0.5, 0.5, 1.0, "slick") for category in KNOWLEDGE]
+    assert [row.known for row in rows] == [True, False, False]
+    assert [row.unknown for row in rows] == [False, False, True]
+    with pytest.raises(ValueError, match="one of known, doubtful, unknown, got 'H"):
+        ProbeRecord("q", "HighlyKnown", 1.0, 0.9, 0.1)
+
+
+def test_probe_rows_written_before_the_source_was_kept_are_read(tmp_path: Path) -> None:
+    row = {"id": "q", "category": "doubtful", "share_right": 0.5, "p_gold": 0.4, "nll": 1.0}
+    write_jsonl(tmp_path / "train.jsonl", [row])
+    (read,) = read_jsonl(tmp_path / "train.jsonl", ProbeRecord)
+    assert (read.category, read.source) == ("doubtful", "")
+    write_jsonl(tmp_path / "train.jsonl", [row | {"category": "MaybeKnown"}])
+    with pytest.raises(ValueError, match=r"train\.jsonl, line 1: .*got 'MaybeKnown'"):
+        read_jsonl(tmp_path / "train.jsonl", ProbeRecord)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cogcalib.records import InputError, write_json, write_text
 
@@ -20,27 +20,37 @@ class OwnedFolder:
     """A folder that belongs to one configuration.
 
     Args:
-        path: The folder; created if it does not exist.
-        config: The configuration as text.
-        resume: Go on in a folder that already holds this configuration.
-        reread: Brings a configuration held there into the form of `config`, keys that came later
-            at their defaults.
-
-    Raises:
-        FolderError: If the folder holds another configuration or other things, or holds this
-            one and `resume` is not set.
+        path: The folder. It is not looked at: `begin` claims it.
     """
 
-    def __init__(
-        self, path: Path, config: str, *, resume: bool = False, reread: Callable[[str], str] = str
-    ) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
+
+    @classmethod
+    def begin(
+        cls, path: Path, config: str, *, resume: bool = False, reread: Callable[[str], str] = str
+    ) -> Self:
+        """Make a folder for a configuration, or go on with it.
+
+        Args:
+            path: The folder; created if it does not exist.
+            config: The configuration as text.
+            resume: Go on in a folder that already holds this configuration.
+            reread: Brings a configuration held there into the form of `config`, keys that came
+                later at their defaults.
+
+        Raises:
+            FolderError: If the folder holds another configuration or other things, or holds this
+                one and `resume` is not set.
+        """
+        folder = cls(path)
         if path.exists() and not path.is_dir():
             raise FolderError(f"{path} is a file, no run folder")
         if path.is_dir() and any(path.iterdir()):
-            self._check_owner(config, resume, reread)
+            folder._check_owner(config, resume, reread)
         else:
             write_text(path / CONFIG, config)
+        return folder
 
     def _check_owner(self, config: str, resume: bool, reread: Callable[[str], str]) -> None:
         held = self.path / CONFIG

@@ -44,13 +44,13 @@ def run(
             something else, or this run and `resume` is not set. Nothing was trained then.
     """
     begun = stages.begin(config, root / config.name, console, resume=resume, data_dir=data_dir)
-    work, splits, knowledge = begun.work, begun.splits, begun.knowledge
+    context, splits, knowledge = begun.context, begun.splits, begun.knowledge
     methods = [Method.parse(name) for name in config.methods]
 
     for seed in config.seeds:
         for method in methods:
-            stages.train(work, method, seed, splits, knowledge)
-            stages.score(work, method, seed, splits)
+            stages.train(context, method, seed, splits, knowledge)
+            stages.score(context, method, seed, splits)
 
-    stages.report(work, splits)
-    return work.folder
+    stages.report(context, splits)
+    return context.folder

@@ -1,4 +1,4 @@
-"""What travels between rooms: examples, predictions, thresholds, probe and run records.
+"""Records that travel between rooms: examples, predictions, thresholds, probe and run records.
 
 Plain frozen data classes without any dependency, so that every room can read what another wrote.
 Fractions are in [0, 1], log-probabilities and NLL in nats.
@@ -10,13 +10,11 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 PRESETS = ("cogcalib", "blob", "laplace")
 """Wordings of a prompt that `cogcalib.modeling.prompts` renders, the default first."""
@@ -206,20 +204,29 @@ class Threshold:
     step: int | None = None
 
 
+KNOWN, DOUBTFUL, UNKNOWN = KNOWLEDGE = ("known", "doubtful", "unknown")
+"""What a model knows of an example, see `ProbeRecord.category`."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeRecord:
     """What a model knows of one example, before any training.
 
     Attributes:
         id: As in the `Example`.
-        category: ``known`` (right under every re-rendered option order, or by teacher forcing if
-            open-ended), ``unknown`` (right once or never: no more often than by always choosing the
-            same letter; open-ended: not right), ``doubtful`` (between). Of a ``cogcalib probe``:
-            HighlyKnown, Unknown, and what lies between.
-        share_right: Share of the renderings answered rightly; the prompts of a ``cogcalib probe``.
-        p_gold: Mean probability of the gold answer over the renderings; of a ``cogcalib probe``, in
-            the original rendering alone.
+        category: One of `KNOWLEDGE`, whatever the source. ``known``: the greedy answer is correct
+            in every rendering that the source asked. ``unknown``: nothing that the source measures
+            speaks for knowledge; it is correct in no rendering, or in multiple choice no more often
+            than by always choosing the same letter. ``doubtful``: between.
+        share_right: Share of the renderings answered correctly.
+        p_gold: Mean probability of the gold answer over the renderings; of the source ``slick``,
+            in the original rendering alone.
         nll: Mean NLL of the supervised tokens of the original rendering, nats.
+        source: What asked, and so which renderings: ``rotations`` (zero-shot, every rotation of the
+            options), ``teacher-forcing`` (open-ended, zero-shot, the gold answer token by token),
+            ``slick`` (`cogcalib probe`: its prompts, and rotations in multiple choice; known is
+            HighlyKnown, unknown is Unknown, for which it looks at sampled answers too). Empty in
+            rows written before it was kept.
     """
 
     id: str
@@ -227,6 +234,23 @@ class ProbeRecord:
     share_right: float
     p_gold: float
     nll: float
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.category not in KNOWLEDGE:
+            raise ValueError(
+                f"category must be one of {', '.join(KNOWLEDGE)}, got {self.category!r}"
+            )
+
+    @property
+    def known(self) -> bool:
+        """Whether the example counts as known: to the gate ``oracle`` and to ``drop_known``."""
+        return self.category == KNOWN
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the example counts as unknown: to ``drop_unknown``."""
+        return self.category == UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +267,10 @@ class RunRecord:
         hardware: Processor, cores, memory, accelerator.
         timings: Stage -> wall seconds.
         metrics: The rows of ``metrics.json``.
-        tasks: Task -> its version, source, repeats dropped, passages shortened and the audit of
-            its option labels' tokens.
+        trained_on: The task trained on, by its own name; empty in records that were made before it
+            was kept.
+        tasks: Task, by its own name and the one trained on first, -> its version, source, repeats
+            dropped, passages shortened and the audit of its option labels' tokens.
     """
 
     config: Mapping[str, Any]
@@ -256,6 +282,7 @@ class RunRecord:
     hardware: Mapping[str, Any]
     timings: Mapping[str, float] = field(default_factory=dict)
     metrics: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    trained_on: str = ""
     tasks: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -289,76 +316,3 @@ def write_text(path: Path | str, text: str) -> Path:
 def write_json(path: Path | str, content: Any) -> Path:
     """Write `content` as indented JSON, atomically. Non-finite floats become ``Infinity`` etc."""
     return write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_jsonl(path: Path | str, rows: Iterable[Any]) -> Path:
-    """Write data classes or mappings, one JSON object a line, atomically."""
-    lines = [
-        json.dumps(dict(row) if isinstance(row, Mapping) else asdict(row), ensure_ascii=False)
-        for row in rows
-    ]
-    return write_text(path, "".join(line + "\n" for line in lines))
-
-
-def read_jsonl(path: Path | str, kind: type[T]) -> list[T]:
-    """Read back what `write_jsonl` wrote.
-
-    Raises:
-        ValueError: Naming file and line if a row is no JSON or misses or adds a field.
-    """
-    names = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    rows: list[T] = []
-    # Not splitlines: JSON leaves U+2028 and its like inside a string as they are.
-    lines = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    for number, line in enumerate(lines if lines != [""] else [], start=1):
-        try:
-            values = json.loads(line)
-            unknown = set(values) - names
-            if unknown:
-                raise TypeError(f"unknown fields {sorted(unknown)}")
-            rows.append(kind(**{name: _frozen(name, value) for name, value in values.items()}))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}, line {number}: no valid {kind.__name__}: {error}") from error
-    return rows
-
-
-def json_lines(path: Path, begin: int = 0, row: int = 1) -> Iterator[tuple[int, int, Any]]:
-    """What stands in a JSONL file by anybody, line by line; blank lines at the end do not count.
-
-    Args:
-        path: Of the file.
-        begin: Byte at which to begin.
-        row: Number of the row there.
-
-    Yields:
-        Number of a row, the byte at which it begins, its value.
-
-    Raises:
-        ValueError: Naming file and row of what is no UTF-8, no JSON or blank.
-    """
-    blank = None
-    # Binary lines end at a line feed alone: JSON leaves U+2028 and its like as they are.
-    with path.open("rb") as file:
-        file.seek(begin)
-        for number, line in enumerate(file, start=row):
-            at, begin = begin, begin + len(line)
-            if not line.strip():
-                blank = blank or number
-                continue
-            if blank is not None:
-                raise ValueError(f"{path}, row {blank}: no valid JSON: the line is empty")
-            try:
-                value = json.loads(line.decode("utf-8-sig" if at == 0 else "utf-8"))
-            except UnicodeDecodeError as error:
-                raise ValueError(
-                    f"{path}, row {number}: no UTF-8 text, save it as UTF-8: {error}"
-                ) from error
-            except ValueError as error:
-                raise ValueError(f"{path}, row {number}: no valid JSON: {error}") from error
-            yield number, at, value
-
-
-def _frozen(name: str, value: Any) -> Any:
-    if name == "options" and value is not None:
-        return tuple(Option(**option) for option in value)
-    return tuple(value) if isinstance(value, list) else value

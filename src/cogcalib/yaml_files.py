@@ -70,7 +70,7 @@ def parse_yaml(text: str, source: str) -> Any:
     """
     if len(text) > MOST_BYTES:
         raise InputError(f"{source}, line 1: must hold at most {MOST_BYTES:,} characters")
-    return _Reader(text, source).read()
+    return _Builder(text, source).read()
 
 
 def dump_yaml(value: Any) -> str:
@@ -101,7 +101,7 @@ for _pattern in (_FLOAT, _INTEGER):
     )
 
 
-class _Reader:
+class _Builder:
     """Builds values from the parser's events, so that no alias is ever followed."""
 
     def __init__(self, text: str, source: str) -> None:
@@ -144,10 +144,10 @@ class _Reader:
     def _check(self, event: yaml.Event) -> None:
         if isinstance(event, yaml.AliasEvent):
             raise self._error(f"aliases are not allowed, write out what *{event.anchor} stands for")
-        if getattr(event, "anchor", None) is not None:
-            raise self._error(f"anchors are not allowed, got &{event.anchor}")
-        if getattr(event, "tag", None) is not None:
-            raise self._error(f"tags are not allowed, got {event.tag}")
+        if (anchor := getattr(event, "anchor", None)) is not None:
+            raise self._error(f"anchors are not allowed, got &{anchor}")
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise self._error(f"tags are not allowed, got {tag}")
 
     def _value(self, event: yaml.Event) -> Any:
         if isinstance(event, yaml.ScalarEvent):
@@ -212,12 +212,12 @@ class _Reader:
         return InputError(f"{self.source}, line {self.line}: {message}")
 
 
-_PLAIN: tuple[tuple[re.Pattern[str], Callable[[_Reader, str], Any]], ...] = (
+_PLAIN: tuple[tuple[re.Pattern[str], Callable[[_Builder, str], Any]], ...] = (
     (_NULL, lambda _, text: None),
     (_TRUE, lambda _, text: True),
     (_FALSE, lambda _, text: False),
-    (_INTEGER, _Reader._integer),
-    (_FLOAT, _Reader._float),
+    (_INTEGER, _Builder._integer),
+    (_FLOAT, _Builder._float),
     (_INFINITE, lambda _, text: -math.inf if text[0] == "-" else math.inf),
     (_NO_NUMBER, lambda _, text: math.nan),
 )

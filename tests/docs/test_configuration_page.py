@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from cogcalib.harness.config.methods import GATES, STEMS
-from cogcalib.harness.config.schema import Config
+from cogcalib.harness.config.sections import Config
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 ROW = re.compile(r"^\| `([\w.]+)` \| (.+?) \|", re.MULTILINE)

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from cogcalib.inference.batching import process
+from cogcalib.jsonl import write_jsonl
 from cogcalib.modeling import load_model
-from cogcalib.records import write_jsonl
 from cogcalib.scoring import ScoreSettings, score
 from cogcalib.tasks import load_task
 

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cogcalib.jsonl import read_jsonl, write_jsonl
 from cogcalib.metrics import evaluate
-from cogcalib.records import Prediction, read_jsonl, write_jsonl
+from cogcalib.records import Prediction
 from cogcalib.scoring.lm_eval import read_samples
 
 DATE = "2026-11-23T14-04-04.485759"

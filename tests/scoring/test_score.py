@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from cogcalib.records import Prediction, read_jsonl, write_jsonl
+from cogcalib.jsonl import read_jsonl, write_jsonl
+from cogcalib.records import Prediction
 from cogcalib.scoring import ScoreSettings, answer_logits, score
 
 named = partial(ScoreSettings, model_name="m", run="r")

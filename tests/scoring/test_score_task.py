@@ -11,8 +11,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from cogcalib import cli
+from cogcalib.jsonl import read_jsonl, write_jsonl
 from cogcalib.modeling import load_model
-from cogcalib.records import Prediction, read_jsonl, write_jsonl
+from cogcalib.records import Prediction
 from cogcalib.scoring import read_predictions
 from cogcalib.scoring.score_run import ScoreTask, score_task
 from cogcalib.tasks import Task, load_task

@@ -11,7 +11,8 @@ import pytest
 from score_on_ranks import TASKS, predictions
 
 from cogcalib import cli
-from cogcalib.records import Prediction, read_jsonl
+from cogcalib.jsonl import read_jsonl
+from cogcalib.records import Prediction
 
 # Without a GPU in sight this starts processes on CPUs.
 CONFIG = """

@@ -77,4 +77,4 @@ def show_run(folder: Path) -> None:
         console.print()
         console.print(table)
     # Not wrapped: a path is there to be copied.
-    console.print(f"\nThe whole report: [bold]{folder / 'report.html'}[/bold]\n", soft_wrap=True)
+    console.print(f"\nThe whole report: [bold]{run.folder.page}[/bold]\n", soft_wrap=True)

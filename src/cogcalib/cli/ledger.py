@@ -54,18 +54,18 @@ def _training(run: Path, method: str | None, seed: int | None) -> tuple[Path, st
     Raises:
         FileNotFoundError: If there is no folder, or no ledger that fits, naming those there are.
     """
+    from cogcalib.harness.run_folder import RunFolder
+
     if not run.is_dir():
         raise FileNotFoundError(f"there is no folder {run}")
     if (run / "ledger").is_dir():
         return run, run.name
-    found = sorted(path.parent for path in run.glob("train/*/seed-*/ledger"))
+    found = RunFolder(run).ledgers()
     fitting = [
-        path
-        for path in found
-        if method in (None, path.parent.name) and seed in (None, int(path.name[5:]))
+        path for (name, number), path in found if method in (None, name) and seed in (None, number)
     ]
     if not fitting:
-        names = ", ".join(f"{path.parent.name} {path.name}" for path in found) or "none"
+        names = ", ".join(f"{path.parent.name} {path.name}" for _, path in found)
         raise FileNotFoundError(
             f"{run} has no ledger of that method and seed, but of: {names}; methods without a gate "
             "(sft, ls ...) keep none, or one without a threshold"

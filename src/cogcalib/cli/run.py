@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cogcalib.cli.console import quiet, show_run
 from cogcalib.cli.options import add_shared
+from cogcalib.records import input_errors
 
 if TYPE_CHECKING:
     from cogcalib.harness.config import Config
@@ -33,12 +34,15 @@ def execute(options: argparse.Namespace) -> None:
 def run_and_show(config: Config, runs: Path, *, resume: bool, data_dir: Path | None = None) -> None:
     """Run a configuration and print its table."""
     from rich.console import Console
+    from rich.markup import escape
+
+    from cogcalib.tasks import own_name
 
     console = Console()
-    console.print(
-        f"\n[bold]cogcalib[/bold] {config.name}: {config.model.path}, {config.tasks.train}"
-    )
     quiet()
+    with input_errors():
+        task = own_name(config.tasks.train)
+    console.print(f"\n[bold]cogcalib[/bold] {config.name}: {config.model.path}, {escape(task)}")
     from cogcalib import pipeline
 
     folder = pipeline.run(config, runs, console, resume=resume, data_dir=data_dir)

@@ -33,10 +33,11 @@ def execute(options: argparse.Namespace) -> None:
 
     config = load_config(options.config, options.overrides)
     quiet()
+    from cogcalib.harness.run_folder import RunFolder
     from cogcalib.harness.tuning import tune
 
     console = Console()
-    folder = tune(
+    path = tune(
         config,
         options.runs,
         console,
@@ -45,11 +46,12 @@ def execute(options: argparse.Namespace) -> None:
         budget=options.budget,
         data_dir=options.data_dir,
     )
-    record = json.loads((folder / "tune.json").read_text(encoding="utf-8"))
+    folder = RunFolder(path)
+    record = json.loads(folder.tune_record.read_text(encoding="utf-8"))
     for choice in record["choices"]:
         console.print(f"  {choice['chosen']}: {choice['reason']}", markup=False)
     for choice in record["supports"]:
         console.print(f"  {choice['method']}, support {choice['reason']}", markup=False)
     if best := record["recommended"]:
         console.print(f"  of all, {best['chosen']}: {best['reason']}", markup=False)
-    console.print(f"\nNow: [bold]cogcalib run {folder / 'tuned.yaml'}[/bold]\n", soft_wrap=True)
+    console.print(f"\nNow: [bold]cogcalib run {folder.tuned_config}[/bold]\n", soft_wrap=True)

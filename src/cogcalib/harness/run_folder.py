@@ -1,4 +1,13 @@
-"""The folder of a run: the only place that knows where its artifacts lie.
+"""The run folder: every path inside it, and nobody else knows one.
+
+    config.yaml model.json tasks.json code.json timings.json      what the run is, what it took
+    splits/manifest.json splits/<split or task>.jsonl             the questions
+    probe/train.jsonl                                             what the base model knows
+    train/<method>/seed-<s>/                                      models, thresholds, logs
+    score|recalibrate/<method>/seed-<s>/<task>.<split>.jsonl      predictions
+    tune/<method>/seed-<s>/ tune.json tuned.yaml                  trials, and what was chosen
+    metrics.json record.json report.html                          what came of it
+    cells/ detector/ dynamics/                                    of `cogcalib reproduce`
 
 A stage's artifact appears under its final name only when it is whole, so existing means finished.
 """
@@ -6,55 +15,245 @@ A stage's artifact appears under its final name only when it is whole, so existi
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cogcalib.owned_folder import OwnedFolder
-from cogcalib.records import Prediction, read_jsonl, write_json, write_jsonl
+from cogcalib.harness.config.methods import split_posthoc
+from cogcalib.jsonl import read_jsonl, write_jsonl
+from cogcalib.owned_folder import CONFIG, OwnedFolder
+from cogcalib.records import Example, Prediction, ProbeRecord, write_json
+from cogcalib.tasks.schema import SPLITS
 
-CODE = "code.json"
-PROBE = Path("probe") / "train.jsonl"
+MODEL = "model.json"
+TASKS = "tasks.json"
+MANIFEST = "splits/manifest.json"
+"""Names of what `OwnedFolder.claim` holds a run to."""
+
+_THRESHOLDS, _LOG, _LEDGER = "thresholds.json", "log.jsonl", "ledger"
+_SEED = "seed-"
 
 
 class RunFolder(OwnedFolder):
-    """Names the artifacts of a run and guards them, as `OwnedFolder`."""
+    """A run's artifacts by name; `RunFolder(path)` only looks, `RunFolder.begin` owns."""
 
-    def begun_with(self, code: dict[str, Any]) -> dict[str, Any]:
-        """The code that began this run; that is `code` if nothing was noted before."""
-        path = self.path / CODE
-        if not path.exists():
-            write_json(path, code)
-        begun: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return begun
+    @property
+    def config(self) -> Path:
+        """The whole configuration, YAML."""
+        return self.path / CONFIG
+
+    @property
+    def timings(self) -> Path:
+        """Stage -> wall seconds."""
+        return self.path / "timings.json"
+
+    @property
+    def metrics(self) -> Path:
+        """A row for each method, seed, task and split."""
+        return self.path / "metrics.json"
+
+    @property
+    def record(self) -> Path:
+        """A `RunRecord`."""
+        return self.path / "record.json"
+
+    @property
+    def page(self) -> Path:
+        """The report as one HTML file."""
+        return self.path / "report.html"
+
+    @property
+    def manifest(self) -> Path:
+        """Split -> number of rows and their hash; there once the questions are chosen."""
+        return self.path / MANIFEST
+
+    @property
+    def probe(self) -> Path:
+        """What the base model knows of the training split, a `ProbeRecord` a line."""
+        return self.path / "probe" / "train.jsonl"
+
+    @property
+    def tune_record(self) -> Path:
+        """Every trial of a search, every choice and its reason."""
+        return self.path / "tune.json"
+
+    @property
+    def tuned_config(self) -> Path:
+        """The configuration with what was chosen."""
+        return self.path / "tuned.yaml"
+
+    @property
+    def code(self) -> Path:
+        """The code that began the run."""
+        return self.path / "code.json"
 
     def splits(self, name: str) -> Path:
-        """Examples of a split or of a task that is only tested on."""
-        return self.path / "splits" / f"{name.replace('/', '-')}.jsonl"
+        """Examples of a split, or of a task that is only tested on."""
+        return self.path / "splits" / f"{_file_name(name)}.jsonl"
 
-    def probe(self) -> Path:
-        """What the base model knows of the training split."""
-        return self.path / PROBE
+    def tested(self) -> list[Path]:
+        """Examples of every split and task but the training split, as far as they are chosen."""
+        found = sorted(self.splits("*").parent.glob("*.jsonl"))
+        return [path for path in found if path != self.splits("train")]
 
     def train(self, method: str, seed: int) -> Path:
-        """Model or adapter, thresholds and log of a trained method."""
-        return self.path / "train" / method / f"seed-{seed}"
+        """Folder of a trained method: model or adapter, thresholds and log."""
+        return self.path / "train" / method / f"{_SEED}{seed}"
+
+    def log(self, method: str, seed: int) -> Path:
+        """The trainer's log history."""
+        return self.train(method, seed) / _LOG
 
     def predictions(self, method: str, seed: int) -> Path:
         """Folder of a method's predictions; post-hoc calibrated ones stand apart."""
-        stage = "recalibrate" if "+" in method else "score"
-        return self.path / stage / method / f"seed-{seed}"
+        stage = "recalibrate" if split_posthoc(method)[1] else "score"
+        return self.path / stage / method / f"{_SEED}{seed}"
+
+    def predictions_file(self, method: str, seed: int, task: str, split: str = "test") -> Path:
+        """Predictions of one task and split."""
+        return self.predictions(method, seed) / _predictions_name(task, split)
+
+    def summary(self, method: str, seed: int) -> Path:
+        """Rows that a method's predictions sum up to, as `reproduce` keeps them."""
+        return self.predictions(method, seed) / "metrics.json"
+
+    def cost(self, method: str, seed: int) -> Path:
+        """What a baseline costs, as `cogcalib.baselines.Cost`."""
+        return cost_file(self.predictions(method, seed))
+
+    def posthoc_maps(self, method: str, seed: int) -> list[Path]:
+        """Fitted maps of a post-hoc calibrated method."""
+        stem = _map_stem(split_posthoc(method)[1])
+        return sorted(self.predictions(method, seed).glob(f"{stem}*.json"))
 
     def tune(self, method: str, seed: int) -> Path:
         """Folder of a trial's predictions: those on the calibration split alone."""
-        return self.path / "tune" / method / f"seed-{seed}"
+        return self.path / "tune" / method / f"{_SEED}{seed}"
+
+    def analysis(self, kind: str, method: str, seed: int) -> Path:
+        """What ``detector`` or ``dynamics`` found."""
+        return self.path / kind / method / f"{_SEED}{seed}.json"
+
+    def cell(self, name: str) -> Path:
+        """Seconds, device and code of a finished cell of `reproduce`."""
+        return self.path / "cells" / f"{name}.json"
+
+    def cell_timings(self, name: str) -> Path:
+        """Stage -> wall seconds, of a cell."""
+        return self.cell(f"stages-{name}")
+
+    def training_cost(self, method: str, seed: int) -> Path:
+        """Seconds of one training."""
+        return self.cell(f"training-{method}-{_SEED}{seed}")
+
+    def cells(self) -> Iterator[Path]:
+        """Of every finished cell, as `cell` names them."""
+        for path in sorted(self.cell("*").parent.glob("*.json")):
+            if not path.name.startswith(("training-", "stages-")):
+                yield path
+
+    def thresholds(self) -> list[tuple[tuple[str, int], Path]]:
+        """((method, seed), threshold history) of every training that estimated one."""
+        return self._trained(_THRESHOLDS)
+
+    def logs(self) -> list[tuple[tuple[str, int], Path]]:
+        """((method, seed), log) of every training."""
+        return self._trained(_LOG)
+
+    def ledgers(self) -> list[tuple[tuple[str, int], Path]]:
+        """((method, seed), training folder) of every training that kept a knowledge ledger."""
+        return [(key, path.parent) for key, path in self._trained(_LEDGER)]
+
+    def _trained(self, file: str) -> list[tuple[tuple[str, int], Path]]:
+        found = []
+        for each in sorted(self.path.glob(f"train/*/{_SEED}*/{file}")):
+            seed = each.parent.name.removeprefix(_SEED)
+            if not seed.isdecimal():
+                if each.parent.suffix == _UNFINISHED:
+                    continue
+                raise ValueError(f"{each.parent}: the folder must be called {_SEED}<number>")
+            found.append(((each.parent.parent.name, int(seed)), each))
+        return found
+
+    def begun_with(self, code: dict[str, Any]) -> dict[str, Any]:
+        """The code that began this run; that is `code` if nothing was noted before."""
+        if not self.code.exists():
+            write_json(self.code, code)
+        begun: dict[str, Any] = json.loads(self.code.read_text(encoding="utf-8"))
+        return begun
+
+    def read_tasks(self) -> dict[str, Any]:
+        """Task, by its own name and the one trained on first, -> what was done to it."""
+        described: dict[str, Any] = json.loads((self.path / TASKS).read_text(encoding="utf-8"))
+        return described
+
+    def read_splits(self) -> dict[str, list[Example]]:
+        """Split or out-of-domain task -> its examples, as they were chosen."""
+        chosen = json.loads(self.manifest.read_text(encoding="utf-8"))
+        names = [*SPLITS, *(name for name in chosen if name not in SPLITS)]
+        return {name: read_jsonl(self.splits(name), Example) for name in names}
+
+    def read_probe(self) -> dict[str, ProbeRecord]:
+        """Example id -> what the base model knows of it."""
+        return {record.id: record for record in read_jsonl(self.probe, ProbeRecord)}
 
     def write_predictions(self, folder: Path, predictions: Sequence[Prediction]) -> None:
-        """Write the predictions of one task and split."""
+        """Write the predictions of one task and split into a folder of predictions."""
         first = predictions[0]
-        name = f"{first.task.replace('/', '-')}.{first.split}.jsonl"
-        write_jsonl(folder / name, predictions)
+        write_jsonl(folder / _predictions_name(first.task, first.split), predictions)
 
     def read_predictions(self, folder: Path) -> list[list[Prediction]]:
         """All predictions in a folder, by task and split."""
         return [read_jsonl(file, Prediction) for file in sorted(folder.glob("*.jsonl"))]
+
+
+_UNFINISHED = ".partial"
+
+
+def unfinished(path: Path) -> Path:
+    """Where a folder is built, before it is whole and gets its name."""
+    return path.with_name(f"{path.name}{_UNFINISHED}")
+
+
+def cost_file(folder: Path) -> Path:
+    """What a baseline costs, in its folder of predictions."""
+    return folder / "cost.json"
+
+
+def posthoc_map(folder: Path, posthoc: str, definition: str = "") -> Path:
+    """A fitted map in a folder of predictions, of a confidence definition if it has one."""
+    return folder / f"{_map_stem(posthoc)}{f'-{definition}' if definition else ''}.json"
+
+
+def _map_stem(posthoc: str) -> str:
+    return "temperature" if posthoc == "ts" else posthoc
+
+
+def _predictions_name(task: str, split: str) -> str:
+    return f"{_file_name(task)}.{split}.jsonl"
+
+
+def _file_name(task: str) -> str:
+    return task.replace("/", "-")
+
+
+def check_distinct(tasks: Sequence[str]) -> None:
+    """Raise unless a run can keep its tasks' questions apart.
+
+    Args:
+        tasks: Own names, the one trained on first.
+
+    Raises:
+        ValueError: Naming a task that stands twice, or that would be filed as another.
+    """
+    seen = {split: f"the split {split}" for split in SPLITS}
+    trained, *others = tasks
+    filed = {_file_name(trained): trained}
+    for name in others:
+        if name in filed.values():
+            raise ValueError(
+                f"tasks.out_of_domain must not hold tasks.train, nor a task twice, got {name}"
+            )
+        if other := seen.get(_file_name(name)) or filed.get(_file_name(name)):
+            raise ValueError(f"tasks.out_of_domain: the name {name} would be filed as {other} is")
+        filed[_file_name(name)] = name

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from cogcalib.inference.batching import by_length
 from cogcalib.inference.forward import Reader, inference, padding_id
 from cogcalib.modeling.encoding import encode_batch
-from cogcalib.records import Example, ProbeRecord
+from cogcalib.records import DOUBTFUL, KNOWN, UNKNOWN, Example, ProbeRecord
 from cogcalib.scoring import ScoreSettings, score
 
 
@@ -52,7 +52,9 @@ def probe(
     if examples and examples[0].options is None:
         batches = replace(batches, progress=progress)
         return [
-            ProbeRecord(e.id, "known" if right else "unknown", float(right), p_gold, nll)
+            ProbeRecord(
+                e.id, KNOWN if right else UNKNOWN, float(right), p_gold, nll, "teacher-forcing"
+            )
             for e, (right, p_gold, nll) in zip(
                 examples,
                 _teacher_forced(model, tokenizer, examples, batches),
@@ -78,6 +80,7 @@ def probe(
             _mean(right[example.id]),
             _mean(p_gold[example.id]),
             nll,
+            "rotations",
         )
         for example, nll in zip(examples, nlls, strict=True)
     ]
@@ -95,8 +98,8 @@ def _rotated(example: Example, by: int) -> Example:
 
 def _category(right: Sequence[bool]) -> str:
     if all(right):
-        return "known"
-    return "unknown" if sum(right) <= 1 else "doubtful"
+        return KNOWN
+    return UNKNOWN if sum(right) <= 1 else DOUBTFUL
 
 
 def _mean(values: Sequence[float]) -> float:

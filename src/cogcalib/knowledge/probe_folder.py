@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -85,11 +86,26 @@ def claim(
             (path / name).unlink(missing_ok=True)
         if (path / PARTS).exists():
             shutil.rmtree(path / PARTS)
-    folder = OwnedFolder(path, dump_yaml(dict(settings)), resume=True, reread=_as_today)
+    folder = OwnedFolder.begin(path, dump_yaml(dict(settings)), resume=True, reread=_as_today)
     folder.claim(_INPUTS, dict(inputs))
     shown = {group: [_named(prompt) for prompt in drawn] for group, drawn in prompts.items()}
     folder.claim(_PROMPTS, shown)
     return folder.path
+
+
+def read_claim(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings and fingerprints of the inputs of the probe that a folder holds, see `claim`.
+
+    Raises:
+        ValueError: If it holds no probe's.
+    """
+    inputs, config = path / _INPUTS, path / CONFIG
+    if not (inputs.is_file() and config.is_file()):
+        raise ValueError(f"{path} is no folder of a `cogcalib probe`")
+    settings, found = read_yaml(config), json.loads(inputs.read_text(encoding="utf-8"))
+    if not (isinstance(settings, dict) and isinstance(found, dict)):
+        raise ValueError(f"{path} is no folder of a `cogcalib probe`")
+    return settings, found
 
 
 def _as_today(held: str) -> str:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from cogcalib.knowledge.detectors import Signals
 from cogcalib.knowledge.slick import CATEGORIES
-from cogcalib.records import Example, Option
+from cogcalib.records import DOUBTFUL, KNOWN, UNKNOWN, Example, Option
 from cogcalib.scoring.prediction_files import write_table
 
 FILE = "probe.parquet"
@@ -126,8 +126,8 @@ class Probed(Sequence[Knowledge]):
 
         The input of `cogcalib.tasks.compose`, which mixes known and unknown at a given ratio.
         """
-        names = {CATEGORIES[0]: "known", CATEGORIES[-1]: "unknown"}
-        return {row.example.id: names.get(row.category, "doubtful") for row in self.rows}
+        names = {CATEGORIES[0]: KNOWN, CATEGORIES[-1]: UNKNOWN}
+        return {row.example.id: names.get(row.category, DOUBTFUL) for row in self.rows}
 
 
 def load_probe(path: Path | str) -> Probed:

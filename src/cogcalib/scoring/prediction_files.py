@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cogcalib.records import Prediction, json_lines, replacing, write_jsonl
+from cogcalib.jsonl import json_lines, write_jsonl
+from cogcalib.records import Prediction, replacing
 from cogcalib.scoring.definitions import MULTIPLE_CHOICE, OPEN_ENDED
 
 FORMATS = (".jsonl", ".parquet")

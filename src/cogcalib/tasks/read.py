@@ -10,7 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from cogcalib.records import json_lines
+from cogcalib.jsonl import json_lines
 from cogcalib.tasks.schema import Part, Source
 
 

@@ -1,4 +1,4 @@
-"""What may stand in a task's YAML file. No code: columns, templates over them, splits, numbers."""
+"""A task's YAML file and its keys. No code: columns, templates over them, splits, numbers."""
 
 from __future__ import annotations
 

@@ -21,8 +21,9 @@ from transformers import (
 )
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from cogcalib.jsonl import write_jsonl
 from cogcalib.modeling.encoding import to_dataset
-from cogcalib.records import Example, write_jsonl
+from cogcalib.records import Example
 from cogcalib.training.checkpoints import last_complete_checkpoint
 from cogcalib.training.collator import EXAMPLE_ID
 from cogcalib.training.config import CogCalibConfig

@@ -21,7 +21,7 @@ from cogcalib.harness.config.methods import (
     split_posthoc,
     with_posthoc,
 )
-from cogcalib.harness.config.schema import TrainSection
+from cogcalib.harness.config.sections import TrainSection
 from cogcalib.harness.reproduce import load_table, table_names
 
 

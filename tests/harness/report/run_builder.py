@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cogcalib.jsonl import write_jsonl
 from cogcalib.records import (
     Example,
     Option,
@@ -15,7 +16,6 @@ from cogcalib.records import (
     ProbeRecord,
     Threshold,
     write_json,
-    write_jsonl,
     write_text,
 )
 from cogcalib.scoring import summarize

@@ -14,8 +14,9 @@ import pytest
 from cogcalib import cli
 from cogcalib.harness.report.differences import paired_predictions
 from cogcalib.harness.report.predictions import read_groups
+from cogcalib.jsonl import write_jsonl
 from cogcalib.metrics import compare
-from cogcalib.records import Prediction, write_jsonl
+from cogcalib.records import Prediction
 from cogcalib.scoring import summarize
 
 N = 60

@@ -14,8 +14,9 @@ from cogcalib.harness.report.headline import headline
 from cogcalib.harness.report.paired import paired_differences
 from cogcalib.harness.report.singled_out import single_out
 from cogcalib.harness.report.summary import group_rows
+from cogcalib.jsonl import write_jsonl
 from cogcalib.metrics import expected_calibration_error, paired_bootstrap
-from cogcalib.records import Prediction, write_jsonl
+from cogcalib.records import Prediction
 
 Figures = dict[str, tuple[float, float]]
 EVEN: Figures = {"cols": (0.034, 0.741), "sft": (0.123, 0.740)}

@@ -16,7 +16,8 @@ from run_builder import COUNTRY, build_run
 from cogcalib.harness.report import Run, load_run, write_html
 from cogcalib.harness.report.html import render_html
 from cogcalib.harness.report.page import page_content
-from cogcalib.records import Prediction, read_jsonl, write_jsonl
+from cogcalib.jsonl import read_jsonl, write_jsonl
+from cogcalib.records import Prediction
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'"
 

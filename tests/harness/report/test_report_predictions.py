@@ -12,7 +12,7 @@ import pytest
 from cogcalib import cli
 from cogcalib.harness.report import prediction_rows
 from cogcalib.harness.report.predictions import UNKNOWN_SPLIT
-from cogcalib.records import write_jsonl
+from cogcalib.jsonl import write_jsonl
 from cogcalib.scoring.lm_eval import is_samples, read_samples
 
 LOGGED = Path(__file__).parents[2] / "scoring" / "lm_eval_samples"

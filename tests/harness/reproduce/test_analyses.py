@@ -14,10 +14,12 @@ from rich.console import Console
 from cogcalib.harness.reproduce import Cell, Preset, Table, make_plan
 from cogcalib.harness.reproduce.cell import run_cell
 from cogcalib.harness.reproduce.execute import PlanOutcome
-from cogcalib.harness.reproduce.plan import analysis_cells, analysis_path
+from cogcalib.harness.reproduce.planned_cells import analysis_cells
 from cogcalib.harness.reproduce.result_files import write_results
 from cogcalib.harness.reproduce.table_figure import figure_of
-from cogcalib.records import Prediction, read_jsonl
+from cogcalib.harness.run_folder import RunFolder
+from cogcalib.jsonl import read_jsonl
+from cogcalib.records import Prediction
 
 
 def table(renderer: str, **settings: object) -> Table:
@@ -81,7 +83,7 @@ def test_dynamics_page(small: Preset, root: Path, tmp_path: Path) -> None:
 
 def test_looking_at_a_training_does_not_disturb_it(small: Preset, root: Path) -> None:
     (place,) = outcome_of(small, root, table("dynamics")).plan.places
-    path = analysis_path(place.path, "dynamics", "sft", 0)
+    path = RunFolder(place.path).analysis("dynamics", "sft", 0)
     assert not path.with_suffix("").exists(), "the model looked at is not kept"
     last = [
         row

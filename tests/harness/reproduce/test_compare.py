@@ -102,7 +102,7 @@ def table_of(runs: dict[str, list[Prediction]], root: Path) -> str:
         values = {metric: tuple(value.tolist()) for metric, value in found.values.items()}
         rows.append(TableRow(name, name, (0,), values, found, MethodCost(1.0), chosen=False))
     config = parse_config("name: x")
-    place = Place("m", "t", "default", root, config, tuple(runs))
+    place = Place("m", "t", "default", root, config, tuple(runs), tested_on=("t",))
     group = RowGroup(place, "t", True, 800, "vocab", tuple(rows))
     return "\n".join(methods_page(load_table("main"), [group]))
 

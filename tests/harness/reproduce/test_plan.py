@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from cogcalib.harness.reproduce import Cell, Plan, Preset, load_table, make_plan
-from cogcalib.harness.reproduce.plan import baseline_cells, prepare_cells, row_cells, trial_cells
+from cogcalib.harness.reproduce.planned_cells import (
+    baseline_cells,
+    prepare_cells,
+    row_cells,
+    trial_cells,
+)
 from cogcalib.records import InputError
 
 

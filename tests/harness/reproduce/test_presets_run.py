@@ -25,7 +25,7 @@ from cogcalib.harness.reproduce import (
 )
 from cogcalib.harness.reproduce.cell import read_rows, run_cell
 from cogcalib.harness.reproduce.definitions import merge
-from cogcalib.harness.reproduce.plan import baseline_cells, row_cells
+from cogcalib.harness.reproduce.planned_cells import baseline_cells, row_cells
 from cogcalib.harness.stages import open_folder
 from cogcalib.tasks import load_task
 

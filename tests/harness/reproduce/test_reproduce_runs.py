@@ -25,7 +25,7 @@ from cogcalib.harness.reproduce import (
 )
 from cogcalib.harness.reproduce.estimate import estimates, show_plan
 from cogcalib.harness.reproduce.execute import PlanOutcome
-from cogcalib.harness.reproduce.plan import prepare_cells
+from cogcalib.harness.reproduce.planned_cells import prepare_cells
 from cogcalib.harness.reproduce.result_files import check_output, write_results
 from cogcalib.harness.reproduce.workers import Workers
 from cogcalib.harness.tuning import grid

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from cogcalib import pipeline
 from cogcalib.harness.config import Config, Method, parse_config
-from cogcalib.harness.stages import BASELINE_COST, member_seeds
+from cogcalib.harness.stages import member_seeds
 from cogcalib.records import InputError
 
 LAPLACE = importlib.util.find_spec("laplace") is not None
@@ -64,7 +64,7 @@ def test_every_baseline_predicts_every_task(finished: Path, config: Config) -> N
 
 def test_their_cost_stands_beside_their_predictions(finished: Path) -> None:
     def cost(method: str) -> dict[str, float]:
-        path = finished / "score" / method / "seed-0" / BASELINE_COST
+        path = finished / "score" / method / "seed-0" / "cost.json"
         return json.loads(path.read_text("utf-8"))
 
     assert (cost("mc_dropout")["passes"], cost("mc_dropout")["extra_parameters"]) == (4, 0)

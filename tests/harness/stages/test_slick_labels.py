@@ -17,12 +17,13 @@ from rich.console import Console
 from cogcalib import pipeline
 from cogcalib.harness import stages
 from cogcalib.harness.config import Config, Method, dump_config, parse_config
+from cogcalib.jsonl import read_jsonl
 from cogcalib.knowledge import CATEGORIES, Knowledge, Signals, load_probe
 from cogcalib.knowledge.ledger import read_ledger
 from cogcalib.knowledge.record import FILE, write_rows
 from cogcalib.knowledge.task import ProbeTask, probe_task
 from cogcalib.modeling import fingerprint
-from cogcalib.records import Example, InputError, ProbeRecord, read_jsonl
+from cogcalib.records import Example, InputError, ProbeRecord
 from cogcalib.tasks import draw, load_task
 
 LIMIT = 24
@@ -94,8 +95,9 @@ def test_a_real_probe_gives_the_gate_its_labels(finished: Path, probed: Path) ->
     for label in labels:
         found = rows[label.id]
         assert label.category == KINDS.get(found.category, "doubtful")
+        assert label.source == "slick"
         assert (label.share_right, label.nll) == (found.p_greedy, found.signals.nll)
-    known = {label.id: label.category == "known" for label in labels}
+    known = {label.id: label.known for label in labels}
     assert set(known.values()) == {True, False}
     ledger = read_ledger(finished / "train" / "cols-oracle" / "seed-0").to_pylist()
     gated = [each for each in ledger if each["step"] >= 2]
@@ -135,7 +137,7 @@ def test_drop_known_and_drop_unknown_go_by_it(
     asked = config(folder, "methods=[drop_known, drop_unknown]")
     begun = stages.begin(asked, tmp_path / "run", quiet())
     for name, dropped in (("drop_known", "HighlyKnown"), ("drop_unknown", "Unknown")):
-        stages.train(begun.work, Method.parse(name), 0, begun.splits, begun.knowledge)
+        stages.train(begun.context, Method.parse(name), 0, begun.splits, begun.knowledge)
         assert set(trained[name]) == {id for id, kind in own.items() if kind != dropped}
 
 

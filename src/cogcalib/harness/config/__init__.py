@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from cogcalib.harness.config.load import (
+from cogcalib.harness.config.methods import Method
+from cogcalib.harness.config.read_config import (
     ConfigError,
     dump_config,
     load_config,
     parse_config,
     shipped_config,
 )
-from cogcalib.harness.config.methods import Method
-from cogcalib.harness.config.schema import Config, Rule
+from cogcalib.harness.config.sections import Config, Rule
 
 __all__ = [
     "Config",

@@ -37,7 +37,9 @@ STEMS: dict[str, Stem] = {
     "base": Stem("Base", "the model before fine-tuning"),
     "sft": Stem("SFT", "plain cross-entropy fine-tuning"),
     "drop_known": Stem("drop_known", "SFT without the training examples that the base model knows"),
-    "drop_unknown": Stem("drop_unknown", "SFT without those that it does not know"),
+    "drop_unknown": Stem(
+        "drop_unknown", "SFT without the training examples that the base model does not know"
+    ),
     "mc_dropout": Stem("MC dropout", "SFT, averaged over dropout masks at test time"),
     "ensemble": Stem("Ensemble", "SFT, averaged over several trainings", trained="sft"),
     "laplace": Stem("Laplace", "SFT, a Laplace approximation over the adapter", trained="sft"),

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cogcalib.harness.report.html import write_html
-    from cogcalib.harness.report.load import Run, load_run
     from cogcalib.harness.report.metric_tables import markdown_table, metrics_table
     from cogcalib.harness.report.predictions import prediction_rows
+    from cogcalib.harness.report.run_results import Run, load_run
 
 __all__ = ["Run", "load_run", "markdown_table", "metrics_table", "prediction_rows", "write_html"]
 
 _HOME = {
-    "Run": "load",
-    "load_run": "load",
+    "Run": "run_results",
+    "load_run": "run_results",
     "markdown_table": "metric_tables",
     "metrics_table": "metric_tables",
     "prediction_rows": "predictions",

@@ -18,9 +18,9 @@ from cogcalib.harness.config.methods import canonical_order, label
 from cogcalib.harness.report import style
 from cogcalib.harness.report.canvas import GRID, INK, new_figure, percent_axis, styled
 from cogcalib.harness.report.summary import Statistic, TaskSummary
-from cogcalib.records import ProbeRecord, Threshold
+from cogcalib.records import KNOWLEDGE, ProbeRecord, Threshold
 
-CATEGORIES = {"known": "#0072b2", "doubtful": "#e69f00", "unknown": "#6b7280"}
+CATEGORIES = dict(zip(KNOWLEDGE, ("#0072b2", "#e69f00", "#6b7280"), strict=True))
 """SliCK-like categories of a probe, best known first, and their colours."""
 
 CURVES = {
@@ -187,12 +187,10 @@ def probe_chart(probe: Sequence[ProbeRecord]) -> Figure:
     """What the base model knew: share per category, and NLL of the examples by category.
 
     Raises:
-        ValueError: If there is no record, or one of another category than those of `CATEGORIES`.
+        ValueError: If there is no record.
     """
     if not probe:
         raise ValueError("probe must hold at least one record, got none")
-    if other := sorted({record.category for record in probe} - set(CATEGORIES)):
-        raise ValueError(f"category must be one of {list(CATEGORIES)}, got {other}")
     nlls = {
         name: [r.nll for r in probe if r.category == name and math.isfinite(r.nll)]
         for name in CATEGORIES

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cogcalib.harness.config.methods import Method, label
 from cogcalib.harness.report.columns import percent
-from cogcalib.harness.report.load import Run
 from cogcalib.harness.report.paired import paired_differences
+from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.singled_out import SingledOut, single_out
 from cogcalib.harness.report.summary import Statistic, TaskSummary
 

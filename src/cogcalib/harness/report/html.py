@@ -6,8 +6,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cogcalib.harness.report.load import Run, load_run
 from cogcalib.harness.report.page import page_content
+from cogcalib.harness.report.run_results import Run, load_run
 from cogcalib.records import write_text
 
 
@@ -19,7 +19,7 @@ def write_html(run_dir: Path | str) -> Path:
         ValueError: If a file is malformed, naming it, or nothing was scored on a test split.
     """
     run = load_run(run_dir)
-    return write_text(run.path / "report.html", render_html(run))
+    return write_text(run.folder.page, render_html(run))
 
 
 def render_html(run: Run) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cogcalib.harness.config.methods import label
-from cogcalib.harness.report.load import Run
+from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.singled_out import single_out
 from cogcalib.harness.report.summary import TaskSummary
 from cogcalib.records import Example, Prediction

@@ -23,9 +23,9 @@ from cogcalib.harness.report.figures import (
     training_curves,
 )
 from cogcalib.harness.report.headline import headline
-from cogcalib.harness.report.load import Run
 from cogcalib.harness.report.mistakes import Mistake, confident_mistakes
 from cogcalib.harness.report.reliability import confidence_histogram, reliability_diagram
+from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.summary import TaskSummary, group_rows
 
 

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from cogcalib.harness.report.load import Run
+from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.summary import TaskSummary
 from cogcalib.metrics import PairedDifference, expected_calibration_error, paired_bootstrap
 from cogcalib.records import Prediction

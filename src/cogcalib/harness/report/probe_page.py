@@ -39,6 +39,7 @@ from cogcalib.knowledge import (
 )
 from cogcalib.knowledge.detectors import scores_of
 from cogcalib.knowledge.partitions import count_categories, draw_rows
+from cogcalib.owned_folder import CONFIG
 from cogcalib.records import Threshold, write_text
 from cogcalib.yaml_files import parse_yaml
 
@@ -77,7 +78,7 @@ def write_probe_html(folder: Path | str, *, resamples: int = 1000) -> Path:
         ValueError: If a file is malformed.
     """
     folder = Path(folder)
-    config = (folder / "config.yaml").read_text(encoding="utf-8")
+    config = (folder / CONFIG).read_text(encoding="utf-8")
     rows, counts = draw_rows(folder, MOST_ROWS), count_categories(folder)
     page = probe_page(rows, config, folder.name, resamples=resamples, counts=counts)
     environment = Environment(

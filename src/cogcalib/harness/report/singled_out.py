@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cogcalib.harness.config import Method, Rule
-from cogcalib.harness.report.load import Run
+from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.summary import TaskSummary
 from cogcalib.harness.selection import RULES, select, trials_of_rows
 

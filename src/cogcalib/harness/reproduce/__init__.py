@@ -11,7 +11,8 @@ from cogcalib.harness.reproduce.definitions import (
     table_names,
 )
 from cogcalib.harness.reproduce.execute import ExecutionOptions, reproduce
-from cogcalib.harness.reproduce.plan import Cell, Place, Plan, make_plan
+from cogcalib.harness.reproduce.plan import Place, Plan, make_plan
+from cogcalib.harness.reproduce.planned_cells import Cell
 
 __all__ = [
     "Cell",

@@ -11,8 +11,8 @@ from typing import Any
 from cogcalib.harness.config.methods import label
 from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.markdown import line
-from cogcalib.harness.reproduce.plan import Place, analysis_path
-from cogcalib.harness.reproduce.specs import trained_on
+from cogcalib.harness.reproduce.plan import Place
+from cogcalib.harness.run_folder import RunFolder
 
 Analysis = Sequence[Mapping[str, Any]]
 """What `analyse` gives."""
@@ -35,7 +35,7 @@ def analyse(outcome: PlanOutcome) -> list[dict[str, Any]]:
     rows = []
     for place in outcome.plan.shown():
         for method, seeds in _found(outcome, place).items():
-            where = {"model": place.model, "trained_on": trained_on(place.config), "method": method}
+            where = {"model": place.model, "trained_on": place.trained_on, "method": method}
             found = _detector(seeds) if kind == "detector" else _dynamics(seeds)
             rows += [where | row for row in found]
     return rows
@@ -47,7 +47,7 @@ def _found(outcome: PlanOutcome, place: Place) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {}
     for method in outcome.resolved.get(place.path, {}).values():
         for seed in outcome.plan.seeds:
-            path = analysis_path(place.path, kind, method, seed)
+            path = RunFolder(place.path).analysis(kind, method, seed)
             if path.exists():
                 content = json.loads(path.read_text(encoding="utf-8"))
                 found.setdefault(method, []).append(content)

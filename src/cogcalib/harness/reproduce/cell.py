@@ -1,4 +1,4 @@
-"""The work of one process: a cell, done completely or not at all."""
+"""One cell, run by a process whole or not at all."""
 
 from __future__ import annotations
 
@@ -20,17 +20,13 @@ from cogcalib.harness.config.methods import split_posthoc
 from cogcalib.harness.progress import StageProgress
 from cogcalib.harness.reproduce.detector import detection
 from cogcalib.harness.reproduce.dynamics import dynamics
-from cogcalib.harness.reproduce.plan import Cell, analysis_path
-from cogcalib.harness.run_folder import CODE, RunFolder
-from cogcalib.harness.stages import Work
+from cogcalib.harness.reproduce.planned_cells import Cell
+from cogcalib.harness.run_folder import RunFolder
+from cogcalib.harness.stages import RunContext
 from cogcalib.provenance import code_state
 from cogcalib.records import write_json
 from cogcalib.scoring import summarize
 
-CELLS = "cells"
-"""Of a run folder: what its cells took."""
-ROWS = "metrics.json"
-"""Beside the predictions of a method: what they sum up to, by task and split."""
 RESAMPLES = 200
 """Behind the intervals of one seed's figures, which the tables do not show."""
 
@@ -62,7 +58,7 @@ def timing_path(cell: Cell) -> Path:
     """Where the seconds of a finished cell stand, and what code it ran."""
     # What is only calibrated after the fact takes seconds: it must not pass for the training.
     only_posthoc = cell.predicted and all(split_posthoc(name)[1] for name in cell.predicted)
-    return cell.place.path / CELLS / f"{'recalibrate-' * bool(only_posthoc)}{cell.name}.json"
+    return RunFolder(cell.place.path).cell(f"{'recalibrate-' * bool(only_posthoc)}{cell.name}")
 
 
 @cache
@@ -73,20 +69,13 @@ def _running() -> dict[str, Any]:
 
 def code_of_cells(folder: Path) -> Counter[str]:
     """Commit, ``+`` behind it if it had changes, -> finished cells of a run folder."""
-    if not (folder / CODE).exists():
+    held = RunFolder(folder)
+    if not held.code.exists():
         return Counter()
-    begun = json.loads((folder / CODE).read_text(encoding="utf-8"))
-    states = []
-    for path in sorted((folder / CELLS).glob("*.json")):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if "wall" in found and not path.name.startswith("training-"):
-            states.append(found.get("code", begun))
+    begun = json.loads(held.code.read_text(encoding="utf-8"))
+    cells = [json.loads(path.read_text(encoding="utf-8")) for path in held.cells()]
+    states = [cell.get("code", begun) for cell in cells]
     return Counter(f"{each['commit']}{'+' * bool(each['dirty'])}" for each in states)
-
-
-def cost_path(folder: Path, method: str, seed: int) -> Path:
-    """Where the seconds of a training stand."""
-    return folder / CELLS / f"training-{method}-seed-{seed}.json"
 
 
 def device() -> str:
@@ -97,54 +86,52 @@ def device() -> str:
 def _run(cell: Cell, console: Console) -> None:
     config = cell.place.config
     folder = stages.open_folder(config, cell.place.path, resume=True)
-    timings = folder.path / CELLS / f"stages-{cell.name}.json"
-    work = Work(config, folder, StageProgress(console, timings))
-    splits = stages.read_splits(folder, config)
+    context = RunContext(config, folder, StageProgress(console, folder.cell_timings(cell.name)))
+    splits = stages.read_splits(folder)
     method = Method.parse(cell.method)
     if cell.kind in ("detector", "dynamics"):
         examine = {"detector": detection, "dynamics": dynamics}[cell.kind]
-        found = examine(work, method, cell.seed, splits)
-        write_json(analysis_path(folder.path, cell.kind, cell.method, cell.seed), found)
+        found = examine(context, method, cell.seed, splits)
+        write_json(folder.analysis(cell.kind, cell.method, cell.seed), found)
         return
-    _train(cell, work, splits)
+    _train(cell, context, splits)
     if cell.kind == "trial":
-        stages.try_out(work, method, cell.seed, splits)
+        stages.try_out(context, method, cell.seed, splits)
     for name in cell.predicted:
-        stages.score(work, Method.parse(name), cell.seed, splits)
+        stages.score(context, Method.parse(name), cell.seed, splits)
         read_rows(folder, name, cell.seed)
 
 
-def _train(cell: Cell, work: Work, splits: stages.Splits) -> None:
+def _train(cell: Cell, context: RunContext, splits: stages.Splits) -> None:
     """Train, unless it was done before, and note what it cost.
 
     Processor time where the processor does the work: other processes do not count in it.
     """
     method = Method.parse(cell.method)
-    output = work.folder.train(method.trained, cell.seed)
+    output = context.folder.train(method.trained, cell.seed)
     wall, processor = time.perf_counter(), time.process_time()
     before = output.exists()
     if cell.kind != "baseline":
-        knowledge = stages.read_probe(work.folder)
-        stages.train(work, method, cell.seed, splits, knowledge)
+        knowledge = context.folder.read_probe()
+        stages.train(context, method, cell.seed, splits, knowledge)
     if output.exists() and not before:
         cost = {
             "wall": round(time.perf_counter() - wall, 2),
             "processor": round(time.process_time() - processor, 2),
             "device": device(),
         }
-        write_json(cost_path(work.folder.path, method.trained, cell.seed), cost)
+        write_json(context.folder.training_cost(method.trained, cell.seed), cost)
 
 
 def read_rows(folder: RunFolder, method: str, seed: int) -> list[dict[str, Any]]:
     """A row for each task and split that a method predicted; summed up once, then kept."""
-    predictions = folder.predictions(method, seed)
-    kept = predictions / ROWS
+    kept = folder.summary(method, seed)
     if kept.exists():
         rows: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8"))
         return rows
     rows = [
         summarize(each, method=method, seed=seed, resamples=RESAMPLES)
-        for each in folder.read_predictions(predictions)
+        for each in folder.read_predictions(folder.predictions(method, seed))
     ]
     write_json(kept, rows)
     return rows

@@ -11,17 +11,17 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, ValidationError, field_validator
 
 from cogcalib.harness.config import Method, Rule
-from cogcalib.harness.config.schema import Section
+from cogcalib.harness.config.sections import ConfigSection
 from cogcalib.records import InputError
 from cogcalib.yaml_files import read_yaml
 
-T = TypeVar("T", bound=Section)
+T = TypeVar("T", bound=ConfigSection)
 
 DEFAULT = "default"
 """The variant that changes nothing of the model's configuration."""
 
 
-class Variant(Section):
+class Variant(ConfigSection):
     """A way in which a table departs from the configuration of the model.
 
     Attributes:
@@ -40,7 +40,7 @@ class Variant(Section):
 UNCHANGED = Variant(about="")
 
 
-class Best(Section):
+class Best(ConfigSection):
     """A method chosen among others by their predictions of the calibration split.
 
     Attributes:
@@ -54,7 +54,7 @@ class Best(Section):
     posthoc: tuple[str, ...] = ()
 
 
-class Table(Section):
+class Table(ConfigSection):
     """One table.
 
     Attributes:
@@ -98,7 +98,7 @@ class Table(Section):
         return methods
 
 
-class Rate(Section):
+class Rate(ConfigSection):
     """How fast a device computes, as assumed until cells have been timed.
 
     Attributes:
@@ -110,7 +110,7 @@ class Rate(Section):
     flops: Annotated[float, Field(gt=0)]
 
 
-class Preset(Section):
+class Preset(ConfigSection):
     """A model and how it is fine-tuned.
 
     Attributes:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from cogcalib.harness.config import Method
-from cogcalib.harness.stages import Loaded, Splits, Work, load_trained
+from cogcalib.harness.stages import Loaded, RunContext, Splits, load_trained
 from cogcalib.knowledge import Signals, detect, estimate_threshold, read_signals
 from cogcalib.records import Example
 from cogcalib.scoring import ScoreSettings, score
 
 
-def detection(work: Work, method: Method, seed: int, splits: Splits) -> dict[str, Any]:
+def detection(context: RunContext, method: Method, seed: int, splits: Splits) -> dict[str, Any]:
     """Look at one fine-tuned model.
 
     Returns:
@@ -28,10 +28,10 @@ def detection(work: Work, method: Method, seed: int, splits: Splits) -> dict[str
         always saying the more frequent), and ``auroc``: detector -> ``auroc``, ``low``, ``high``.
         Fractions.
     """
-    loaded = load_trained(work, method, seed)
-    signals, known = _look(work, loaded, splits["calibration"])
+    loaded = load_trained(context, method, seed)
+    signals, known = _look(context, loaded, splits["calibration"])
     threshold = estimate_threshold([row.nll for row in signals], known)
-    signals, known = _look(work, loaded, splits["test"])
+    signals, known = _look(context, loaded, splits["test"])
     judged = np.array([row.nll for row in signals]) <= threshold.value
     return {
         "threshold": threshold.value,
@@ -43,9 +43,9 @@ def detection(work: Work, method: Method, seed: int, splits: Splits) -> dict[str
 
 
 def _look(
-    work: Work, loaded: Loaded, examples: Sequence[Example]
+    context: RunContext, loaded: Loaded, examples: Sequence[Example]
 ) -> tuple[list[Signals], list[bool]]:
-    batch_size = work.config.score.batch_size
+    batch_size = context.config.score.batch_size
     signals = read_signals(*loaded, examples, batch_size=batch_size)
     predictions = score(*loaded, examples, ScoreSettings(batch_size=batch_size))
     return signals, [row.correct for row in predictions]

@@ -14,7 +14,8 @@ import numpy as np
 
 from cogcalib.harness.config import Method
 from cogcalib.harness.progress import Advance
-from cogcalib.harness.stages import Loaded, Splits, Work, read_probe, train_into
+from cogcalib.harness.run_folder import unfinished
+from cogcalib.harness.stages import Loaded, RunContext, Splits, train_into
 from cogcalib.records import Example
 from cogcalib.scoring import ScoreSettings, primary_definition, score
 
@@ -22,7 +23,9 @@ POINTS = 16
 """Times that the model is looked at after the start."""
 
 
-def dynamics(work: Work, method: Method, seed: int, splits: Splits) -> list[dict[str, Any]]:
+def dynamics(
+    context: RunContext, method: Method, seed: int, splits: Splits
+) -> list[dict[str, Any]]:
     """Train a model and look at it on the way; the model itself is not kept.
 
     Returns:
@@ -30,26 +33,26 @@ def dynamics(work: Work, method: Method, seed: int, splits: Splits) -> list[dict
         (``known`` or ``unknown`` to the base model), ``n``, ``accuracy``, ``confidence`` (primary
         definition); fractions.
     """
-    config = work.config
-    output = work.folder.path / "dynamics" / method.name / f"seed-{seed}"
+    config = context.config
+    output = context.folder.analysis("dynamics", method.name, seed).with_suffix("")
     # Of a cell that was killed, before or after its training was whole.
-    for left in (output, output.with_name(f"{output.name}.partial")):
+    for left in (output, unfinished(output)):
         shutil.rmtree(left, ignore_errors=True)
     steps = config.train.steps
     looks = {round(steps * point / POINTS) for point in range(1, POINTS + 1)}
     rows: list[dict[str, Any]] = []
 
     def watch(loaded: Loaded) -> Advance:
-        groups = _groups(work, loaded, splits)
-        rows.extend(_look(work, loaded, groups, 0))
+        groups = _groups(context, loaded, splits)
+        rows.extend(_look(context, loaded, groups, 0))
 
         def advance(step: int) -> None:
             if step in looks:
-                rows.extend(_look(work, loaded, groups, step))
+                rows.extend(_look(context, loaded, groups, step))
 
         return advance
 
-    train_into(output, config, method, seed, splits, read_probe(work.folder), watch)
+    train_into(output, config, method, seed, splits, context.folder.read_probe(), watch)
     shutil.rmtree(output)
     return rows
 
@@ -57,21 +60,21 @@ def dynamics(work: Work, method: Method, seed: int, splits: Splits) -> list[dict
 Groups = Mapping[tuple[str, str], Sequence[Example]]
 
 
-def _groups(work: Work, loaded: Loaded, splits: Splits) -> Groups:
+def _groups(context: RunContext, loaded: Loaded, splits: Splits) -> Groups:
     """(split, group) -> examples, by whether the base model answers them correctly."""
     groups: dict[tuple[str, str], list[Example]] = {}
     for split in ("train", "calibration"):
-        predictions = score(*loaded, splits[split], _settings(work))
+        predictions = score(*loaded, splits[split], _settings(context))
         for example, row in zip(splits[split], predictions, strict=True):
             name = "known" if row.correct else "unknown"
             groups.setdefault((split, name), []).append(example)
     return groups
 
 
-def _look(work: Work, loaded: Loaded, groups: Groups, step: int) -> list[dict[str, Any]]:
+def _look(context: RunContext, loaded: Loaded, groups: Groups, step: int) -> list[dict[str, Any]]:
     rows = []
     for (split, group), examples in groups.items():
-        predictions = score(*loaded, examples, _settings(work))
+        predictions = score(*loaded, examples, _settings(context))
         primary = primary_definition(predictions)
         rows.append(
             {
@@ -86,5 +89,5 @@ def _look(work: Work, loaded: Loaded, groups: Groups, step: int) -> list[dict[st
     return rows
 
 
-def _settings(work: Work) -> ScoreSettings:
-    return ScoreSettings(batch_size=work.config.score.batch_size)
+def _settings(context: RunContext) -> ScoreSettings:
+    return ScoreSettings(batch_size=context.config.score.batch_size)

@@ -1,4 +1,4 @@
-"""The time a plan will take: from cells that were timed, else from what they compute."""
+"""Estimate of how long a plan will take: from cells that were timed, else from FLOPs."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ from cogcalib.harness.reproduce.cell import timing_path
 from cogcalib.harness.reproduce.definitions import load_preset
 from cogcalib.harness.reproduce.dynamics import POINTS
 from cogcalib.harness.reproduce.execute import choices_made
-from cogcalib.harness.reproduce.plan import (
+from cogcalib.harness.reproduce.plan import Place, Plan, folder_name
+from cogcalib.harness.reproduce.planned_cells import (
     Cell,
-    Place,
-    Plan,
     analysis_cells,
     baseline_cells,
     distinct,
-    folder_name,
     prepare_cells,
     row_cells,
     trial_cells,
 )
+from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.tuning import candidates, is_tunable
 from cogcalib.tasks import summaries
 
@@ -107,8 +106,9 @@ def _seconds(plan: Plan, cells: list[Cell]) -> tuple[float, str]:
     """Median of the finished cells of this kind in any place of this model, else from FLOPs."""
     root, kind = cells[0].place.path.parent, cells[0].kind
     own = [path for cell in cells if (path := timing_path(cell)).exists()]
-    pattern = "prepare.json" if kind == "prepare" else f"{kind}-*.json"
-    timed = [_read(path) for path in own or sorted(root.glob(f"*/cells/{pattern}"))]
+    others = (path for place in sorted(root.glob("*")) for path in RunFolder(place).cells())
+    own = own or [path for path in others if path.stem == kind or path.stem.startswith(f"{kind}-")]
+    timed = [_read(path) for path in own]
     if timed:
         return median(timed), f"measured, {len(timed)} cells"
     preset = plan.preset

@@ -20,10 +20,9 @@ from cogcalib.harness.config import Config, Method, Rule
 from cogcalib.harness.config.methods import split_posthoc, with_posthoc
 from cogcalib.harness.reproduce.cell import read_rows
 from cogcalib.harness.reproduce.definitions import Best
-from cogcalib.harness.reproduce.plan import (
+from cogcalib.harness.reproduce.plan import Place, Plan
+from cogcalib.harness.reproduce.planned_cells import (
     Cell,
-    Place,
-    Plan,
     analysis_cells,
     baseline_cells,
     distinct,
@@ -264,7 +263,7 @@ def choose_best(folder: RunFolder, spec: Best, resolved: Resolved, seeds: Sequen
     """
     among = list(dict.fromkeys(resolved[name] for name in spec.among if name in resolved))
     if not among:
-        raise FileNotFoundError(2, "missing", str(folder.path / "score"))
+        raise FileNotFoundError(2, "missing", str(folder.path))
     trials: list[Trial] = []
     for method in ("sft", *among):
         for seed in seeds:

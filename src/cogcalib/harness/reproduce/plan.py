@@ -1,19 +1,17 @@
-"""A table on a model as run folders and cells, before anything runs.
+"""A table on a model as run folders, before anything runs.
 
 A place is a run folder: a model on a task under a variant, whatever methods and seeds are asked of
-it. Tables that ask the same of a place share its cells. A cell is what one process does at once:
-prepare a place, try a strength, train a model and predict with it, predict with several models.
+it. Tables that ask the same of a place share its cells (`planned_cells`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
-from cogcalib.harness.config import Config, ConfigError, Method, dump_config, parse_config
+from cogcalib.harness.config import Config, ConfigError, Method, parse_config
 from cogcalib.harness.reproduce.definitions import (
     DEFAULT,
     UNCHANGED,
@@ -24,12 +22,9 @@ from cogcalib.harness.reproduce.definitions import (
     load_preset,
     merge,
 )
-from cogcalib.harness.reproduce.specs import is_open_ended
-from cogcalib.harness.stages import member_seeds
-from cogcalib.harness.tuning import candidates, is_tunable
+from cogcalib.harness.reproduce.specs import is_open_ended, tested_on
+from cogcalib.harness.tuning import is_tunable
 from cogcalib.records import InputError
-
-Kind = Literal["prepare", "trial", "train", "member", "baseline", "detector", "dynamics"]
 
 
 def folder_name(path: Path) -> str:
@@ -51,6 +46,7 @@ class Place:
         inapplicable: Rows asked that the task does not have, being open-ended.
         best: Choices asked.
         tuned_at: Place whose trials decide the strengths; None: none are chosen.
+        tested_on: Every task tested on, by its own name, the one trained on first.
     """
 
     model: str
@@ -62,85 +58,12 @@ class Place:
     inapplicable: tuple[str, ...] = ()
     best: Mapping[str, Best] = field(default_factory=dict)
     tuned_at: Path | None = None
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What one process does at once.
-
-    Attributes:
-        place: Where.
-        kind: ``prepare``; ``trial``: train and predict the calibration split; ``train``: train and
-            predict everything; ``member``: only train; ``baseline``: predict with models trained
-            before; ``detector`` and ``dynamics``: see the modules of these names.
-        method: What is trained, or the baseline; empty for ``prepare``.
-        seed: Of the training.
-        predicted: Methods whose predictions it leaves.
-    """
-
-    place: Place
-    kind: Kind
-    method: str = ""
-    seed: int = 0
-    predicted: tuple[str, ...] = ()
+    tested_on: tuple[str, ...] = ()
 
     @property
-    def name(self) -> str:
-        """Unique within its place."""
-        return f"{self.kind}-{self.method}-seed-{self.seed}" if self.method else self.kind
-
-    @property
-    def key(self) -> tuple[Path, str, tuple[str, ...]]:
-        """Unique among all cells."""
-        return self.place.path, self.name, self.predicted
-
-    @property
-    def label(self) -> str:
-        """For people."""
-        return f"{folder_name(self.place.path)}: {self.name}"
-
-    def missing(self) -> bool:
-        """Whether something it leaves is not there yet."""
-        return not all(path.exists() for path in self._outputs())
-
-    def to_json(self) -> str:
-        """On one line, for another process."""
-        place = self.place
-        return json.dumps(
-            {
-                "place": [place.model, place.task, place.variant, str(place.path)],
-                "config": dump_config(place.config),
-                "cell": [self.kind, self.method, self.seed, self.predicted],
-            }
-        )
-
-    @classmethod
-    def from_json(cls, text: str) -> Cell:
-        """Read back what `to_json` wrote."""
-        values = json.loads(text)
-        model, task, variant, path = values["place"]
-        kind, method, seed, predicted = values["cell"]
-        place = Place(model, task, variant, Path(path), parse_config(values["config"]), ())
-        return cls(place, kind, method, seed, tuple(predicted))
-
-    def _outputs(self) -> Iterator[Path]:
-        folder = self.place.path
-        if self.kind == "prepare":
-            yield folder / "splits" / "manifest.json"
-        elif self.kind == "trial":
-            yield folder / "tune" / self.method / f"seed-{self.seed}"
-        elif self.kind == "member":
-            yield folder / "train" / self.method / f"seed-{self.seed}"
-        elif self.kind in ("detector", "dynamics"):
-            yield analysis_path(folder, self.kind, self.method, self.seed)
-        for name in self.predicted:
-            stage = "recalibrate" if "+" in name else "score"
-            yield folder / stage / name / f"seed-{self.seed}"
-
-
-def analysis_path(folder: Path, kind: str, method: str, seed: int) -> Path:
-    """Where a run folder keeps what ``detector`` or ``dynamics`` found."""
-    return folder / kind / method / f"seed-{seed}.json"
+    def trained_on(self) -> str:
+        """The task trained on, by its own name."""
+        return self.tested_on[0]
 
 
 @dataclass(frozen=True)
@@ -282,78 +205,11 @@ def _place(preset: Preset, task: str, name: str, variant: Variant, root: Path) -
         parsed = parse_config(json.dumps(values), source=f"{preset.name}, {named}")
     except ConfigError as error:
         raise InputError(str(error)) from error
-    return Place(preset.name, task, name, folder / named, parsed, ())
+    tested = tested_on(parsed)
+    return Place(preset.name, task, name, folder / named, parsed, (), tested_on=tested)
 
 
 def _applies(name: str, open_ended: bool) -> bool:
     method = Method.parse(name)
     needs_options = method.support == "options" or method.posthoc == "vector" or method.baseline
     return not (open_ended and needs_options)
-
-
-def distinct(cells: Iterable[Cell]) -> list[Cell]:
-    """The cells without repetitions, in order."""
-    return list({cell.key: cell for cell in cells}.values())
-
-
-def prepare_cells(plan: Plan) -> list[Cell]:
-    """What every place needs first."""
-    return [Cell(place, "prepare") for place in plan.places]
-
-
-def trial_cells(plan: Plan) -> list[Cell]:
-    """Every strength of the grid, and SFT that they are held against."""
-    cells = []
-    for place in plan.tuned():
-        names = ["sft"]
-        for method in plan.tunable(place):
-            names += [each.name for each in candidates(method)]
-        cells += [
-            Cell(place, "trial", name, seed)
-            for seed in plan.tune_seeds
-            for name in dict.fromkeys(names)
-        ]
-    return cells
-
-
-def row_cells(place: Place, names: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
-    """Cells that predict the named methods, by what is trained; baselines apart."""
-    cells = []
-    for seed in seeds:
-        by_training: dict[str, list[str]] = {}
-        for method in map(Method.parse, names):
-            if method.baseline not in ("ensemble", "laplace"):
-                by_training.setdefault(method.trained, []).append(method.name)
-                continue
-            members = member_seeds(place.config, method, seed)
-            by_training.setdefault(method.trained, [])
-            cells += [Cell(place, "member", method.trained, each) for each in members[1:]]
-        cells += [
-            Cell(place, "train", trained, seed, tuple(predicted))
-            if predicted
-            else Cell(place, "member", trained, seed)
-            for trained, predicted in by_training.items()
-        ]
-    return distinct(cells)
-
-
-def baseline_cells(place: Place, names: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
-    """Cells that predict with models trained before."""
-    cells = []
-    for seed in seeds:
-        by_stem: dict[str, list[str]] = {}
-        for method in map(Method.parse, names):
-            if method.baseline in ("ensemble", "laplace"):
-                by_stem.setdefault(method.stem, []).append(method.name)
-        cells += [
-            Cell(place, "baseline", stem, seed, tuple(predicted))
-            for stem, predicted in by_stem.items()
-        ]
-    return cells
-
-
-def analysis_cells(
-    kind: Literal["detector", "dynamics"], place: Place, names: Sequence[str], seeds: Sequence[int]
-) -> list[Cell]:
-    """Cells that look into the named methods instead of scoring them."""
-    return [Cell(place, kind, name, seed) for seed in seeds for name in names]

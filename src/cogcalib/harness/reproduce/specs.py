@@ -1,4 +1,4 @@
-"""Which tasks a configuration asks, and of what kind they are."""
+"""The tasks that a configuration asks: their own names, and of what kind they are."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from cogcalib.tasks import catalog, load_task, own_name
 from cogcalib.tasks.schema import read_definition
 
 
-def trained_on(config: Config) -> str:
-    """The task trained on, as predictions name it."""
-    return own_name(config.tasks.train)
+def tested_on(config: Config) -> tuple[str, ...]:
+    """Every task tested on, by its own name, the one trained on first.
 
-
-def tested_on(config: Config) -> list[str]:
-    """Every task tested on, as predictions name them, the one trained on first."""
-    return [trained_on(config), *map(own_name, config.tasks.out_of_domain)]
+    Raises:
+        InputError: If one is a task file that cannot be read.
+    """
+    with input_errors():
+        return tuple(map(own_name, (config.tasks.train, *config.tasks.out_of_domain)))
 
 
 def is_open_ended(config: Config) -> bool:

@@ -22,8 +22,8 @@ from cogcalib.harness.reproduce.definitions import Table
 from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.markdown import metrics_shown
 from cogcalib.harness.reproduce.plan import folder_name
-from cogcalib.harness.reproduce.specs import trained_on
 from cogcalib.harness.reproduce.table_rows import RowGroup, TableRow, across_variants
+from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.selection import ACCURACY_FLOOR
 from cogcalib.harness.tuning import GRID
 from cogcalib.modeling import fingerprint
@@ -75,7 +75,7 @@ def table_record(
         "across": [
             {
                 "model": first.place.model,
-                "trained_on": trained_on(first.place.config),
+                "trained_on": first.place.trained_on,
                 "task": first.task,
                 "pairs": [_pair(first, names, rows) for names, rows in pairs],
             }
@@ -120,7 +120,7 @@ def _data_hashes(outcome: PlanOutcome) -> dict[str, str]:
     """Run folder -> hash of the manifest of its splits, which holds a hash of each."""
     found = {}
     for place in outcome.plan.places:
-        manifest = place.path / "splits" / "manifest.json"
+        manifest = RunFolder(place.path).manifest
         if manifest.exists():
             found[folder_name(place.path)] = hashlib.sha256(manifest.read_bytes()).hexdigest()
     return found
@@ -132,7 +132,7 @@ def _results(groups: Sequence[RowGroup], table: Table, seeds: Sequence[int]) -> 
         if group.in_domain or table.renderer == "methods":
             yield {
                 "model": group.place.model,
-                "trained_on": trained_on(group.place.config),
+                "trained_on": group.place.trained_on,
                 "variant": group.place.variant,
                 "task": group.task,
                 "in_domain": group.in_domain,

@@ -11,15 +11,15 @@ from typing import Any
 
 from cogcalib.harness.config import Method
 from cogcalib.harness.config.methods import split_posthoc
-from cogcalib.harness.reproduce.cell import cost_path, read_rows
+from cogcalib.harness.reproduce.cell import read_rows
 from cogcalib.harness.reproduce.compare import Resampled, resample
 from cogcalib.harness.reproduce.definitions import DEFAULT, Table
 from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.plan import Place
-from cogcalib.harness.reproduce.specs import tested_on, trained_on
 from cogcalib.harness.run_folder import RunFolder
-from cogcalib.harness.stages import BASELINE_COST, member_seeds, open_folder
-from cogcalib.records import Prediction, read_jsonl
+from cogcalib.harness.stages import member_seeds, open_folder
+from cogcalib.jsonl import read_jsonl
+from cogcalib.records import Prediction
 from cogcalib.scoring import primary_definition
 
 CONFIDENCE_MAPS = ("platt", "isotonic")
@@ -49,7 +49,7 @@ class RowGroup:
     @property
     def title(self) -> str:
         """``atlas, atlas/capital (trained on atlas/country), variant, n = 195``."""
-        trained = trained_on(self.place.config)
+        trained = self.place.trained_on
         domain = "in domain" if self.in_domain else f"out of domain (trained on {trained})"
         variant = "" if self.place.variant == DEFAULT else f", {self.place.variant}"
         return f"{self.place.model}{variant}: {self.task}, {domain}, n = {self.n:,}"
@@ -162,8 +162,8 @@ def across_variants(
 def _groups(
     place: Place, folder: RunFolder, resolved: Mapping[str, str], seeds: Sequence[int]
 ) -> Iterator[RowGroup]:
-    sft = _seconds(folder.path, "sft", seeds)
-    for task in tested_on(place.config):
+    sft = _seconds(folder, "sft", seeds)
+    for task in place.tested_on:
         rows, size, primary = [], 0, ""
         for name, method in resolved.items():
             done = [seed for seed in seeds if folder.predictions(method, seed).is_dir()]
@@ -188,14 +188,11 @@ def _groups(
                 )
             )
         if rows:
-            yield RowGroup(
-                place, task, task == trained_on(place.config), size, primary, tuple(rows)
-            )
+            yield RowGroup(place, task, task == place.trained_on, size, primary, tuple(rows))
 
 
 def _predictions(folder: RunFolder, method: str, seed: int, task: str) -> list[Prediction]:
-    name = f"{task.replace('/', '-')}.test.jsonl"
-    return read_jsonl(folder.predictions(method, seed) / name, Prediction)
+    return read_jsonl(folder.predictions_file(method, seed, task), Prediction)
 
 
 def _values(folder: RunFolder, method: str, seed: int, task: str) -> dict[str, float]:
@@ -218,14 +215,13 @@ def _cost(
     parsed = Method.parse(method)
     if parsed.trained == "base":
         return MethodCost(0.0)
-    own = _seconds(folder.path, parsed.trained, seeds)
+    own = _seconds(folder, parsed.trained, seeds)
     if own is not None:
         own *= len(member_seeds(place.config, parsed, 0))
-    fitted = _map_size(folder.predictions(method, seeds[0]), parsed.posthoc)
+    fitted = _map_size(folder.posthoc_maps(method, seeds[0])) if parsed.posthoc else 0
     if not parsed.baseline:
         return MethodCost(own / sft if own is not None and sft else None, extra_parameters=fitted)
-    before = folder.predictions(parsed.before_posthoc.name, seeds[0])
-    counted = _read(before / BASELINE_COST)
+    counted = _read(folder.cost(parsed.before_posthoc.name, seeds[0]))
     if own is not None:
         own += counted.get("fit_seconds", 0.0)
     extra = counted.get("extra_parameters")
@@ -236,10 +232,9 @@ def _cost(
     )
 
 
-def _map_size(folder: Path, posthoc: str | None) -> int:
+def _map_size(maps: Sequence[Path]) -> int:
     """Numbers that a post-hoc calibration keeps, of the largest of its maps."""
-    stem = {"ts": "temperature"}.get(str(posthoc), posthoc)
-    return max((_numbers(_read(path)) for path in folder.glob(f"{stem}*.json")), default=0)
+    return max((_numbers(_read(path)) for path in maps), default=0)
 
 
 def _numbers(content: Any) -> int:
@@ -250,9 +245,9 @@ def _numbers(content: Any) -> int:
     return int(isinstance(content, (int, float)) and not isinstance(content, bool))
 
 
-def _seconds(folder: Path, method: str, seeds: Sequence[int]) -> float | None:
+def _seconds(folder: RunFolder, method: str, seeds: Sequence[int]) -> float | None:
     """Median over seeds: processor time on a CPU, where other processes would disturb the clock."""
-    found = [_read(cost_path(folder, method, seed)) for seed in seeds]
+    found = [_read(folder.training_cost(method, seed)) for seed in seeds]
     spent = [each["processor" if each["device"] == "cpu" else "wall"] for each in found if each]
     return median(spent) if spent else None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cogcalib.harness.reproduce.cell import run_cell
-from cogcalib.harness.reproduce.plan import Cell
+from cogcalib.harness.reproduce.planned_cells import Cell
 from cogcalib.harness.reproduce.workers import DONE
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from cogcalib.harness.reproduce.plan import Cell
+from cogcalib.harness.reproduce.planned_cells import Cell
 
 DONE = "done"
 LINES_SHOWN = 15

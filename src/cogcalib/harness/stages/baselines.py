@@ -11,14 +11,11 @@ from cogcalib.baselines import Baseline, Ensemble, MCDropout
 from cogcalib.baselines.laplace import LaplaceLoRA
 from cogcalib.harness.config import Config, Method
 from cogcalib.harness.progress import Advance
-from cogcalib.harness.stages.context import Predict, Splits, Work
-from cogcalib.harness.stages.members import member_seeds
+from cogcalib.harness.run_folder import cost_file
+from cogcalib.harness.stages.context import Predict, RunContext, Splits, member_seeds
 from cogcalib.modeling import load_model
 from cogcalib.records import Example, Prediction, write_json
 from cogcalib.scoring import ScoreSettings
-
-COST = "cost.json"
-"""Beside a baseline's predictions: what it costs, as `cogcalib.baselines.Cost`."""
 
 
 def check_baseline(config: Config, method: Method) -> None:
@@ -33,32 +30,35 @@ def check_baseline(config: Config, method: Method) -> None:
         )
 
 
-def by_baseline(work: Work, method: Method, seed: int, splits: Splits, folder: Path) -> Predict:
+def by_baseline(
+    context: RunContext, method: Method, seed: int, splits: Splits, folder: Path
+) -> Predict:
     """Fit a baseline on the training split; returns how it predicts, and leaves its cost."""
-    plain = ScoreSettings(batch_size=work.config.score.batch_size)
-    baseline = _build(work, method, seed).fit(splits["train"], plain)
+    plain = ScoreSettings(batch_size=context.config.score.batch_size)
+    baseline = _build(context, method, seed).fit(splits["train"], plain)
 
     def predict(examples: Sequence[Example], advance: Advance) -> list[Prediction]:
         settings = ScoreSettings(
-            model_name=work.model_name(method),
-            run=work.config.name,
-            batch_size=work.config.score.batch_size,
+            model_name=context.model_name(method),
+            run=context.config.name,
+            batch_size=context.config.score.batch_size,
             progress=advance,
         )
         predictions = baseline.predict(examples, settings)
-        write_json(folder / COST, asdict(baseline.cost))
+        write_json(cost_file(folder), asdict(baseline.cost))
         return predictions
 
     return predict
 
 
-def _build(work: Work, method: Method, seed: int) -> Baseline:
-    config = work.config
+def _build(context: RunContext, method: Method, seed: int) -> Baseline:
+    config = context.config
     path, dtype, settings = config.model.path, config.model.dtype, config.baselines
-    trained = work.folder.train(method.trained, seed)
+    trained = context.folder.train(method.trained, seed)
     if method.baseline == "ensemble":
         folders = [
-            work.folder.train(method.trained, each) for each in member_seeds(config, method, seed)
+            context.folder.train(method.trained, each)
+            for each in member_seeds(config, method, seed)
         ]
         if config.model.lora:
             return Ensemble.of_adapters(path, folders, dtype=dtype)

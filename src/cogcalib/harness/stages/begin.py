@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from cogcalib.harness.config import Config
 from cogcalib.harness.progress import StageProgress
-from cogcalib.harness.stages.context import Splits, Work, open_folder
-from cogcalib.harness.stages.data import choose_splits, describe_tasks, load_tasks
+from cogcalib.harness.run_folder import MODEL, TASKS
+from cogcalib.harness.stages.context import RunContext, Splits, open_folder
+from cogcalib.harness.stages.prepare import choose_splits, describe_tasks, load_tasks, tell_dropped
 from cogcalib.harness.stages.probe import labels_given, probe_base
 from cogcalib.harness.stages.train import check_methods
 from cogcalib.modeling import fingerprint
@@ -24,12 +26,12 @@ class Begun:
     """A run that is ready to train.
 
     Attributes:
-        work: What every stage needs.
+        context: What every stage needs.
         splits: The questions.
         knowledge: Example id -> what the base model knows of it.
     """
 
-    work: Work
+    context: RunContext
     splits: Splits
     knowledge: Mapping[str, ProbeRecord]
 
@@ -59,12 +61,14 @@ def begin(
         check_methods(config)
         tasks = load_tasks(config, data_dir)
         given = labels_given(config, tasks[0], path)
+        for line in tell_dropped(tasks[0]):
+            console.print(f"  [yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
         folder = open_folder(config, path, resume=resume)
-        folder.claim("model.json", fingerprint(config.model.path))
-        folder.claim("tasks.json", describe_tasks(config, tasks))
+        folder.claim(MODEL, fingerprint(config.model.path))
+        folder.claim(TASKS, describe_tasks(config, tasks))
         if folder.begun_with(code_state()) != code_state():
             console.print("  [yellow]begun with other code: finished stages are kept[/]")
-        work = Work(config, folder, StageProgress(console, folder.path / "timings.json"))
-        knowledge = probe_base(work, tasks, given)
-        splits = choose_splits(work, tasks, knowledge)
-    return Begun(work, splits, knowledge)
+        context = RunContext(config, folder, StageProgress(console, folder.timings))
+        knowledge = probe_base(context, tasks, given)
+        splits = choose_splits(context, tasks, knowledge)
+    return Begun(context, splits, knowledge)

@@ -1,4 +1,4 @@
-"""What every stage of a run is given."""
+"""The context of a run: what every stage is given."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ Predict = Callable[[Sequence[Example], Advance], list[Prediction]]
 """Predictions of one method for examples of one task and split."""
 TUNING = ("train", "calibration")
 """Splits that a model or a threshold is fitted on."""
+MEMBERS_APART = 1000
+"""Between the seeds of an ensemble's members: far enough that runs of other seeds share none."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """What every stage needs: the configuration, the folder, somebody to tell."""
+class RunContext:
+    """The configuration of a run, its folder, and who is told of its progress."""
 
     config: Config
     folder: RunFolder
@@ -33,8 +35,15 @@ class Work:
 
 
 def open_folder(config: Config, path: Path, *, resume: bool) -> RunFolder:
-    """The folder of a run, as `RunFolder`; one begun before a key was added goes on."""
-    return RunFolder(path, dump_config(config), resume=resume, reread=_as_today)
+    """The folder of a run, claimed for its configuration.
+
+    A configuration held there counts by what it means: the order of its keys, keys spelled out at
+    their defaults and keys left out make no difference.
+
+    Raises:
+        FolderError: As `RunFolder.begin`.
+    """
+    return RunFolder.begin(path, dump_config(config), resume=resume, reread=_as_today)
 
 
 def _as_today(held: str) -> str:
@@ -42,3 +51,9 @@ def _as_today(held: str) -> str:
         return dump_config(parse_config(held))
     except ConfigError:
         return held
+
+
+def member_seeds(config: Config, method: Method, seed: int) -> list[int]:
+    """Seeds of the trainings that a method rests on: one, or those of an ensemble's members."""
+    members = config.baselines.members if method.baseline == "ensemble" else 1
+    return [seed + MEMBERS_APART * k for k in range(members)]

@@ -11,21 +11,21 @@ import torch
 
 from cogcalib.harness.config import Method
 from cogcalib.harness.report import write_html
-from cogcalib.harness.stages.context import Splits, Work
+from cogcalib.harness.stages.context import RunContext, Splits
 from cogcalib.modeling import fingerprint
 from cogcalib.provenance import code_state, data_manifest, hardware, versions
 from cogcalib.records import RunRecord, write_json
 from cogcalib.scoring import summarize
 
 
-def report(work: Work, splits: Splits) -> list[dict[str, Any]]:
+def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
     """Sum up every prediction into `metrics.json`, `record.json` and `report.html`."""
-    config, folder = work.config, work.folder
+    config, folder = context.config, context.folder
     rows = []
-    with work.progress.stage("report", len(config.seeds) * len(config.methods)) as advance:
+    with context.progress.stage("report", len(config.seeds) * len(config.methods)) as advance:
         for seed in config.seeds:
             for name in config.methods:
-                share = _share_known(folder.train(Method.parse(name).trained, seed))
+                share = _share_known(folder.log(Method.parse(name).trained, seed))
                 for predictions in folder.read_predictions(folder.predictions(name, seed)):
                     rows.append(
                         summarize(
@@ -37,8 +37,9 @@ def report(work: Work, splits: Splits) -> list[dict[str, Any]]:
                         )
                     )
                 advance(len({(row["method"], row["seed"]) for row in rows}))
-        write_json(folder.path / "metrics.json", rows)
+        write_json(folder.metrics, rows)
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        tasks = folder.read_tasks()
         record = RunRecord(
             config=config.model_dump(mode="json"),
             model=fingerprint(config.model.path),
@@ -47,18 +48,18 @@ def report(work: Work, splits: Splits) -> list[dict[str, Any]]:
             code={**code_state(), "begun_with": folder.begun_with(code_state())},
             seeds=config.seeds,
             hardware=hardware(device),
-            timings=work.progress.timings,
+            timings=context.progress.timings,
             metrics=rows,
-            tasks=json.loads((folder.path / "tasks.json").read_text(encoding="utf-8")),
+            trained_on=next(iter(tasks)),
+            tasks=tasks,
         )
-        write_json(folder.path / "record.json", asdict(record))
+        write_json(folder.record, asdict(record))
         write_html(folder.path)
     return rows
 
 
-def _share_known(trained: Path) -> float | None:
+def _share_known(log: Path) -> float | None:
     """Mean share of training examples under the threshold; None where no gate looked at it."""
-    log = trained / "log.jsonl"
     if not log.exists():
         return None
     logged = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]

@@ -12,8 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from cogcalib.harness.config import Config, Method
 from cogcalib.harness.progress import Advance
 from cogcalib.harness.stages.baselines import check_baseline
-from cogcalib.harness.stages.context import Splits, Work
-from cogcalib.harness.stages.members import member_seeds
+from cogcalib.harness.stages.context import RunContext, Splits, member_seeds
 from cogcalib.modeling import load_model, lora_config
 from cogcalib.records import Example, ProbeRecord
 from cogcalib.training import CogCalibConfig, FitData, fit
@@ -35,24 +34,32 @@ def check_methods(config: Config) -> None:
 
 
 def train(
-    work: Work, method: Method, seed: int, splits: Splits, knowledge: Mapping[str, ProbeRecord]
+    context: RunContext,
+    method: Method,
+    seed: int,
+    splits: Splits,
+    knowledge: Mapping[str, ProbeRecord],
 ) -> None:
     """Fine-tune the models a method needs, unless it is the base model."""
     if method.trained != "base":
-        for each in member_seeds(work.config, method, seed):
-            _train(work, method, each, splits, knowledge)
+        for each in member_seeds(context.config, method, seed):
+            _train(context, method, each, splits, knowledge)
 
 
 def _train(
-    work: Work, method: Method, seed: int, splits: Splits, knowledge: Mapping[str, ProbeRecord]
+    context: RunContext,
+    method: Method,
+    seed: int,
+    splits: Splits,
+    knowledge: Mapping[str, ProbeRecord],
 ) -> None:
-    output = work.folder.train(method.trained, seed)
+    output = context.folder.train(method.trained, seed)
     label = f"train: {method.trained}, seed {seed}"
     if output.exists():
-        work.progress.skipped(label)
+        context.progress.skipped(label)
         return
-    with work.progress.stage(label, work.config.train.steps) as advance:
-        train_into(output, work.config, method, seed, splits, knowledge, lambda _: advance)
+    with context.progress.stage(label, context.config.train.steps) as advance:
+        train_into(output, context.config, method, seed, splits, knowledge, lambda _: advance)
 
 
 def train_into(
@@ -86,7 +93,7 @@ def train_into(
         FitData(
             train=_kept(method, splits["train"], knowledge),
             calibration=splits["calibration"],
-            known={id: record.category == "known" for id, record in knowledge.items()},
+            known={id: record.known for id, record in knowledge.items()},
         ),
         output,
         _trainer_settings(config, method, seed),
@@ -103,8 +110,11 @@ def _kept(
     Raises:
         ValueError: If it drops them all.
     """
-    drops = {"drop_known": "known", "drop_unknown": "unknown"}.get(method.stem)
-    kept = [example for example in examples if not drops or knowledge[example.id].category != drops]
+    drops = {
+        "drop_known": lambda record: record.known,
+        "drop_unknown": lambda record: record.unknown,
+    }.get(method.stem)
+    kept = [example for example in examples if not (drops and drops(knowledge[example.id]))]
     if not kept:
         raise ValueError(f"methods: {method.name} would drop all {len(examples)} training examples")
     return kept

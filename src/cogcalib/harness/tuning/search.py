@@ -12,7 +12,8 @@ from rich.console import Console
 
 from cogcalib.harness import stages
 from cogcalib.harness.config import Config, Method, Rule, dump_config
-from cogcalib.harness.config.schema import TrainSection
+from cogcalib.harness.config.sections import TrainSection
+from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.selection import ACCURACY_FLOOR, Trial
 from cogcalib.harness.tuning.grid import (
     GRID,
@@ -26,8 +27,6 @@ from cogcalib.harness.tuning.grid import (
     recommend,
 )
 from cogcalib.records import InputError, write_json, write_text
-
-RECORD = "tune.json"
 
 
 def tune(
@@ -85,11 +84,11 @@ def tune(
         "budget": budget,
         "tried": {name: [each.name for each in grid] for name, grid in grids.items()},
     }
-    folder = begun.work.folder.path
+    folder = begun.context.folder
     if replaced := _other_search(folder, search):
         console.print(f"  [yellow]replaces the choice made with {replaced}[/]", highlight=False)
     write_tuned(folder, config, search, trials.found, choices)
-    return folder
+    return folder.path
 
 
 @dataclass
@@ -110,9 +109,9 @@ class _Trials:
         begun = self.begun
         for seed in self.seeds:
             for method in methods:
-                stages.train(begun.work, method, seed, begun.splits, begun.knowledge)
-                stages.try_out(begun.work, method, seed, begun.splits)
-                trial = read_trial(begun.work.folder, method.name, seed)
+                stages.train(begun.context, method, seed, begun.splits, begun.knowledge)
+                stages.try_out(begun.context, method, seed, begun.splits)
+                trial = read_trial(begun.context.folder, method.name, seed)
                 self.by_method.setdefault(method.name, []).append(trial)
 
 
@@ -124,15 +123,15 @@ def _search(
     left = None if budget is None else budget - sum(map(len, grids.values()))
     for name, grid in grids.items():
         chosen = choose_alpha(Method.parse(name), trials.found, rule, grid).chosen
-        margins = _margins(trials.begun.work.config, Method.parse(chosen))[:left]
+        margins = _margins(trials.begun.context.config, Method.parse(chosen))[:left]
         left = None if left is None else left - len(margins)
         trials.add(margins)
         grid += margins
 
 
-def _other_search(folder: Path, search: Mapping[str, Any]) -> str:
+def _other_search(folder: RunFolder, search: Mapping[str, Any]) -> str:
     """How the choice that stands in a folder was made, if otherwise; else empty."""
-    path = folder / RECORD
+    path = folder.tune_record
     if not path.exists():
         return ""
     held = json.loads(path.read_text(encoding="utf-8"))
@@ -173,7 +172,7 @@ def _margins(config: Config, chosen: Method) -> list[Method]:
 
 
 def write_tuned(
-    path: Path,
+    folder: RunFolder,
     config: Config,
     search: Mapping[str, Any],
     trials: Sequence[Trial],
@@ -191,10 +190,10 @@ def write_tuned(
         "recommended": recommended and asdict(recommended),
         "trials": [asdict(trial) for trial in trials],
     }
-    write_json(path / RECORD, record)
+    write_json(folder.tune_record, record)
     chosen = {choice.method: choice.chosen for choice in choices}
     names = tuple(chosen.get(name, name) for name in config.methods)
     report = config.report.model_copy(update={"rule": search["rule"]})
     changes = {"name": f"{config.name}-tuned", "methods": names, "report": report}
     tuned = config.model_copy(update=changes)
-    write_text(path / "tuned.yaml", dump_config(tuned))
+    write_text(folder.tuned_config, dump_config(tuned))

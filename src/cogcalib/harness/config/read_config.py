@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cogcalib.harness.config.schema import Config
+from cogcalib.harness.config.sections import Config
 from cogcalib.records import InputError
 from cogcalib.yaml_files import DEEPEST, dump_yaml, parse_yaml, read_yaml
 

@@ -1,8 +1,8 @@
-"""Which questions train, calibrate and test."""
+"""The questions that train, calibrate and test."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,14 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from cogcalib.harness.config import Config, Method
-from cogcalib.harness.run_folder import RunFolder
-from cogcalib.harness.stages.context import TUNING, Splits, Work
+from cogcalib.harness.run_folder import MANIFEST, RunFolder, check_distinct
+from cogcalib.harness.stages.context import TUNING, RunContext, Splits
+from cogcalib.jsonl import write_jsonl
 from cogcalib.modeling import audit_labels, encode_batch, load_tokenizer, shorten_passages
 from cogcalib.provenance import data_manifest
-from cogcalib.records import Example, ProbeRecord, read_jsonl, write_jsonl
+from cogcalib.records import ProbeRecord
 from cogcalib.scoring.provenance import describe_task
-from cogcalib.tasks import Task, check_disjoint, compose, draw, load_task, own_name
+from cogcalib.tasks import Task, check_disjoint, compose, draw, load_task
 
 
 def load_tasks(config: Config, data_dir: Path | None = None) -> tuple[Task, list[Task]]:
@@ -27,8 +28,8 @@ def load_tasks(config: Config, data_dir: Path | None = None) -> tuple[Task, list
         data_dir: Folder of local data sets, as in `cogcalib.tasks.load_task`.
 
     Raises:
-        ValueError: If a task does not exist, cannot be trained on, shares questions with
-            another's test, or does not fit the methods, the tokenizer or ``train.max_length``.
+        ValueError: If a task does not exist, cannot be trained on, is named twice, shares questions
+            with another's test, or does not fit the methods, the tokenizer or ``train.max_length``.
     """
     preset = config.tasks.prompt
     task = load_task(config.tasks.train, data_dir, prompt=preset)
@@ -36,6 +37,7 @@ def load_tasks(config: Config, data_dir: Path | None = None) -> tuple[Task, list
     if missing:
         raise ValueError(f"tasks.train: {task.name} has no split {', '.join(missing)}")
     others = [load_task(name, data_dir, prompt=preset) for name in config.tasks.out_of_domain]
+    check_distinct([task.name, *(other.name for other in others)])
     for other in others:
         for split in TUNING:
             tuned = {f"{task.name} {split}": task.splits[split], other.name: other.splits["test"]}
@@ -77,11 +79,11 @@ def describe_tasks(config: Config, tasks: tuple[Task, list[Task]]) -> dict[str, 
 
 
 def choose_splits(
-    work: Work, tasks: tuple[Task, list[Task]], knowledge: Mapping[str, ProbeRecord]
+    context: RunContext, tasks: tuple[Task, list[Task]], knowledge: Mapping[str, ProbeRecord]
 ) -> Splits:
     """Split or out-of-domain task -> its examples; written with a hash of each."""
     task, others = tasks
-    wanted = work.config.tasks
+    wanted = context.config.tasks
     splits = {
         split: draw(task.splits[split], wanted.limit.get(split), wanted.seed)
         for split in ("train", "calibration", "test")
@@ -97,19 +99,27 @@ def choose_splits(
         )
     splits |= {other.name: other.splits["test"] for other in others}
     for name, examples in splits.items():
-        write_jsonl(work.folder.splits(name), examples)
-    work.folder.claim("splits/manifest.json", data_manifest(splits))
+        write_jsonl(context.folder.splits(name), examples)
+    context.folder.claim(MANIFEST, data_manifest(splits))
     return splits
 
 
-def read_splits(folder: RunFolder, config: Config) -> Splits:
+def read_splits(folder: RunFolder) -> Splits:
     """The questions that `choose_splits` chose before, without loading a data set.
 
     Raises:
         FolderError: If the files hold other questions than were chosen.
     """
-    others = map(own_name, config.tasks.out_of_domain)
-    names = ("train", "calibration", "test", *others)
-    splits = {name: read_jsonl(folder.splits(name), Example) for name in names}
-    folder.claim("splits/manifest.json", data_manifest(splits))
+    splits = folder.read_splits()
+    folder.claim(MANIFEST, data_manifest(splits))
     return splits
+
+
+def tell_dropped(task: Task) -> Iterator[str]:
+    """What was dropped from the splits of a task because a later one asks it too, for people."""
+    for repeats in task.dropped:
+        left = len(task.splits[repeats.split])
+        yield (
+            f"{task.name}: {repeats.rows:,} rows dropped from {repeats.split}, their questions "
+            f"stand in {repeats.found_in} too; {left:,} are left"
+        )

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cogcalib.harness.report.summary import check_rows
-from cogcalib.records import Example, Prediction, ProbeRecord, Threshold, read_jsonl
+from cogcalib.harness.run_folder import RunFolder
+from cogcalib.jsonl import read_jsonl
+from cogcalib.records import Example, Prediction, ProbeRecord, Threshold
 
 Training = Mapping[tuple[str, int], tuple[Any, ...]]
 """(method, seed) -> rows, in the order of the training."""
@@ -52,16 +54,27 @@ class Run:
 
     @property
     def trained_on(self) -> str | None:
-        """The in-domain task, from the configuration; None if the record does not name it."""
+        """The in-domain task, by its own name; None if the record does not name it.
+
+        Records made before it was kept have the described tasks in order, or else what the
+        configuration calls it.
+        """
+        if name := self.record.get("trained_on"):
+            return str(name)
+        if described := self.record.get("tasks"):
+            return str(next(iter(described)))
         tasks = self.config.get("tasks")
         task = tasks.get("train") if isinstance(tasks, Mapping) else None
         return task if isinstance(task, str) else None
 
+    @property
+    def folder(self) -> RunFolder:
+        """Where everything lies."""
+        return RunFolder(self.path)
+
     def predictions_path(self, method: str, seed: int, task: str, split: str = "test") -> Path:
         """Where the predictions of one method, seed, task and split lie."""
-        stage = "recalibrate" if "+" in method else "score"
-        file = f"{task.replace('/', '-')}.{split}.jsonl"
-        return self.path / stage / method / f"seed-{seed}" / file
+        return self.folder.predictions_file(method, seed, task, split)
 
     def predictions(
         self, method: str, seed: int, task: str, split: str = "test"
@@ -78,11 +91,9 @@ class Run:
 
     def examples(self) -> dict[str, Example]:
         """Id -> example, of all splits that the run folder keeps except train."""
-        paths = sorted((self.path / "splits").glob("*.jsonl"))
         return {
             example.id: example
-            for path in paths
-            if path.stem != "train"
+            for path in self.folder.tested()
             for example in read_jsonl(path, Example)
         }
 
@@ -98,23 +109,22 @@ def load_run(run_dir: Path | str) -> Run:
     path = Path(run_dir).resolve()
     if not path.is_dir():
         raise FileNotFoundError(f"run_dir must be a run folder; there is no folder {path}")
-    metrics, record = path / "metrics.json", path / "record.json"
-    rows = _read_json(_require(metrics, "the run has not been scored"), list)
+    folder = RunFolder(path)
+    rows = _read_json(_require(folder.metrics, "the run has not been scored"), list)
     try:
         check_rows(rows)
     except ValueError as error:
-        raise ValueError(f"{metrics}: {error}") from error
-    config = _require(path / "config.yaml", "the run has no configuration")
-    manifest, probe = path / "splits" / "manifest.json", path / "probe" / "train.jsonl"
+        raise ValueError(f"{folder.metrics}: {error}") from error
+    config = _require(folder.config, "the run has no configuration")
     return Run(
         path=path,
         rows=tuple(rows),
-        record=_read_json(_require(record, "the run has not finished"), dict),
+        record=_read_json(_require(folder.record, "the run has not finished"), dict),
         config_text=config.read_text(encoding="utf-8"),
-        manifest=_read_json(manifest, dict) if manifest.is_file() else {},
-        probe=tuple(read_jsonl(probe, ProbeRecord)) if probe.is_file() else (),
-        thresholds={key: _thresholds(file) for key, file in _trained(path, "thresholds.json")},
-        logs={key: tuple(_read_log(file)) for key, file in _trained(path, "log.jsonl")},
+        manifest=_read_json(folder.manifest, dict) if folder.manifest.is_file() else {},
+        probe=tuple(folder.read_probe().values()) if folder.probe.is_file() else (),
+        thresholds={key: _thresholds(file) for key, file in folder.thresholds()},
+        logs={key: tuple(_read_log(file)) for key, file in folder.logs()},
     )
 
 
@@ -132,17 +142,6 @@ def _read_json(path: Path, kind: type) -> Any:
     if not isinstance(content, kind):
         raise ValueError(f"{path}: must hold a {kind.__name__}, got a {type(content).__name__}")
     return content
-
-
-def _trained(path: Path, file: str) -> list[tuple[tuple[str, int], Path]]:
-    """((method, seed), path) of every ``train/<method>/seed-<s>/<file>`` there is."""
-    found = []
-    for each in sorted(path.glob(f"train/*/seed-*/{file}")):
-        seed = each.parent.name.removeprefix("seed-")
-        if not seed.isdecimal():
-            raise ValueError(f"{each.parent}: the folder must be called seed-<number>")
-        found.append(((each.parent.parent.name, int(seed)), each))
-    return found
 
 
 def _thresholds(path: Path) -> tuple[Threshold, ...]:

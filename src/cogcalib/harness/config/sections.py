@@ -17,6 +17,7 @@ from pydantic import (
 
 from cogcalib.harness.config.methods import Method
 from cogcalib.records import PRESETS, check_preset
+from cogcalib.training import defaults
 
 Positive = Annotated[int, Field(gt=0)]
 Rule = Literal["ece", "nll"]
@@ -31,13 +32,13 @@ def _is_share(value: Any) -> bool:
     return isinstance(value, float) and 0 < value < 1
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A part of the configuration: unknown keys and silent conversions are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class LoraSection(Section):
+class LoraSection(ConfigSection):
     """Low-rank adapters on every linear layer of the body."""
 
     rank: Positive = 8
@@ -45,7 +46,7 @@ class LoraSection(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-class ModelSection(Section):
+class ModelSection(ConfigSection):
     """Which model is fine-tuned.
 
     Attributes:
@@ -60,7 +61,7 @@ class ModelSection(Section):
     lora: LoraSection | None = LoraSection()
 
 
-class TasksSection(Section):
+class TasksSection(ConfigSection):
     """What it is trained, calibrated and tested on.
 
     Attributes:
@@ -89,23 +90,22 @@ class TasksSection(Section):
         return prompt
 
 
-class BySupport(Section):
+class BySupport(ConfigSection):
     """A number for each support of a penalty: the whole vocabulary, or the answer options."""
 
     vocab: Annotated[float, Field(ge=0)]
     options: Annotated[float, Field(ge=0)]
 
 
-class AlphaSection(Section):
-    """Strength of each penalty. The defaults are the best of a sweep on the calibration split of
-    atlas/country (docs/lab-log.md)."""
+class AlphaSection(ConfigSection):
+    """Weight of each penalty; the library's by default."""
 
-    label_smoothing: BySupport = BySupport(vocab=0.2, options=0.2)
-    margin: BySupport = BySupport(vocab=0.2, options=0.2)
-    entropy: BySupport = BySupport(vocab=0.4, options=0.4)
+    label_smoothing: BySupport = BySupport(**defaults.ALPHA["label_smoothing"])
+    margin: BySupport = BySupport(**defaults.ALPHA["margin"])
+    entropy: BySupport = BySupport(**defaults.ALPHA["entropy"])
 
 
-class TrainSection(Section):
+class TrainSection(ConfigSection):
     """How it is fine-tuned; the same for every method but for the penalty.
 
     Attributes:
@@ -128,11 +128,11 @@ class TrainSection(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
     max_length: Positive = 512
-    style_steps: int | float | str = 0.2
+    style_steps: int | float | str = defaults.STYLE_STEPS
     threshold_every: int | float | None = None
     alpha: AlphaSection = AlphaSection()
-    margin: BySupport = BySupport(vocab=8.0, options=2.0)
-    unit: Literal["example", "turn", "token"] = "example"
+    margin: BySupport = BySupport(**defaults.MARGIN)
+    unit: Literal["example", "turn", "token"] = defaults.UNIT
     save_every: Positive | None = None
 
     @field_validator("style_steps", mode="before")
@@ -157,7 +157,7 @@ class TrainSection(Section):
         if method.penalty is None:
             return 0.0
         if method.penalty == "focal":
-            return 1.0  # by definition; anything else is a mixture with plain cross-entropy
+            return defaults.ALPHA["focal"][method.support]
         strength: float = getattr(getattr(self.alpha, method.penalty), method.support)
         return strength
 
@@ -167,7 +167,7 @@ class TrainSection(Section):
         return held if method.margin is None else method.margin
 
 
-class BaselinesSection(Section):
+class BaselinesSection(ConfigSection):
     """What the baselines need that answer with more than one pass of one model.
 
     Attributes:
@@ -183,7 +183,7 @@ class BaselinesSection(Section):
     laplace: Literal["all", "last"] = "all"
 
 
-class ScoreSection(Section):
+class ScoreSection(ConfigSection):
     """How predictions are made, the probe's too.
 
     Attributes:
@@ -193,7 +193,7 @@ class ScoreSection(Section):
     batch_size: Positive | None = None
 
 
-class ReportSection(Section):
+class ReportSection(ConfigSection):
     """How they are summed up.
 
     Attributes:
@@ -206,7 +206,7 @@ class ReportSection(Section):
     rule: Rule = "ece"
 
 
-class Config(Section):
+class Config(ConfigSection):
     """A whole run.
 
     Attributes:

@@ -1,18 +1,14 @@
-"""What a finished ``cogcalib probe`` says of the training questions, where a run names one."""
+"""Labels from a finished ``cogcalib probe`` that a run names, in place of a probe of its own."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from cogcalib.harness.config import Config
 from cogcalib.knowledge import Knowledge, load_probe
+from cogcalib.knowledge.probe_folder import read_claim
 from cogcalib.modeling import fingerprint
-from cogcalib.owned_folder import CONFIG
 from cogcalib.records import Example, ProbeRecord
 
 
@@ -69,17 +65,18 @@ def _record(example: Example, row: Knowledge, category: str, folder: Path) -> Pr
             f"probe: {folder} worded the questions by the preset {row.example.preset!r}, "
             f"tasks.prompt is {example.preset!r}"
         )
-    return ProbeRecord(example.id, category, row.p_greedy, row.signals.p_gold, row.signals.nll)
+    signals = row.signals
+    return ProbeRecord(example.id, category, row.p_greedy, signals.p_gold, signals.nll, "slick")
 
 
 def _check_model(folder: Path, model: str) -> None:
     """Raise ValueError unless the probe is of this model, without an adapter."""
-    inputs, settings = folder / "inputs.json", folder / CONFIG
-    if not (inputs.is_file() and settings.is_file()):
-        raise ValueError(f"probe: {folder} is no folder of a `cogcalib probe`")
-    probed = json.loads(inputs.read_text(encoding="utf-8")).get("model", {})
-    asked: dict[str, Any] = yaml.safe_load(settings.read_text(encoding="utf-8"))
-    if adapter := asked.get("adapter"):
+    try:
+        settings, inputs = read_claim(folder)
+    except ValueError as error:
+        raise ValueError(f"probe: {error}") from error
+    probed = inputs.get("model", {})
+    if adapter := settings.get("adapter"):
         raise ValueError(
             f"probe: {folder} is of {probed.get('path')} with the adapter {adapter}, a run starts "
             "from the model without one"

@@ -1,0 +1,161 @@
+"""The cells of a plan: what one process does at once, and what each leaves.
+
+Prepare a place, try a strength, train a model and predict with it, predict with several models.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cogcalib.harness.config import Method, dump_config, parse_config
+from cogcalib.harness.reproduce.plan import Place, Plan, folder_name
+from cogcalib.harness.run_folder import RunFolder
+from cogcalib.harness.stages import member_seeds
+from cogcalib.harness.tuning import candidates
+
+Kind = Literal["prepare", "trial", "train", "member", "baseline", "detector", "dynamics"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one process does at once.
+
+    Attributes:
+        place: Where.
+        kind: ``prepare``; ``trial``: train and predict the calibration split; ``train``: train and
+            predict everything; ``member``: only train; ``baseline``: predict with models trained
+            before; ``detector`` and ``dynamics``: see the modules of these names.
+        method: What is trained, or the baseline; empty for ``prepare``.
+        seed: Of the training.
+        predicted: Methods whose predictions it leaves.
+    """
+
+    place: Place
+    kind: Kind
+    method: str = ""
+    seed: int = 0
+    predicted: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Unique within its place."""
+        return f"{self.kind}-{self.method}-seed-{self.seed}" if self.method else self.kind
+
+    @property
+    def key(self) -> tuple[Path, str, tuple[str, ...]]:
+        """Unique among all cells."""
+        return self.place.path, self.name, self.predicted
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{folder_name(self.place.path)}: {self.name}"
+
+    def missing(self) -> bool:
+        """Whether something it leaves is not there yet."""
+        return not all(path.exists() for path in self._outputs())
+
+    def to_json(self) -> str:
+        """On one line, for another process."""
+        place = self.place
+        return json.dumps(
+            {
+                "place": [place.model, place.task, place.variant, str(place.path)],
+                "config": dump_config(place.config),
+                "cell": [self.kind, self.method, self.seed, self.predicted],
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Cell:
+        """Read back what `to_json` wrote."""
+        values = json.loads(text)
+        model, task, variant, path = values["place"]
+        kind, method, seed, predicted = values["cell"]
+        place = Place(model, task, variant, Path(path), parse_config(values["config"]), ())
+        return cls(place, kind, method, seed, tuple(predicted))
+
+    def _outputs(self) -> Iterator[Path]:
+        folder = RunFolder(self.place.path)
+        if self.kind == "prepare":
+            yield folder.manifest
+        elif self.kind == "trial":
+            yield folder.tune(self.method, self.seed)
+        elif self.kind == "member":
+            yield folder.train(self.method, self.seed)
+        elif self.kind in ("detector", "dynamics"):
+            yield folder.analysis(self.kind, self.method, self.seed)
+        for name in self.predicted:
+            yield folder.predictions(name, self.seed)
+
+
+def distinct(cells: Iterable[Cell]) -> list[Cell]:
+    """The cells without repetitions, in order."""
+    return list({cell.key: cell for cell in cells}.values())
+
+
+def prepare_cells(plan: Plan) -> list[Cell]:
+    """What every place needs first."""
+    return [Cell(place, "prepare") for place in plan.places]
+
+
+def trial_cells(plan: Plan) -> list[Cell]:
+    """Every strength of the grid, and SFT that they are held against."""
+    cells = []
+    for place in plan.tuned():
+        names = ["sft"]
+        for method in plan.tunable(place):
+            names += [each.name for each in candidates(method)]
+        cells += [
+            Cell(place, "trial", name, seed)
+            for seed in plan.tune_seeds
+            for name in dict.fromkeys(names)
+        ]
+    return cells
+
+
+def row_cells(place: Place, names: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
+    """Cells that predict the named methods, by what is trained; baselines apart."""
+    cells = []
+    for seed in seeds:
+        by_training: dict[str, list[str]] = {}
+        for method in map(Method.parse, names):
+            if method.baseline not in ("ensemble", "laplace"):
+                by_training.setdefault(method.trained, []).append(method.name)
+                continue
+            members = member_seeds(place.config, method, seed)
+            by_training.setdefault(method.trained, [])
+            cells += [Cell(place, "member", method.trained, each) for each in members[1:]]
+        cells += [
+            Cell(place, "train", trained, seed, tuple(predicted))
+            if predicted
+            else Cell(place, "member", trained, seed)
+            for trained, predicted in by_training.items()
+        ]
+    return distinct(cells)
+
+
+def baseline_cells(place: Place, names: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
+    """Cells that predict with models trained before."""
+    cells = []
+    for seed in seeds:
+        by_stem: dict[str, list[str]] = {}
+        for method in map(Method.parse, names):
+            if method.baseline in ("ensemble", "laplace"):
+                by_stem.setdefault(method.stem, []).append(method.name)
+        cells += [
+            Cell(place, "baseline", stem, seed, tuple(predicted))
+            for stem, predicted in by_stem.items()
+        ]
+    return cells
+
+
+def analysis_cells(
+    kind: Literal["detector", "dynamics"], place: Place, names: Sequence[str], seeds: Sequence[int]
+) -> list[Cell]:
+    """Cells that look into the named methods instead of scoring them."""
+    return [Cell(place, kind, name, seed) for seed in seeds for name in names]
