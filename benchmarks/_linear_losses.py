@@ -12,7 +12,7 @@ from _measure import Work
 from torch import Tensor
 from torch.nn import LinearCrossEntropyOptions
 
-from cogcalib.losses import LinearHead, Penalty, fused_cogcalib_loss
+from cogcalib.losses import Gate, LinearHead, Penalty, fused_cogcalib_loss
 
 PENALTIES = {
     "label_smoothing": Penalty("label_smoothing"),
@@ -141,6 +141,6 @@ def _ours(name: str, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         int(example[-1]) + 1,
         penalty=PENALTIES[term],
         alpha=0.1,
-        gate=lambda nll, _: torch.ones_like(nll),
+        gate=Gate("all"),
         compiled=how == [COMPILED],
     ).loss

@@ -34,7 +34,7 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from cogcalib import CogCalibConfig, CogCalibTrainer
-from cogcalib.training.state import Schedule
+from cogcalib.training.schedule import Schedule
 
 # TRL 1.16 still uses the old name of an option that transformers 5.23 renamed.
 warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing` is deprecated", FutureWarning)

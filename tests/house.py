@@ -206,7 +206,7 @@ def unnamed(modules: Mapping[str, Module]) -> list[str]:
     ]
 
 
-TRAINER = "from cogcalib.training import CogCalibTrainer"
+TRAINER = "from cogcalib.training import CogCalibTrainer, fit"
 
 
 def executed(package: Path, statement: str = TRAINER) -> list[str]:

@@ -160,7 +160,9 @@ def test_defaults_of_the_trainer_are_read_without_torch() -> None:
     run_python(f"import sys, cogcalib.training.defaults; assert not {HEAVY} & set(sys.modules)")
 
 
-@pytest.mark.parametrize("package", ["", ".knowledge", ".modeling", ".scoring", ".training"])
+@pytest.mark.parametrize(
+    "package", ["", ".knowledge", ".modeling", ".posthoc", ".scoring", ".training"]
+)
 def test_lazy_package_has_its_public_names(package: str) -> None:
     module = import_module(f"cogcalib{package}")
     for name in module.__all__:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from cogcalib.losses import (
     FusedParts,
+    Gate,
     LinearHead,
     LossParts,
     Penalty,
@@ -20,7 +20,6 @@ from cogcalib.losses import (
     cross_entropy,
     example_nll,
     fused_cogcalib_loss,
-    gate_weights,
     token_penalty,
 )
 
@@ -116,9 +115,7 @@ def reference_logits(hidden: Tensor, head: LinearHead) -> Tensor:
     return logits if head.softcap is None else head.softcap * torch.tanh(logits / head.softcap)
 
 
-def reference(
-    case: Case, penalty: Penalty, gate: Callable[[Tensor], Tensor], **more: Any
-) -> LossParts:
+def reference(case: Case, penalty: Penalty, gate: Gate, **more: Any) -> LossParts:
     logits = reference_logits(case.hidden, case.head)
     return cogcalib_loss(
         cross_entropy(logits, case.targets),
@@ -130,15 +127,7 @@ def reference(
     )
 
 
-def fused(
-    case: Case,
-    penalty: Penalty,
-    gate: Callable[..., Tensor],
-    *,
-    by_slice: bool = False,
-    **more: Any,
-) -> FusedParts:
-    """The fused loss; `by_slice`: the gate wants to know which examples it is asked about."""
+def fused(case: Case, penalty: Penalty, gate: Gate, **more: Any) -> FusedParts:
     return fused_cogcalib_loss(
         case.hidden,
         case.head,
@@ -146,13 +135,13 @@ def fused(
         case.example,
         case.n_examples,
         penalty=penalty,
-        gate=gate if by_slice else lambda nll, _: gate(nll),
+        gate=gate,
         option_ids=case.option_ids,
         **more,
     )
 
 
-def some_open(case: Case) -> Callable[[Tensor], Tensor]:
+def some_open(case: Case) -> Gate:
     """The method's gate with a threshold between the examples' NLLs."""
     with torch.no_grad():
         ce = cross_entropy(reference_logits(case.hidden, case.head), case.targets)
@@ -160,11 +149,11 @@ def some_open(case: Case) -> Callable[[Tensor], Tensor]:
     present = nll[torch.bincount(case.example, minlength=case.n_examples) > 0].sort().values
     # between two of them: on one of them, rounding would decide
     threshold = float(present[(len(present) - 1) // 2 :][:2].mean()) if len(present) > 1 else 0.0
-    return partial(gate_weights, threshold=threshold, gate="nll")
+    return Gate("nll", threshold)
 
 
-OPEN = partial(gate_weights, threshold=0.0, gate="all")
-SOFT = partial(gate_weights, threshold=4.0, gate="soft", temperature=1.5)
+OPEN = Gate("all")
+SOFT = Gate("soft", 4.0, 1.5)
 
 
 def gradients(case: Case, loss: Tensor) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from fused_case import (
 
 from cogcalib.losses import Penalty, compiled, token_statistics
 
-FIELDS = ("token_ce", "entropy", "right", "log_confidence")
+FIELDS = ("token_ce", "entropy", "correct", "log_confidence")
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_functions_give_the_reference(penalty: Penalty, head: str, budget: int |
         found = token_statistics(reference_logits(case.hidden, case.head), case.targets)
     eagerly = fused(case, penalty, gate, alpha=0.3, tile_bytes=budget)
     for field, expected in zip(
-        FIELDS, (found.ce, found.entropy, found.right, found.log_confidence), strict=True
+        FIELDS, (found.ce, found.entropy, found.correct, found.log_confidence), strict=True
     ):
         torch.testing.assert_close(getattr(ours, field), expected)
     torch.testing.assert_close(

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
@@ -28,7 +27,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cogcalib.losses import Penalty, cross_entropy, gate_weights
+from cogcalib.losses import Gate, Penalty, cross_entropy
 
 
 @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS.keys())
@@ -69,7 +68,7 @@ def test_soft_gate_shared_denominator_and_either_nll(penalty: Penalty, reduction
 @pytest.mark.parametrize("penalty", PENALTIES, ids=str)
 def test_alpha_zero_and_shut_gate_are_cross_entropy_to_the_bit(penalty: Penalty) -> None:
     case = make_case("plain")
-    shut = partial(gate_weights, threshold=-torch.inf, gate="nll")
+    shut = Gate("nll", -torch.inf)
     without = fused(case, penalty, shut, alpha=0.7)
     logits = reference_logits(case.hidden, case.head)
     expected = gradients(case, F.cross_entropy(logits, case.targets))
@@ -92,12 +91,13 @@ def test_gate_sees_consecutive_examples_and_its_last_answer_counts(
     case = make_case(counts=(0, 2, 5, 1, 0, 3, 0))
     seen: dict[tuple[int, int], Tensor] = {}
 
-    def gate(nll: Tensor, examples: slice) -> Tensor:
-        assert len(nll) == examples.stop - examples.start
-        seen[examples.start, examples.stop] = nll
-        return torch.full_like(nll, float(examples.start == 0))
+    class Recorded(Gate):
+        def weights(self, nll: Tensor, units: slice = slice(None)) -> Tensor:
+            assert len(nll) == units.stop - units.start
+            seen[units.start, units.stop] = nll
+            return torch.full_like(nll, float(units.start == 0))
 
-    parts = fused(case, penalty, gate, alpha=0.1, tile_bytes=budget, by_slice=True)
+    parts = fused(case, penalty, Recorded("all"), alpha=0.1, tile_bytes=budget)
     covered = [index for start, stop in seen for index in range(start, stop)]
     assert covered == list(range(7))
     assert torch.equal(torch.cat(list(seen.values())), parts.nll)
@@ -127,14 +127,16 @@ def test_gate_that_changes_its_mind_within_an_example(
     threshold = float((ce.sort().values[:8].mean() + ce.mean()) / 2) * scale
     asked = []
 
-    def gate(nll: Tensor, examples: slice | None = None) -> Tensor:
-        answer = gate_weights(nll, threshold, "inverted" if inverted else "nll")
-        if examples == slice(1, 2):
-            asked.append(float(answer))
-        return answer
+    class Recorded(Gate):
+        def weights(self, nll: Tensor, units: slice = slice(None)) -> Tensor:
+            answer = super().weights(nll, units)
+            if units == slice(1, 2):
+                asked.append(float(answer))
+            return answer
 
+    gate = Recorded("inverted" if inverted else "nll", threshold)
     more: dict[str, Any] = {"alpha": 0.4, "nll_reduction": reduction}
-    ours = fused(case, penalty, gate, tile_bytes=4 * ROW, by_slice=True, **more)
+    ours = fused(case, penalty, gate, tile_bytes=4 * ROW, **more)
     assert_same(case, ours, reference(case, penalty, gate, **more))
     if penalty.support == "vocab":  # otherwise no tile waits for the gate
         assert asked == ([0, 0, 1] if inverted else [1, 1, 0])

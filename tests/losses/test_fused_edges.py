@@ -29,7 +29,7 @@ from cogcalib.losses import (
     fused_statistics,
 )
 from cogcalib.losses.fused_pass import aligned_runs
-from cogcalib.losses.head import HeadGradients, Projection
+from cogcalib.losses.projection import HeadGradients, Projection
 from cogcalib.losses.terms import entropy
 from cogcalib.losses.tiles import first_maximum
 
@@ -44,7 +44,7 @@ def test_statistics_are_the_reference_whatever_the_tiles(budget: int | None) -> 
     torch.testing.assert_close(found.ce, cross_entropy(logits, case.targets))
     torch.testing.assert_close(found.entropy, entropy(logits))
     torch.testing.assert_close(found.target_logit, logits.gather(1, case.targets[:, None])[:, 0])
-    assert torch.equal(found.right, logits.argmax(1) == case.targets)
+    assert torch.equal(found.correct, logits.argmax(1) == case.targets)
     absent = case.option_ids == NO_OPTION
     scores = logits.gather(1, case.option_ids.clamp(min=0)).masked_fill(absent, -torch.inf)
     torch.testing.assert_close(found.option_scores, scores)
@@ -55,12 +55,12 @@ def test_per_token_fields_are_the_statistics() -> None:
     case = make_case(counts=(3, 9, 4))
     case.targets[5] = reference_logits(case.hidden, case.head)[5].argmax()
     found = fused_statistics(case.hidden, case.head, case.targets)
-    assert 0 < found.right.sum() < len(case.targets)
+    assert 0 < found.correct.sum() < len(case.targets)
     for penalty in PENALTIES:
         parts = fused(case, penalty, some_open(case), alpha=0.2, tile_bytes=4 * ROW)
         torch.testing.assert_close(parts.token_ce, found.ce)
         torch.testing.assert_close(parts.entropy, found.entropy)
-        assert torch.equal(parts.right, found.right)
+        assert torch.equal(parts.correct, found.correct)
         assert found.option_scores is None
 
 

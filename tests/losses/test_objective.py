@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import pytest
@@ -8,12 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cogcalib.losses import cogcalib_loss, example_nll, gate_weights
+from cogcalib.losses import Gate, cogcalib_loss, example_nll
 
 EXAMPLE = torch.tensor([0, 0, 1, 3, 3, 3])
 CE = torch.tensor([1.0, 3.0, 0.5, 0.2, 0.4, 0.6], dtype=torch.float64)
 R = torch.tensor([2.0, 1.0, 4.0, 3.0, 5.0, 7.0], dtype=torch.float64)
-OPEN = partial(gate_weights, threshold=0.0, gate="all")
+OPEN = Gate("all", 0.0)
 
 
 def test_nll_is_the_mean_or_sum_over_the_answer() -> None:
@@ -22,7 +21,7 @@ def test_nll_is_the_mean_or_sum_over_the_answer() -> None:
 
 
 def test_loss_is_its_formula_with_the_nll_gate() -> None:
-    gate = partial(gate_weights, threshold=0.5, gate="nll")
+    gate = Gate("nll", 0.5)
     parts = cogcalib_loss(CE, R, EXAMPLE, 4, alpha=0.1, gate=gate, num_items_in_batch=10)
     assert parts.weights.tolist() == [0, 1, 1, 1]
     assert parts.loss.item() == pytest.approx((5.7 + 0.1 * (4 + 3 + 5 + 7)) / 10)
@@ -39,7 +38,7 @@ def test_micro_batches_add_up_to_the_whole_batch(ces: list[float], alpha: float,
     ce = torch.tensor(ces, dtype=torch.float64)
     example = torch.arange(len(ce)) // 2
     cut = min(2 * cut, len(ce))
-    gate = partial(gate_weights, threshold=5.0, gate="nll")
+    gate = Gate("nll", 5.0)
     shared: dict[str, Any] = {"alpha": alpha, "gate": gate, "num_items_in_batch": len(ce)}
     whole = cogcalib_loss(ce, ce**2, example, len(ce), **shared).loss
     first = cogcalib_loss(ce[:cut], ce[:cut] ** 2, example[:cut], len(ce), **shared).loss
@@ -48,13 +47,13 @@ def test_micro_batches_add_up_to_the_whole_batch(ces: list[float], alpha: float,
 
 
 def test_no_example_known_is_plain_cross_entropy_to_the_bit() -> None:
-    shut = partial(gate_weights, threshold=-torch.inf, gate="nll")
+    shut = Gate("nll", -torch.inf)
     parts = cogcalib_loss(CE, R, EXAMPLE, 4, alpha=0.7, gate=shut)
     assert torch.equal(parts.loss, CE.mean())
 
 
 def test_all_known_is_uniform_regularisation_to_the_bit() -> None:
-    known = partial(gate_weights, threshold=torch.inf, gate="nll")
+    known = Gate("nll", torch.inf)
     ours = cogcalib_loss(CE, R, EXAMPLE, 4, alpha=0.7, gate=known).loss
     uniform = cogcalib_loss(CE, R, EXAMPLE, 4, alpha=0.7, gate=OPEN).loss
     assert torch.equal(ours, uniform)
@@ -62,7 +61,7 @@ def test_all_known_is_uniform_regularisation_to_the_bit() -> None:
 
 def test_gate_takes_no_gradient() -> None:
     ce = CE.clone().requires_grad_()
-    gate = partial(gate_weights, threshold=0.5, gate="soft", temperature=0.3)
+    gate = Gate("soft", 0.5, 0.3)
     parts = cogcalib_loss(ce, R, EXAMPLE, 4, alpha=0.7, gate=gate, num_items_in_batch=1)
     parts.loss.backward()
     assert ce.grad is not None

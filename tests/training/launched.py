@@ -95,7 +95,7 @@ def run(job: Job, folder: Path) -> dict[str, Any]:
         "kind": str(trainer.accelerator.distributed_type.value),
         "processes": trainer.accelerator.num_processes,
         "sharded": sum(map(is_sharded, trainer.model.parameters())),
-        "fused": trainer.reader.fused,
+        "fused": trainer.runner.fused,
         "written": written,
     }
 

@@ -52,7 +52,7 @@ def test_offloading_changes_nothing(
     ours.train()
     assert tracker.offloaded > 0
     assert not tracker  # the backward pass asked for everything back
-    assert ours.reader.fused
+    assert ours.runner.fused
     without = make()
     without.train()
     assert_same_weights(ours, without)

@@ -18,7 +18,7 @@ from cogcalib.training.checks import (
     refuse_shared_batches,
     refuse_split_sequences,
 )
-from cogcalib.training.data import check_disjoint
+from cogcalib.training.dataset_checks import check_disjoint
 from cogcalib.training.text import check_text
 
 

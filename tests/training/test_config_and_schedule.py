@@ -13,7 +13,8 @@ from transformers import HfArgumentParser
 
 from cogcalib.losses import Penalty
 from cogcalib.training import CogCalibConfig, CogCalibTrainer, KnowledgeState
-from cogcalib.training.state import RATE_WINDOW, Schedule
+from cogcalib.training.schedule import Schedule
+from cogcalib.training.state import RATE_WINDOW
 
 
 def test_command_line_sets_every_field(tmp_path: Path) -> None:
@@ -97,8 +98,8 @@ def test_strengths_not_given_are_those_of_the_sweep(
     tmp_path: Path, penalty: str, support: str, alpha: float, margin: float
 ) -> None:
     args = make_args(tmp_path, penalty=penalty, support=support, alpha=None)
-    assert (args.strength, args.build_penalty().margin) == (alpha, margin)
-    assert make_args(tmp_path, alpha=0.0).strength == 0
+    assert (args.initial_alpha, args.build_penalty().margin) == (alpha, margin)
+    assert make_args(tmp_path, alpha=0.0).initial_alpha == 0
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_the_data_settle_the_support(
 ) -> None:
     args = make_args(tmp_path, support="auto", penalty=penalty, alpha=None)
     settled = args.settled(options)
-    swept = make_args(tmp_path, support=support, penalty=penalty, alpha=None).strength
+    swept = make_args(tmp_path, support=support, penalty=penalty, alpha=None).initial_alpha
     assert (settled.support, settled.margin, settled.alpha) == (support, margin, swept)
     assert settled.build_penalty().support == support
     assert settled.settled(not options) == settled
@@ -157,7 +158,7 @@ def test_a_replaced_configuration_is_that_written_anew(
     )
     anew = make_args(tmp_path, alpha=None, penalty=penalty, support=support)
     assert replaced.build_penalty() == anew.build_penalty()
-    assert replaced.strength == anew.strength
+    assert replaced.initial_alpha == anew.initial_alpha
 
 
 def test_saved_arguments_say_what_was_used(tmp_path: Path) -> None:

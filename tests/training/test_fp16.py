@@ -43,7 +43,7 @@ def test_autocast_with_scaled_gradients_trains_alike(
     ours.train()
     exact = make_trainer(tmp_path, gradient_accumulation_steps=2, **settings)
     exact.train()
-    assert ours.reader.fused
+    assert ours.runner.fused
     assert ours.accelerator.scaler.get_scale() == 2.0**12  # no step was skipped
     assert 0 < ours.state.log_history[0]["gate_rate"] < 1
     assert ours.state.log_history[0]["loss"] != exact.state.log_history[0]["loss"]

@@ -14,7 +14,7 @@ from peft import LoraConfig, TrainableTokensConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from cogcalib.losses import LinearHead, Penalty, fused_cogcalib_loss
+from cogcalib.losses import Gate, LinearHead, Penalty, fused_cogcalib_loss
 from cogcalib.training.head import add_head_access, verify_head
 from cogcalib.training.linear_head import (
     UnfusableHead,
@@ -172,7 +172,7 @@ def test_the_fused_loss_through_the_door(adapter: str) -> None:
             1,
             penalty=Penalty("label_smoothing"),
             alpha=0.0,
-            gate=lambda nll, _: torch.ones_like(nll),
+            gate=Gate("all"),
         ).loss
 
     def gradients(value: Tensor) -> dict[str, Tensor]:

@@ -19,9 +19,9 @@ from tiny_run import (
     make_trainer,
 )
 
+from cogcalib.losses import AccuracyCurve
 from cogcalib.records import Threshold
-from cogcalib.training.calibration_pass import CalibrationReading
-from cogcalib.training.curve import AccuracyCurve
+from cogcalib.training.calibration_pass import CalibrationPass
 
 STYLE_STEPS = 6  # enough to learn that an answer ends after its letter
 SETTINGS: dict[str, Any] = {
@@ -111,7 +111,7 @@ def test_every_change_is_said_and_nothing_twice(
     level = AccuracyCurve((0.0,), (0.5,))
     values = iter([2.0, inf, inf, -inf, -inf, 1.5, 1.6, inf])
     trainer = make_trainer(tmp_path, max_steps=8)
-    trainer.read_calibration = lambda: CalibrationReading(
+    trainer.run_calibration_pass = lambda: CalibrationPass(
         Threshold(next(values), 0.5, 0.8, 1, 1, trainer.state.global_step), 0.5, 0.5, level
     )
     with caplog.at_level(logging.WARNING, logger="cogcalib"):

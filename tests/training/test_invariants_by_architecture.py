@@ -54,7 +54,7 @@ def trained(name: str, output: Path, **settings: Any) -> Any:
     resume = settings.pop("resume", None)
     trainer = make_trainer(output, model=build(name), **{**SGD, **settings})
     trainer.train(resume_from_checkpoint=resume)
-    assert trainer.reader.fused in (True, None)
+    assert trainer.runner.fused in (True, None)
     return trainer
 
 

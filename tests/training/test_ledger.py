@@ -15,7 +15,7 @@ from test_resume import run
 from tiny_run import assert_same_ledgers, make_data, make_trainer
 
 from cogcalib.knowledge.ledger import SCHEMA, first_absent_step, part_name, read_ledger
-from cogcalib.training.forward import locate
+from cogcalib.training.supervision import supervised_tokens
 
 N = 16
 
@@ -55,14 +55,14 @@ def test_a_row_is_what_the_loss_was(tmp_path: Path) -> None:
     expected = {}
     for number, row in enumerate(untouched.train_dataset):
         batch = untouched.data_collator([row])
-        located = locate(batch)
+        tokens = supervised_tokens(batch)
         with torch.no_grad():
             logits = untouched.model(input_ids=batch["input_ids"]).logits[0]
-        log_p = logits[located.positions[0]].log_softmax(1)
-        nll = -log_p.gather(1, located.targets[:, None]).mean()
+        log_p = logits[tokens.positions[0]].log_softmax(1)
+        nll = -log_p.gather(1, tokens.targets[:, None]).mean()
         smooth = -log_p.mean(1).mean() - nll
         confidence = log_p.amax(1).exp().prod()
-        right = (log_p.argmax(1) == located.targets).all()
+        right = (log_p.argmax(1) == tokens.targets).all()
         expected[str(number)] = [float(x) for x in (nll, 0.3 * smooth, right, confidence)]
     trained(tmp_path / "run", **settings)
     for row in rows(read_ledger(tmp_path / "run")):
@@ -86,7 +86,7 @@ def test_layouts_see_the_same(tmp_path: Path, layout: dict[str, Any]) -> None:
 
 def test_more_rows_than_memory_should_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained(tmp_path / "whole")
-    monkeypatch.setattr("cogcalib.training.ledger.LARGEST", 7)
+    monkeypatch.setattr("cogcalib.training.ledger_writer.LARGEST", 7)
     trained(tmp_path / "parts")
     assert len(list((tmp_path / "parts" / "ledger").iterdir())) > 1
     assert_same_ledgers(tmp_path / "parts", tmp_path / "whole")
@@ -96,7 +96,7 @@ def test_rows_that_wait_on_the_device_keep_their_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained(tmp_path / "at-once")
-    monkeypatch.setattr("cogcalib.training.ledger.WAITING", 3)
+    monkeypatch.setattr("cogcalib.training.ledger_writer.WAITING", 3)
     trained(tmp_path / "by-three")
     assert_same_ledgers(tmp_path / "by-three", tmp_path / "at-once")
 
@@ -141,7 +141,7 @@ def test_a_ledger_whose_beginning_lies_elsewhere_says_so(
     run(tmp_path / "whole")
     run(tmp_path / "first", stop=5)
     checkpoint = tmp_path / "first" / "checkpoint-5"
-    ours = "cogcalib.training.ledger"
+    ours = "cogcalib.training.ledger_writer"
     with caplog.at_level(logging.WARNING, logger=ours):
         run(tmp_path / "second", resume=str(checkpoint))
     (said,) = [record.getMessage() for record in caplog.records if record.name == ours]

@@ -61,11 +61,11 @@ def test_qlora_trains_as_the_readable_loss_does(
         return trainer
 
     fused = trained()
-    assert fused.reader.fused
+    assert fused.runner.fused
     assert 0 < fused.state.log_history[0]["gate_rate"] < 1
     adapters = {name: value for name, value in weights(fused).items() if "lora_B" in name}
     assert all(value.count_nonzero() for value in adapters.values())
     monkeypatch.setattr("cogcalib.training.loss.verify_head", lambda *_: "it is made up")
     readable = trained()
-    assert not readable.reader.fused
+    assert not readable.runner.fused
     assert largest_difference(fused, readable) < 1e-5

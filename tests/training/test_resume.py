@@ -10,7 +10,9 @@ import pytest
 from tiny_run import assert_same_weights, make_model, make_trainer
 from transformers import TrainerCallback
 
+from cogcalib.losses import AccuracyCurve
 from cogcalib.training import KnowledgeState
+from cogcalib.training.alpha_controller import AlphaStep
 from cogcalib.training.checkpoints import begin_checkpoint, last_complete_checkpoint
 from cogcalib.training.state import STATE_NAME
 
@@ -45,12 +47,12 @@ def run(
     return trainer
 
 
-def test_a_strength_that_tunes_itself_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_alpha_of_the_controller_goes_on_where_it_was(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole", alpha="auto")
     run(tmp_path / "parts", alpha="auto", stop=5)
     resumed = run(tmp_path / "parts", alpha="auto", resume=True)
     assert resumed.knowledge == whole.knowledge
-    assert [row.step for row in whole.knowledge.strengths] == [2, 4, 6, 8]
+    assert [row.step for row in whole.knowledge.alpha_steps] == [2, 4, 6, 8]
     assert whole.alpha > 0
     assert_same_weights(resumed, whole)
     written = [(tmp_path / name / "strengths.json").read_text() for name in ("whole", "parts")]
@@ -100,6 +102,29 @@ def test_state_survives_the_disk(tmp_path: Path) -> None:
     trainer.train()
     trainer.knowledge.save(tmp_path)
     assert KnowledgeState.load(tmp_path) == trainer.knowledge
+
+
+def test_state_of_an_older_checkpoint_is_read(tmp_path: Path) -> None:
+    """As a training of July 2026 wrote it."""
+    (tmp_path / STATE_NAME).write_text(
+        """{
+          "style_end": 2, "separations": [0.25],
+          "history": [{"value": 0.5, "separation": 0.4, "accuracy": 0.75, "n_known": 3,
+                       "n_unknown": 5, "step": 2}],
+          "strengths": [{"step": 2, "confidence": 0.7, "accuracy": 0.5, "alpha": 0.3,
+                         "integral": 0.3}],
+          "curve": {"nll": [0.1, 2.0], "accuracy": [0.9, 0.2]},
+          "opened": 4.0, "rate": 0.5, "rate_count": 7, "method": {"gate": "nll"}
+        }""",
+        encoding="utf-8",
+    )
+    state = KnowledgeState.load(tmp_path)
+    assert state.alpha_steps == [AlphaStep(2, 0.7, 0.5, 0.3, 0.3)]
+    assert state.curve == AccuracyCurve((0.1, 2.0), (0.9, 0.2))
+    assert state.threshold is not None
+    assert state.threshold.value == 0.5
+    written = json.loads((tmp_path / STATE_NAME).read_text(encoding="utf-8"))
+    assert json.loads(state.save(tmp_path).read_text(encoding="utf-8")) == written
 
 
 def test_checkpoint_of_another_trainer_is_refused(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tiny_run import (
 from transformers.trainer_pt_utils import LabelSmoother
 from trl import SFTConfig, SFTTrainer
 
-from cogcalib.training.forward import locate
+from cogcalib.training.supervision import supervised_tokens
 
 TRL_METRICS = ("loss", "grad_norm", "entropy", "mean_token_accuracy", "num_tokens")
 
@@ -143,7 +143,7 @@ def test_oracle_with_labels_of_the_nll_gate_equals_it_on_the_first_step(tmp_path
     for row in by_nll.train_dataset:
         batch = by_nll._prepare_inputs(by_nll.data_collator([row]))
         batch.pop("option_ids")
-        statistics = by_nll.reader.statistics(by_nll.model, batch, locate(batch))
+        statistics = by_nll.runner.statistics(by_nll.model, batch, supervised_tokens(batch))
         known.append(bool(statistics.ce.mean() <= cut))
     assert len(set(known)) == 2
     train = make_data(32).add_column("known", known)
@@ -168,7 +168,7 @@ def test_style_phase_is_plain_cross_entropy_then_the_gate_opens(tmp_path: Path) 
 def test_a_compiled_model_trains_alike(tmp_path: Path, penalty: str) -> None:
     settings = {"optim": "sgd", "learning_rate": 0.05, "penalty": penalty, "support": "options"}
     compiled = trained(tmp_path, torch_compile=True, torch_compile_backend="aot_eager", **settings)
-    assert compiled.reader.fused
+    assert compiled.runner.fused
     assert_same_weights(compiled, trained(tmp_path, **settings), tolerance=1e-5)
 
 
@@ -179,7 +179,7 @@ def test_a_model_compiled_by_inductor_trains_alike(tmp_path: Path) -> None:
     settings = {"optim": "sgd", "learning_rate": 0.05, "cut": 4.0, "max_steps": 2}
     ours = trained(tmp_path, torch_compile=True, **settings)
     assert ours.args.torch_compile_backend == "inductor"
-    assert ours.reader.fused
+    assert ours.runner.fused
     eager = trained(tmp_path, **settings)
     assert_same_weights(ours, eager, tolerance=1e-5)
     for row, other in zip(ours.state.log_history[:-1], eager.state.log_history[:-1], strict=True):
@@ -190,10 +190,10 @@ def test_a_model_compiled_by_inductor_trains_alike(tmp_path: Path) -> None:
 def test_the_readable_loss_trains_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"optim": "sgd", "learning_rate": 0.05, "support": "options", "cut": 4.0}
     fused = trained(tmp_path, **settings)
-    assert fused.reader.fused
+    assert fused.runner.fused
     monkeypatch.setattr("cogcalib.training.loss.verify_head", lambda *_: "it is made up")
     readable = trained(tmp_path, **settings)
-    assert not readable.reader.fused
+    assert not readable.runner.fused
     assert_same_weights(fused, readable, tolerance=1e-6)
     with pytest.raises(ValueError, match=r"torch_compile=True is not supported .* made up"):
         trained(tmp_path, torch_compile=True, torch_compile_backend="aot_eager")

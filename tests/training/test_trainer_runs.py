@@ -22,7 +22,8 @@ from transformers import (
     TrainerCallback,
 )
 
-from cogcalib.training.forward import locate, supervised_logits
+from cogcalib.training.logits import supervised_logits
+from cogcalib.training.supervision import supervised_tokens
 
 
 def losses(trainer: Any) -> list[float]:
@@ -138,7 +139,7 @@ def test_supervised_logits_are_the_model_s_own(tmp_path: Path, config: Any) -> N
     batch = trainer.data_collator(list(trainer.train_dataset.take(5)))
     labels = batch["labels"]
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
-    found = locate(inputs)
+    found = supervised_tokens(inputs)
     logits, _ = supervised_logits(model, model.get_output_embeddings(), inputs, found.positions)
     full = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     mask = labels[:, 1:] != -100

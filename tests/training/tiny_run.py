@@ -13,10 +13,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from cogcalib.knowledge.ledger import SCHEMA, read_ledger
+from cogcalib.losses import AccuracyCurve
 from cogcalib.records import Threshold
 from cogcalib.training import CogCalibConfig, CogCalibTrainer
-from cogcalib.training.calibration_pass import CalibrationReading
-from cogcalib.training.curve import AccuracyCurve
+from cogcalib.training.calibration_pass import CalibrationPass
 
 LETTERS = [" A", " B", " C", " D"]
 CHAT_TEMPLATE = (
@@ -120,10 +120,10 @@ def make_trainer(
         **(sft_arguments or {}),
     )
     if cut is not None:
-        reading = CalibrationReading(
+        reading = CalibrationPass(
             Threshold(cut, 0.5, 0.8, 1, 1), 0.5, 0.5, AccuracyCurve((0.0,), (0.5,))
         )
-        trainer.read_calibration = lambda: reading  # type: ignore[method-assign]
+        trainer.run_calibration_pass = lambda: reading  # type: ignore[method-assign]
     return trainer
 
 

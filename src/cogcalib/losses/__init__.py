@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from cogcalib.losses.fused import FusedParts, fused_cogcalib_loss, fused_statistics
-from cogcalib.losses.fused_pass import GateSlice
-from cogcalib.losses.gate import GATES, Gate, gate_weights
-from cogcalib.losses.head import LinearHead
-from cogcalib.losses.objective import LossParts, NllReduction, cogcalib_loss, example_nll
+from cogcalib.losses.accuracy_curve import AccuracyCurve
+from cogcalib.losses.fused import fused_cogcalib_loss, fused_statistics
+from cogcalib.losses.gates import CLOSED, GATES, Gate, GateKind
+from cogcalib.losses.objective import (
+    FusedParts,
+    LossParts,
+    NllReduction,
+    cogcalib_loss,
+    example_nll,
+    reference_loss,
+)
+from cogcalib.losses.projection import LinearHead
 from cogcalib.losses.standalone import CogCalibLoss
 from cogcalib.losses.statistics import TokenStatistics, known_examples, token_statistics
 from cogcalib.losses.terms import (
@@ -20,12 +27,14 @@ from cogcalib.losses.terms import (
 )
 
 __all__ = [
+    "CLOSED",
     "GATES",
     "NO_OPTION",
+    "AccuracyCurve",
     "CogCalibLoss",
     "FusedParts",
     "Gate",
-    "GateSlice",
+    "GateKind",
     "LinearHead",
     "LossParts",
     "MarginReduction",
@@ -39,8 +48,8 @@ __all__ = [
     "example_nll",
     "fused_cogcalib_loss",
     "fused_statistics",
-    "gate_weights",
     "known_examples",
+    "reference_loss",
     "token_penalty",
     "token_statistics",
 ]

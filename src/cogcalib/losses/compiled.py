@@ -3,7 +3,7 @@
 One pass reads the statistics off the logits, a second one turns them into the gradient. Both are
 the readable terms themselves, the gradient theirs by automatic differentiation; `torch.compile`
 makes a few kernels of them, Triton's on CUDA, C++ on a CPU. Matrix products, bias, scale and
-softcap stay with `cogcalib.losses.head`, the penalty over options with
+softcap stay with `cogcalib.losses.projection`, the penalty over options with
 `cogcalib.losses.fused_pass`.
 
 Meant for CUDA, where it has not run yet: tested on a CPU, eagerly and compiled.
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cogcalib.losses.head import cap_slope
+from cogcalib.losses.projection import cap_slope
 from cogcalib.losses.statistics import token_statistics
 from cogcalib.losses.terms import Penalty, cross_entropy, token_penalty
 from cogcalib.losses.tiles import Tiles

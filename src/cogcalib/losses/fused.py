@@ -18,47 +18,18 @@ experimental; neither has been measured there yet.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cogcalib.losses.fused_pass import Batch, Computation, GateSlice, Method, rows_of, spans
-from cogcalib.losses.head import LinearHead, Projection
-from cogcalib.losses.objective import NllReduction
+from cogcalib.losses.fused_pass import FusedPass, Objective, SupervisedBatch, rows_of, spans
+from cogcalib.losses.gates import Gate
+from cogcalib.losses.objective import FusedParts, NllReduction
+from cogcalib.losses.projection import LinearHead, Projection
 from cogcalib.losses.statistics import TokenStatistics
 from cogcalib.losses.terms import Penalty
 from cogcalib.losses.tiles import Tiles
-
-
-class FusedParts(NamedTuple):
-    """`cogcalib.losses.LossParts`, and what the logits say at each token.
-
-    A tuple, since wrappers for distributed training look for tensors in what a model returns.
-
-    Attributes:
-        loss: Scalar with graph, ``ce + alpha * penalty``.
-        ce: Reduced cross-entropy, detached scalar.
-        penalty: Reduced penalty after the gate and before alpha, detached scalar.
-        nll: NLL of each example in nats, detached, ``[B]``.
-        weights: Gate weight of each example, ``[B]``.
-        token_ce: Cross-entropy of each token in nats, detached, ``[N]``.
-        entropy: Entropy over the vocabulary at each token in nats, detached, ``[N]``.
-        right: Whether the target is the arg max, ``[N]`` bool.
-        log_confidence: Log of the largest probability at each token, nats, detached, ``[N]``.
-        token_penalty: R of each token, detached, ``[N]``; defined where the gate is open.
-    """
-
-    loss: Tensor
-    ce: Tensor
-    penalty: Tensor
-    nll: Tensor
-    weights: Tensor
-    token_ce: Tensor
-    entropy: Tensor
-    right: Tensor
-    log_confidence: Tensor
-    token_penalty: Tensor
 
 
 def fused_cogcalib_loss(
@@ -70,7 +41,7 @@ def fused_cogcalib_loss(
     *,
     penalty: Penalty,
     alpha: float,
-    gate: GateSlice,
+    gate: Gate,
     option_ids: Tensor | None = None,
     num_items_in_batch: Tensor | int | None = None,
     nll_reduction: NllReduction = "mean",
@@ -79,8 +50,9 @@ def fused_cogcalib_loss(
 ) -> FusedParts:
     """``L = sum_tokens (CE + alpha g_i R) / num_items_in_batch``, never holding all the logits.
 
-    The same as `cogcalib_loss` over `cross_entropy` and `token_penalty` of the head's logits, in
-    value and gradient. Source: Wang et al., ACL 2025, arXiv 2505.20903.
+    The same as `reference_loss` of the head's logits, in value and gradient. Targets, examples and
+    options may be on another device than the hidden states. Source: Wang et al., ACL 2025, arXiv
+    2505.20903.
 
     Gradients come from the forward pass: the loss can be differentiated once, and not twice.
 
@@ -91,11 +63,9 @@ def fused_cogcalib_loss(
         example: Index of the example each token belongs to, ascending, ``[N]``.
         n_examples: B.
         penalty: Which R.
-        alpha: Strength of the penalty, >= 0.
-        gate: Maps the detached NLLs of a run of examples, ``[b]``, and the slice of their indices
-            in the batch to their weights in [0, 1], ``[b]``. The runs are consecutive and cover the
-            batch. It must be pure: an example with more tokens than a tile is asked about several
-            times, with the NLL so far, and the last answer counts.
+        alpha: Weight of the penalty, >= 0.
+        gate: Weighs each example by its NLL. An example with more tokens than a tile is weighed
+            several times, by the NLL so far, and the last answer counts.
         option_ids: ``[N, K]``, as in `token_penalty`; needed for ``support="options"``.
         num_items_in_batch: Supervised tokens of the whole optimiser step; None: those given here.
         nll_reduction: How an example's NLL reduces over its tokens.
@@ -112,23 +82,25 @@ def fused_cogcalib_loss(
     """
     if penalty.support == "options" and option_ids is None:
         raise ValueError("penalty.support='options' needs option_ids, got None")
-    _check(hidden, head, targets, option_ids, tile_bytes)
-    _check_examples(example, n_examples, targets)
-    batch = Batch(
-        targets, option_ids if penalty.support == "options" else None, example, n_examples
-    )
+    targets, option_ids = _checked(hidden, head, targets, option_ids, tile_bytes)
+    example = _checked_examples(example, n_examples, targets)
+    options = option_ids if penalty.support == "options" else None
     items = len(targets) if num_items_in_batch is None else num_items_in_batch
-    method = Method(
-        penalty=penalty,
-        alpha=alpha,
-        gate=gate,
-        nll_reduction=nll_reduction,
-        denominator=torch.as_tensor(items, device=hidden.device).clamp(min=1),
-        tile_bytes=tile_bytes,
-        differentiate=torch.is_grad_enabled(),
-        compiled=compiled,
-    )
-    return FusedParts(*_FusedLoss.apply(hidden, *head.parameters, head, batch, method))
+    denominator = torch.as_tensor(items, device=hidden.device).clamp(min=1)
+    tensors = (hidden, *head.parameters)
+    graph = torch.is_grad_enabled()
+    projection = Projection(hidden, head)
+    with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
+        fused = FusedPass(
+            projection,
+            SupervisedBatch(targets, options, example, n_examples),
+            Objective(penalty, alpha, gate, nll_reduction, denominator),
+            tuple(graph and each is not None and each.requires_grad for each in tensors),
+            tile_bytes=tile_bytes,
+            compiled=compiled,
+        )
+        parts = fused.run()
+    return parts._replace(loss=_HandOut.apply(*tensors, fused, parts.loss, head.scale))
 
 
 @torch.no_grad()
@@ -152,7 +124,7 @@ def fused_statistics(
     Raises:
         ValueError: If shapes do not fit or a target is not in the vocabulary.
     """
-    _check(hidden, head, targets, option_ids, tile_bytes)
+    targets, option_ids = _checked(hidden, head, targets, option_ids, tile_bytes)
     projection = Projection(hidden, head)
     with torch.autocast(hidden.device.type, enabled=False):
         rows = rows_of(projection, tile_bytes)
@@ -162,7 +134,9 @@ def fused_statistics(
     return tiles.statistics
 
 
-class _FusedLoss(torch.autograd.Function):
+class _HandOut(torch.autograd.Function):
+    """Gives a loss the gradients that were computed with it."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -171,30 +145,24 @@ class _FusedLoss(torch.autograd.Function):
         bias: Tensor | None,
         low_rank_input: Tensor | None,
         low_rank_weight: Tensor | None,
-        head: LinearHead,
-        batch: Batch,
-        method: Method,
-    ) -> tuple[Tensor, ...]:
-        needed = tuple(needs and method.differentiate for needs in ctx.needs_input_grad[:5])
-        projection = Projection(hidden, head)
-        with torch.autocast(hidden.device.type, enabled=False):
-            work = Computation(projection, needed, batch, method)
-            outputs = work.outputs()
+        fused: FusedPass,
+        loss: Tensor,
+        scale: float,
+    ) -> Tensor:
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*outputs[1:])
-        if work.gradients is not None:
+        if fused.gradients is not None:
             # Kept on the node, not as saved tensors: they are nobody's activations, and backward
             # scales them where they lie.
-            ctx.gradients = work.gradients.sums
-            ctx.scale, ctx.denominator = head.scale, method.denominator
+            ctx.gradients = fused.gradients.sums
+            ctx.scale, ctx.denominator = scale, fused.denominator
             ctx.dtypes = [
                 None if tensor is None else tensor.dtype
                 for tensor in (hidden, weight, bias, low_rank_input, low_rank_weight)
             ]
-        return outputs
+        return loss.clone()
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor | None, *_: Tensor | None) -> tuple[Any, ...]:
+    def backward(ctx: Any, grad_loss: Tensor | None) -> tuple[Any, ...]:
         if grad_loss is None:
             return (None,) * 8
         # `once_differentiable` stops only who goes on through `grad_loss`. Through the head the
@@ -202,7 +170,7 @@ class _FusedLoss(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError(
                 "the fused loss has no second derivative: backward with create_graph=True needs "
-                "cogcalib_loss over the logits"
+                "reference_loss over the logits"
             )
         if ctx.gradients is None:
             raise RuntimeError(
@@ -218,13 +186,16 @@ class _FusedLoss(torch.autograd.Function):
         return (*gradients, None, None, None)
 
 
-def _check(
+def _checked(
     hidden: Tensor,
     head: LinearHead,
     targets: Tensor,
     option_ids: Tensor | None,
     tile_bytes: int | None,
-) -> None:
+) -> tuple[Tensor, Tensor | None]:
+    """Targets and options beside the hidden states, if everything fits."""
+    targets = targets.to(hidden.device)
+    option_ids = None if option_ids is None else option_ids.to(hidden.device)
     if hidden.ndim != 2 or hidden.shape[1] != head.weight.shape[1]:
         raise ValueError(
             f"hidden must be [N, H] with H={head.weight.shape[1]} as in head.weight, "
@@ -248,17 +219,21 @@ def _check(
         )
     if tile_bytes is not None and tile_bytes < 1:
         raise ValueError(f"tile_bytes must be None or a number of bytes >= 1, got {tile_bytes}")
+    return targets, option_ids
 
 
-def _check_examples(example: Tensor, n_examples: int, targets: Tensor) -> None:
+def _checked_examples(example: Tensor, n_examples: int, targets: Tensor) -> Tensor:
+    """The examples beside their targets, if they fit."""
+    example = example.to(targets.device)
     if example.shape != targets.shape:
         raise ValueError(
             f"example must be [N] with N={len(targets)}, got shape {tuple(example.shape)}"
         )
     if len(example) == 0:
-        return
+        return example
     if bool((example[1:] < example[:-1]).any()):
         raise ValueError("example must be ascending: the tokens of an example stand together")
     first, last = int(example[0]), int(example[-1])
     if first < 0 or last >= n_examples:
         raise ValueError(f"example must lie in [0, {n_examples}), got {first} to {last}")
+    return example

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from cogcalib.losses.compiled import CompiledTiles
-from cogcalib.losses.head import HeadGradients, Projection
-from cogcalib.losses.objective import NllReduction, example_nll
+from cogcalib.losses.gates import Gate
+from cogcalib.losses.objective import FusedParts, NllReduction, example_nll
+from cogcalib.losses.projection import HeadGradients, Projection
 from cogcalib.losses.terms import NO_OPTION, Penalty, token_penalty
 from cogcalib.losses.tiles import Tiles, tile_rows
-
-GateSlice = Callable[[Tensor, slice], Tensor]
-"""Maps the NLLs of consecutive examples, ``[b]``, and their place in the batch to weights."""
 
 _TILE_BYTES = {"cpu": 128 * 2**20, "cuda": 512 * 2**20}
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class SupervisedBatch:
     """The supervised tokens of B examples, as `fused_cogcalib_loss` gets them."""
 
     targets: Tensor
@@ -31,48 +29,70 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
-    """What is done with them, as `fused_cogcalib_loss` gets it."""
+class Objective:
+    """What is minimised over them, as `fused_cogcalib_loss` gets it."""
 
     penalty: Penalty
     alpha: float
-    gate: GateSlice
+    gate: Gate
     nll_reduction: NllReduction
     denominator: Tensor
-    tile_bytes: int | None
-    differentiate: bool
-    compiled: bool
 
 
-class Computation:
-    """One batch: its tiles, the gate, the sums. Everything in here is without graph."""
+class FusedPass:
+    """One batch: its tiles, the gate, the sums. Everything in here is without graph.
+
+    Args:
+        projection: Where logits come from.
+        batch: The tokens.
+        objective: What is minimised.
+        needed: Whether hidden, weight, bias, low_rank_input and low_rank_weight take a gradient.
+        tile_bytes: Memory for a tile; None: the device's default.
+        compiled: Whether `torch.compile` makes the kernels.
+    """
 
     def __init__(
-        self, projection: Projection, needed: tuple[bool, ...], batch: Batch, method: Method
+        self,
+        projection: Projection,
+        batch: SupervisedBatch,
+        objective: Objective,
+        needed: tuple[bool, ...],
+        *,
+        tile_bytes: int | None,
+        compiled: bool,
     ) -> None:
-        self._projection, self._batch, self._method = projection, batch, method
-        self._rows = rows_of(projection, method.tile_bytes)
-        tiles = CompiledTiles if method.compiled else Tiles
+        self._projection, self._batch, self._objective = projection, batch, objective
+        self._rows = rows_of(projection, tile_bytes)
+        tiles = CompiledTiles if compiled else Tiles
         self._tiles = tiles(projection, batch.targets, batch.option_ids, self._rows)
         self._found = self._tiles.statistics
         self._nll = self._found.ce.new_zeros(batch.n_examples)
         self._weights = torch.zeros_like(self._nll)
         self.gradients = HeadGradients(projection, needed) if any(needed) else None
+        self.denominator = objective.denominator
 
-    def outputs(self) -> tuple[Tensor, ...]:
-        """The fields of `FusedParts`."""
-        if self._method.penalty.support == "options":
+    def run(self) -> FusedParts:
+        """The loss and its parts; `gradients` are complete afterwards, but for the denominator."""
+        if self._objective.penalty.support == "options":
             self._any_tiles()
             self._penalise_options()
         else:
             self._aligned_tiles()
-        ce = self._found.ce.sum() / self._method.denominator
-        weighted = self._weights[self._batch.example] * self._tiles.penalty
-        reduced = weighted.sum() / self._method.denominator
-        loss = ce + self._method.alpha * reduced
-        found = self._found
-        tokens = (found.ce, found.entropy, found.right, found.log_confidence, self._tiles.penalty)
-        return loss, ce, reduced, self._nll, self._weights, *tokens
+        found, of_token = self._found, self._tiles.penalty
+        ce = found.ce.sum() / self.denominator
+        penalty = (self._weights[self._batch.example] * of_token).sum() / self.denominator
+        return FusedParts(
+            loss=ce + self._objective.alpha * penalty,
+            ce=ce,
+            penalty=penalty,
+            nll=self._nll,
+            weights=self._weights,
+            token_ce=found.ce,
+            entropy=found.entropy,
+            correct=found.correct,
+            log_confidence=found.log_confidence,
+            token_penalty=of_token,
+        )
 
     def _any_tiles(self, examples: slice | None = None, tokens: slice | None = None) -> None:
         """Cross-entropy of a run (None: of all), whatever rows share a tile; then the gate."""
@@ -84,7 +104,7 @@ class Computation:
 
     def _aligned_tiles(self) -> None:
         """Tiles of whole examples, so that the gate is known before a tile becomes the gradient."""
-        kind, softcap = self._method.penalty.kind, self._projection.softcap
+        kind, softcap = self._objective.penalty.kind, self._projection.softcap
         linear = kind == "label_smoothing" and softcap is None
         put_off = []
         counts = torch.bincount(self._batch.example, minlength=self._batch.n_examples)
@@ -132,8 +152,8 @@ class Computation:
             weights = weights.expand(len(tile)) if bool(weights.any()) else None
         if self.gradients is None and weights is None:
             return
-        w = None if weights is None else self._method.alpha * weights
-        self._tiles.differentiate(tile, span, self._method.penalty, w, with_ce=not again)
+        w = None if weights is None else self._objective.alpha * weights
+        self._tiles.differentiate(tile, span, self._objective.penalty, w, with_ce=not again)
         if self.gradients is not None:
             self.gradients.add_tile(span, tile, again)
 
@@ -142,10 +162,10 @@ class Computation:
         seen = slice(tokens.start, tokens.stop if upto is None else upto)
         example = self._batch.example[seen] - examples.start
         n = examples.stop - examples.start
-        nll = example_nll(self._found.ce[seen], example, n, self._method.nll_reduction)
-        if self._method.nll_reduction == "sum" and seen.stop < tokens.stop:
+        nll = example_nll(self._found.ce[seen], example, n, self._objective.nll_reduction)
+        if self._objective.nll_reduction == "sum" and seen.stop < tokens.stop:
             nll = nll * (tokens.stop - tokens.start) / (seen.stop - seen.start)
-        weights = self._method.gate(nll, examples).to(nll)
+        weights = self._objective.gate.weights(nll, examples)
         self._nll[examples], self._weights[examples] = nll, weights
         return weights
 
@@ -159,7 +179,7 @@ class Computation:
         mean_logits = self._projection.mean_logits(rows)
         self._tiles.penalty[rows] = self._found.target_logit[rows] - mean_logits
         if self.gradients is not None:
-            w = self._method.alpha * weights
+            w = self._objective.alpha * weights
             self.gradients.add_entries(rows, targets[rows, None], w[:, None])
             self.gradients.add_uniform(rows, -w)
 
@@ -181,12 +201,12 @@ class Computation:
         with torch.enable_grad():
             logits.requires_grad_()
             target = torch.full_like(gold.squeeze(1), width)
-            values = token_penalty(self._method.penalty, logits, target, places)
+            values = token_penalty(self._objective.penalty, logits, target, places)
             (slopes,) = torch.autograd.grad(values.sum(), logits)
         logits = logits.detach()
         self._tiles.penalty[competing] = values.detach()
         if self.gradients is not None:
-            w = self._method.alpha * self._weights[self._batch.example[competing]]
+            w = self._objective.alpha * self._weights[self._batch.example[competing]]
             slopes = slopes * w[:, None]
             cap = self._projection.cap_slope(logits)
             slopes = slopes if cap is None else slopes * cap

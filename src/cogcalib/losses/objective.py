@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+from cogcalib.losses.gates import Gate
+from cogcalib.losses.statistics import token_statistics
+from cogcalib.losses.terms import Penalty, cross_entropy, token_penalty
 
 NllReduction = Literal["mean", "sum"]
 
@@ -29,6 +32,36 @@ class LossParts:
     penalty: Tensor
     nll: Tensor
     weights: Tensor
+
+
+class FusedParts(NamedTuple):
+    """`LossParts`, and what the logits say at each token.
+
+    A tuple, since wrappers for distributed training look for tensors in what a model returns.
+
+    Attributes:
+        loss: Scalar with graph, ``ce + alpha * penalty``.
+        ce: Reduced cross-entropy, detached scalar.
+        penalty: Reduced penalty after the gate and before alpha, detached scalar.
+        nll: NLL of each example in nats, detached, ``[B]``.
+        weights: Gate weight of each example, ``[B]``.
+        token_ce: Cross-entropy of each token in nats, detached, ``[N]``.
+        entropy: Entropy over the vocabulary at each token in nats, detached, ``[N]``.
+        correct: Whether the target is the arg max, ``[N]`` bool.
+        log_confidence: Log of the largest probability at each token, nats, detached, ``[N]``.
+        token_penalty: R of each token, detached, ``[N]``; defined where the gate is open.
+    """
+
+    loss: Tensor
+    ce: Tensor
+    penalty: Tensor
+    nll: Tensor
+    weights: Tensor
+    token_ce: Tensor
+    entropy: Tensor
+    correct: Tensor
+    log_confidence: Tensor
+    token_penalty: Tensor
 
 
 def example_nll(
@@ -58,7 +91,7 @@ def cogcalib_loss(
     n_examples: int,
     *,
     alpha: float,
-    gate: Callable[[Tensor], Tensor],
+    gate: Gate,
     num_items_in_batch: Tensor | int | None = None,
     nll_reduction: NllReduction = "mean",
 ) -> LossParts:
@@ -72,8 +105,8 @@ def cogcalib_loss(
         penalty: R of each supervised token, ``[N]``.
         example: Index of the example each token belongs to, ``[N]``.
         n_examples: B.
-        alpha: Strength of the penalty, >= 0.
-        gate: Maps the detached NLL of each example, ``[B]``, to its weight in [0, 1], ``[B]``.
+        alpha: Weight of the penalty, >= 0.
+        gate: Weighs each example by its NLL.
         num_items_in_batch: Supervised tokens of the whole optimiser step; None: those given here.
         nll_reduction: How an example's NLL reduces over its tokens.
 
@@ -81,7 +114,7 @@ def cogcalib_loss(
         The parts. Without any supervised token the loss is a finite 0 with a graph.
     """
     nll = example_nll(ce, example, n_examples, nll_reduction)
-    weights = gate(nll)
+    weights = gate.weights(nll)
     items = len(ce) if num_items_in_batch is None else num_items_in_batch
     denominator = torch.as_tensor(items, device=ce.device).clamp(min=1)
     mean_ce = ce.sum() / denominator
@@ -92,4 +125,61 @@ def cogcalib_loss(
         penalty=mean_penalty.detach(),
         nll=nll,
         weights=weights,
+    )
+
+
+def reference_loss(
+    logits: Tensor,
+    targets: Tensor,
+    example: Tensor,
+    n_examples: int,
+    *,
+    penalty: Penalty,
+    alpha: float,
+    gate: Gate,
+    option_ids: Tensor | None = None,
+    num_items_in_batch: Tensor | int | None = None,
+    nll_reduction: NllReduction = "mean",
+) -> FusedParts:
+    """The readable counterpart of `cogcalib.losses.fused_cogcalib_loss`, which see, over logits.
+
+    Args:
+        logits: At the supervised tokens, ``[N, V]``.
+        targets: Token ids, ``[N]``.
+        example: Index of the example each token belongs to, ``[N]``.
+        n_examples: B.
+        penalty: Which R.
+        alpha: Weight of the penalty, >= 0.
+        gate: Weighs each example by its NLL.
+        option_ids: ``[N, K]``, as in `token_penalty`; needed for ``support="options"``.
+        num_items_in_batch: As in `cogcalib_loss`.
+        nll_reduction: How an example's NLL reduces over its tokens.
+    """
+    targets, example = targets.to(logits.device), example.to(logits.device)
+    option_ids = None if option_ids is None else option_ids.to(logits.device)
+    ce = cross_entropy(logits, targets)
+    of_token = token_penalty(penalty, logits, targets, option_ids)
+    parts = cogcalib_loss(
+        ce,
+        of_token,
+        example,
+        n_examples,
+        alpha=alpha,
+        gate=gate,
+        num_items_in_batch=num_items_in_batch,
+        nll_reduction=nll_reduction,
+    )
+    with torch.no_grad():
+        found = token_statistics(logits, targets)
+    return FusedParts(
+        loss=parts.loss,
+        ce=parts.ce,
+        penalty=parts.penalty,
+        nll=parts.nll,
+        weights=parts.weights,
+        token_ce=found.ce,
+        entropy=found.entropy,
+        correct=found.correct,
+        log_confidence=found.log_confidence,
+        token_penalty=of_token.detach(),
     )

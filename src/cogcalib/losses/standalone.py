@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cogcalib.losses.gate import GATES, Gate, gate_weights
+from cogcalib.losses.gates import CLOSED, GATES, Gate, GateKind
 from cogcalib.losses.objective import NllReduction, cogcalib_loss, example_nll
 from cogcalib.losses.statistics import known_examples, token_statistics
 from cogcalib.losses.terms import NO_OPTION, Penalty, cross_entropy, token_penalty
 
 IGNORED = -100
-GATES_HERE: tuple[Gate, ...] = tuple(gate for gate in GATES if gate not in ("oracle", "random"))
+GATES_HERE: tuple[GateKind, ...] = tuple(gate for gate in GATES if gate not in ("oracle", "random"))
 """Gates that need nothing but the NLLs; the others need labels or draws of their own."""
 
 
@@ -30,7 +30,7 @@ class CogCalibLoss:
 
     Args:
         penalty: Which R.
-        alpha: Its strength, >= 0; at most 1 for label smoothing and focal.
+        alpha: Its weight, >= 0; at most 1 for label smoothing and focal.
         gate: One of `GATES_HERE`.
         option_ids: Token ids that compete at the first supervised token of every example, for
             ``support="options"``.
@@ -51,7 +51,7 @@ class CogCalibLoss:
         penalty: Penalty,
         alpha: float,
         *,
-        gate: Gate = "nll",
+        gate: GateKind = "nll",
         option_ids: Sequence[int] | None = None,
         nll_reduction: NllReduction = "mean",
         gate_temperature: float = 0.1,
@@ -102,7 +102,7 @@ class CogCalibLoss:
             example,
             len(labels),
             alpha=self.alpha,
-            gate=self._gate,
+            gate=self._gate(),
             num_items_in_batch=num_items_in_batch,
             nll_reduction=self.nll_reduction,
         )
@@ -113,7 +113,7 @@ class CogCalibLoss:
     def judge(
         self, outputs: Mapping[str, Any] | Tensor, labels: Tensor
     ) -> tuple[list[float], list[bool]]:
-        """NLL of each example in nats, and whether the model answers it rightly by itself.
+        """NLL of each example in nats, and whether the model answers it correctly by itself.
 
         Examples without a supervised token are left out.
 
@@ -134,12 +134,12 @@ class CogCalibLoss:
         present = torch.bincount(example, minlength=n) > 0
         return nll[present].tolist(), known[present].tolist()
 
-    def _gate(self, nll: Tensor) -> Tensor:
+    def _gate(self) -> Gate:
         evaluating = not torch.is_grad_enabled()  # so that losses compare across methods
         if evaluating or (self.threshold is None and self.gate != "all"):
-            return torch.zeros_like(nll)
+            return CLOSED
         threshold = 0.0 if self.threshold is None else self.threshold
-        return gate_weights(nll, threshold, self.gate, temperature=self.gate_temperature)
+        return Gate(self.gate, threshold, self.gate_temperature)
 
     def _options(self, example: Tensor, targets: Tensor) -> Tensor | None:
         """The options at the first supervised token of each example, -1 elsewhere, ``[N, K]``."""

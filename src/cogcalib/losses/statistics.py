@@ -1,4 +1,4 @@
-"""What the logits say at each supervised token, and what that says of an answer."""
+"""Statistics of the logits at each supervised token, and what follows for an answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TokenStatistics(NamedTuple):
     Attributes:
         ce: Negative log-likelihood of the target, nats, ``[N]``.
         entropy: Of the distribution over the vocabulary, nats, ``[N]``.
-        right: Whether the target is the arg max (the first of equals), ``[N]`` bool.
+        correct: Whether the target is the arg max (the first of equals), ``[N]`` bool.
         target_logit: Logit of the target, ``[N]``.
         log_confidence: Log of the largest probability over the vocabulary, nats, ``[N]``.
         option_scores: Logits of the options, -inf where there is none, ``[N, K]``; or None.
@@ -26,7 +26,7 @@ class TokenStatistics(NamedTuple):
 
     ce: Tensor
     entropy: Tensor
-    right: Tensor
+    correct: Tensor
     target_logit: Tensor
     log_confidence: Tensor
     option_scores: Tensor | None
@@ -50,7 +50,7 @@ def token_statistics(
     return TokenStatistics(
         ce=cross_entropy(logits, targets),
         entropy=entropy(logits.float() if logits.dtype.itemsize < 4 else logits),
-        right=best == targets,
+        correct=best == targets,
         target_logit=logits.gather(1, targets[:, None]).squeeze(1),
         log_confidence=-cross_entropy(logits, best),
         option_scores=scores,
@@ -77,12 +77,12 @@ def known_examples(
         n_examples: B. Without a supervised token an example counts as known.
         option_ids: ``[N, K]``, those of the statistics: -1 but at the token where they compete.
     """
-    right, scores = statistics.right, statistics.option_scores
+    correct, scores = statistics.correct, statistics.option_scores
     if option_ids is not None and scores is not None and scores.shape[1]:
         best = option_ids.gather(1, scores.argmax(1, keepdim=True)).squeeze(1)
         competing = (option_ids != NO_OPTION).any(1)
         chosen = competing.new_zeros(n_examples)
         chosen[example[competing]] = True
-        right = torch.where(chosen[example], ~competing | (best == targets), right)
-    wrong = torch.zeros(n_examples, dtype=torch.long, device=right.device)
-    return wrong.index_add(0, example, (~right).long()) == 0
+        correct = torch.where(chosen[example], ~competing | (best == targets), correct)
+    wrong = torch.zeros(n_examples, dtype=torch.long, device=correct.device)
+    return wrong.index_add(0, example, (~correct).long()) == 0

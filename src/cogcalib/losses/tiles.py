@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from cogcalib.losses.head import Projection
+from cogcalib.losses.projection import Projection
 from cogcalib.losses.statistics import TokenStatistics
 from cogcalib.losses.terms import NO_OPTION, Penalty, focal, focal_slope
 
@@ -51,7 +51,7 @@ class Tiles:
         self.statistics = TokenStatistics(
             ce=like.new_zeros(n),
             entropy=like.new_zeros(n),
-            right=torch.zeros_like(targets, dtype=torch.bool),
+            correct=torch.zeros_like(targets, dtype=torch.bool),
             target_logit=like.new_zeros(n),
             log_confidence=like.new_zeros(n),
             option_scores=None if option_ids is None else like.new_zeros(option_ids.shape),
@@ -73,7 +73,7 @@ class Tiles:
             log_confidence = _pick(p, best).log_()
             largest, target_logit = _pick(logits, best), _pick(logits, targets)
             self._best[at], self._tied[at] = best, tied
-            found.right[at] = best == targets
+            found.correct[at] = best == targets
             found.target_logit[at] = target_logit
             found.log_confidence[at] = log_confidence
             # The difference of two logits keeps the digits that subtracting log Z would lose.

@@ -48,7 +48,7 @@ def continuations(
         else (shown + render_prompt(example), False)
         for example in examples
     ]
-    lines = [(_last_line(prompt), bare) for prompt, bare in prompts]
+    lines = [(last_line(prompt), bare) for prompt, bare in prompts]
     texts = [
         (line + text, bare)
         for (line, bare), row in zip(lines, completions, strict=True)
@@ -96,7 +96,7 @@ def label_tokens(
     return [rows for _, rows in continuations(examples, letters, tokenizer)]
 
 
-def _last_line(prompt: str) -> str:
+def last_line(prompt: str) -> str:
     """The end of a prompt, from the beginning of a line on."""
     return prompt[prompt.rfind("\n", 0, max(0, len(prompt) - LEAST)) + 1 :]
 

@@ -1,4 +1,4 @@
-"""``alpha="auto"``: the strength that closes the gap between confidence and accuracy."""
+"""``alpha="auto"``: a controller that closes the gap between confidence and accuracy."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ PROPORTIONAL = 1.0
 INTEGRAL = 0.5
 """Gains per fraction of gap, of a penalty that takes off as much confidence as alpha says."""
 FOLLOWED = 0.5
-"""Share of the way to the wanted alpha that is gone at a reading."""
+"""Share of the way to the wanted alpha that is gone at a calibration pass."""
 
 
 @dataclass(frozen=True, slots=True)
-class Strength:
+class AlphaStep:
     """Alpha from one step on, and what of the calibration split it was made of.
 
     Attributes:
         step: Optimiser step.
         confidence: Mean confidence over the calibration answers, a fraction.
-        accuracy: Share of them that are right.
-        alpha: Strength of the penalty.
-        integral: What the law remembers, see `StrengthLaw`.
+        accuracy: Share of them that are correct.
+        alpha: Weight of the penalty.
+        integral: What the controller remembers, see `AlphaController`.
     """
 
     step: int
@@ -31,29 +31,30 @@ class Strength:
 
 
 @dataclass(frozen=True, slots=True)
-class StrengthLaw:
-    """A proportional-integral law with anti-windup and a lag (Astrom & Hagglund 1995, chapter 3).
+class AlphaController:
+    """A proportional-integral controller with anti-windup and a lag.
 
-    With gap g_k = mean confidence - accuracy on the calibration split at reading k,
+    With gap g_k = mean confidence - accuracy on the calibration split at pass k,
 
         wanted_k = clip(kp g_k + I_k, 0, largest),    I_k = I_(k-1) + ki g_k
         alpha_k  = alpha_(k-1) + (wanted_k - alpha_(k-1)) / 2
 
-    Confidence answers to alpha late where readings are frequent, at once where they are seldom. A
-    sum of gaps alone overshoots in the first case, a large proportional part swings from reading to
-    reading in the second, and alone stops short in both: it needs a gap to hold any alpha. The lag
-    makes the two cases alike. The gains are those with the smallest worst overshoot and remaining
-    gap over models whose confidence goes a tenth to the whole of its way at a reading, 0.6 to 1.4
-    times as far as alpha says. The sum stands still while alpha is at a limit that it would only
-    push further into, and while the gate let nothing through: then alpha had no say in the gap.
+    (Astrom & Hagglund 1995, chapter 3). Confidence answers to alpha late where passes are frequent,
+    at once where they are seldom. A sum of gaps alone overshoots in the first case, a large
+    proportional part swings from pass to pass in the second, and alone stops short in both: it
+    needs a gap to hold any alpha. The lag makes the two cases alike. The gains are those with the
+    smallest worst overshoot and remaining gap over models whose confidence goes a tenth to the
+    whole of its way at a pass, 0.6 to 1.4 times as far as alpha says. The sum stands still while
+    alpha is at a limit that it would only push further into, and while the gate let nothing
+    through: then alpha had no say in the gap.
 
-    Both alpha and the sum begin at `start`, as if it had closed a gap already: with few readings
+    Both alpha and the sum begin at `start`, as if it had closed a gap already: with few passes
     there is no time to come from nothing.
 
     Attributes:
         scale: How much alpha this penalty needs where label smoothing would need 1.
         largest: Upper limit of alpha.
-        start: Alpha before the first reading.
+        start: Alpha before the first pass.
     """
 
     scale: float = 1.0
@@ -62,21 +63,21 @@ class StrengthLaw:
 
     def next(
         self,
-        before: Strength | None,
+        before: AlphaStep | None,
         step: int,
         confidence: float,
         accuracy: float,
         *,
         acted: bool = True,
-    ) -> Strength:
-        """The strength after a reading.
+    ) -> AlphaStep:
+        """Alpha after a calibration pass.
 
         Args:
-            before: The strength until now; None: none yet.
+            before: Alpha until now; None: none yet.
             step: Optimiser step.
             confidence: Mean confidence on the calibration split, a fraction.
             accuracy: Accuracy there, a fraction.
-            acted: Whether the gate has been open for anything since the reading before.
+            acted: Whether the gate has been open for anything since the pass before.
         """
         gap, largest = confidence - accuracy, self.largest / self.scale
         integral, alpha = self.start / self.scale, self.start
@@ -89,4 +90,4 @@ class StrengthLaw:
             grown = integral
         wanted = self.scale * min(max(PROPORTIONAL * gap + grown, 0.0), largest)
         alpha += FOLLOWED * (wanted - alpha)
-        return Strength(step, confidence, accuracy, alpha, grown)
+        return AlphaStep(step, confidence, accuracy, alpha, grown)

@@ -1,4 +1,4 @@
-"""What the model in training knows of the calibration split: one forward pass, no trace left."""
+"""The calibration pass: one forward pass over the calibration split, and no trace of it left."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from torch import Tensor, nn
 from cogcalib.knowledge.threshold import estimate_threshold
 from cogcalib.losses import (
     NO_OPTION,
+    AccuracyCurve,
     NllReduction,
     Support,
     TokenStatistics,
     example_nll,
     known_examples,
 )
+from cogcalib.posthoc.isotonic import isotonic_fit
 from cogcalib.records import Threshold
 from cogcalib.training.collator import KNOWN, OPTION_IDS
-from cogcalib.training.curve import AccuracyCurve
-from cogcalib.training.forward import Located, locate, undisturbed
-from cogcalib.training.loss import Reader
-from cogcalib.training.supervision import Unit, unit_starts
+from cogcalib.training.logits import undisturbed
+from cogcalib.training.loss import LossRunner
+from cogcalib.training.supervision import SupervisedTokens, Unit, supervised_tokens, unit_starts
 
 
 @dataclass(frozen=True, slots=True)
-class CalibrationReading:
+class CalibrationPass:
     """What the calibration split says of a model.
 
     Attributes:
         threshold: On the NLL of what it knows.
         confidence: Mean over the units of `confident_units`, a fraction.
-        accuracy: The same of being right.
-        curve: How the one depends on the other.
+        accuracy: Share of the units that are correct.
+        curve: How the accuracy depends on the NLL of the model's own answer.
     """
 
     threshold: Threshold
@@ -46,24 +47,24 @@ class CalibrationReading:
     curve: AccuracyCurve
 
 
-def known_units(statistics: TokenStatistics, located: Located) -> Tensor:
+def known_units(statistics: TokenStatistics, tokens: SupervisedTokens) -> Tensor:
     """Whether the model answers correctly by itself, for each unit: `known_examples`, ``[U]``."""
-    units = located.units
-    return known_examples(statistics, located.targets, units.index, len(units), located.options)
+    units = tokens.units
+    return known_examples(statistics, tokens.targets, units.index, len(units), tokens.options)
 
 
 def confident_units(
-    statistics: TokenStatistics, located: Located, support: Support
+    statistics: TokenStatistics, tokens: SupervisedTokens, support: Support
 ) -> tuple[Tensor, Tensor]:
-    """Confidence in its own answer and whether that is right, for each unit, both ``[U]``.
+    """Confidence in its own answer and whether that is correct, for each unit, both ``[U]``.
 
     With options, at the token where they compete: the largest probability among them or over the
     whole vocabulary, as `support` says, and whether their arg max is the gold one. Otherwise
     ``mean``, the confidence that open-ended answers are scored by: exp of the mean over the unit's
     tokens of the largest log-probability, under teacher forcing, and whether every token is gold.
     """
-    units, options, scores = located.units, located.options, statistics.option_scores
-    log_confidence, counted = statistics.log_confidence, torch.ones_like(statistics.right)
+    units, options, scores = tokens.units, tokens.options, statistics.option_scores
+    log_confidence, counted = statistics.log_confidence, torch.ones_like(statistics.correct)
     if options is not None and scores is not None and scores.shape[1]:
         competing = (options != NO_OPTION).any(1)
         if support == "options":
@@ -74,14 +75,25 @@ def confident_units(
         # Of a unit with options the other tokens do not count.
         counted = competing | ~chosen[units.index]
     mean = example_nll(-log_confidence[counted], units.index[counted], len(units), "mean")
-    return (-mean).exp(), known_units(statistics, located).to(mean)
+    return (-mean).exp(), known_units(statistics, tokens).to(mean)
 
 
-def read_calibration(
+def accuracy_curve(own_nll: Tensor, correct: Tensor) -> AccuracyCurve:
+    """The curve that a calibration split shows.
+
+    Args:
+        own_nll: Of the model's own answers, nats, ``[n]``, n >= 1.
+        correct: How far they were correct, fractions, ``[n]``.
+    """
+    nll, accuracy = isotonic_fit(own_nll.numpy(), correct.numpy(), increasing=False)
+    return AccuracyCurve(tuple(nll.tolist()), tuple(accuracy.tolist()))
+
+
+def run_calibration_pass(
     model: nn.Module,
     dataset: Dataset,
     *,
-    reader: Reader,
+    runner: LossRunner,
     collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
     prepare: Callable[[dict[str, Any]], dict[str, Any]],
     accelerator: Accelerator,
@@ -90,8 +102,8 @@ def read_calibration(
     nll_reduction: NllReduction,
     support: Support,
     step: int | None,
-) -> CalibrationReading:
-    """Read the calibration split with the model as it stands, on all ranks together.
+) -> CalibrationPass:
+    """Measure the model, as it stands, on the calibration split, on all ranks together.
 
     The batches are cut before they are dealt to the ranks, so that n processes compute what one
     would, to the bit, and every rank ends with the same threshold. No random number is drawn: the
@@ -100,14 +112,14 @@ def read_calibration(
     Args:
         model: The model in training, wrapped or not.
         dataset: Prepared calibration split.
-        reader: Takes batches through the model, as in the loss.
+        runner: Takes batches through the model, as in the loss.
         collate: Makes a batch of rows, the same whether the training is packed or not.
         prepare: Moves a batch to the device.
         accelerator: Of the trainer.
         batch_size: Examples per forward pass.
         unit: What is judged as one, as in the loss.
         nll_reduction: As in the loss.
-        support: Over which tokens the confidence is read, see `confident_units`.
+        support: Over which tokens confidence is taken, see `confident_units`.
         step: Optimiser step to record.
     """
     lengths = [len(ids) for ids in dataset["input_ids"]]
@@ -124,18 +136,31 @@ def read_calibration(
             batch = prepare(collate([dataset[index] for index in rows]))
             option_ids = batch.pop(OPTION_IDS, None)
             batch.pop(KNOWN, None)
-            located = locate(batch, unit, option_ids)
-            statistics = reader.statistics(model, batch, located)
+            tokens = supervised_tokens(batch, unit, option_ids)
+            statistics = runner.statistics(model, batch, tokens)
             if position < len(batches):
-                located = located.to(statistics.ce.device)
-                index, size = located.units.index, len(located.units)
-                nll = example_nll(statistics.ce, index, size, nll_reduction)
-                own = example_nll(-statistics.log_confidence, index, size, nll_reduction)
-                known = known_units(statistics, located)
                 columns = [c for row in rows for c in range(ends[row - 1] if row else 0, ends[row])]
-                answers = confident_units(statistics, located, support)
-                result[:, columns] = torch.stack([nll, known.to(nll), *answers, own]).to(result)
-    nll, known, confidence, right, own = accelerator.reduce(result, reduction="sum").cpu().numpy()
-    threshold = estimate_threshold(nll, known == 1, step=step)
-    curve = AccuracyCurve.fit(own, right)
-    return CalibrationReading(threshold, float(confidence.mean()), float(right.mean()), curve)
+                found = _measured(statistics, tokens, nll_reduction, support)
+                result[:, columns] = found.to(result)
+    nll, known, confidence, correct, own = accelerator.reduce(result, reduction="sum").cpu()
+    return CalibrationPass(
+        threshold=estimate_threshold(nll.numpy(), known.numpy() == 1, step=step),
+        confidence=float(confidence.numpy().mean()),
+        accuracy=float(correct.numpy().mean()),
+        curve=accuracy_curve(own, correct),
+    )
+
+
+def _measured(
+    statistics: TokenStatistics,
+    tokens: SupervisedTokens,
+    nll_reduction: NllReduction,
+    support: Support,
+) -> Tensor:
+    """NLL, known, confidence, correct, NLL of the model's own answer: of each unit, ``[5, U]``."""
+    tokens = tokens.to(statistics.ce.device)
+    index, size = tokens.units.index, len(tokens.units)
+    nll = example_nll(statistics.ce, index, size, nll_reduction)
+    own = example_nll(-statistics.log_confidence, index, size, nll_reduction)
+    known = known_units(statistics, tokens).to(nll)
+    return torch.stack([nll, known, *confident_units(statistics, tokens, support), own])

@@ -1,4 +1,4 @@
-"""When the model's knowledge is measured during training, and who is told."""
+"""The callback that runs calibration passes during training and tells others of thresholds."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import CallbackHandler
 
 from cogcalib.records import Threshold, write_json
-from cogcalib.training.calibration_pass import CalibrationReading
+from cogcalib.training.calibration_pass import CalibrationPass
 from cogcalib.training.config import CogCalibConfig
-from cogcalib.training.ledger import Ledger
+from cogcalib.training.ledger_writer import LedgerWriter
 from cogcalib.training.packing import count_examples
-from cogcalib.training.state import STATE_NAME, KnowledgeState, Schedule
+from cogcalib.training.schedule import Schedule
+from cogcalib.training.state import STATE_NAME, KnowledgeState
 
 logger = get_logger(__name__)
 THRESHOLDS_NAME = "thresholds.json"
-STRENGTHS_NAME = "strengths.json"
+ALPHAS_NAME = "strengths.json"
 METHOD = ("gate", "penalty", "support", "unit", "nll_reduction")
-"""Arguments that a training goes on with from a checkpoint; its strength may be another."""
-ENOUGH_READINGS = 4
-"""After so many a strength that tunes itself has arrived."""
+"""Arguments that a training goes on with from a checkpoint; its alpha may be another."""
+ENOUGH_PASSES = 4
+"""After so many calibration passes the controller of alpha has arrived."""
 
 
 class Learner(Protocol):
@@ -41,10 +42,10 @@ class Learner(Protocol):
     gate_generator: torch.Generator
     resumed_from: str | None
     callback_handler: CallbackHandler
-    ledger: Ledger | None
+    ledger: LedgerWriter | None
 
-    def read_calibration(self) -> CalibrationReading:
-        """What the calibration split says of the model as it stands now."""
+    def run_calibration_pass(self) -> CalibrationPass:
+        """Measure the model, as it stands now, on the calibration split."""
         ...
 
 
@@ -93,20 +94,20 @@ class KnowledgeCallback(TrainerCallback):
                 max_steps=state.max_steps,
                 epoch_steps=math.ceil(batches / args.gradient_accumulation_steps),
             )
-            self._warn_of_few_readings(state.max_steps)
+            self._warn_of_few_passes(state.max_steps)
 
-    def _warn_of_few_readings(self, max_steps: int) -> None:
+    def _warn_of_few_passes(self, max_steps: int) -> None:
         schedule = self.schedule
-        if schedule is None or self.trainer.args.strength_law is None:
+        if schedule is None or self.trainer.args.alpha_controller is None:
             return
-        readings = math.ceil((max_steps - schedule.style_steps) / schedule.every)
-        if readings < ENOUGH_READINGS:
+        passes = math.ceil((max_steps - schedule.style_steps) / schedule.every)
+        if passes < ENOUGH_PASSES:
             logger.warning(
-                "alpha='auto' has %s readings of the calibration split to find its strength, and "
-                "wants %s: set threshold_every to at most %s steps, or train for longer.",
-                readings,
-                ENOUGH_READINGS,
-                max(1, (max_steps - schedule.style_steps) // ENOUGH_READINGS),
+                "alpha='auto' has %s calibration passes to find its value, and wants %s: set "
+                "threshold_every to at most %s steps, or train for longer.",
+                passes,
+                ENOUGH_PASSES,
+                max(1, (max_steps - schedule.style_steps) // ENOUGH_PASSES),
             )
 
     def _threshold_every(self) -> float | str:
@@ -129,36 +130,36 @@ class KnowledgeCallback(TrainerCallback):
         knowledge = trainer.knowledge
         if not self.schedule.is_due(step, knowledge.style_end):
             return
-        reading = None if trainer.calibration_dataset is None else trainer.read_calibration()
+        found = None if trainer.calibration_dataset is None else trainer.run_calibration_pass()
         if knowledge.style_end is None:
-            if reading is not None and self.schedule.auto:
-                knowledge.separations.append(reading.threshold.separation)
+            if found is not None and self.schedule.auto:
+                knowledge.separations.append(found.threshold.separation)
             if not self.schedule.style_is_over(step, knowledge.separations):
                 return
             knowledge.style_end = step
-        if reading is not None:
-            if (law := trainer.args.strength_law) is not None:
-                before = knowledge.strengths[-1] if knowledge.strengths else None
+        if found is not None:
+            if (controller := trainer.args.alpha_controller) is not None:
+                before = knowledge.alpha_steps[-1] if knowledge.alpha_steps else None
                 acted = before is None or knowledge.opened > 0
-                answer = (reading.confidence, reading.accuracy)
-                knowledge.strengths.append(law.next(before, step, *answer, acted=acted))
+                answer = (found.confidence, found.accuracy)
+                knowledge.alpha_steps.append(controller.next(before, step, *answer, acted=acted))
                 knowledge.opened = 0.0
             if trainer.args.alpha == "calibrated":
-                knowledge.curve = reading.curve
-            self._put_in_force(reading.threshold, args, state, control)
+                knowledge.curve = found.curve
+            self._put_in_force(found.threshold, args, state, control)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Write ``thresholds.json`` and, if alpha tuned itself, ``strengths.json``."""
+        """Write ``thresholds.json`` and, if a controller set alpha, ``strengths.json``."""
         if self.trainer.ledger is not None:
             self.trainer.ledger.flush(state.global_step)
         if not args.should_save:
             return
         output, knowledge = Path(str(args.output_dir)), self.trainer.knowledge
         write_json(output / THRESHOLDS_NAME, [asdict(row) for row in knowledge.history])
-        if knowledge.strengths:
-            write_json(output / STRENGTHS_NAME, [asdict(row) for row in knowledge.strengths])
+        if knowledge.alpha_steps:
+            write_json(output / ALPHAS_NAME, [asdict(row) for row in knowledge.alpha_steps])
 
     def _put_in_force(
         self,

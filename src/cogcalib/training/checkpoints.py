@@ -1,4 +1,4 @@
-"""Which checkpoint an interrupted run can go on from."""
+"""Checkpoints: finding the one to go on from, making one, loading one whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the trainer refuses, with the reason, before any expensive work."""
+"""Checks of a training's arguments and surroundings, before any expensive work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import nn
 
 from cogcalib.training.collator import OPTION_IDS
 from cogcalib.training.config import GATES_WITHOUT_THRESHOLD, CogCalibConfig
-from cogcalib.training.data import OPTIONS, check_alike, check_column, data_format
+from cogcalib.training.dataset_checks import check_alike, check_column, data_format
+from cogcalib.training.option_ids import OPTIONS
 from cogcalib.training.oracle import check_known
 
 logger = get_logger(__name__)

@@ -9,10 +9,10 @@ from typing import Self, cast, get_args
 
 from trl import SFTConfig
 
-from cogcalib.losses import GATES, Gate, MarginReduction, Penalty, PenaltyKind, Support
+from cogcalib.losses import GATES, GateKind, MarginReduction, Penalty, PenaltyKind, Support
 from cogcalib.losses.objective import NllReduction
 from cogcalib.training import defaults
-from cogcalib.training.alpha_controller import StrengthLaw
+from cogcalib.training.alpha_controller import AlphaController
 from cogcalib.training.refused_options import refuse_ignored_options, refuse_packing_that_cuts
 from cogcalib.training.schedule import read_style_steps, read_threshold_every
 from cogcalib.training.supervision import UNITS, Unit
@@ -31,20 +31,20 @@ class CogCalibConfig(SFTConfig):
             (CoMbLS), `"entropy"` (CoECP), or `"focal"`, with which CE + R is the focal loss
             (1 - p)^gamma CE. The focal loss as published is `gate="all"`, `style_steps=0`.
         alpha (`float`, *optional*):
-            Strength of the penalty: the loss of a known example is CE + alpha * R. If `None`, the
+            Weight of the penalty: the loss of a known example is CE + alpha * R. If `None`, the
             best of a sweep over each penalty on the embedded model: 0.2 for label smoothing and
             margin, 0.4 for entropy; and 1 for focal, which is the focal loss whole. Choose yours on
             your calibration split. `"auto"` lets the calibration split steer it whenever the
             threshold is estimated, from the sweep's best towards a mean confidence that equals the
             accuracy (`cogcalib.training.alpha_controller`). That takes at least four estimates: see
-            `threshold_every`. `"calibrated"`, for label smoothing, gives each known example a
-            strength of its own: that which asks for the accuracy that the calibration split shows
-            at its confidence (`cogcalib.training.curve`).
+            `threshold_every`. `"calibrated"`, for label smoothing, gives each known example an
+            alpha of its own: that which asks for the accuracy that the calibration split shows at
+            its confidence (`cogcalib.losses.accuracy_curve`).
         support (`str`, defaults to `"vocab"`):
             Tokens whose logits are penalised: the whole vocabulary, or the answer `"options"` at
             the token where they compete (needs a column `option_ids` or `options`). `"auto"`:
             the options where the training data set has such a column, else the vocabulary. On
-            the embedded model's calibration split the best strength over the options had the lower
+            the embedded model's calibration split the best alpha over the options had the lower
             ECE and NLL (docs/results/main-atlas.json); out of domain it can be the other way.
         gate (`str`, defaults to `"nll"`):
             Which examples are penalised. `"nll"`: those whose NLL is at most the threshold, the
@@ -110,7 +110,7 @@ class CogCalibConfig(SFTConfig):
     alpha: float | str | None = field(
         default=None,
         metadata={
-            "help": "Strength of the penalty: the loss of a known example is CE + alpha R. If "
+            "help": "Weight of the penalty: the loss of a known example is CE + alpha R. If "
             "None, 0.2 for label smoothing and margin, 0.4 for entropy, 1 for focal. `'auto'` lets "
             "the calibration split steer it; `'calibrated'` gives each example its own."
         },
@@ -225,7 +225,7 @@ class CogCalibConfig(SFTConfig):
         if self.support == "auto":
             settled.support = "options" if options and self.penalty != "focal" else "vocab"
         if self.alpha is None:
-            settled.alpha = settled.strength
+            settled.alpha = settled.initial_alpha
         settled.margin = settled._margin
         return settled
 
@@ -235,9 +235,9 @@ class CogCalibConfig(SFTConfig):
         return "vocab" if self.support == "auto" else cast(Support, self.support)
 
     @property
-    def gate_name(self) -> Gate:
+    def gate_name(self) -> GateKind:
         """`gate`, typed."""
-        return cast(Gate, self.gate)
+        return cast(GateKind, self.gate)
 
     @property
     def nll_reduction_name(self) -> NllReduction:
@@ -250,9 +250,9 @@ class CogCalibConfig(SFTConfig):
         return cast(Unit, self.unit)
 
     @property
-    def strength(self) -> float:
-        """`alpha`, a number: if None that of the sweep that the run configuration also rests on,
-        which is where it starts if it tunes itself; 1 where each example has its own."""
+    def initial_alpha(self) -> float:
+        """`alpha`, a number: if None or "auto" the default, where the controller starts; 1 where
+        each example has its own."""
         if self.alpha == "calibrated":
             return 1.0
         if self.alpha is None or self.alpha == "auto":
@@ -265,12 +265,12 @@ class CogCalibConfig(SFTConfig):
         return defaults.MARGIN[self._settled] if self.margin is None else self.margin
 
     @property
-    def strength_law(self) -> StrengthLaw | None:
+    def alpha_controller(self) -> AlphaController | None:
         """What tunes `alpha`; None if nothing does."""
         if self.alpha != "auto":
             return None
-        usual = self.strength
-        return StrengthLaw(
+        usual = self.initial_alpha
+        return AlphaController(
             scale=usual / defaults.ALPHA["label_smoothing"][self._settled],
             largest=1.0 if self.penalty == "label_smoothing" else 10 * usual,
             start=usual,
@@ -313,9 +313,9 @@ class CogCalibConfig(SFTConfig):
             raise ValueError(f"nll_reduction must be 'mean' or 'sum', got {self.nll_reduction!r}")
         if self.unit not in UNITS:
             raise ValueError(f"unit must be one of {list(UNITS)}, got {self.unit!r}")
-        if not 0 <= self.strength < math.inf:
+        if not 0 <= self.initial_alpha < math.inf:
             raise ValueError(f"alpha must be a finite number >= 0, got {self.alpha}")
-        if self.penalty in ("label_smoothing", "focal") and self.strength > 1:
+        if self.penalty in ("label_smoothing", "focal") and self.initial_alpha > 1:
             raise ValueError(
                 f"alpha must be <= 1 with penalty={self.penalty!r}, which weighs the "
                 f"cross-entropy with 1 - alpha, got {self.alpha}"

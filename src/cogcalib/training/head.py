@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
-from cogcalib.losses.head import LinearHead
+from cogcalib.losses.projection import LinearHead
 from cogcalib.training.linear_head import UnfusableHead, call_inside, head_parts, linear_head
 
 HeadFunction: TypeAlias = Callable[[Tensor, LinearHead], Any]

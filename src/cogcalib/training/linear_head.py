@@ -20,7 +20,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-from cogcalib.losses.head import LinearHead
+from cogcalib.losses.projection import LinearHead
 
 MULTIPLIERS = ("logit_scale", "output_multiplier", "lm_head_multiplier")
 """Configuration names of a factor on the logits: Cohere, Muse Glimmer, Falcon-H1."""

@@ -1,4 +1,4 @@
-"""What is logged of a micro-batch: sums that add up over ranks, and the means made of them."""
+"""Logged metrics of a micro-batch: sums that add up over ranks, and the means made of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def batch_sums(parts: FusedParts, num_items_in_batch: Tensor | int | None) -> di
     return {
         "n_tokens": count,
         "entropy": parts.entropy.sum(),
-        "mean_token_accuracy": parts.right.sum(),
+        "mean_token_accuracy": parts.correct.sum(),
         "ce": parts.ce * items,
         "penalty": parts.penalty * items,
         "n_units": count.new_tensor(len(parts.weights)),
@@ -50,11 +50,11 @@ def of_method(
     Args:
         sums: Those of `batch_sums` over all ranks, and ``n_known``, the units under the threshold.
         knowledge: The threshold in force and how it came about.
-        tuned: Whether the strength tunes itself.
+        tuned: Whether a controller sets alpha.
 
     Returns:
         ce and penalty per supervised token and gate_rate per unit; with a threshold in force also
-        that and share_known, a fraction of the units; with a tuned strength alpha and
+        that and share_known, a fraction of the units; with a tuned alpha that and
         calibration_gap, mean confidence less accuracy, a fraction.
     """
     found = {name: sums[name] / max(sums["n_tokens"], 1) for name in ("ce", "penalty")}
@@ -62,8 +62,8 @@ def of_method(
     if knowledge.threshold is None:
         return found
     found |= of_threshold(knowledge.threshold)
-    if tuned and knowledge.strengths:
-        latest = knowledge.strengths[-1]
+    if tuned and knowledge.alpha_steps:
+        latest = knowledge.alpha_steps[-1]
         found |= {"alpha": latest.alpha, "calibration_gap": latest.confidence - latest.accuracy}
     if sums["n_units"]:
         found["share_known"] = sums["n_known"] / sums["n_units"]

@@ -1,4 +1,4 @@
-"""Whether examples in one row see each other: tried on the model itself, since none can be asked.
+"""A trial of the model itself: examples in one row must not see each other.
 
 Attention kernels for sequences of various lengths keep examples apart by ``cu_seq_lens_*``;
 transformers' ``sdpa`` and ``eager`` masks do it by ``position_ids``; some architectures do neither,
@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cogcalib.training.forward import locate, supervised_logits, undisturbed
+from cogcalib.training.logits import supervised_logits, undisturbed
+from cogcalib.training.supervision import supervised_tokens
 
 N_TOKENS = 16
 """Different tokens the model is tried with."""
@@ -24,8 +25,8 @@ to 2e-7 are seen without a leak, since the same is computed at the same place, a
 (a tiny untrained BLOOM) and more."""
 
 TOLERANCE = 2e-3
-"""Largest relative difference by the place in the row that is rounding in float32; where all is
-right 0 to 1e-6 are seen."""
+"""Largest relative difference by the place in the row that is rounding in float32; where nothing
+leaks 0 to 1e-6 are seen."""
 
 TOLERANCE_HALF = 5e-2
 """The same in half precision, mixed precision included, with 0 to 2e-2 seen."""
@@ -86,9 +87,9 @@ def _first_and_last(
 ) -> tuple[Tensor, Tensor]:
     """Logits of the first and the last of `examples` in one row, each ``[N, V]``."""
     batch = collate([{"input_ids": ids, "labels": ids} for ids in examples])
-    located = locate(batch)
-    logits, _ = supervised_logits(model, head, batch, located.positions)
-    index = located.units.to(logits.device).index
+    found = supervised_tokens(batch)
+    logits, _ = supervised_logits(model, head, batch, found.positions)
+    index = found.units.to(logits.device).index
     return logits[index == 0].float(), logits[index == index.max()].float()
 
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from typing import Any, cast
 
 from datasets import Dataset
+from torch import nn
+from transformers import PreTrainedModel
 from trl import SFTConfig, SFTTrainer
 
-from cogcalib.training import data
+from cogcalib.training import dataset_checks
 from cogcalib.training.collator import EXTRA_COLUMNS, CogCalibCollator
 from cogcalib.training.config import CogCalibConfig
+from cogcalib.training.option_ids import OPTIONS, resolve_options
 from cogcalib.training.packing import LENGTHS, pack
+from cogcalib.training.packing_leak_check import TOLERANCE, TOLERANCE_HALF, check_isolation
 from cogcalib.training.text import check_text
 
 
@@ -26,6 +31,7 @@ class PreparedTrainer(SFTTrainer):
     """
 
     args: CogCalibConfig
+    model: PreTrainedModel
     calibration_dataset: Dataset | None = None
     padded_collator: CogCalibCollator
     _signature_columns: Any
@@ -44,7 +50,7 @@ class PreparedTrainer(SFTTrainer):
         if formatting_func is None:
             check_text(dataset, dataset_name, args.dataset_text_field)
         completion_only = self.completion_only_loss or args.completion_only_loss
-        data.check_masks(dataset, dataset_name, completion_only)
+        dataset_checks.check_masks(dataset, dataset_name, completion_only)
         uncut = copy.copy(args)
         uncut.max_length, uncut.shuffle_dataset = None, False
         prepare = super()._prepare_dataset
@@ -54,9 +60,12 @@ class PreparedTrainer(SFTTrainer):
 
         unit = cast(CogCalibConfig, args).unit_name
         tokenised = tokenise(dataset)
-        if data.OPTIONS in dataset.column_names:
-            tokenised = data.resolve_options(dataset, tokenised, tokenise, dataset_name, unit)
-        data.check_rows(tokenised, dataset_name, args.max_length, unit)
+        if OPTIONS in dataset.column_names:
+            by_line = formatting_func is None
+            tokenised = resolve_options(
+                dataset, tokenised, tokenise, dataset_name, unit, by_line=by_line
+            )
+        dataset_checks.check_rows(tokenised, dataset_name, args.max_length, unit)
         # Cut and shuffled by TRL, in this order, before and, as there, once more after the packing.
         prepared = prepare(tokenised, processing_class, args, False, None, dataset_name)
         if not packing:
@@ -88,17 +97,33 @@ class PreparedTrainer(SFTTrainer):
         # As the training's loader does it: a collator is given what it is given there.
         self.calibration_dataset = self._remove_unused_columns(prepared, "calibration")
         # Without a gate as well: a temperature fitted on leaked examples would be worth nothing.
-        data.check_disjoint(
+        dataset_checks.check_disjoint(
             self.train_dataset, self.calibration_dataset, self._tokenizer.all_special_ids
         )
 
     def _wrap_collator(self) -> None:
         """Let batches carry the optional columns."""
         inner: Any = self.data_collator
+        self._isolation_checked = not self.padding_free
         self.data_collator = CogCalibCollator(inner, merges=self.padding_free)
         # Without padding the collator is always TRL's: it takes no other.
         padded = replace(inner, padding_free=False) if self.padding_free else inner
         self.padded_collator = CogCalibCollator(padded)
+
+    def _check_isolation(self, model: nn.Module) -> None:
+        """Raise ValueError, before the first batch, if examples in one row see each other."""
+        if self._isolation_checked:
+            return
+        exact = self.model.dtype.itemsize > 2 and not (self.args.bf16 or self.args.fp16)
+        check_isolation(
+            model,
+            self.model.get_output_embeddings(),
+            lambda rows: self._prepare_inputs(self.data_collator(rows)),
+            chain.from_iterable(cast(Dataset, self.train_dataset)["input_ids"]),
+            device=self.accelerator.device,
+            tolerance=TOLERANCE if exact else TOLERANCE_HALF,
+        )
+        self._isolation_checked = True
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()

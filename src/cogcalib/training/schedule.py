@@ -1,12 +1,85 @@
-"""Lengths and intervals of a training as they are given: a number of steps, or a share.
+"""The schedule: when the style phase ends and the threshold is estimated.
 
-The type decides: ``1`` is a step, ``1.0`` the whole. `cogcalib.training.state.Schedule` makes
-steps of both.
+Lengths and intervals are given as a number of steps or as a share. The type decides: ``1`` is a
+step, ``1.0`` the whole. `Schedule` makes steps of both.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
+
+AUTO_PATIENCE = 2
+AUTO_MIN_GAIN = 0.01
+AUTO_MAX_SHARE = 0.3
+AUTO_MEASUREMENTS = 6
+"""At least so often a style phase of length ``auto`` is measured before it has to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """At which steps the style phase ends and the threshold is estimated.
+
+    Attributes:
+        style_steps: Length of the style phase; its largest length if `auto`.
+        auto: Whether the style phase may end earlier, when the separation stops improving.
+        every: Steps between two estimates.
+    """
+
+    style_steps: int
+    auto: bool
+    every: int
+
+    @classmethod
+    def resolve(
+        cls,
+        style_steps: float | str | None,
+        threshold_every: float | str | None,
+        max_steps: int,
+        epoch_steps: int,
+    ) -> Schedule:
+        """Turn shares into steps.
+
+        Raises:
+            ValueError: If the style phase would last as long as the training.
+        """
+        every = threshold_every
+        if isinstance(every, float):
+            every = max(1, round(every * epoch_steps))
+        auto = style_steps == "auto"
+        length = AUTO_MAX_SHARE if auto else style_steps
+        if isinstance(length, float):
+            length = min(round(length * max_steps), max_steps - 1)
+        if not isinstance(length, int) or not isinstance(every, int):
+            raise TypeError(f"unresolved style_steps={style_steps!r}, every={threshold_every!r}")
+        if length >= max_steps:
+            raise ValueError(
+                f"style_steps must be less than the {max_steps} steps of the training, got "
+                f"{length}: the gate would never open"
+            )
+        return cls(length, auto, every)
+
+    @staticmethod
+    def default_share(n_train: int, n_calibration: int) -> float:
+        """Share of an epoch between two estimates that cost about 2 % of the training, if possible.
+
+        An example to measure takes a forward pass, one to train on about three times that. Once an
+        epoch is the least that follows what is learnt: small data sets pay more than 2 %.
+        """
+        return min(1.0, max(0.25, n_calibration / (3 * 0.02 * n_train)))
+
+    def is_due(self, step: int, style_end: int | None) -> bool:
+        """Whether a threshold is to be estimated before step `step`."""
+        if style_end is not None:
+            return (step - style_end) % self.every == 0
+        # Seldom enough for the threshold may be too seldom to see the separation settle.
+        every = min(self.every, max(1, self.style_steps // AUTO_MEASUREMENTS))
+        return step >= self.style_steps or (self.auto and step % every == 0)
+
+    def style_is_over(self, step: int, separations: Sequence[float]) -> bool:
+        """Whether the style phase ends before step `step`, given what `auto` has measured."""
+        return step >= self.style_steps or (self.auto and _has_settled(separations))
 
 
 def read_style_steps(
@@ -67,3 +140,9 @@ def _number(name: str, value: float | str | None, also: str = "") -> int | float
         options = f"a number of steps or a share{', or ' + also if also else ''}"
         raise ValueError(f"{name} must be {options}, got {value!r}")
     return number
+
+
+def _has_settled(separations: Sequence[float]) -> bool:
+    """Whether the last `AUTO_PATIENCE` values gain less than `AUTO_MIN_GAIN` on the best before."""
+    earlier, recent = separations[:-AUTO_PATIENCE], separations[-AUTO_PATIENCE:]
+    return bool(earlier) and max(recent) < max(earlier) + AUTO_MIN_GAIN

@@ -1,4 +1,4 @@
-"""Units: the supervised tokens judged as one answer: a whole example's, one turn's, or one alone.
+"""Supervised tokens, and the units they are judged in: a whole example, one turn, or one token.
 
 A batch holds its examples either one per row or, padding-free and packed, one behind the other in
 a single row, where ``position_ids`` start anew with each. Which token belongs to which unit is
@@ -7,9 +7,9 @@ decided here, and only here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -101,6 +101,59 @@ def find_units(
     }[unit]()
     first = _changes(index)
     return predicted, Units(index, example[first], _last_of_each(opens[first], example[first]))
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisedTokens:
+    """The N supervised tokens of a batch of R rows.
+
+    Attributes:
+        positions: Whose hidden state predicts a supervised token, ``[R, T]`` bool.
+        targets: Those tokens, ``[N]``.
+        units: What each token is part of: an example, a turn, or itself.
+        options: Token ids of the options that compete at a token, -1 elsewhere, ``[N, K]``; None
+            if the batch has none.
+    """
+
+    positions: Tensor
+    targets: Tensor
+    units: Units
+    options: Tensor | None = None
+
+    def n_options(self) -> Tensor:
+        """How many options compete in each unit, ``[U]``; 2, which is harmless, where none do."""
+        counts = self.targets.new_full((len(self.units),), 2)
+        if self.options is not None:
+            here = (self.options != NO_OPTION).sum(1)
+            counts.scatter_reduce_(0, self.units.index, here, "amax")
+        return counts
+
+    def to(self, device: torch.device) -> SupervisedTokens:
+        """The same on `device`; the positions stay where the inputs are."""
+        options = None if self.options is None else self.options.to(device)
+        return SupervisedTokens(
+            self.positions, self.targets.to(device), self.units.to(device), options
+        )
+
+
+def supervised_tokens(
+    inputs: Mapping[str, Any], unit: Unit = "example", option_ids: Tensor | None = None
+) -> SupervisedTokens:
+    """Find the supervised tokens of a batch.
+
+    Args:
+        inputs: A batch with ``labels``; position *t* predicts the label of position *t + 1*. An
+            example per row and an ``attention_mask``, or ``position_ids`` that start anew with
+            each of the examples in one row, and no mask.
+        unit: What is judged as one.
+        option_ids: Of the examples, ``[E, K]``, filled up with -1; or None.
+    """
+    labels = inputs["labels"]
+    merged = "attention_mask" not in inputs
+    predicted, units = find_units(labels, inputs.get("position_ids") if merged else None, unit)
+    options = None if option_ids is None else units.options_at_first(option_ids)
+    # Rolled by one: the first label of a row is never predicted.
+    return SupervisedTokens(predicted.roll(-1, dims=1), labels[predicted], units, options)
 
 
 def unit_starts(labels: Sequence[int], unit: Unit) -> list[int]:

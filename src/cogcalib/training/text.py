@@ -1,4 +1,4 @@
-"""Examples as text: a missing prompt or an empty answer is refused before it is tokenised."""
+"""Checks of examples as text: a missing prompt or an empty answer is refused."""
 
 from __future__ import annotations
 

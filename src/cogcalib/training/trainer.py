@@ -1,16 +1,16 @@
 """The trainer: TRL's SFT with a penalty on what the model already knows.
 
 Reading order: `CogCalibTrainer.compute_loss` is the method; `loss` takes a batch through the model,
-`cogcalib.losses` has the terms; `callbacks` says when the threshold is estimated, `knowledge` how.
+`cogcalib.losses` has the terms and the gate; `callbacks` says when the threshold is estimated,
+`calibration_pass` how.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -19,18 +19,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
-from cogcalib.losses import FusedParts
+from cogcalib.losses import CLOSED, FusedParts, Gate
 from cogcalib.records import Threshold
 from cogcalib.training import checks
-from cogcalib.training.calibration_pass import CalibrationReading, read_calibration
+from cogcalib.training.calibration_pass import CalibrationPass, run_calibration_pass
 from cogcalib.training.callbacks import KnowledgeCallback
 from cogcalib.training.checkpoints import begin_checkpoint, checkpoint_to_resume, load_whole
 from cogcalib.training.collator import KNOWN, NUMBER, OPTION_IDS
 from cogcalib.training.config import CogCalibConfig
-from cogcalib.training.forward import Located, locate
-from cogcalib.training.gating import CLOSED, OpenGate
-from cogcalib.training.ledger import number_examples, open_ledger
-from cogcalib.training.loss import PLAIN, Objective, Reader
+from cogcalib.training.ledger_writer import number_examples, open_ledger
+from cogcalib.training.loss import PLAIN, LossRunner
 from cogcalib.training.metrics import (
     batch_sums,
     input_tokens,
@@ -38,9 +36,9 @@ from cogcalib.training.metrics import (
     per_token,
     sum_over_ranks,
 )
-from cogcalib.training.packing_leak_check import TOLERANCE, TOLERANCE_HALF, check_isolation
 from cogcalib.training.preparation import PreparedTrainer
 from cogcalib.training.state import KnowledgeState
+from cogcalib.training.supervision import SupervisedTokens, supervised_tokens
 
 
 class CogCalibTrainer(PreparedTrainer):
@@ -88,8 +86,6 @@ class CogCalibTrainer(PreparedTrainer):
         "id": "2505.20903",
     }
 
-    model: PreTrainedModel
-
     def __init__(
         self,
         model: str | PreTrainedModel,
@@ -129,9 +125,8 @@ class CogCalibTrainer(PreparedTrainer):
         checks.refuse_processes_apart(self.accelerator.num_processes)
         checks.refuse_weights_without_gradient(self.model, self.accelerator.device.type)
         self._wrap_collator()
-        self._isolation_checked = not self.padding_free
         self.penalty = args.build_penalty()
-        self.reader = Reader(self.model, self.accelerator, compiled=args.torch_compile)
+        self.runner = LossRunner(self.model, self.accelerator, compiled=args.torch_compile)
         self.gate_generator = torch.Generator()
         self.knowledge = KnowledgeState()
         self.resumed_from: str | None = None
@@ -155,25 +150,27 @@ class CogCalibTrainer(PreparedTrainer):
         self._check_isolation(model)
         if self.aux_loss_enabled:
             inputs["output_router_logits"] = True
-        located = locate(inputs, self.args.unit_name, option_ids)
+        tokens = supervised_tokens(inputs, self.args.unit_name, option_ids)
         plain = self.args.gate == "none" or not self.model.training
         # Nothing is drawn for an evaluation, so that it leaves the training as it is.
-        gate = CLOSED if plain else self._gate(located, known)
-        objective = Objective(
+        gate = CLOSED if plain else self._gate(tokens, known)
+        parts, aux_loss = self.runner.loss(
+            model,
+            inputs,
+            tokens,
             penalty=PLAIN if plain else self.penalty,
             alpha=self.alpha,
             gate=gate,
             num_items_in_batch=num_items_in_batch,
             nll_reduction=self.args.nll_reduction_name,
         )
-        parts, aux_loss = self.reader.loss(model, inputs, located, objective)
         self._record(inputs, parts, gate, aux_loss, num_items_in_batch)
         if self.ledger is not None and self.model.training:
             self.ledger.add(
                 self.state.global_step,
                 int(self.state.epoch or 0),
                 numbers,
-                located.units,
+                tokens.units,
                 parts,
                 alpha=self.alpha,
                 threshold=gate.threshold,
@@ -186,11 +183,11 @@ class CogCalibTrainer(PreparedTrainer):
         """Those with all the logits, which `compute_metrics` is given."""
         return model(**{name: value for name, value in inputs.items() if name != "labels"})
 
-    def _gate(self, located: Located, known: Tensor | None) -> OpenGate:
+    def _gate(self, tokens: SupervisedTokens, known: Tensor | None) -> Gate:
         """The gate of this micro-batch: nothing in it waits for the NLLs."""
-        threshold, units = self.knowledge.threshold, located.units
-        return OpenGate(
-            gate="none" if self.in_style_phase else self.args.gate_name,
+        threshold, units = self.knowledge.threshold, tokens.units
+        return Gate(
+            "none" if self.in_style_phase else self.args.gate_name,
             # The gates that do without are the only ones without a threshold.
             threshold=math.nan if threshold is None else threshold.value,
             temperature=self.args.gate_temperature,
@@ -198,23 +195,8 @@ class CogCalibTrainer(PreparedTrainer):
             draws=torch.rand(len(units), generator=self.gate_generator),
             known=None if known is None else units.of_examples(known),
             curve=self.knowledge.curve,
-            n_options=located.n_options() if self.penalty.support == "options" else None,
+            n_options=tokens.n_options() if self.penalty.support == "options" else None,
         )
-
-    def _check_isolation(self, model: nn.Module) -> None:
-        """Raise ValueError, before the first batch, if examples in one row see each other."""
-        if self._isolation_checked:
-            return
-        exact = self.model.dtype.itemsize > 2 and not (self.args.bf16 or self.args.fp16)
-        check_isolation(
-            model,
-            self.model.get_output_embeddings(),
-            lambda rows: self._prepare_inputs(self.data_collator(rows)),
-            chain.from_iterable(cast(Dataset, self.train_dataset)["input_ids"]),
-            device=self.accelerator.device,
-            tolerance=TOLERANCE if exact else TOLERANCE_HALF,
-        )
-        self._isolation_checked = True
 
     def _scaled(self, loss: Tensor, aux_loss: Tensor | None, num_items: Any) -> Tensor:
         """Across ranks and accumulation steps, as `SFTTrainer.compute_loss` does it."""
@@ -240,9 +222,12 @@ class CogCalibTrainer(PreparedTrainer):
 
     @property
     def alpha(self) -> float:
-        """The strength of the penalty in force: what it has tuned itself to, or what was given."""
-        strengths = self.knowledge.strengths if self.args.alpha == "auto" else []
-        return strengths[-1].alpha if strengths else self.args.strength
+        """Alpha in force: what was given, or where the controller has taken it."""
+        given = self.args.alpha
+        if isinstance(given, float | int):
+            return given
+        steps = self.knowledge.alpha_steps if given == "auto" else []
+        return steps[-1].alpha if steps else self.args.initial_alpha
 
     def estimate_threshold(self) -> Threshold:
         """The threshold of the model as it stands now, the same on every rank.
@@ -250,20 +235,20 @@ class CogCalibTrainer(PreparedTrainer):
         Raises:
             ValueError: If the trainer has no calibration data set.
         """
-        return self.read_calibration().threshold
+        return self.run_calibration_pass().threshold
 
-    def read_calibration(self) -> CalibrationReading:
-        """The threshold, the mean confidence and the accuracy of the model as it stands now.
+    def run_calibration_pass(self) -> CalibrationPass:
+        """Measure the model, as it stands now, on the calibration split.
 
         Raises:
             ValueError: If the trainer has no calibration data set.
         """
         if self.calibration_dataset is None:
             raise ValueError("estimate_threshold needs a calibration_dataset, the trainer has none")
-        return read_calibration(
+        return run_calibration_pass(
             self.model_wrapped,
             self.calibration_dataset,
-            reader=self.reader,
+            runner=self.runner,
             collate=self.padded_collator,
             prepare=self._prepare_inputs,
             accelerator=self.accelerator,
@@ -280,14 +265,14 @@ class CogCalibTrainer(PreparedTrainer):
         self,
         inputs: Mapping[str, Any],
         parts: FusedParts,
-        gate: OpenGate,
+        gate: Gate,
         aux_loss: Tensor | None,
         num_items: Tensor | int | None,
     ) -> None:
         """Put TRL's metrics, and in training the method's, where `log` averages them."""
         sums = batch_sums(parts, num_items)
         sums["num_tokens"] = input_tokens(inputs)
-        sums["n_known"] = gate.known_among(parts.nll)
+        sums["n_known"] = gate.count_known(parts.nll)
         over_ranks = sum_over_ranks(self.accelerator, *sums.values()).tolist()
         totals = dict(zip(sums, over_ranks, strict=True))
         training = self.model.training

@@ -20,8 +20,7 @@ from transformers import DataCollatorForSeq2Seq
 from cogcalib.knowledge.threshold import estimate_threshold
 from cogcalib.losses import token_statistics
 from cogcalib.training.calibration_pass import known_units
-from cogcalib.training.forward import Located, locate
-from cogcalib.training.supervision import Units
+from cogcalib.training.supervision import SupervisedTokens, Units, supervised_tokens
 
 
 def known(
@@ -33,9 +32,11 @@ def known(
     examples = torch.arange(max(example) + 1)
     units = Units(torch.tensor(example), examples, torch.ones_like(examples, dtype=torch.bool))
     options = None if option_ids is None else units.options_at_first(option_ids)
-    located = Located(torch.empty(0, dtype=torch.bool), torch.tensor(targets), units, options)
-    statistics = token_statistics(torch.tensor(scores), located.targets, options)
-    return known_units(statistics, located).tolist()
+    tokens = SupervisedTokens(
+        torch.empty(0, dtype=torch.bool), torch.tensor(targets), units, options
+    )
+    statistics = token_statistics(torch.tensor(scores), tokens.targets, options)
+    return known_units(statistics, tokens).tolist()
 
 
 def test_open_ended_needs_every_token_end_included() -> None:
@@ -66,9 +67,9 @@ def test_teacher_forcing_agrees_with_greedy_generation(tmp_path: Path) -> None:
     verdicts = []
     for row in trainer.train_dataset:
         batch = trainer.data_collator([row])
-        located = locate(batch)
+        tokens = supervised_tokens(batch)
         verdict = known_units(
-            trainer.reader.statistics(trainer.model, batch, located), located
+            trainer.runner.statistics(trainer.model, batch, tokens), tokens
         ).item()
         prompt = batch["input_ids"][:, :-2]
         generated = trainer.model.generate(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,9 @@ from datasets import Dataset
 
 from cogcalib.modeling.encoding import IGNORED
 from cogcalib.training.collator import OPTION_IDS
+from cogcalib.training.option_ids import OPTIONS
 from cogcalib.training.packing import examples
 from cogcalib.training.supervision import Unit, competing_start
-
-OPTIONS = "options"
 
 
 def data_format(dataset: object, name: str, text_field: str | None) -> str:
@@ -164,84 +163,6 @@ def check_alike(train: Dataset, calibration: Dataset) -> None:
             f"train_dataset and calibration_dataset must both have a column {OPTIONS!r} or "
             f"{OPTION_IDS!r}, or neither: it decides what counts as known"
         )
-
-
-def resolve_options(
-    dataset: Dataset,
-    tokenised: Dataset,
-    tokenise: Callable[[Dataset], Dataset],
-    name: str,
-    unit: Unit,
-) -> Dataset:
-    """Turn the column ``options`` (completion strings such as " A", " B") into ``option_ids``.
-
-    Each option is put in the answer's place and tokenised with the whole example, as the answer
-    itself is, so that merges across the boundary and chat templates are the model's own.
-
-    Args:
-        dataset: The examples as text.
-        tokenised: The same examples, tokenised by `tokenise`.
-        tokenise: Turns text into ``input_ids`` and ``labels``.
-        name: Of the data set, for the error.
-        unit: What is judged as one; the options belong to an example's last unit.
-
-    Raises:
-        ValueError: Naming the example whose option is not one token, the first supervised
-            one of its last unit, or that has too few options.
-    """
-    if "input_ids" in dataset.column_names or OPTION_IDS in dataset.column_names:
-        raise ValueError(
-            f"{name} data set: a column {OPTIONS!r} goes with text only; drop it and give "
-            f"{OPTION_IDS!r}"
-        )
-    rows = list(dataset.remove_columns(OPTIONS))
-    pairs = [(i, option) for i, options in enumerate(dataset[OPTIONS]) for option in options or ()]
-    option_ids: list[list[int]] = [[] for _ in rows]
-    if pairs:
-        variants = tokenise(Dataset.from_list([_answered(rows[i], option) for i, option in pairs]))
-        originals = list(tokenised.select_columns(["input_ids", "labels"]))
-        for (index, option), variant in zip(pairs, variants["input_ids"], strict=True):
-            found = _differing_token(originals[index], variant, unit)
-            if found is None:
-                raise ValueError(
-                    f"{name} data set, example {index}: option {option!r} must be one token, the "
-                    f"first supervised one of the {unit}, when it stands in the answer's place, "
-                    "and be written as the answer is, its leading space included"
-                )
-            option_ids[index].append(found)
-    for index, ids in enumerate(option_ids):
-        if len(set(ids)) != len(ids) or len(ids) == 1:
-            raise ValueError(
-                f"{name} data set, example {index}: needs two or more options that are different "
-                f"tokens, got {dataset[OPTIONS][index]}"
-            )
-    return tokenised.remove_columns(OPTIONS).add_column(OPTION_IDS, option_ids)
-
-
-def _answered(row: Mapping[str, Any], option: str) -> dict[str, Any]:
-    """The example with another answer."""
-    column = "completion" if "completion" in row else "messages"
-    if column not in row:
-        raise ValueError(
-            f"a column {OPTIONS!r} needs 'prompt' and 'completion', or 'messages', got "
-            f"{sorted(row)}"
-        )
-    answer = row[column]
-    if isinstance(answer, str):
-        return {**row, column: option}
-    return {**row, column: [*answer[:-1], {**answer[-1], "content": option}]}
-
-
-def _differing_token(
-    original: Mapping[str, Sequence[int]], variant: Sequence[int], unit: Unit
-) -> int | None:
-    """The first token of the variant's answer, or None if the two differ anywhere else."""
-    ids, first = original["input_ids"], competing_start(original["labels"], unit)
-    if first is None or len(variant) != len(ids):
-        return None
-    alike = list(variant[:first]) == list(ids[:first])
-    alike = alike and list(variant[first + 1 :]) == list(ids[first + 1 :])
-    return variant[first] if alike else None
 
 
 def _fingerprints(

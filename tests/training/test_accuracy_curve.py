@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from tiny_run import make_args, make_trainer, weights
 
-from cogcalib.losses import Penalty, token_penalty
+from cogcalib.losses import AccuracyCurve, Penalty, token_penalty
 from cogcalib.posthoc import IsotonicCalibration
-from cogcalib.training.curve import AccuracyCurve
+from cogcalib.training import calibration_pass
+from cogcalib.training.calibration_pass import accuracy_curve
 from cogcalib.training.state import KnowledgeState
 
 answers = st.lists(st.tuples(st.floats(0, 10), st.booleans()), min_size=1, max_size=40)
@@ -23,7 +24,7 @@ answers = st.lists(st.tuples(st.floats(0, 10), st.booleans()), min_size=1, max_s
 @given(answers)
 def test_curve_is_isotonic_calibration_of_the_confidence(rows: list[tuple[float, bool]]) -> None:
     nll, right = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-    curve = AccuracyCurve.fit(nll, right.astype(float))
+    curve = accuracy_curve(torch.as_tensor(nll), torch.as_tensor(right.astype(float)))
     assert list(curve.nll) == sorted(set(curve.nll))
     fitted = 1 - curve.smoothing(torch.as_tensor(nll)).numpy()
     # The same regression, by the map from confidence to accuracy; ranks keep ties apart in exp.
@@ -42,7 +43,7 @@ def test_between_bends_it_is_linear_and_beyond_them_constant() -> None:
 
 @pytest.mark.parametrize("accuracy", [0.3, 0.6, 0.95])
 @pytest.mark.parametrize("n_options", [2, 4, 5])
-def test_strength_asks_for_the_accuracy(accuracy: float, n_options: int) -> None:
+def test_alpha_asks_for_the_accuracy(accuracy: float, n_options: int) -> None:
     """The share of the gold option that minimises CE + e R over the options is the accuracy."""
     curve = AccuracyCurve((0.0,), (accuracy,))
     k = torch.tensor([n_options])
@@ -69,7 +70,7 @@ def test_state_brings_the_curve_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("support", ["vocab", "options"])
-def test_trainer_gives_each_known_example_its_strength(tmp_path: Path, support: str) -> None:
+def test_trainer_gives_each_known_example_its_alpha(tmp_path: Path, support: str) -> None:
     """One step with the curve is one step with the weights that the curve says."""
     trainer = make_trainer(tmp_path, alpha="calibrated", support=support)
     trainer.train()
@@ -77,14 +78,14 @@ def test_trainer_gives_each_known_example_its_strength(tmp_path: Path, support: 
     assert curve is not None
     assert trainer.alpha == 1.0
     located_counts = torch.tensor([4, 4])
-    gate = trainer._gate(_Located(located_counts), None)
+    gate = trainer._gate(_FourOptions(located_counts), None)
     nll = torch.tensor([0.0, 1e9])
     expected = curve.smoothing(nll, located_counts if support == "options" else None)
     expected[1] = 0.0  # not known
-    torch.testing.assert_close(gate(nll, slice(0, 2)), expected)
+    torch.testing.assert_close(gate.weights(nll), expected)
 
 
-class _Located:
+class _FourOptions:
     """Two units of four options each."""
 
     def __init__(self, counts: torch.Tensor) -> None:
@@ -98,7 +99,7 @@ def test_a_curve_of_ones_is_plain_fine_tuning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certain = AccuracyCurve((0.0,), (1.0,))
-    monkeypatch.setattr(AccuracyCurve, "fit", lambda nll, right: certain)
+    monkeypatch.setattr(calibration_pass, "accuracy_curve", lambda own_nll, correct: certain)
     calibrated = make_trainer(tmp_path / "one", alpha="calibrated")
     calibrated.train()
     plain = make_trainer(tmp_path / "two", alpha=0.0)

@@ -1,4 +1,4 @@
-"""Keeps the knowledge ledger while training; `cogcalib.knowledge.ledger` says what is in it."""
+"""The writer of the knowledge ledger; `cogcalib.knowledge.ledger` says what is in it."""
 
 from __future__ import annotations
 
@@ -64,12 +64,14 @@ def number_examples(
     return names, dataset.add_column(NUMBER, numbers)
 
 
-def open_ledger(args: CogCalibConfig, names: Sequence[str] | None, rank: int) -> Ledger | None:
+def open_ledger(
+    args: CogCalibConfig, names: Sequence[str] | None, rank: int
+) -> LedgerWriter | None:
     """The ledger of a training; None if none is kept."""
-    return None if names is None else Ledger(Path(str(args.output_dir)), names, rank)
+    return None if names is None else LedgerWriter(Path(str(args.output_dir)), names, rank)
 
 
-class Ledger:
+class LedgerWriter:
     """Collects rows in memory and writes those of some steps into a file of their own.
 
     Args:
@@ -131,7 +133,7 @@ class Ledger:
             numbers: Of its examples in the training data, ``[E]``.
             units: Of its supervised tokens.
             parts: Its loss.
-            alpha: Strength of the penalty.
+            alpha: Weight of the penalty.
             threshold: In force, nan without one.
         """
         index = units.index.to(parts.nll.device)
@@ -142,12 +144,12 @@ class Ledger:
                 [
                     torch.ones_like(parts.token_ce),
                     parts.token_penalty,
-                    parts.right.to(parts.nll),
+                    parts.correct.to(parts.nll),
                     parts.log_confidence,
                 ]
             ),
         )
-        size, penalty, right, log_confidence = sums
+        size, penalty, correct, log_confidence = sums
         weights = parts.weights.to(parts.nll)
         values = torch.stack(
             [
@@ -155,7 +157,7 @@ class Ledger:
                 torch.full_like(parts.nll, threshold),
                 weights,
                 alpha * weights * penalty / size,
-                right == size,
+                correct == size,
                 log_confidence.exp(),
             ]
         )

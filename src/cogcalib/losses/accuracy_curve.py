@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class AccuracyCurve:
-    """How often answers given with a certain confidence are right, by the NLL of the answer.
+    """Accuracy of answers given with a certain confidence, by the NLL of the answer.
 
-    Smoothing a target over K tokens with a strength e asks for a confidence of
+    Smoothing a target over K tokens with an alpha of e asks for a confidence of
     ``1 - e (K - 1) / K``. Asking instead for the accuracy a that answers of this confidence reach
     on the calibration split takes
 
         e = (1 - a(NLL)) K / (K - 1)
 
-    so that a confidence which is justified is left alone, and no strength is to be chosen. a is the
-    isotonic regression of being right on the NLL of the model's *own* answer, which says nothing of
-    the gold one. What the model knows it would answer itself: there the gold answer's NLL, which
-    training has at hand, is that of its own.
+    so that a confidence which is justified is left alone, and no alpha is to be chosen. a is the
+    isotonic regression of being correct on the NLL of the model's *own* answer, which says nothing
+    of the gold one (`cogcalib.training.calibration_pass` fits it). What the model knows it would
+    answer itself: there the gold answer's NLL, which training has at hand, is that of its own.
 
     Attributes:
         nll: Where a bends, nats, ascending, at least one.
@@ -34,23 +31,8 @@ class AccuracyCurve:
     nll: tuple[float, ...]
     accuracy: tuple[float, ...]
 
-    @classmethod
-    def fit(cls, nll: NDArray[np.float64], right: NDArray[np.float64]) -> AccuracyCurve:
-        """Fit the curve.
-
-        Args:
-            nll: Of the model's own answers, nats, ``[n]``, n >= 1.
-            right: How far they were right, fractions, ``[n]``.
-        """
-        places, inverse, counts = np.unique(nll, return_inverse=True, return_counts=True)
-        mean = np.bincount(inverse, weights=right) / counts
-        fitted = isotonic_regression(mean, weights=counts, increasing=False).x
-        level = np.concatenate([[False], fitted[1:] == fitted[:-1], [False]])
-        bends = ~(level[1:] & level[:-1])  # inside of a level stretch there is nothing to know
-        return cls(tuple(places[bends].tolist()), tuple(fitted[bends].tolist()))
-
     def smoothing(self, nll: Tensor, n_options: Tensor | None = None) -> Tensor:
-        """The strength e of each unit, in [0, 1].
+        """The alpha e of each unit, in [0, 1].
 
         Args:
             nll: Nats, ``[U]``.

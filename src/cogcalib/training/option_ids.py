@@ -1,0 +1,156 @@
+"""Options as text: the token of each, where an example's answer begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from datasets import Dataset
+
+from cogcalib.modeling.continuations import last_line
+from cogcalib.training.collator import OPTION_IDS
+from cogcalib.training.supervision import Unit, competing_start
+
+OPTIONS = "options"
+
+Row = Mapping[str, Any]
+Pair = tuple[int, str]
+"""Number of an example, and one of its options."""
+
+
+def resolve_options(
+    dataset: Dataset,
+    tokenised: Dataset,
+    tokenise: Callable[[Dataset], Dataset],
+    name: str,
+    unit: Unit,
+    *,
+    by_line: bool = True,
+) -> Dataset:
+    """Turn the column ``options`` (completion strings such as " A", " B") into ``option_ids``.
+
+    Each option is put in the answer's place and tokenised as the answer itself is, so that merges
+    across the boundary and chat templates are the model's own: behind the last line of its prompt,
+    which many examples share, or with the whole example where that line does not show how the
+    example goes on.
+
+    Args:
+        dataset: The examples as text.
+        tokenised: The same examples, tokenised by `tokenise`.
+        tokenise: Turns text into ``input_ids`` and ``labels``.
+        name: Of the data set, for the error.
+        unit: What is judged as one; the options belong to an example's last unit.
+        by_line: False where `tokenise` makes other text of an example than prompt and completion.
+
+    Raises:
+        ValueError: Naming the example whose option is not one token, the first supervised
+            one of its last unit, or that has too few options.
+    """
+    if "input_ids" in dataset.column_names or OPTION_IDS in dataset.column_names:
+        raise ValueError(
+            f"{name} data set: a column {OPTIONS!r} goes with text only; drop it and give "
+            f"{OPTION_IDS!r}"
+        )
+    rows = list(dataset.remove_columns(OPTIONS))
+    pairs = [(i, option) for i, options in enumerate(dataset[OPTIONS]) for option in options or ()]
+    originals = list(tokenised.select_columns(["input_ids", "labels"])) if pairs else []
+    found = {
+        (i, option): _differing_token(originals[i], originals[i]["input_ids"], unit)
+        for i, option in pairs
+        if _answered(rows[i], option) == rows[i]
+    }
+    if by_line:
+        absent = [pair for pair in pairs if found.get(pair) is None]
+        found |= _behind_last_lines(rows, originals, absent, tokenise, unit)
+    absent = [pair for pair in pairs if found.get(pair) is None]
+    if absent:
+        variants = tokenise(Dataset.from_list([_answered(rows[i], option) for i, option in absent]))
+        for (index, option), variant in zip(absent, variants["input_ids"], strict=True):
+            found[index, option] = _differing_token(originals[index], variant, unit)
+            if found[index, option] is None:
+                raise ValueError(
+                    f"{name} data set, example {index}: option {option!r} must be one token, the "
+                    f"first supervised one of the {unit}, when it stands in the answer's place, "
+                    "and be written as the answer is, its leading space included"
+                )
+    option_ids = [
+        [found[index, option] for option in options or ()]
+        for index, options in enumerate(dataset[OPTIONS])
+    ]
+    for index, ids in enumerate(option_ids):
+        if len(set(ids)) != len(ids) or len(ids) == 1:
+            raise ValueError(
+                f"{name} data set, example {index}: needs two or more options that are different "
+                f"tokens, got {dataset[OPTIONS][index]}"
+            )
+    return tokenised.remove_columns(OPTIONS).add_column(OPTION_IDS, option_ids)
+
+
+def _behind_last_lines(
+    rows: Sequence[Row],
+    originals: Sequence[Row],
+    pairs: Sequence[Pair],
+    tokenise: Callable[[Dataset], Dataset],
+    unit: Unit,
+) -> dict[Pair, int | None]:
+    """The options' tokens behind the last line of a prompt; None or absent: it does not show them.
+
+    It shows them if the example's own answer has the tokens there that it has behind the whole.
+    """
+    lines = {i: last_line(rows[i]["prompt"]) for i, _ in pairs if _is_plain(rows[i])}
+    pairs = [(i, option) for i, option in pairs if i in lines and lines[i] != rows[i]["prompt"]]
+    short = {(lines[i], text) for i, option in pairs for text in (rows[i]["completion"], option)}
+    if not short:
+        return {}
+    texts = sorted(short)
+    prepared = tokenise(Dataset.from_list([{"prompt": p, "completion": c} for p, c in texts]))
+    tokens = dict(zip(texts, prepared.select_columns(["input_ids", "labels"]), strict=True))
+    return {
+        (i, option): _differing_token(answer, tokens[lines[i], option]["input_ids"], unit)
+        for i, option in pairs
+        for answer in [tokens[lines[i], rows[i]["completion"]]]
+        if _ends_alike(originals[i], answer, unit)
+    }
+
+
+def _is_plain(row: Row) -> bool:
+    return isinstance(row.get("prompt"), str) and isinstance(row.get("completion"), str)
+
+
+def _ends_alike(original: Row, short: Row, unit: Unit) -> bool:
+    """Whether two tokenised examples are equal from the token before the answer on."""
+    first, there = (competing_start(each["labels"], unit) for each in (original, short))
+    if first is None or there is None:
+        return False
+    alike: bool = original["input_ids"][first - 1 :] == short["input_ids"][there - 1 :]
+    return alike and original["labels"][first:] == short["labels"][there:]
+
+
+def _answered(row: Mapping[str, Any], option: str) -> dict[str, Any]:
+    """The example with another answer.
+
+    Raises:
+        ValueError: If it has no answer that could be replaced.
+    """
+    column = "completion" if "completion" in row else "messages"
+    if column not in row:
+        raise ValueError(
+            f"a column {OPTIONS!r} needs 'prompt' and 'completion', or 'messages', got "
+            f"{sorted(row)}"
+        )
+    answer = row[column]
+    if isinstance(answer, str):
+        return {**row, column: option}
+    return {**row, column: [*answer[:-1], {**answer[-1], "content": option}]}
+
+
+def _differing_token(
+    original: Mapping[str, Sequence[int]], variant: Sequence[int], unit: Unit
+) -> int | None:
+    """The first token of the variant's answer, or None if the two differ anywhere else."""
+    ids, first = original["input_ids"], competing_start(original["labels"], unit)
+    if first is None or len(variant) != len(ids):
+        return None
+    alike = list(variant[:first]) == list(ids[:first])
+    alike = alike and list(variant[first + 1 :]) == list(ids[first + 1 :])
+    return variant[first] if alike else None
