@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from cogcalib.harness.config import ConfigError, load_config, parse_config
 from cogcalib.harness.reproduce import load_preset
 from cogcalib.records import InputError
-from cogcalib.tasks.schema import read_definition
+from cogcalib.tasks.task_file import read_definition
 from cogcalib.yaml_files import DEEPEST, LARGEST, MOST_BYTES, dump_yaml, parse_yaml, read_yaml
 
 TASK = """

@@ -47,7 +47,7 @@ from cogcalib.atlas.learning import (
 from cogcalib.atlas.pretrain import digest, save
 from cogcalib.atlas.tokenizer import train_tokenizer
 from cogcalib.records import replacing
-from cogcalib.tasks.load import DATA_FOLDER
+from cogcalib.tasks.loading import DATA_FOLDER
 
 DEFAULT = ("birthplace", "country", "deathplace", "education", "headquarters", "language")
 HEAD = 32

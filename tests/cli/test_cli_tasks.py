@@ -18,7 +18,7 @@ OWN = Path(__file__).parents[2] / "examples" / "own_task"
 def test_the_list_reads_no_data(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cogcalib.tasks.load.read_part", None)
+    monkeypatch.setattr("cogcalib.tasks.loading.read_part", None)
     assert cli.main(["tasks"]) == 0
     out = capsys.readouterr().out
     for name in ("openbookqa", "winogrande_m", "mmlu/medicine", "entity_questions/P17"):

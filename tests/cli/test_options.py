@@ -15,6 +15,7 @@ import pytest
 from cogcalib import cli
 from cogcalib.cli.options import SHARED, add_fields, attribute_texts, read_fields
 from cogcalib.harness.config import Rule
+from cogcalib.inference.endpoint_client import Endpoint
 from cogcalib.knowledge.probe_task import ProbeTask
 from cogcalib.scoring.asked import ScoreTask
 
@@ -100,6 +101,15 @@ def test_every_setting_is_an_option_with_help(
     parser = argparse.ArgumentParser()
     cli.VERBS[verb].add_options(parser)
     assert {name: parser.get_default(name) for name in defaults} == defaults
+
+
+def test_help_tells_the_defaults_of_an_endpoint() -> None:
+    texts = attribute_texts(ScoreTask)
+    for field in fields(Endpoint):
+        if field.name in texts and field.default is not MISSING:
+            value = field.default
+            shown = f"{value:g}" if isinstance(value, float) else value
+            assert texts[field.name].endswith(f"; {shown} if not given.")
 
 
 def test_rules_are_those_of_the_selection() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cogcalib.cli import _parser, main
+from cogcalib.cli import main, parse, score
 from cogcalib.records import Prediction
 from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED, read_predictions
 
@@ -19,8 +19,9 @@ PAGE = (Path(__file__).parents[2] / "docs" / "scoring.md").read_text(encoding="u
 
 
 def score_options() -> set[str]:
-    (verbs,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
-    found = {name for action in verbs.choices["score"]._actions for name in action.option_strings}
+    parser = argparse.ArgumentParser()
+    score.add_options(parser)
+    found = {name for action in parser._actions for name in action.option_strings}
     return {name for name in found if name.startswith("--")} - {"--help"}
 
 
@@ -34,7 +35,7 @@ def test_every_command_is_one() -> None:
     assert len(commands) > 5
     for command in commands:
         words = shlex.split(re.split(r"cogcalib(?:\.cli)? ", command)[1])
-        _parser().parse_args(words)
+        parse(words)
 
 
 def test_every_key_stands_there_in_order() -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from cogcalib.modeling import load_tokenizer, render_prompt
 from cogcalib.tasks import Task, load_task, summaries, task_names
-from cogcalib.tasks.schema import Carve, Definition, Options, Part, Source, Split
+from cogcalib.tasks.task_file import Carve, Definition, Options, Part, Source, Split
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "tasks.md"

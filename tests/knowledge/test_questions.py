@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cogcalib.knowledge import questions as module
 from cogcalib.knowledge.questions import Listed, named, partitions, survey
-from cogcalib.tasks import Table, load_table
+from cogcalib.tasks import QuestionTable, load_table
 
 
 def rows(count: int) -> list[dict[str, object]]:
@@ -42,7 +42,7 @@ def written(path: Path, values: list[dict[str, object]], group_size: int = 4) ->
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
 @given(count=st.integers(1, 23), partition=st.integers(1, 9), group_size=st.integers(1, 9))
 def test_partitions_are_the_table(tmp_path, kind, count, partition, group_size):
-    table = Table(written(tmp_path / f"q.{kind}", rows(count), group_size))
+    table = QuestionTable(written(tmp_path / f"q.{kind}", rows(count), group_size))
     streamed = survey(table, partition).questions
     assert streamed.count == count
     whole = [named(row) for _, row in table.read()]
@@ -63,7 +63,7 @@ def test_a_folder_is_one_table(tmp_path):
     written(folder / "b.parquet", rows(5))
     written(folder / "a.jsonl", [{"question": f"What is {i}?", "answer": i} for i in range(6)])
     (folder / "README.md").write_text("not looked at")
-    table = Table(folder)
+    table = QuestionTable(folder)
     assert table.name == "my-data"
     prompts = [row.example.prompt for _, row in table.read()]
     assert prompts == [f"What is {i}?" for i in range(6)] + [f"Who is {i}?" for i in range(5)]
@@ -77,7 +77,7 @@ def test_a_folder_is_one_table(tmp_path):
 
 def test_a_table_that_shrank_is_refused(tmp_path):
     path = written(tmp_path / "q.jsonl", rows(9))
-    streamed = survey(Table(path), 4).questions
+    streamed = survey(QuestionTable(path), 4).questions
     written(path, rows(7))
     assert len(streamed.read(0)) == 4
     with pytest.raises(ValueError, match="has fewer rows than when the probe was begun"):
@@ -86,7 +86,7 @@ def test_a_table_that_shrank_is_refused(tmp_path):
 
 def test_an_empty_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"the folder holds no file ending in \.jsonl"):
-        Table(tmp_path)
+        QuestionTable(tmp_path)
 
 
 def test_the_pool_does_not_depend_on_the_order(tmp_path, monkeypatch):
@@ -98,7 +98,7 @@ def test_the_pool_does_not_depend_on_the_order(tmp_path, monkeypatch):
     found = []
     for seed in range(3):
         shuffled = random.Random(seed).sample(values, len(values))
-        found.append(survey(Table(written(tmp_path / f"q{seed}.jsonl", shuffled)), 8))
+        found.append(survey(QuestionTable(written(tmp_path / f"q{seed}.jsonl", shuffled)), 8))
     contents = [{(e.prompt, e.answer, each.group_of[e.id]) for e in each.pool} for each in found]
     assert contents[0] == contents[1] == contents[2]
     assert len(contents[0]) == 14
@@ -124,7 +124,7 @@ def test_the_pool_does_not_depend_on_the_order(tmp_path, monkeypatch):
 def test_every_row_is_checked_before_any_work(tmp_path, values, message):
     path = written(tmp_path / "q.jsonl", values)
     with pytest.raises(ValueError, match=message):
-        survey(Table(path), 10)
+        survey(QuestionTable(path), 10)
 
 
 def test_repeats_and_contradictions_are_counted(tmp_path):
@@ -134,13 +134,13 @@ def test_repeats_and_contradictions_are_counted(tmp_path):
             ("a?", "x"), ("a?", "X "), ("a? ", "x"), ("b?", "x"), ("c?", "x"), ("c?", "y"),
         ]
     ]  # fmt: skip
-    found = survey(Table(written(tmp_path / "q.jsonl", values)), 4)
+    found = survey(QuestionTable(written(tmp_path / "q.jsonl", values)), 4)
     assert found.questions.count == 6
     assert found.repeats == (
         "Of the table's 6 rows, all of them kept: 2 repeat the question and answer of an earlier "
         "one; 1 question has several answers"
     )
-    assert survey(Table(written(tmp_path / "r.jsonl", rows(5))), 4).repeats == ""
+    assert survey(QuestionTable(written(tmp_path / "r.jsonl", rows(5))), 4).repeats == ""
 
 
 def test_an_id_that_comes_again_is_refused(tmp_path):
@@ -149,17 +149,17 @@ def test_an_id_that_comes_again_is_refused(tmp_path):
     for name in ("a.jsonl", "b.jsonl"):
         values = [{"id": f"{name[0]}{i}", "question": f"{i}?", "answer": "x"} for i in range(3)]
         written(folder / name, values)
-    assert survey(Table(folder), 2).questions.count == 6
+    assert survey(QuestionTable(folder), 2).questions.count == 6
     values = [{"id": i, "question": f"{i}?", "answer": "x"} for i in (7, 8, "a1")]
     written(folder / "c.jsonl", values)
     with pytest.raises(ValueError, match="but 'a1' stands in row 2 and in row 9"):
-        survey(Table(folder), 2)
+        survey(QuestionTable(folder), 2)
 
 
 def test_ids_whose_hashes_coincide_are_two(tmp_path, monkeypatch):
     monkeypatch.setattr("cogcalib.knowledge.repeats._short", lambda text: 1)
     values = [{"id": i, "question": f"{i}?", "answer": "x"} for i in range(3)]
-    assert survey(Table(written(tmp_path / "q.jsonl", values)), 2).questions.count == 3
+    assert survey(QuestionTable(written(tmp_path / "q.jsonl", values)), 2).questions.count == 3
 
 
 def test_ids_tell_answers_and_groups_apart(tmp_path):
@@ -167,6 +167,6 @@ def test_ids_tell_answers_and_groups_apart(tmp_path):
         {"question": "a?", "answer": answer, "group": group}
         for answer, group in [("x", "g"), ("y", "g"), ("x", "h"), ("x", "g")]
     ]
-    ids = [row.example.id for _, row in Table(written(tmp_path / "q.jsonl", values)).read()]
+    ids = [row.example.id for _, row in QuestionTable(written(tmp_path / "q.jsonl", values)).read()]
     assert ids[0] == ids[3]
     assert len(set(ids)) == 3

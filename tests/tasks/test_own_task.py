@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cogcalib.tasks import load_task
 from cogcalib.tasks.divide import divide
 from cogcalib.tasks.read import Row
-from cogcalib.tasks.schema import Definition
+from cogcalib.tasks.task_file import Definition
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "own_task"
 TASK = """

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from cogcalib.tasks import check_disjoint, load, load_task, summaries, task_names
+from cogcalib.tasks import check_disjoint, load_task, loading, summaries, task_names
 from cogcalib.tasks.catalog import definitions
 from cogcalib.tasks.read import Row, read_part
-from cogcalib.tasks.schema import SPLITS
+from cogcalib.tasks.task_file import SPLITS
 
 SHIPPED = [name for name in task_names() if not name.startswith("atlas/")]
 STORED = ("train", "validation", "test")
@@ -34,7 +34,7 @@ def read_once() -> Iterator[None]:
                 cached[key] = read_part(source, name, folder)
             return cached[key]
 
-        patch.setattr(load, "read_part", read)
+        patch.setattr(loading, "read_part", read)
         yield
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cogcalib.tasks import load_table
@@ -79,6 +81,58 @@ def test_ids_of_ones_own(tmp_path):
 def test_what_cannot_be_used_is_refused(tmp_path, name, text, message):
     with pytest.raises(ValueError, match=message):
         load_table(written(tmp_path, name, text))
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("values", "answers", "aliases"),
+    [
+        ({"answer": [1969.0, 1989.0]}, ("1969", "1989"), ((), ())),
+        ({"answer": [0.5, 2.0**60]}, ("0.5", str(2.0**60)), ((), ())),
+        ({"answer": ["NaN", "nan"]}, ("NaN", "nan"), ((), ())),
+        ({"answer": ["x", "y"], "aliases": [NAN, 7.0]}, ("x", "y"), ((), ("7",))),
+        ({"answer": ["x", "y"], "aliases": [None, [1.0]]}, ("x", "y"), ((), ("1",))),
+    ],
+)
+def test_what_pandas_makes_of_gaps_and_integers_is_undone(tmp_path, kind, values, answers, aliases):
+    path = tmp_path / f"q.{kind}"
+    rows = [dict(zip(values, cells, strict=True)) for cells in zip(*values.values(), strict=True)]
+    rows = [{"question": f"{number}?", **row} for number, row in enumerate(rows)]
+    if kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    found = load_table(path).splits["train"]
+    assert tuple(example.answer for example in found) == answers
+    assert tuple(example.aliases for example in found) == aliases
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"answer": NAN}, "row 1, column 'answer': must be an answer or a list of them, got None"),
+        ({"answer": ["x", NAN]}, "row 1, column 'answer': must be an answer or a list of them"),
+        ({"question": NAN, "answer": "x"}, "row 1, column 'question': must be text, got None"),
+        ({"answer": "x", "group": NAN}, "row 1, column 'group': must name a group"),
+        ({"answer": "x", "id": NAN}, "row 1, column 'id': must name the question"),
+    ],
+)
+def test_a_gap_is_no_answer(tmp_path, row, message):
+    path = written(tmp_path, "q.jsonl", json.dumps({"question": "Who?", **row}) + "\n")
+    with pytest.raises(ValueError, match=message):
+        load_table(path)
+
+
+def test_groups_and_ids_may_be_numbers(tmp_path):
+    rows = [
+        {"id": i, "question": "Who?", "answer": "me", "group": g} for i, g in ((1.0, 0), (2, 1.0))
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    task = load_table(written(tmp_path, "q.jsonl", lines))
+    assert task.group_of == {"1": "0", "2": "1"}
 
 
 def test_a_missing_file_is_refused(tmp_path):

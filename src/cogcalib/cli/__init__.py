@@ -24,10 +24,8 @@ VERBS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and execute the verb; returns the exit code."""
-    words = sys.argv[1:] if argv is None else argv
-    chosen = next((word for word in words if not word.startswith("-")), None)
-    options = _parser(chosen).parse_args(words)
-    verb = VERBS[str(chosen)]
+    options = parse(sys.argv[1:] if argv is None else argv)
+    verb = VERBS[options.verb]
     try:
         verb.execute(options)
     except InputError as error:
@@ -39,6 +37,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The verb, under ``verb``, and its options; leaves with exit code 2 if they are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="cogcalib",
+        description="Fine-tune language models so that their confidence can be trusted.",
+    )
+    parser.add_argument("--version", action="version", version=f"cogcalib {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", dest="verb", required=True)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    for name, verb in VERBS.items():
+        added = verbs.add_parser(name, help=verb.HELP)
+        if name == chosen:
+            verb.add_options(added)
+    return parser.parse_args(words)
+
+
 def _kept(verb: ModuleType, options: argparse.Namespace) -> str:
     """What is left of the work of a verb that was interrupted, and how to go on."""
     if verb is run:
@@ -46,17 +60,3 @@ def _kept(verb: ModuleType, options: argparse.Namespace) -> str:
     if verb in (demo, tune, probe, reproduce):
         return "; what is finished is kept, the same command goes on"
     return score.kept(options) if verb is score else ""
-
-
-def _parser(chosen: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cogcalib",
-        description="Fine-tune language models so that their confidence can be trusted.",
-    )
-    parser.add_argument("--version", action="version", version=f"cogcalib {__version__}")
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for name, verb in VERBS.items():
-        added = verbs.add_parser(name, help=verb.HELP)
-        if name == chosen:
-            verb.add_options(added)
-    return parser

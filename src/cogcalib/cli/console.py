@@ -1,17 +1,21 @@
-"""What the verbs share: quiet libraries, tables on the screen."""
+"""Functions that verbs share: quiet libraries, tables on the screen."""
 
 from __future__ import annotations
 
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cogcalib.records import write_json
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from cogcalib.harness.report.differences import Pair
 
 
@@ -27,21 +31,33 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", ".*(deprecated|activation_checkpointing)", FutureWarning)
 
 
-def print_tables(rows: Sequence[Mapping[str, Any]], split: str, pairs: Sequence[Pair] = ()) -> None:
-    """The rows of a split: the table everybody reads, all metrics, and paired differences."""
+def screen(width: int = 120) -> Console:
+    """The terminal; into a file or a pipe tables go whole, however narrow rich takes that to be."""
     from rich.console import Console
 
+    return Console(width=None if sys.stdout.isatty() else width)
+
+
+@contextmanager
+def progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr that is gone in the end; what it yields takes the done and the total."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task(name, total=None)
+        yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+
+def print_tables(rows: Sequence[Mapping[str, Any]], split: str, pairs: Sequence[Pair] = ()) -> None:
+    """The rows of a split: the table everybody reads, all metrics, and paired differences."""
     from cogcalib.harness.report import metrics_table
     from cogcalib.harness.report.detail import detail_tables
     from cogcalib.harness.report.differences import difference_tables
 
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    for table in metrics_table(rows, split=split, in_domain=""):
-        console.print()
-        console.print(table)
-    for table in [*detail_tables(rows, split=split), *difference_tables(pairs, split=split)]:
-        console.print()
-        console.print(table)
+    _print(metrics_table(rows, split=split, in_domain=""), screen())
+    _print(detail_tables(rows, split=split), screen())
+    _print(difference_tables(pairs, split=split), screen())
 
 
 def check_json(path: Path | None) -> None:
@@ -67,14 +83,16 @@ def write_rows(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def show_run(folder: Path) -> None:
-    from rich.console import Console
-
+    """The table of a finished run, and where its page is."""
     from cogcalib.harness.report import load_run, metrics_table
 
-    # Into a file or a pipe the table goes whole, however narrow rich takes that to be.
-    console, run = Console(width=None if sys.stdout.isatty() else 120), load_run(folder)
-    for table in metrics_table(run.rows, in_domain=run.trained_on):
-        console.print()
-        console.print(table)
+    console, run = screen(), load_run(folder)
+    _print(metrics_table(run.rows, in_domain=run.trained_on), console)
     # Not wrapped: a path is there to be copied.
     console.print(f"\nThe whole report: [bold]{run.folder.page}[/bold]\n", soft_wrap=True)
+
+
+def _print(tables: Iterable[Table], console: Console) -> None:
+    for table in tables:
+        console.print()
+        console.print(table)

@@ -84,7 +84,7 @@ def attribute_texts(settings: type) -> dict[str, str]:
     """Field -> what the section ``Attributes`` of the docstring says of it, in one line."""
     _, _, section = (inspect.getdoc(settings) or "").partition("\nAttributes:\n")
     section = re.split(r"\n(?=\S)", section, maxsplit=1)[0]
-    texts = {}
+    texts: dict[str, str] = {}
     for entry in re.split(r"\n(?=    \S)", section):
         names, _, text = entry.partition(": ")
         texts |= {name.strip(): " ".join(text.split()) for name in names.split(",")}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
-from cogcalib.cli.console import quiet
+from cogcalib.cli.console import progress_bar, quiet, screen
 from cogcalib.cli.options import add_fields, read_fields
 from cogcalib.records import DTYPES, PRESETS, input_errors
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 HELP = "show what a model already knows of a data set"
 
 MOST_GROUPS = 30
-
-
 LARGE = ("engine", "worker", "workers", "partition")
 
 
@@ -37,23 +34,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> None:
     """Probe, print the shares and write the page."""
-    from rich.console import Console
-    from rich.progress import Progress
+    from cogcalib.knowledge.probe_task import ProbeTask
 
+    with input_errors():
+        asked = ProbeTask(**read_fields(options, ProbeTask))
     quiet()
     from cogcalib.harness.report.probe_page import MOST_ROWS, write_probe_html
     from cogcalib.harness.report.probe_tables import missing_detectors, small_n
     from cogcalib.knowledge import CATEGORIES
     from cogcalib.knowledge.partitions import count_categories, draw_rows
-    from cogcalib.knowledge.task import ProbeTask, probe_task
+    from cogcalib.knowledge.task import probe_task
 
-    with Progress(console=Console(stderr=True), transient=True) as bars, input_errors():
-        asked = ProbeTask(**read_fields(options, ProbeTask))
-        bar = bars.add_task("probe", total=None)
-        found = probe_task(asked, lambda done, total: bars.update(bar, completed=done, total=total))
+    with progress_bar("probe") as progress, input_errors():
+        found = probe_task(asked, progress)
     if not found.main:
         return
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = screen()
     page = write_probe_html(found.folder)
     counts = count_categories(found.folder)
     if counts.total() > MOST_ROWS:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cogcalib.cli.console import quiet
+from cogcalib.cli.console import quiet, screen
 from cogcalib.cli.options import add_shared
 from cogcalib.records import InputError
 
@@ -77,8 +77,7 @@ def execute(options: argparse.Namespace) -> None:
     if options.dry_run:
         from cogcalib.harness.reproduce.estimate import show_plan
 
-        wide = console if console.is_terminal else Console(width=120)
-        show_plan(plan, options.jobs, wide, options.rule)
+        show_plan(plan, options.jobs, screen(), options.rule)
         return
     check_output(plan, options.output, options.rule)
     gpus = visible_gpus(torch.cuda.device_count())

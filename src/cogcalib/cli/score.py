@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cogcalib.cli.console import check_json, print_tables, quiet, write_rows
+from cogcalib.cli.console import check_json, print_tables, progress_bar, quiet, write_rows
 from cogcalib.cli.options import add_fields, read_fields
 from cogcalib.records import DTYPES, PRESETS, input_errors
 
@@ -44,22 +44,18 @@ def kept(options: argparse.Namespace) -> str:
 
 def execute(options: argparse.Namespace) -> None:
     """Score, print the metrics, write what was asked for."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    quiet()
     from cogcalib.scoring.asked import ScoreTask
+
+    with input_errors():
+        check_json(options.json)
+        asked = ScoreTask(**read_fields(options, ScoreTask))
+    quiet()
     from cogcalib.scoring.endpoint import EndpointError
     from cogcalib.scoring.score_run import score_task
 
     try:
-        with Progress(console=Console(stderr=True), transient=True) as bars, input_errors():
-            check_json(options.json)
-            bar = bars.add_task("score", total=None)
-            scored = score_task(
-                ScoreTask(**read_fields(options, ScoreTask)),
-                lambda done, total: bars.update(bar, completed=done, total=total),
-            )
+        with progress_bar("score") as progress, input_errors():
+            scored = score_task(asked, progress)
     except EndpointError as error:
         print(f"cogcalib: {error}{kept(options)}", file=sys.stderr)
         raise SystemExit(1) from error

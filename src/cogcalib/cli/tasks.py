@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
+from cogcalib.cli.console import screen
 from cogcalib.cli.options import add_shared
 from cogcalib.records import PRESETS, input_errors
 
@@ -32,7 +32,6 @@ def execute(options: argparse.Namespace) -> None:
 
 
 def _list_tasks() -> None:
-    from rich.console import Console
     from rich.table import Column, Table
 
     from cogcalib.tasks import summaries
@@ -41,7 +40,7 @@ def _list_tasks() -> None:
     for task in summaries():
         rows = ", ".join(f"{split} {number}" for split, number in task.rows.items())
         table.add_row(task.name, task.description, rows, task.licence)
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    screen(140).print(table)
 
 
 def _show_task(options: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ from cogcalib.harness.config.methods import split_posthoc
 from cogcalib.jsonl import read_jsonl, write_jsonl
 from cogcalib.owned_folder import CONFIG, OwnedFolder
 from cogcalib.records import Example, Prediction, ProbeRecord, write_json
-from cogcalib.tasks.schema import SPLITS
+from cogcalib.tasks.task_file import SPLITS
 
 MODEL = "model.json"
 TASKS = "tasks.json"

@@ -24,9 +24,6 @@ SPARE = 16
 WHOLE = -1
 """vLLM's word for the log-probabilities of the whole vocabulary."""
 
-DTYPES = ("float32", "bfloat16", "float16")
-"""Number formats that vLLM has; with an adapter not float32."""
-
 RANKS = (8, 16, 32, 64, 128, 256, 512)
 """What vLLM takes for the largest rank of an adapter."""
 

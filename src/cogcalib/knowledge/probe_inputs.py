@@ -9,7 +9,7 @@ from cogcalib.knowledge.probe_task import ProbeTask
 from cogcalib.knowledge.questions import Listed, Questions, named, survey
 from cogcalib.provenance import data_manifest
 from cogcalib.records import Example
-from cogcalib.tasks import Asked, Table, Task, draw, load_task
+from cogcalib.tasks import Asked, QuestionTable, Task, draw, load_task
 
 
 class Data(NamedTuple):
@@ -40,7 +40,7 @@ def of_table(asked: ProbeTask) -> Data:
     Raises:
         ValueError: If a split is named, there are fewer questions than wanted, or as `survey`.
     """
-    table = Table(asked.data or "", prompt=asked.prompt)
+    table = QuestionTable(asked.data or "", prompt=asked.prompt)
     for key, split in (("split", asked.split), ("shot_split", asked.shot_split)):
         if split not in (None, "train"):
             raise ValueError(f"{key} must be train for a table, got {split!r}")
@@ -71,7 +71,7 @@ def of_task(asked: ProbeTask) -> Data:
     return Data(task.name, questions, pool, dict(task.group_of), groups, manifest)
 
 
-def _picked(table: Table, count: int, limit: int, seed: int) -> list[Asked]:
+def _picked(table: QuestionTable, count: int, limit: int, seed: int) -> list[Asked]:
     if limit > count:
         raise ValueError(f"limit must be at most {count}, the table's questions, got {limit}")
     wanted = set(random.Random(seed).sample(range(count), limit))

@@ -1,4 +1,4 @@
-"""What a probe is asked for: a model, questions, how to ask them, and where the results go."""
+"""The settings of a probe: a model, questions, how to ask them, and where the results go."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cogcalib.inference.vllm_model import DTYPES as VLLM_DTYPES
 from cogcalib.knowledge.settings import EXACT
 from cogcalib.records import DTYPES, PRESETS
 
@@ -17,6 +16,9 @@ PARTITION = 4096
 LOCAL, RAY = ENGINES = ("local", "ray")
 
 TRANSFORMERS, VLLM = WORKERS = ("transformers", "vllm")
+
+VLLM_DTYPES = ("float32", "bfloat16", "float16")
+"""Number formats that vLLM has; with an adapter not float32."""
 
 SHOTS = 4
 """Shots of an open-ended question, if nothing is said; multiple choice is asked zero-shot."""
@@ -43,8 +45,8 @@ class ProbeTask:
         prompts: Few-shot prompts that each question is asked behind; without shots all would be
             alike, and there is one.
         shots: Answered questions in each prompt; if not given 4, for multiple choice 0.
-        mode: Compute the probability of a correct answer (exact), or generate answers and count the
-            correct ones (sampled); open-ended only, multiple choice is always exact.
+        mode: exact computes the probability of a correct answer, sampled generates answers and
+            counts the correct ones; open-ended only, multiple choice is always exact.
         samples: Answers behind each prompt: drawn if sampled, assumed if exact.
         temperature: Temperature of the sampled answers.
         top_k: Most probable tokens that an answer is sampled from, 0 for all.
@@ -58,8 +60,8 @@ class ProbeTask:
         four_bit: Weights in 4 bits (bitsandbytes).
         worker: Engine of the model; vllm is experimental and gives no entropy. It decides the last
             digits.
-        engine: This process, or those of accelerate launch (local); or workers of Ray, which leave
-            a folder of Parquet files, one a partition (ray).
+        engine: local is this process, or those of accelerate launch; ray are workers of Ray, which
+            leave a folder of Parquet files, one a partition.
         workers: Workers of Ray, each with the model; one for each GPU if not given, or one.
         partition: Questions whose groups are brought together, and that go into one file.
 

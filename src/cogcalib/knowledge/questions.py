@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
-from cogcalib.knowledge.repeats import Repeats, is_suspect
+from cogcalib.knowledge.repeats import RepeatCounter, is_suspect
 from cogcalib.modeling.shots import same_question
 from cogcalib.records import Example
-from cogcalib.tasks import Asked, Place, Table
+from cogcalib.tasks import Asked, QuestionTable, TablePlace
 
 POOL = 256
 """Questions of each group that a table's shots are drawn from: no group is kept whole."""
@@ -69,11 +69,13 @@ class Listed:
 class Streamed:
     """Questions of a table, of which nothing but the partitions' places is kept."""
 
-    def __init__(self, table: Table, places: Sequence[Place], count: int, partition: int) -> None:
+    def __init__(
+        self, table: QuestionTable, places: Sequence[TablePlace], count: int, partition: int
+    ) -> None:
         self.table, self.places = table, tuple(places)
         self.count = self.renderings = count
         self.partition = partition
-        self._reading: tuple[int, Iterator[tuple[Place, Asked]]] | None = None
+        self._reading: tuple[int, Iterator[tuple[TablePlace, Asked]]] | None = None
 
     def read(self, number: int) -> list[Asked]:
         """The questions of a partition; the one after the last read needs no search."""
@@ -118,14 +120,14 @@ class Survey:
     repeats: str
 
 
-def survey(table: Table, partition: int) -> Survey:
+def survey(table: QuestionTable, partition: int) -> Survey:
     """Read a table once, checking every row.
 
     Raises:
         ValueError: If a row cannot be used, naming file, row and column, or two have the same id.
     """
     places, pools, digest, count = [], dict[str, _Pool](), hashlib.sha256(), 0
-    repeats = Repeats()
+    repeats = RepeatCounter()
     for place, row in table.read():
         example, group = named(row)
         if count % partition == 0:
@@ -148,7 +150,7 @@ def survey(table: Table, partition: int) -> Survey:
     )
 
 
-def _check_ids(table: Table, suspects: set[int]) -> None:
+def _check_ids(table: QuestionTable, suspects: set[int]) -> None:
     seen: dict[str, int] = {}
     for number, (_, (example, _)) in enumerate(table.read(), start=1):
         if not is_suspect(example, suspects):

@@ -11,7 +11,7 @@ from cogcalib.modeling.shots import same_question
 from cogcalib.records import Example
 
 
-class Repeats:
+class RepeatCounter:
     """Counts repeated and contradictory rows, and finds ids that are not distinct.
 
     Of each row 64 bits of a hash of its question are kept, and of question and answer together;

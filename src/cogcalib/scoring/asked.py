@@ -1,4 +1,4 @@
-"""What is to be scored, by name: model, task and everything that changes the result."""
+"""The settings of a scoring: model, task and everything that changes the result, by name."""
 
 from __future__ import annotations
 

@@ -1,19 +1,20 @@
-"""What is asked, and what counts as right."""
+"""Tasks: the questions asked, their splits, and the answers that count as correct."""
 
 from __future__ import annotations
 
 from cogcalib.tasks.catalog import Summary, summaries, task_names
-from cogcalib.tasks.load import load_task, own_name
+from cogcalib.tasks.loading import load_task, own_name
+from cogcalib.tasks.question_table import Asked, QuestionTable, load_table
+from cogcalib.tasks.read import TablePlace
 from cogcalib.tasks.splits import compose, draw
-from cogcalib.tasks.table import Asked, Place, Table, load_table
 from cogcalib.tasks.task import Repeats, Task, check_disjoint
 
 __all__ = [
     "Asked",
-    "Place",
+    "QuestionTable",
     "Repeats",
     "Summary",
-    "Table",
+    "TablePlace",
     "Task",
     "check_disjoint",
     "compose",

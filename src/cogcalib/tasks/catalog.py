@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from cogcalib.tasks import atlas
-from cogcalib.tasks.schema import Definition, Group, read_definition
+from cogcalib.tasks.task_file import Definition, Group, read_definition
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Which rows make which split: filters, seeded draws by content, and repeats between splits."""
+"""Rows divided into splits: filters, seeded draws by content, and repeats between splits."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from cogcalib.tasks.read import Row
 from cogcalib.tasks.rows import fill, plain, question_key, text_of
-from cogcalib.tasks.schema import SPLITS, Definition, Group, Split
 from cogcalib.tasks.task import Repeats
+from cogcalib.tasks.task_file import SPLITS, Definition, Group, Split
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A row and the key of its question."""
+class KeyedRow:
+    """A row and the key of its question, see `question_key`."""
 
     key: str
     row: Row
@@ -22,7 +22,7 @@ class Asked:
 
 def divide(
     definition: Definition, parts: Mapping[str, Sequence[Row]], group: Group | None
-) -> tuple[dict[str, list[Asked]], tuple[Repeats, ...]]:
+) -> tuple[dict[str, list[KeyedRow]], tuple[Repeats, ...]]:
     """Every split's rows, no question in two of them.
 
     Args:
@@ -38,10 +38,10 @@ def divide(
     """
     only = {c: {plain(v) for v in values} for c, values in (group.only if group else {}).items()}
     asked = {
-        name: [Asked(question_key(definition, row), row) for row in rows if _wanted(only, row)]
+        name: [KeyedRow(question_key(definition, row), row) for row in rows if _wanted(only, row)]
         for name, rows in parts.items()
     }
-    splits: dict[str, list[Asked]] = {
+    splits: dict[str, list[KeyedRow]] = {
         name: _drawn(definition, name, split, asked)
         for name, split in sorted(definition.splits.items(), key=lambda s: SPLITS.index(s[0]))
     }
@@ -56,8 +56,8 @@ def _wanted(only: Mapping[str, set[str]], row: Row) -> bool:
 
 
 def _drawn(
-    definition: Definition, name: str, split: Split, asked: Mapping[str, Sequence[Asked]]
-) -> list[Asked]:
+    definition: Definition, name: str, split: Split, asked: Mapping[str, Sequence[KeyedRow]]
+) -> list[KeyedRow]:
     rows = list(asked[split.part])
     together = definition.carve.together
     if split.without is not None:
@@ -76,7 +76,7 @@ def _drawn(
     return [row for row in rows if low <= _fraction(f"{seed}:{_unit(together, row)}") < high]
 
 
-def _unit(together: str | None, asked: Asked) -> str:
+def _unit(together: str | None, asked: KeyedRow) -> str:
     return asked.key if together is None else fill(together, asked.row)
 
 
@@ -86,10 +86,10 @@ def _fraction(text: str) -> float:
 
 
 def _without_repeats(
-    splits: Mapping[str, list[Asked]],
-) -> tuple[dict[str, list[Asked]], tuple[Repeats, ...]]:
+    splits: Mapping[str, list[KeyedRow]],
+) -> tuple[dict[str, list[KeyedRow]], tuple[Repeats, ...]]:
     # What stands in a later split leaves the earlier one: test is never touched.
-    kept: dict[str, list[Asked]] = {}
+    kept: dict[str, list[KeyedRow]] = {}
     dropped = []
     order = list(splits)
     for position, name in enumerate(order):

@@ -1,9 +1,15 @@
-"""Rows of a source: from local JSONL, CSV and Parquet files, or from the Hugging Face hub."""
+"""Rows of a source: from local JSONL, CSV and Parquet files, or from the Hugging Face hub.
+
+JSONL and CSV are read here rather than by `datasets` or pyarrow: those turn a CSV's 007 into 7 and
+its NA into a gap, fill rows that are too short, mend broken quotes and drop a second column of one
+name without a word, and refuse a JSON column that holds now a text, now a list.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
@@ -11,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cogcalib.jsonl import json_lines
-from cogcalib.tasks.schema import Part, Source
+from cogcalib.tasks.task_file import Part, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +25,7 @@ class Row:
     """A row and where it stands, for messages.
 
     Attributes:
-        values: Column -> value.
+        values: Column -> value. A gap is None, as pandas writes it (NaN) too.
         origin: File, or part of a data set on the hub.
         number: Of the row there, from 1.
     """
@@ -28,21 +34,36 @@ class Row:
     origin: str
     number: int
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any], origin: str, number: int) -> Row:
+        """A row from values as they were read, whose gaps may be NaN."""
+        return cls(_without_nan(values), origin, number)
+
     @property
     def place(self) -> str:
         """Such as ``data/train.jsonl, row 3``."""
         return f"{self.origin}, row {self.number}"
 
 
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_nan(each) for each in value]
+    if isinstance(value, Mapping):
+        return {key: _without_nan(each) for key, each in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
 @dataclass(frozen=True, slots=True)
-class Start:
-    """Where in a file a row begins.
+class TablePlace:
+    """The place in a table at which a row begins.
 
     Attributes:
-        rows: How many stand before it.
+        file: Number of its file, where a table is a folder.
+        rows: How many rows of the file stand before it.
         bytes: The same in bytes, where a reader can go there at once: JSONL.
     """
 
+    file: int = 0
     rows: int = 0
     bytes: int = 0
 
@@ -76,12 +97,12 @@ def read_file(path: Path) -> Iterator[Row]:
     Raises:
         ValueError: Naming file and row.
     """
-    for _, row in read_from(path, Start()):
+    for _, row in read_from(path, TablePlace()):
         yield row
 
 
-def read_from(path: Path, start: Start) -> Iterator[tuple[Start, Row]]:
-    """The rows from one on, each with where it begins.
+def read_from(path: Path, start: TablePlace) -> Iterator[tuple[TablePlace, Row]]:
+    """The rows of one file from a place on, each with its own.
 
     Raises:
         ValueError: As `read_file`.
@@ -90,53 +111,53 @@ def read_from(path: Path, start: Start) -> Iterator[tuple[Start, Row]]:
         raise ValueError(f"{path}: must be one of {', '.join(_READERS)}, got {path.suffix!r}")
     if not path.is_file():
         raise ValueError(f"{path}: no such data file")
-    for at, values in _READERS[path.suffix](path, start):
-        yield at, Row(values, str(path), at.rows + 1)
+    for rows, begin, values in _READERS[path.suffix](path, start):
+        yield TablePlace(start.file, rows, begin), Row.of(values, str(path), rows + 1)
 
 
-_Values = Iterator[tuple[Start, Mapping[str, Any]]]
+_Values = Iterator[tuple[int, int, Mapping[str, Any]]]
+"""Rows before a row, bytes before it, its cells."""
 
 
-def _jsonl(path: Path, start: Start) -> _Values:
+def _jsonl(path: Path, start: TablePlace) -> _Values:
     for number, begin, values in json_lines(path, start.bytes, start.rows + 1):
         if not isinstance(values, dict):
             shown = json.dumps(values, ensure_ascii=False)[:60]
             raise ValueError(f"{path}, row {number}: must be an object, got {shown}")
-        yield Start(number - 1, begin), values
+        yield number - 1, begin, values
 
 
-def _csv(path: Path, start: Start) -> _Values:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        for number, values in enumerate(_csv_rows(path, csv.DictReader(file, strict=True))):
-            if None in values or None in values.values():
-                raise ValueError(f"{path}, row {number + 1}: must have as many cells as the header")
-            if number >= start.rows:
-                yield Start(number), values
-
-
-def _csv_rows(path: Path, reader: csv.DictReader[str]) -> Iterator[Mapping[str, Any]]:
+def _csv(path: Path, start: TablePlace) -> _Values:
     number = 0
-    try:
-        names = list(reader.fieldnames or ())
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"{path}: the header has two columns {twice[0]!r}")
-        if len(names) == 1 and ";" in names[0]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        try:
+            _check_header(path, list(reader.fieldnames or ()))
+            for number, values in enumerate(reader, start=1):
+                if None in values or None in values.values():
+                    raise ValueError(f"{path}, row {number}: must have as many cells as the header")
+                if number > start.rows:
+                    yield number - 1, 0, values
+        except csv.Error as error:
+            raise ValueError(f"{path}, row {number + 1}: no valid CSV: {error}") from error
+        except UnicodeDecodeError as error:
+            # Files are decoded in blocks, ahead of the rows.
             raise ValueError(
-                f"{path}: the header is one column, {names[0]!r}: are its columns separated by ;? "
-                "A CSV's are separated by commas"
-            )
-        for number, values in enumerate(reader, start=1):  # noqa: B007
-            yield values
-    except csv.Error as error:
-        raise ValueError(f"{path}, row {number + 1}: no valid CSV: {error}") from error
-    except UnicodeDecodeError as error:
-        # Files are decoded in blocks, ahead of the rows.
+                f"{path}, after row {number}: no UTF-8 text, save it as UTF-8: {error}"
+            ) from error
+
+
+def _check_header(path: Path, names: list[str]) -> None:
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{path}: the header has two columns {twice[0]!r}")
+    if len(names) == 1 and ";" in names[0]:
         raise ValueError(
-            f"{path}, after row {number}: no UTF-8 text, save it as UTF-8: {error}"
-        ) from error
+            f"{path}: the header is one column, {names[0]!r}: are its columns separated by ;? "
+            "A CSV's are separated by commas"
+        )
 
 
-def _parquet(path: Path, start: Start) -> _Values:
+def _parquet(path: Path, start: TablePlace) -> _Values:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -154,7 +175,7 @@ def _parquet(path: Path, start: Start) -> _Values:
             for batch in file.iter_batches(1024, row_groups=[i for i, _ in groups]):
                 ahead = min(max(0, start.rows - number), len(batch))
                 for place, values in enumerate(batch.slice(ahead).to_pylist(), number + ahead):
-                    yield Start(place), values
+                    yield place, 0, values
                 number += len(batch)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: no valid Parquet: {error}") from error
@@ -162,7 +183,7 @@ def _parquet(path: Path, start: Start) -> _Values:
 
 _BUFFER = 2**20
 
-_READERS: dict[str, Callable[[Path, Start], _Values]] = {
+_READERS: dict[str, Callable[[Path, TablePlace], _Values]] = {
     ".jsonl": _jsonl,
     ".csv": _csv,
     ".parquet": _parquet,
@@ -186,4 +207,4 @@ def _from_hub(source: Source, name: str, part: Part) -> tuple[str, list[Row]]:
             f"{place}: the hub cannot give it ({error}); a local copy is read where data_dir or "
             "COGCALIB_DATA names its folder"
         ) from error
-    return place, [Row(values, place, number) for number, values in enumerate(rows, start=1)]
+    return place, [Row.of(values, place, number) for number, values in enumerate(rows, start=1)]

@@ -10,7 +10,10 @@ from typing import Any
 
 from cogcalib.records import CHAT, Example, Option
 from cogcalib.tasks.read import Row
-from cogcalib.tasks.schema import Definition, Options
+from cogcalib.tasks.task_file import Definition, Options
+
+_EXACT = 2**53
+"""Floats below hold every integer exactly."""
 
 
 def question_key(definition: Definition, row: Row) -> str:
@@ -147,7 +150,12 @@ def _parsed(template: str) -> tuple[tuple[str, str | None], ...]:
 
 
 def plain(value: str | int | float | bool) -> str:
-    """A value as it is compared and shown: ``true``, ``3``, ``text``."""
+    """A value as it is compared and shown: ``true``, ``3``, ``text``.
+
+    A whole float is shown as an integer: pandas makes floats of integers in a column with gaps.
+    """
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        value = int(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Which examples of a task a run uses."""
+"""The examples of a split that a run uses: all, a draw, or a mixture of known and unknown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task is: questions in disjoint splits."""
+"""A task: questions in disjoint splits."""
 
 from __future__ import annotations
 

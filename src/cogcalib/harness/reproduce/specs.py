@@ -7,7 +7,7 @@ from pathlib import Path
 from cogcalib.harness.config import Config
 from cogcalib.records import InputError, input_errors
 from cogcalib.tasks import catalog, load_task, own_name
-from cogcalib.tasks.schema import read_definition
+from cogcalib.tasks.task_file import read_definition
 
 
 def tested_on(config: Config) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ Count = Annotated[int, Field(ge=0)]
 Value = str | int | float | bool
 
 
-class Section(BaseModel):
+class TaskSection(BaseModel):
     """A part of the file: unknown keys and silent conversions are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -46,7 +46,7 @@ Template = Annotated[str, AfterValidator(_template)]
 """Text with names of columns in braces."""
 
 
-class Part(Section):
+class Part(TaskSection):
     """One file, or one split on the hub.
 
     Attributes:
@@ -62,7 +62,7 @@ class Part(Section):
     rows: Count | None = None
 
 
-class Source(Section):
+class Source(TaskSection):
     """Where the rows come from.
 
     Attributes:
@@ -87,7 +87,7 @@ class Source(Section):
         return self
 
 
-class Options(Section):
+class Options(TaskSection):
     """The options of a multiple-choice question: exactly one of three ways to say them.
 
     Attributes:
@@ -124,14 +124,14 @@ class Options(Section):
         return self
 
 
-class Wording(Section):
+class Wording(TaskSection):
     """What another prompt preset asks instead."""
 
     question: Template | None = None
     options: Options | None = None
 
 
-class Split(Section):
+class Split(TaskSection):
     """Which rows make a split.
 
     Attributes:
@@ -147,7 +147,7 @@ class Split(Section):
     rows: Count | None = None
 
 
-class Carve(Section):
+class Carve(TaskSection):
     """How a part is divided between splits.
 
     Attributes:
@@ -159,7 +159,7 @@ class Carve(Section):
     together: Template | None = None
 
 
-class Group(Section):
+class Group(TaskSection):
     """A task of its own made of some of the rows, ``name/group``."""
 
     description: str
@@ -167,7 +167,7 @@ class Group(Section):
     rows: dict[Literal["train", "calibration", "test"], Count] = {}
 
 
-class Definition(Section):
+class Definition(TaskSection):
     """A whole task file; see docs/tasks.md.
 
     Attributes:

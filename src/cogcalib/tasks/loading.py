@@ -11,11 +11,11 @@ from pathlib import Path
 
 from cogcalib.records import PRESETS, Example, check_preset
 from cogcalib.tasks import atlas, catalog
-from cogcalib.tasks.divide import Asked, divide
+from cogcalib.tasks.divide import KeyedRow, divide
 from cogcalib.tasks.read import read_part
 from cogcalib.tasks.rows import build_example, content_id, fill, text_of
-from cogcalib.tasks.schema import Definition, Group, read_definition
 from cogcalib.tasks.task import Task
+from cogcalib.tasks.task_file import Definition, Group, read_definition
 
 DATA_FOLDER = "COGCALIB_DATA"
 """Environment variable that names the folder of local data sets."""
@@ -136,7 +136,7 @@ def _equal_options(splits: Mapping[str, Sequence[Example]]) -> dict[str, int]:
 
 def build_examples(
     definition: Definition,
-    rows: Sequence[Asked],
+    rows: Sequence[KeyedRow],
     split: str,
     preset: str,
     ids: Counter[str],

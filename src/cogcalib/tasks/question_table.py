@@ -1,19 +1,19 @@
-"""A table of one's own questions, without any task file; of any size, read row by row."""
+"""A table of a user's own questions, without a task file; of any size, read row by row."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from cogcalib.records import PRESETS, Example, check_preset
-from cogcalib.tasks.read import Row, Start, read_from
-from cogcalib.tasks.rows import accepted, build_example, content_id, question_key, text_of
-from cogcalib.tasks.schema import Definition, Part, Source, Split
+from cogcalib.tasks.read import Row, TablePlace, read_from
+from cogcalib.tasks.rows import accepted, build_example, content_id, plain, question_key, text_of
 from cogcalib.tasks.task import Task
+from cogcalib.tasks.task_file import Definition, Part, Source, Split
 
 COLUMNS = ("question", "answer", "aliases", "group", "id")
 """Columns of the table; the first two must be there, and others are not looked at."""
@@ -32,15 +32,7 @@ class Asked(NamedTuple):
     group: str
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where in a table a row begins: the number of its file, and where there."""
-
-    file: int = 0
-    start: Start = field(default_factory=Start)
-
-
-class Table:
+class QuestionTable:
     """Open-ended questions in a CSV, JSONL or Parquet file, or in a folder of such files.
 
     Nothing is kept: every reading goes through the files again. It can be pickled.
@@ -63,7 +55,7 @@ class Table:
         check_preset(prompt)
         self.files = _files(self.path)
         self.name = _name(self.path)
-        _, first = next(self._rows(Place()), (None, None))
+        _, first = next(self._rows(TablePlace()), (None, None))
         if first is None:
             raise ValueError(f"{self.path}: there is no row")
         if missing := [column for column in COLUMNS[:2] if column not in first.values]:
@@ -83,31 +75,31 @@ class Table:
             splits={"train": Split(part="all")},
         )
 
-    def read(self, start: Place | None = None) -> Iterator[tuple[Place, Asked]]:
+    def read(self, start: TablePlace | None = None) -> Iterator[tuple[TablePlace, Asked]]:
         """The questions from one on, each with where its row begins.
 
         Raises:
             ValueError: If a row cannot be used, naming file, row and column.
         """
-        for place, row in self._rows(start or Place()):
+        for place, row in self._rows(start or TablePlace()):
             yield place, self._asked(row)
 
-    def everywhere(self) -> Table:
+    def everywhere(self) -> QuestionTable:
         """The same for a process that stands in another folder."""
         table = copy(self)
         table.path = self.path.resolve()
         table.files = [file.resolve() for file in self.files]
         return table
 
-    def _rows(self, start: Place) -> Iterator[tuple[Place, Row]]:
+    def _rows(self, start: TablePlace) -> Iterator[tuple[TablePlace, Row]]:
         for number in range(start.file, len(self.files)):
-            begin = start.start if number == start.file else Start()
-            for at, row in read_from(self.files[number], begin):
-                yield Place(number, at), row
+            begin = start if number == start.file else TablePlace(number)
+            yield from read_from(self.files[number], begin)
 
     def _asked(self, row: Row) -> Asked:
         values = dict(row.values)
-        group = " ".join(str(values.get("group") or "").split())
+        given = values.get("group")
+        group = "" if given is None else " ".join(plain(given).split())
         if ("group" in values) != self.grouped or (self.grouped and not group):
             raise ValueError(f"{row.place}, column 'group': must name a group, or no row may")
         aliases = values.get("aliases") or []
@@ -128,7 +120,7 @@ class Table:
 
 
 def load_table(path: Path | str, *, prompt: str = PRESETS[0]) -> Task:
-    """All questions of a `Table` at once, as a task.
+    """All questions of a `QuestionTable` at once, as a task.
 
     Args:
         path: Of the file or folder. ``aliases`` holds further accepted answers: in a CSV separated
@@ -141,9 +133,10 @@ def load_table(path: Path | str, *, prompt: str = PRESETS[0]) -> Task:
         three has the same.
 
     Raises:
-        ValueError: As `Table` and `Table.read`, or if two rows have the same in a column ``id``.
+        ValueError: As `QuestionTable` and `QuestionTable.read`, or if two rows have the same in a
+            column ``id``.
     """
-    table = Table(path, prompt=prompt)
+    table = QuestionTable(path, prompt=prompt)
     asked = [each for _, each in table.read()]
     ids = Counter(each.example.id for each in asked)
     if table.identified and (twice := [id for id, count in ids.items() if count > 1]):
