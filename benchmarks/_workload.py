@@ -1,4 +1,4 @@
-"""What the trainers' benchmarks train: a Llama with a tiny body and a large vocabulary, and data.
+"""The trainers' benchmarks' workload: a Llama with a tiny body and a large vocabulary, and data.
 
 The body is small so that the head's share shows: in a step of TRL's on a CPU, which projects every
 position on the vocabulary, the body takes about a twentieth.

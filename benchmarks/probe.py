@@ -1,4 +1,4 @@
-"""What a model knows by teacher forcing, against sampling it: seconds a question.
+"""A probe by teacher forcing against one by sampling: seconds per question.
 
 At the setting of Gekhman et al. 2024, 10 four-shot prompts and 16 samples at T = 0.5, top-40. The
 model is random, so that every sample runs to the longest answer allowed, 8 or 16 tokens. Against

@@ -1,4 +1,4 @@
-"""What estimating the threshold costs, as a share of the training between two estimates.
+"""The cost of estimating the threshold, as a share of the training between two estimates.
 
 At the default interval, which aims at 2 % between four times and once an epoch, on a calibration
 split of 500. 10,000 training examples are the figure, other sizes are computed from the same times.

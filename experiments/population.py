@@ -1,4 +1,4 @@
-"""What atlas knows against how many people live there: docs/results/population.{json,svg}.
+"""Knowledge of atlas against population: docs/results/population.{json,svg}.
 
 Every city that atlas/country trains on is asked about, multiple choice in every rotation. Cities of
 many people were mentioned more often while atlas was pretrained, so that this is knowledge against

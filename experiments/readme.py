@@ -1,9 +1,10 @@
-"""Write the figures of README.md and docs/findings.md from the records under docs/results.
+"""Write the tables of README.md and docs/findings.md from the records under docs/results.
 
-    python experiments/readme.py            # the records of BLOCKS -> the pages
+    python experiments/readme.py            # the records -> the pages
     python experiments/readme.py --check    # exit code 1 if they disagree
 
-Everything between a pair of marks is made here, sentences included: no figure is typed by hand.
+A table stands between a pair of marks. The sentences around it are written by hand;
+tests/docs/test_cited_numbers.py compares their numbers with the records.
 """
 
 from __future__ import annotations
@@ -11,19 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from readme_blocks.controls import controls
-from readme_blocks.domain import domain
-from readme_blocks.elsewhere import elsewhere
-from readme_blocks.entity import entity
-from readme_blocks.main import results
-from readme_blocks.population import population
-from readme_blocks.regimes import regimes
-from readme_blocks.strength import strength
+import readme_tables as tables
 
 from cogcalib.records import write_text
 
@@ -31,60 +24,48 @@ ROOT = Path(__file__).resolve().parents[1]
 README, FINDINGS = ROOT / "README.md", ROOT / "docs" / "findings.md"
 RESULTS = ROOT / "docs" / "results"
 
-
-@dataclass(frozen=True)
-class Block:
-    """What stands between a pair of marks.
-
-    Attributes:
-        page: Where.
-        records: Files under docs/results that it is made from.
-        write: Makes it from them.
-    """
-
-    page: Path
-    records: tuple[str, ...]
-    write: Callable[..., str]
-
-
-BLOCKS: Mapping[str, Block] = {
-    "results": Block(README, ("main-atlas",), results),
-    "population": Block(README, ("population",), population),
-    "controls": Block(FINDINGS, ("controls-atlas",), controls),
-    "strength": Block(FINDINGS, ("main-atlas",), strength),
-    "domain": Block(FINDINGS, ("main-atlas",), domain),
-    "elsewhere": Block(FINDINGS, ("families-atlas", "full-finetune-atlas"), elsewhere),
-    "regimes": Block(FINDINGS, ("ratio-atlas", "length-atlas"), regimes),
-    "entity": Block(FINDINGS, ("entity-24m-build", "main-entity-24m"), entity),
+TABLES: Mapping[Path, Mapping[Callable[..., Iterator[str]], tuple[str, ...]]] = {
+    README: {tables.results: ("main-atlas",)},
+    FINDINGS: {
+        tables.gates: ("controls-atlas",),
+        tables.gate_counts: ("controls-atlas",),
+        tables.alphas_vocab: ("main-atlas",),
+        tables.alphas_options: ("main-atlas",),
+        tables.domain: ("main-atlas",),
+        tables.domain_changes: ("main-atlas",),
+        tables.models: ("families-atlas", "full-finetune-atlas"),
+        tables.model_changes: ("families-atlas", "full-finetune-atlas"),
+        tables.mixtures: ("ratio-atlas",),
+        tables.lengths: ("length-atlas",),
+        tables.readings: ("entity-24m-build",),
+        tables.entity: ("main-entity-24m",),
+    },
 }
-"""Name of a pair of marks -> what it is."""
+"""Page -> what writes a table, named as its marks are -> the records it is made from."""
 
 
 def written(page: Path, text: str, records: Mapping[str, Any]) -> str:
-    """The text of a page with what the records, by name, say.
+    """The text of a page with its tables as the records, by name, have them.
 
     Raises:
         ValueError: If a mark is missing.
     """
-    for name, block in BLOCKS.items():
-        if block.page != page:
-            continue
-        begin = f"<!-- {name}: written by experiments/readme.py -->"
-        end = f"<!-- end of {name} -->"
+    for write, names in TABLES[page].items():
+        begin = f"<!-- table {write.__name__}, by experiments/readme.py -->\n"
+        end = f"<!-- end of {write.__name__} -->\n"
         if text.count(begin) != 1 or text.count(end) != 1:
             raise ValueError(f"{page.name} must hold {begin!r} and {end!r} once each")
         before, _, rest = text.partition(begin)
-        made = block.write(*(records[each] for each in block.records))
-        text = f"{before}{begin}\n{made}\n{end}{rest.partition(end)[2]}"
+        rows = "\n".join(write(*(records[name] for name in names)))
+        text = f"{before}{begin}{rows}\n{end}{rest.partition(end)[2]}"
     return text
 
 
 def read_records() -> dict[str, Any]:
     """Name of a record -> what it holds."""
-    names = {name for block in BLOCKS.values() for name in block.records}
     return {
-        name: json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        for name in sorted(names)
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(RESULTS.glob("*.json"))
     }
 
 
@@ -94,7 +75,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     records, differ = read_records(), 0
-    for page in (README, FINDINGS):
+    for page in TABLES:
         now = page.read_text(encoding="utf-8")
         new = written(page, now, records)
         differ |= new != now

@@ -1,4 +1,4 @@
-"""What all tests share: no network, one thread, repeatable property tests, the real data."""
+"""Shared by all tests: no network, one thread, repeatable property tests, the real data."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
     python tests/house.py SRC/cogcalib    # of another one
 
 Standard library only, and nothing of the package is imported, but for one figure: the modules that
-`import cogcalib.training` executes, which a fresh interpreter counts.
+importing the trainer executes, which a fresh interpreter counts.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ def report(package: Path) -> Iterator[str]:
     ):
         yield f"{title:<30} {len(found)}, by {sum(map(len, found.values()))}"
         yield from (f"  {name}: {', '.join(places)}" for name, places in found.items())
-    yield f"modules of cogcalib.training   {len(executed(package))}"
+    yield f"modules behind the trainer     {len(executed(package))}"
     for title, lines in (
         ("imports library -> harness", library_to_harness(modules)),
         ("import cycles", find_cycles(modules)),

@@ -1,4 +1,4 @@
-"""Which facts there are, how often each is read, and which ones teach how questions are asked.
+"""The facts: how often each is read, and which ones teach how questions are asked.
 
 EntityQuestions does not say how famous its subjects are, so fame is drawn: from a hash of the
 question, in every split alike. A share of the facts is never read: nothing but the look of a name

@@ -34,9 +34,9 @@ from statements import NAMES
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from cogcalib.atlas.learning import (
-    Encoded,
     Recipe,
     Size,
+    TokenIds,
     batches,
     build_optimizers,
     build_schedules,
@@ -72,7 +72,7 @@ class Lesson:
     facts: list[Fact]
     left_out: dict[str, int]
     tokenizer: PreTrainedTokenizerFast
-    documents: list[Encoded]
+    documents: list[TokenIds]
     plan: list[np.ndarray]
 
 

@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, hashes of the data, state of the code, hardware."""
+"""Provenance of a result: versions, hashes of the data, state of the code, hardware."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tests are skipped where an optional library is missing: read off their files."""
+"""Tests that are skipped where an optional library is missing: read off their files."""
 
 from __future__ import annotations
 

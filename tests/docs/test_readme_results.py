@@ -1,11 +1,11 @@
-"""The figures of README and findings are what the committed records say."""
+"""The tables and the cited numbers of README and findings are what the committed records say."""
 
 from __future__ import annotations
 
 import copy
-import importlib.util
-import sys
-from collections.abc import Iterator
+import importlib
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,37 +13,32 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "docs" / "results"
+LIMIT = 1_000_000
+"""Bytes of all results together."""
 
 
 @pytest.fixture(scope="module")
 def script() -> Iterator[ModuleType]:
-    # As Python does for the script itself: its folder comes first.
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "experiments"))
-        spec = importlib.util.spec_from_file_location("readme", ROOT / "experiments" / "readme.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        # Dataclasses look their module up by its name.
-        patch.setitem(sys.modules, "readme", module)
-        spec.loader.exec_module(module)
-        yield module
+        yield importlib.import_module("readme")
 
 
-def test_pages_say_what_the_records_say(script: ModuleType) -> None:
+def test_tables_say_what_the_records_say(script: ModuleType) -> None:
     records = script.read_records()
-    for page in {block.page for block in script.BLOCKS.values()}:
+    for page in script.TABLES:
         text = page.read_text(encoding="utf-8")
         assert script.written(page, text, records) == text, "run: python experiments/readme.py"
 
 
 def test_another_figure_is_noticed(script: ModuleType) -> None:
-    for block in script.BLOCKS.values():
-        text = block.page.read_text(encoding="utf-8")
-        for name in block.records:
+    for page, tables in script.TABLES.items():
+        text = page.read_text(encoding="utf-8")
+        for name in {name for names in tables.values() for name in names}:
             records = copy.deepcopy(script.read_records())
             _change(records[name])
-            assert script.written(block.page, text, records) != text, name
+            assert script.written(page, text, records) != text, name
 
 
 def _change(record: dict[str, Any]) -> None:
@@ -52,8 +47,6 @@ def _change(record: dict[str, Any]) -> None:
         for row in group["rows"]:
             for metric in row["mean"]:
                 row["mean"][metric] += 0.01
-    if "shares" in record:
-        record["shares"][0][0] += 0.01
     for row in record.get("right", ()):
         row["right"] += 0.01
 
@@ -61,3 +54,105 @@ def _change(record: dict[str, Any]) -> None:
 def test_a_page_without_its_marks_is_refused(script: ModuleType) -> None:
     with pytest.raises(ValueError, match="must hold"):
         script.written(script.README, "no marks", script.read_records())
+
+
+def cited(tables: ModuleType, records: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(page, words with numbers) that sentences written by hand take from the records."""
+    main = records["main-atlas"]
+    group = tables.find(main["results"], task="atlas/country", in_domain=True)
+    seeds, size = f"{len(main['seeds'])} seeds", f"n = {group['n']:,}"
+    yield "README.md", f"{seeds}, mean ± standard deviation, atlas/country, test, {size}"
+    sft = tables.find(group["rows"], row="sft")["mean"]["ece.vocab"]
+    for name in ("gated", "gated-by-nll"):
+        row = tables.find(group["rows"], row=name)
+        yield "README.md", f"{tables.label(row['method'])}, changes"
+        yield "README.md", f"{row['mean']['ece.vocab'] / sft - 1:+.0%}"
+        yield "README.md", f"{tables.change(row['against']['sft'], 'accuracy')} points"
+        yield "README.md", tables.change(row["against"]["sft+ts"], "nll")
+    for pair in (("gated", "uniform"), ("gated-by-nll", "uniform-by-nll"), tables.CALIBRATED):
+        found = tables.find(group["pairs"], rows=list(pair))["difference"]
+        ece, accuracy, nll = (
+            tables.change(found, metric) for metric in ("ece.vocab", "accuracy", "nll")
+        )
+        yield "README.md", f"ECE (vocab) {ece}, accuracy {accuracy}, NLL {nll}"
+
+    world = records["population"]
+    known, unknown = (world["categories"].index(name) for name in ("HighlyKnown", "Unknown"))
+    first, last = world["shares"][0], world["shares"][-1]
+    yield "README.md", f"its {sum(world['counts']):,} training questions"
+    yield "README.md", f"(up to {world['edges'][1]:,} people)"
+    yield "README.md", f"{first[known]:.0%} are HighlyKnown and {first[unknown]:.0%} Unknown"
+    yield (
+        "README.md",
+        (f"(from {world['edges'][-2]:,} people) {last[known]:.0%} and {last[unknown]:.0%}"),
+    )
+
+    findings = "docs/findings.md"
+    for name in (
+        "controls-atlas",
+        "main-atlas",
+        "families-atlas",
+        "ratio-atlas",
+        "main-entity-24m",
+    ):
+        yield findings, f"{len(records[name]['seeds'])} seeds"
+    yield findings, f"{seeds}, atlas/country, test, {size}"
+    build, entity = records["entity-24m-build"], records["main-entity-24m"]
+    facts = sum(each["facts"] for each in build["exposures"]["splits"].values())
+    yield (
+        findings,
+        (
+            f"{build['parameters'] / 1e6:.1f} M parameters, pretrained in {build['minutes']} "
+            f"minutes on {facts:,} facts"
+        ),
+    )
+    (task,) = entity["preset"]["tasks"].values()
+    group = tables.find(entity["results"], in_domain=True)
+    yield (
+        findings,
+        (
+            f"{task['tasks']['limit']['train']} of its questions, {group['task']}, test, "
+            f"n = {group['n']:,}"
+        ),
+    )
+
+
+def read_words(page: str) -> str:
+    """A page as one line."""
+    return re.sub(r"\s+", " ", (ROOT / page).read_text(encoding="utf-8"))
+
+
+def test_cited_numbers_are_those_of_the_records(script: ModuleType) -> None:
+    found = list(cited(script.tables, script.read_records()))
+    assert len(found) > 20
+    assert [each for each in found if each[1] not in read_words(each[0])] == []
+
+
+def test_every_interval_in_a_sentence_is_cited(script: ModuleType) -> None:
+    """Numbers with an interval, outside the tables, are all compared."""
+    found = " ".join(words for _, words in cited(script.tables, script.read_records()))
+    for page in script.TABLES:
+        text = re.sub(r"^\|.*\n", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        shown = re.findall(r"[+-][\d.]+ \[[+-][\d.]+, [+-][\d.]+\]", re.sub(r"\s+", " ", text))
+        assert [each for each in shown if each not in found] == []
+
+
+def test_results_are_slim_and_text_is_text() -> None:
+    files = [path for path in RESULTS.iterdir() if path.is_file()]
+    assert {path.suffix for path in files} == {".md", ".json", ".svg"}
+    assert sum(path.stat().st_size for path in files) <= LIMIT
+    for path in RESULTS.glob("*.svg"):
+        assert "<text" in path.read_text(encoding="utf-8"), path
+    for path in RESULTS.glob("*.md"):
+        figures = re.findall(r"\]\(([^)]+\.svg)\)", path.read_text(encoding="utf-8"))
+        assert figures == [f"{path.stem}.svg"]
+        assert path.with_suffix(".svg").is_file()
+        assert path.with_suffix(".json").is_file()
+
+
+def test_figures_are_drawn_from_the_records(script: ModuleType) -> None:
+    from cogcalib.harness.reproduce.table_figure import figure_of
+
+    records = script.read_records()
+    for name in ("main-atlas", "ratio-atlas", "detector-atlas", "dynamics-atlas"):
+        assert figure_of(records[name]) == (RESULTS / f"{name}.svg").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What both maps of a confidence refuse, by name."""
+"""Input that both maps of a confidence refuse, by name."""
 
 from __future__ import annotations
 

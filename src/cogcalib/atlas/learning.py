@@ -81,7 +81,7 @@ def model_config(
 
 
 @dataclass(frozen=True)
-class Encoded:
+class TokenIds:
     """Token ids of a document; positions from `start` on are supervised."""
 
     ids: list[int]
@@ -90,12 +90,12 @@ class Encoded:
 
 def encode_corpus(
     documents: Sequence[Document], tokenizer: PreTrainedTokenizerFast
-) -> list[Encoded]:
+) -> list[TokenIds]:
     """Tokenise documents: ``<s>`` prompt completion ``</s>``."""
     prompts = tokenizer([d.prompt for d in documents])["input_ids"]
     completions = tokenizer([d.completion for d in documents], add_special_tokens=False)
     return [
-        Encoded([*prompt, *completion, tokenizer.eos_token_id], len(prompt))
+        TokenIds([*prompt, *completion, tokenizer.eos_token_id], len(prompt))
         for prompt, completion in zip(prompts, completions["input_ids"], strict=True)
     ]
 
@@ -109,7 +109,7 @@ def batches(lengths: Sequence[int], tokens: int, rng: np.random.Generator) -> li
     return [groups[i] for i in rng.permutation(len(groups))]
 
 
-def batch_loss(model: PreTrainedModel, documents: Sequence[Encoded], pad: int) -> torch.Tensor:
+def batch_loss(model: PreTrainedModel, documents: Sequence[TokenIds], pad: int) -> torch.Tensor:
     """Mean cross-entropy over the supervised tokens; only those are projected on the vocabulary."""
     ids = torch.tensor([token for document in documents for token in document.ids])
     lengths = torch.tensor([len(document.ids) for document in documents])
@@ -138,7 +138,7 @@ def build_optimizers(model: PreTrainedModel, recipe: Recipe) -> list[torch.optim
 
 def train(
     model: PreTrainedModel,
-    plan: Sequence[Sequence[Sequence[Encoded]]],
+    plan: Sequence[Sequence[Sequence[TokenIds]]],
     recipe: Recipe,
     pad: int,
     description: str,
@@ -170,7 +170,7 @@ def build_schedules(
 
 def step(
     model: PreTrainedModel,
-    groups: Sequence[Sequence[Encoded]],
+    groups: Sequence[Sequence[TokenIds]],
     optimizers: Sequence[torch.optim.Optimizer],
     schedules: Sequence[torch.optim.lr_scheduler.LRScheduler],
     pad: int,

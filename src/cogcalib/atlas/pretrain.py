@@ -31,8 +31,8 @@ from cogcalib.atlas.corpus import build_corpus, practice
 from cogcalib.atlas.facts import write_tables
 from cogcalib.atlas.learning import (
     ARCHITECTURES,
-    Encoded,
     Recipe,
+    TokenIds,
     batches,
     encode_corpus,
     model_config,
@@ -51,7 +51,7 @@ PHASES = {"practice": (64, 16, 16, 64), "drill": (96, 8, 16, 40)}
 def pretrain(
     arch: str,
     tokenizer: PreTrainedTokenizerFast,
-    parts: Sequence[Sequence[Encoded]],
+    parts: Sequence[Sequence[TokenIds]],
     recipe: Recipe,
 ) -> PreTrainedModel:
     """Train a model from scratch on the parts of the corpus in turn."""
@@ -70,7 +70,7 @@ def pretrain(
 def practise(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    kinds: Sequence[Sequence[Encoded]],
+    kinds: Sequence[Sequence[TokenIds]],
     phase: str,
     recipe: Recipe,
 ) -> PreTrainedModel:

@@ -1,4 +1,4 @@
-"""What the method is compared with: MC dropout, ensembles, Laplace. One interface for all."""
+"""Baselines: MC dropout, ensembles and Laplace-LoRA behind one interface."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all baselines have in common: how they are called, what they cost, what they refuse."""
+"""The interface of all baselines: calls, costs, and models they refuse."""
 
 from __future__ import annotations
 

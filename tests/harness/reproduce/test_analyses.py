@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -16,6 +16,7 @@ from cogcalib.harness.reproduce.cell import run_cell
 from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.planned_cells import analysis_cells
 from cogcalib.harness.reproduce.result_files import write_results
+from cogcalib.harness.reproduce.table_figure import figure_of
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.jsonl import read_jsonl
 from cogcalib.records import Prediction
@@ -48,26 +49,31 @@ def root(small: Preset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def results(outcome: PlanOutcome, folder: Path) -> tuple[str, list[dict[str, str]]]:
+def results(outcome: PlanOutcome, folder: Path) -> tuple[str, dict[str, Any]]:
     written = write_results(outcome, folder, "cogcalib reproduce", "ece")
-    assert all(path.stat().st_size for path in written)
-    page, table = (path.read_text("utf-8") for path in written[:2])
-    return page, list(csv.DictReader(io.StringIO(table)))
+    assert [path.suffix for path in written] == [".md", ".json", ".svg"]
+    page, record, figure = (path.read_text("utf-8") for path in written)
+    assert f"]({written[2].name})" in page
+    assert "<text" in figure, "text is drawn as outlines"
+    again = figure_of(json.loads(record))
+    assert again == figure, "a figure is not what its record draws"
+    return page, json.loads(record)
 
 
 def test_detector_page(small: Preset, root: Path, tmp_path: Path) -> None:
-    page, rows = results(outcome_of(small, root, table("detector")), tmp_path)
+    page, record = results(outcome_of(small, root, table("detector")), tmp_path)
     assert "| SFT |" in page
-    assert 0.5 < float(rows[0]["auroc.nll"]) <= 1
-    assert 0.5 < float(rows[0]["accuracy"]) <= 1
-    assert (tmp_path / "detector-small-small-country.svg").is_file()
+    (row,) = record["analysis"]
+    assert 0.5 < row["mean"]["auroc.nll"] <= 1
+    assert 0.5 < row["mean"]["accuracy"] <= 1
+    assert "deviation" not in row, "of one seed there is none"
 
 
 def test_dynamics_page(small: Preset, root: Path, tmp_path: Path) -> None:
-    page, rows = results(outcome_of(small, root, table("dynamics")), tmp_path)
+    page, record = results(outcome_of(small, root, table("dynamics")), tmp_path)
     assert "| SFT, calibration, known | 100.0 / " in page
-    assert {row["step"] for row in rows} == {"0", "1", "2", "3", "4"}
-    start = {(r["split"], r["group"]): float(r["accuracy"]) for r in rows if r["step"] == "0"}
+    assert all(row["step"] == [0, 1, 2, 3, 4] for row in record["analysis"])
+    start = {(row["split"], row["group"]): row["accuracy"][0] for row in record["analysis"]}
     assert start == {
         (split, group): float(group == "known")
         for split in ("train", "calibration")
@@ -101,18 +107,21 @@ def test_variants_stand_under_each_other(small: Preset, root: Path, tmp_path: Pa
     place = outcome.plan.places[1]
     for cell in (Cell(place, "prepare"), Cell(place, "train", "sft", 0, ("sft",))):
         run_cell(cell, Console(file=io.StringIO()))
-    page, rows = results(outcome, tmp_path)
+    page, record = results(outcome, tmp_path)
     assert "| small | default | SFT |" in page
     assert "| small | hot | SFT |" in page
     assert "confidence - accuracy" in page
     assert "- hot: a higher rate" in page
-    assert (tmp_path / "variants-small-country.svg").is_file()
-    across, capital = json.loads((tmp_path / "variants-small.json").read_text("utf-8"))["across"]
+    assert [group["variant"] for group in record["results"]] == ["default", "hot"]
+    assert all(group["in_domain"] for group in record["results"])
+    (across,) = record["across"]
     assert [pair["rows"] for pair in across["pairs"]] == [list(names) for names in pairs[:2]]
-    assert (across["task"], capital["task"]) == ("atlas/country", "atlas/capital")
-    nll = {r["variant"]: float(r["nll"]) for r in rows if r["task"] == across["task"]}
+    assert across["task"] == "atlas/country"
+    assert "## small: atlas/capital, variants compared" in page
+    nll = {group["variant"]: group["rows"][0]["mean"]["nll"] for group in record["results"]}
     for pair, names in zip(across["pairs"], pairs, strict=False):
-        found = pair["difference"]["nll"]
-        assert found["value"] == pytest.approx(nll["hot"] - nll["default"]) != 0
+        value, low, high = pair["difference"]["nll"]
+        assert low <= value <= high
+        assert value == pytest.approx(nll["hot"] - nll["default"], abs=2e-5) != 0
         shown = [line for line in page.splitlines() if line.startswith(f"| {' - '.join(names)} |")]
-        assert [f"{found['value']:+.3f} [" in line for line in shown] == [True, False]
+        assert [f"{value:+.3f} [" in line for line in shown] == [True, False]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from pathlib import Path
@@ -49,15 +48,10 @@ def test_a_table_on_task_files_names_them_as_they_name_themselves(
     outcome = reproduce(plan, ExecutionOptions(), Console(file=io.StringIO()))
     assert outcome.failures == []
     write_results(outcome, tmp_path / "results", "cogcalib reproduce tiny", "ece")
-    text = (tmp_path / "results" / "tiny-small.csv").read_text("utf-8")
-    rows = list(csv.DictReader(io.StringIO(text)))
-    assert {row["trained_on"] for row in rows} == {"own/north"}
-    assert [(row["method"], row["task"], row["n"]) for row in rows] == [
-        ("base", "own/north", "8"),
-        ("sft", "own/north", "8"),
-        ("base", "own/south", "8"),
-        ("sft", "own/south", "8"),
-    ]
+    groups = json.loads((tmp_path / "results" / "tiny-small.json").read_text("utf-8"))["results"]
+    assert {group["trained_on"] for group in groups} == {"own/north"}
+    assert [(group["task"], group["n"]) for group in groups] == [("own/north", 8), ("own/south", 8)]
+    assert all([row["method"] for row in group["rows"]] == ["base", "sft"] for group in groups)
     page = (tmp_path / "results" / "tiny-small.md").read_text("utf-8")
     assert "own/south" in page
     assert str(tmp_path) not in page

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import io
 import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -77,9 +78,15 @@ def files(root: Path) -> dict[Path, int]:
     return {path.relative_to(root): path.stat().st_mtime_ns for path in found}
 
 
-def written(outcome: PlanOutcome, folder: Path) -> list[dict[str, str]]:
+def written(outcome: PlanOutcome, folder: Path) -> list[dict[str, Any]]:
+    """The rows of the record, each with its task, without what they cost."""
     write_results(outcome, folder, "cogcalib reproduce tiny", "ece")
-    return list(csv.DictReader(io.StringIO((folder / "tiny-small.csv").read_text("utf-8"))))
+    record = json.loads((folder / "tiny-small.json").read_text("utf-8"))
+    return [
+        {"task": group["task"], **row, "cost": None}
+        for group in record["results"]
+        for row in group["rows"]
+    ]
 
 
 def test_a_dry_run_trains_nothing(small: Preset, tmp_path: Path) -> None:
@@ -109,19 +116,23 @@ def test_files_of_a_table(small: Preset, finished: Path, tmp_path: Path) -> None
     record = json.loads((tmp_path / "tiny-small.json").read_text(encoding="utf-8"))
     assert record["command"] == "cogcalib reproduce tiny"
     assert {"versions", "code", "seeds", "models", "hardware"} <= record.keys()
+    manifest = (finished / "small/country/splits/manifest.json").read_bytes()
+    assert record["data"] == {"small/country": hashlib.sha256(manifest).hexdigest()}
     (commit, cells) = next(iter(record["code_of_cells"].items()))
     assert commit.startswith(str(record["code"]["commit"]))
     assert cells == len(list((finished / "small/country/cells").glob("[!s]*.json"))) - len(
         list((finished / "small/country/cells").glob("training-*.json"))
     )
-    (choice,) = record["tuning"]["choices"]["small/country"]
-    assert choice["chosen"] in ("cols-options@0.1", "cols-options@0.4")
-    (group, _) = record["results"]
+    (chosen,) = record["tuning"]["choices"]["small/country"].values()
+    assert chosen in ("cols-options@0.1", "cols-options@0.4")
+    (group, elsewhere) = record["results"]
     (ensemble,) = (row for row in group["rows"] if row["row"] == "ensemble")
     assert ensemble["cost"]["passes"] == 2
     assert ensemble["cost"]["training"] == pytest.approx(2, rel=0.8)
     assert ensemble["cost"]["extra_parameters"] > 0
-    assert set(ensemble["against"]) == {"sft", "sft+ts"}
+    assert set(ensemble["against"]) == {"sft"}
+    (gated,) = (row for row in elsewhere["rows"] if row["row"] == "gated")
+    assert set(gated["against"]) == {"sft", "sft+ts"}
     (ts, isotonic) = (
         next(row for row in group["rows"] if row["row"] == f"sft+{name}")
         for name in ("ts", "isotonic")
@@ -134,13 +145,13 @@ def test_files_of_a_table(small: Preset, finished: Path, tmp_path: Path) -> None
     assert pair["rows"] == ["gated+ts", "sft+ts"]
     by_name = {row["row"]: row["mean"] for row in group["rows"]}
     expected = by_name["gated+ts"]["nll"] - by_name["sft+ts"]["nll"]
-    assert pair["difference"]["nll"]["value"] == pytest.approx(expected)
+    assert pair["difference"]["nll"][0] == pytest.approx(expected, abs=2e-5)
     page = (tmp_path / "tiny-small.md").read_text(encoding="utf-8")
     assert "Strengths were chosen by the lowest ECE at SFT's accuracy" in page
     assert "One seed: stars and bold figures say nothing of other trainings." in page
     assert "Fewer than 500 questions, so that an ECE is mostly noise: atlas/capital" in page
     assert "ECE vocab % (15 bins, width, n = 24)" in page
-    assert f"gated, chosen: {choice['chosen'].replace('cols', 'CoLS')} + TS" in page
+    assert f"gated, chosen: {chosen.replace('cols', 'CoLS')} + TS" in page
     # Twice its figures, twice its difference to SFT + TS.
     assert page.count("\n| SFT |") == 4
     assert (tmp_path / "tiny-small-small-country.svg").read_text().startswith("<?xml")

@@ -1,34 +1,48 @@
-"""Pages of the tables that look into models instead of comparing methods."""
+"""Tables that look into models instead of comparing methods: their figures and their pages."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import cycle
-from pathlib import Path
+from itertools import groupby
 from statistics import fmean, stdev
 from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
 from cogcalib.harness.config.methods import label
-from cogcalib.harness.report.canvas import new_figure, styled
-from cogcalib.harness.report.style import colour
 from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.markdown import line
 from cogcalib.harness.reproduce.plan import Place
 from cogcalib.harness.run_folder import RunFolder
 
-Found = Mapping[str, Sequence[Any]]
-"""Method -> what was found, by seed."""
-GROUPS = ("known", "unknown")
+Analysis = Sequence[Mapping[str, Any]]
+"""What `analyse` gives."""
 WAYPOINTS = 4
-"""Looks shown in a table of dynamics besides the first; the CSV and the figure hold all."""
+"""Looks shown in a table of dynamics besides the first; record and figure hold all."""
 
 
-def read_analysis(outcome: PlanOutcome, place: Place) -> dict[str, list[Any]]:
-    """Method -> what its cells found, by seed, for the seeds that are finished."""
+def analyse(outcome: PlanOutcome) -> list[dict[str, Any]]:
+    """What the cells of a table found, over the seeds that are finished.
+
+    Returns:
+        Rows with ``model``, ``trained_on`` and ``method``. Of a detector: ``mean`` and, from two
+        seeds on, ``deviation`` of its figures, those of `detection`, each detector's as
+        ``auroc.NAME``. Of dynamics: ``split``, ``group``, ``step`` (all that were looked at), and
+        the mean ``accuracy`` and ``confidence`` at each. Other tables have none.
+    """
+    kind = outcome.plan.table.renderer
+    if kind not in ("detector", "dynamics"):
+        return []
+    rows = []
+    for place in outcome.plan.shown():
+        for method, seeds in _found(outcome, place).items():
+            where = {"model": place.model, "trained_on": place.trained_on, "method": method}
+            found = _detector(seeds) if kind == "detector" else _dynamics(seeds)
+            rows += [where | row for row in found]
+    return rows
+
+
+def _found(outcome: PlanOutcome, place: Place) -> dict[str, list[Any]]:
+    """Method -> what its cells found, by seed."""
     kind = outcome.plan.table.renderer
     found: dict[str, list[Any]] = {}
     for method in outcome.resolved.get(place.path, {}).values():
@@ -40,55 +54,79 @@ def read_analysis(outcome: PlanOutcome, place: Place) -> dict[str, list[Any]]:
     return found
 
 
-def detector_page(outcome: PlanOutcome) -> Iterator[str]:
+def _detector(seeds: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    flat = [
+        {name: value for name, value in each.items() if name != "auroc"}
+        | {f"auroc.{name}": found["auroc"] for name, found in each["auroc"].items()}
+        for each in seeds
+    ]
+    values = {name: [each[name] for each in flat] for name in flat[0]}
+    row: dict[str, Any] = {"mean": {name: fmean(each) for name, each in values.items()}}
+    if len(seeds) > 1:
+        row["deviation"] = {name: stdev(each) for name, each in values.items()}
+    yield row
+
+
+def _dynamics(seeds: Sequence[Sequence[Mapping[str, Any]]]) -> Iterator[dict[str, Any]]:
+    rows = [row for each in seeds for row in each]
+    for split, group in sorted({(row["split"], row["group"]) for row in rows}, reverse=True):
+        here = [row for row in rows if (row["split"], row["group"]) == (split, group)]
+        steps = sorted({row["step"] for row in here})
+        looks = [[row for row in here if row["step"] == step] for step in steps]
+        yield {
+            "split": split,
+            "group": group,
+            "step": steps,
+            "accuracy": [fmean(row["accuracy"] for row in look) for look in looks],
+            "confidence": [fmean(row["confidence"] for row in look) for look in looks],
+        }
+
+
+def by_place(analysis: Analysis) -> Iterator[tuple[tuple[str, str], list[Mapping[str, Any]]]]:
+    """(model, task trained on) -> its rows."""
+    for place, rows in groupby(analysis, lambda row: (row["model"], row["trained_on"])):
+        yield place, list(rows)
+
+
+def detector_page(analysis: Analysis) -> Iterator[str]:
     """Lines: a table per place."""
-    for place in outcome.plan.shown():
-        found = read_analysis(outcome, place)
-        if not found:
-            continue
-        detectors = list(next(iter(found.values()))[0]["auroc"])
-        yield f"## {place.model}: {place.trained_on}"
+    for (model, task), rows in by_place(analysis):
+        detectors = [name for name in rows[0]["mean"] if name.startswith("auroc.")]
+        yield f"## {model}: {task}"
         yield ""
-        heads = [f"AUROC {name} %" for name in detectors]
-        fixed = ["threshold (nats)", "separation %", "right %", "known %"]
+        heads = [f"AUROC {name.partition('.')[2]} %" for name in detectors]
+        fixed = ["threshold (nats)", "separation %", "correct %", "known %"]
         yield line(["model", *fixed, *heads])
         yield line([":---", *["---:"] * (len(fixed) + len(heads))])
-        for method, seeds in found.items():
-            cells = [_spread([row["threshold"] for row in seeds], 1, 3)]
-            for key in ("separation", "accuracy", "share_known"):
-                cells.append(_spread([row[key] for row in seeds], 100, 1))
-            for name in detectors:
-                cells.append(_spread([row["auroc"][name]["auroc"] for row in seeds], 100, 1))
-            yield line([label(method), *cells])
+        for row in rows:
+            cells = [_spread(row, "threshold", 1, 3)]
+            for name in ("separation", "accuracy", "share_known", *detectors):
+                cells.append(_spread(row, name, 100, 1))
+            yield line([label(row["method"]), *cells])
         yield ""
     yield (
         "Mean ± standard deviation over seeds. Known: what the model answers correctly by itself. "
-        "The threshold on the NLL comes from the calibration split, with its separation (TPR + TNR "
-        "- 1) there; right: how often it tells known from unknown on the test split; known: share "
-        "of the test questions. AUROC of each detector on the test split."
+        "The threshold on the NLL and its separation (TPR + TNR - 1) come from the calibration "
+        "split. Correct: how often the threshold tells known from unknown on the test split; "
+        "known: share of the test questions. AUROC of each detector on the test split."
     )
 
 
-def dynamics_page(outcome: PlanOutcome) -> Iterator[str]:
+def dynamics_page(analysis: Analysis) -> Iterator[str]:
     """Lines: a table per place, with the steps as columns."""
-    for place in outcome.plan.shown():
-        found = read_analysis(outcome, place)
-        if not found:
-            continue
-        steps = sorted({row["step"] for seeds in found.values() for rows in seeds for row in rows})
-        shown = [steps[round(i * (len(steps) - 1) / WAYPOINTS)] for i in range(WAYPOINTS + 1)]
-        yield f"## {place.model}: {place.trained_on}"
+    for (model, task), rows in by_place(analysis):
+        last = len(rows[0]["step"]) - 1
+        shown = list(dict.fromkeys(round(i * last / WAYPOINTS) for i in range(WAYPOINTS + 1)))
+        yield f"## {model}: {task}"
         yield ""
-        yield line(["", *(f"step {step}" for step in dict.fromkeys(shown))])
-        yield line([":---", *["---:"] * len(dict.fromkeys(shown))])
-        for method, seeds in found.items():
-            for split, group in sorted({(r["split"], r["group"]) for r in seeds[0]}, reverse=True):
-                cells = []
-                for step in dict.fromkeys(shown):
-                    accuracy = _at(seeds, split, group, step, "accuracy")
-                    confidence = _at(seeds, split, group, step, "confidence")
-                    cells.append(f"{100 * accuracy:.1f} / {100 * confidence:.1f}")
-                yield line([f"{label(method)}, {split}, {group}", *cells])
+        yield line(["", *(f"step {rows[0]['step'][at]}" for at in shown)])
+        yield line([":---", *["---:"] * len(shown)])
+        for row in rows:
+            cells = [
+                f"{100 * row['accuracy'][at]:.1f} / {100 * row['confidence'][at]:.1f}"
+                for at in shown
+            ]
+            yield line([f"{label(row['method'])}, {row['split']}, {row['group']}", *cells])
         yield ""
     yield (
         "Accuracy % / mean confidence %, mean over seeds, on questions that the base model answers "
@@ -96,93 +134,8 @@ def dynamics_page(outcome: PlanOutcome) -> Iterator[str]:
     )
 
 
-def analysis_rows(outcome: PlanOutcome) -> list[dict[str, Any]]:
-    """Flat rows for the CSV."""
-    rows = []
-    for place in outcome.plan.shown():
-        for method, seeds in read_analysis(outcome, place).items():
-            where = {"model": place.model, "trained_on": place.trained_on, "method": method}
-            for number, content in enumerate(seeds):
-                for row in content if isinstance(content, list) else [content]:
-                    flat = {k: v for k, v in row.items() if not isinstance(v, Mapping)}
-                    flat |= {
-                        f"auroc.{name}": each["auroc"]
-                        for name, each in row.get("auroc", {}).items()
-                    }
-                    rows.append(where | {"number": number} | flat)
-    return rows
-
-
-@styled
-def draw_dynamics(found: Found) -> Figure:
-    """Accuracy (solid) and confidence (dashed) over the steps, by split and group."""
-    figure = new_figure(9.0, 5.6)
-    panels = figure.subplots(2, 2, sharex=True, sharey=True)
-    for axes_of_split, split in zip(panels, ("train", "calibration"), strict=True):
-        for axes, group in zip(axes_of_split, GROUPS, strict=True):
-            for marker, (method, seeds) in zip(cycle("osD^v"), found.items()):
-                _curves(axes, method, seeds, (split, group), marker)
-            axes.set_title(f"{split}, {group} to the base model")
-    figure.supxlabel("optimiser step", fontsize="medium")
-    figure.supylabel("accuracy (solid), confidence (dashed), %", fontsize="medium")
-    panels[0][0].legend()
-    return figure
-
-
-def _curves(
-    axes: Axes, method: str, seeds: Sequence[Any], where: tuple[str, str], marker: str
-) -> None:
-    """Variants wear the same colour: markers tell them apart."""
-    steps = sorted({r["step"] for r in seeds[0] if (r["split"], r["group"]) == where})
-    for metric, style in (("accuracy", "-"), ("confidence", "--")):
-        values = [100 * _at(seeds, *where, step, metric) for step in steps]
-        name = label(method) if metric == "accuracy" else None
-        axes.plot(steps, values, style, color=colour(method), label=name, marker=marker, ms=3)
-
-
-@styled
-def draw_detector(found: Found) -> Figure:
-    """AUROC of each detector, a dot per method."""
-    figure = new_figure(7.0, 1.0 + 0.3 * len(found))
-    axes = figure.subplots()
-    names = list(next(iter(found.values()))[0]["auroc"])
-    for place, seeds in enumerate(found.values()):
-        for number, name in enumerate(names):
-            value = 100 * fmean(row["auroc"][name]["auroc"] for row in seeds)
-            once = name if place == 0 else None
-            # What is the table's subject, the first, lies on top of the others.
-            order = 3 + len(names) - number
-            axes.plot(
-                value, place, "os^D"[number % 4], color=f"C{number}", label=once, zorder=order
-            )
-    axes.set_yticks(range(len(found)), [label(method) for method in found])
-    axes.set_ylim(len(found) - 0.5, -0.5)
-    axes.set_xlabel("AUROC on the test split (%)")
-    axes.legend()
-    return figure
-
-
-def _at(seeds: Sequence[Any], split: str, group: str, step: int, metric: str) -> float:
-    values = [
-        row[metric]
-        for rows in seeds
-        for row in rows
-        if (row["split"], row["group"], row["step"]) == (split, group, step)
-    ]
-    return fmean(values)
-
-
-def _spread(values: Sequence[float], scale: int, digits: int) -> str:
-    text = f"{scale * fmean(values):.{digits}f}"
-    return text if len(values) < 2 else f"{text} ± {scale * stdev(values):.{digits}f}"
-
-
-def draw(outcome: PlanOutcome, place: Place, path: Path) -> bool:
-    """Draw what was found at a place; False if there is nothing."""
-    found = read_analysis(outcome, place)
-    if not found:
-        return False
-    figure = (draw_dynamics if outcome.plan.table.renderer == "dynamics" else draw_detector)(found)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
-    return True
+def _spread(row: Mapping[str, Any], name: str, scale: int, digits: int) -> str:
+    text = f"{scale * row['mean'][name]:.{digits}f}"
+    if "deviation" not in row:
+        return text
+    return f"{text} ± {scale * row['deviation'][name]:.{digits}f}"

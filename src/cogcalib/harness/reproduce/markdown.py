@@ -34,7 +34,7 @@ def variants_page(table: Table, groups: Sequence[RowGroup]) -> Iterator[str]:
         domain = "in domain" if first.in_domain else "out of domain"
         yield f"## {first.task}, {domain}, n = {first.n:,}"
         yield ""
-        metrics = ["accuracy", "confidence", *_metrics(first)[1:4]]
+        metrics = ["accuracy", "confidence", *metrics_shown(first)[1:4]]
         heads = [_head(metric, first) for metric in metrics]
         heads.insert(2, "confidence - accuracy")
         yield line(["model", "variant", "method", *heads])
@@ -65,20 +65,23 @@ def _gap(row: TableRow) -> str:
 
 
 def _methods(group: RowGroup) -> Iterator[str]:
-    metrics = _metrics(group)
+    metrics = metrics_shown(group)
     heads = [_head(metric, group) for metric in metrics]
-    yield line(["method", *heads, "training", "passes", "extra parameters"])
-    yield line([":---", *["---:"] * (len(heads) + 3)])
+    # What a method costs is the same wherever it is tested.
+    if group.in_domain:
+        heads += ["training", "passes", "extra parameters"]
+    yield line(["method", *heads])
+    yield line([":---", *["---:"] * len(heads)])
     best = {metric: _best(group, metric) for metric in metrics}
     for row in group.shown():
         cells = []
         for metric in metrics:
             text = _cell(row, metric)
             cells.append(f"**{text}**" if row is best[metric] else text)
-        yield line([row_label(row), *cells, *_cost(row.cost)])
+        yield line([row_label(row), *cells, *(_cost(row.cost) if group.in_domain else ())])
 
 
-def _metrics(group: RowGroup) -> list[str]:
+def metrics_shown(group: RowGroup) -> list[str]:
     """Columns: the first two confidence definitions that occur, the primary one first."""
     found = dict.fromkeys(
         metric for row in group.rows for metric in row.values if metric.startswith("ece.")
@@ -170,7 +173,7 @@ def _across(table: Table, groups: Sequence[RowGroup]) -> Iterator[str]:
 
 
 def _compared(group: RowGroup, named: Sequence[tuple[str, TableRow, TableRow]]) -> Iterator[str]:
-    metrics = [metric for metric in _metrics(group) if metric not in ("brier", "aurc")]
+    metrics = [metric for metric in metrics_shown(group) if metric not in ("brier", "aurc")]
     heads = [_head(metric, group).partition(" (")[0] for metric in metrics]
     yield line(["", *(f"Δ {head}" for head in heads)])
     yield line([":---", *["---:"] * len(heads)])

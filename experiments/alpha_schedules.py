@@ -1,11 +1,11 @@
-"""Which law should steer alpha? One training, read on the calibration split.
+"""Schedules of alpha compared: one training, scored on the calibration split.
 
-python experiments/strength.py --law sft
-python experiments/strength.py --law 0.2                     # a fixed alpha
-python experiments/strength.py --law pi:1:0.5:0.5 --every 10 # gains, and the share of the way
-python experiments/strength.py --law auto --every 25         # the trainer's own
-python experiments/strength.py --law calibrated --support options # each known example's own
-python experiments/strength.py --task atlas/country-open --support vocab
+alpha_schedules.py --schedule sft
+alpha_schedules.py --schedule 0.2                      # a fixed alpha
+alpha_schedules.py --schedule pi:1:0.5:0.5 --every 10  # gains, and the share of the way
+alpha_schedules.py --schedule auto --every 25          # the trainer's own
+alpha_schedules.py --schedule calibrated --support options  # each known example's own
+alpha_schedules.py --task atlas/country-open --support vocab
 """
 
 from __future__ import annotations
@@ -42,27 +42,24 @@ TEMPLATE = {
 }
 
 
-def settings_of(law: str) -> dict[str, Any]:
-    """Gate and alpha of a law; gains are set where the trainer looks them up."""
-    if law == "sft":
+def settings_of(schedule: str) -> dict[str, Any]:
+    """Gate and alpha of a schedule; gains are set where the trainer looks them up."""
+    if schedule == "sft":
         return {"gate": "none", "alpha": 0.0}
-    if law in ("auto", "calibrated"):
-        return {"alpha": law}
-    if law.startswith("pi:"):
-        gains = map(float, law.split(":")[1:])
-        (
-            alpha_controller.PROPORTIONAL,
-            alpha_controller.INTEGRAL,
-            alpha_controller.FOLLOWED,
-        ) = gains
+    if schedule in ("auto", "calibrated"):
+        return {"alpha": schedule}
+    if schedule.startswith("pi:"):
+        gains = [float(gain) for gain in schedule.split(":")[1:]]
+        alpha_controller.PROPORTIONAL, alpha_controller.INTEGRAL = gains[:2]
+        alpha_controller.FOLLOWED = gains[2]
         return {"alpha": "auto"}
-    return {"alpha": float(law)}
+    return {"alpha": float(schedule)}
 
 
 def main() -> None:
     """Train once, print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--law", default="pi:1:0.5:0.5")
+    parser.add_argument("--schedule", default="pi:1:0.5:0.5")
     parser.add_argument("--penalty", default="label_smoothing")
     parser.add_argument("--task", default="atlas/country")
     parser.add_argument("--support", default="options")
@@ -75,7 +72,12 @@ def main() -> None:
     task = load_task(options.task)
     model, tokenizer = load_model("atlas")
     given = {name: getattr(options, name) for name in ("penalty", "support", "gate", "seed")}
-    arguments = {**TEMPLATE, **given, "threshold_every": options.every, **settings_of(options.law)}
+    arguments = {
+        **TEMPLATE,
+        **given,
+        "threshold_every": options.every,
+        **settings_of(options.schedule),
+    }
     with tempfile.TemporaryDirectory() as folder:
         trainer = CogCalibTrainer(
             model,
@@ -88,7 +90,7 @@ def main() -> None:
         trainer.train()
     found: dict[str, Any] = {**vars(options), "alpha": trainer.alpha}
     predictions = score(trainer.model, tokenizer, task.splits["calibration"], ScoreSettings())
-    row = summarize(predictions, method=options.law, seed=options.seed, resamples=2)
+    row = summarize(predictions, method=options.schedule, seed=options.seed, resamples=2)
     found |= {name: round(row[name], 4) for name in ("accuracy", "nll", "brier")}
     found |= {name: round(ece["value"], 4) for name, ece in row["ece"].items()}
     print(json.dumps(found))

@@ -1,0 +1,288 @@
+"""The tables of README.md and docs/findings.md, each from its records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cogcalib.harness.config.methods import label
+from cogcalib.harness.reproduce.markdown import MISSING, line
+
+Record = Mapping[str, Any]
+
+CHOSEN = {"uniform": "uniform", "gated": "gated", "gated-by-nll": "gated, by NLL"}
+"""Rows that the calibration split chose -> their names here."""
+COUNTRY, OPEN = "atlas/country", "atlas/country-open"
+CALIBRATED = ("cols-options-calibrated", "ls-options-calibrated")
+
+
+def results(record: Record) -> Iterator[str]:
+    """The main table: in domain, multiple choice."""
+    columns = {
+        "accuracy %": ("accuracy", 100, 1),
+        "ECE vocab %": ("ece.vocab", 100, 1),
+        "ECE options %": ("ece.options", 100, 1),
+        "NLL": ("nll", 1, 3),
+        "Brier": ("brier", 1, 3),
+    }
+    shown = ["base", "sft", "sft+ts", "sft+platt", "focal", "mc_dropout", "ensemble", "laplace"]
+    shown += [f"{name}{posthoc}" for name in CHOSEN for posthoc in ("", "+ts")]
+    group = find(record["results"], trained_on=COUNTRY, task=COUNTRY)
+    yield from head("method", [*columns, "passes"])
+    for name in shown:
+        row = find(group["rows"], row=name)
+        cells = [spread(row, *column) for column in columns.values()]
+        yield line([name_of(row), *cells, str(row["cost"]["passes"])])
+
+
+KINDS = {
+    "over the options": (COUNTRY, "-options", "ece.vocab"),
+    "over the vocabulary": (COUNTRY, "", "ece.vocab"),
+    "open-ended": (OPEN, "", "ece.mean"),
+}
+"""Task, support as methods are named after it, and the ECE to read."""
+UNIFORM = {"cols": "ls", "combls": "mbls", "coecp": "ecp"}
+
+
+def gates(record: Record) -> Iterator[str]:
+    """Every gate at its own alpha, label smoothing."""
+    yield from head("gate", KINDS)
+    for gate in ("none", "nll", "all", "random", "inverted", "oracle", "soft"):
+        cells = []
+        for task, support, ece in KINDS.values():
+            group = find(record["results"], task=task, in_domain=True, variant="default")
+            name = "sft" if gate == "none" else with_gate("cols", support, gate)
+            cells.append(three(find(group["rows"], row=name)["mean"], ece))
+        yield line([f"`{gate}`", *cells])
+
+
+def gate_counts(record: Record) -> Iterator[str]:
+    """With how many penalties a gate, or a variant of it, is significantly better, and worse."""
+    yield from head("significantly better : worse, of 3 penalties", KINDS)
+    for gate in ("all", "random"):
+        cells = []
+        for task, support, ece in KINDS.values():
+            group = find(record["results"], task=task, in_domain=True, variant="default")
+            names = [
+                (with_gate(penalty, support, "nll"), with_gate(penalty, support, gate))
+                for penalty in UNIFORM
+            ]
+            cells.append(counted(group["pairs"], names, ece))
+        yield line([f"gate `nll` : `{gate}`", *cells])
+    for variant, about in (
+        ("fixed", "threshold fixed : following the model"),
+        ("token", "each token by itself : whole examples"),
+    ):
+        cells = []
+        for task, support, ece in KINDS.values():
+            names = [(f"{variant}:{each}{support}", each + support) for each in UNIFORM]
+            cells.append(counted(find(record["across"], task=task)["pairs"], names, ece))
+        yield line([about, *cells])
+
+
+def with_gate(penalty: str, support: str, gate: str) -> str:
+    """``cols-options-random``, ``ls-options`` (the gate all)."""
+    if gate == "all":
+        return UNIFORM[penalty] + support
+    return penalty + support + ("" if gate == "nll" else f"-{gate}")
+
+
+def counted(pairs: Sequence[Record], names: Sequence[tuple[str, str]], ece: str) -> str:
+    """``ECE 1:2, NLL 0:3``: pairs of which the first row is better, and worse."""
+    found = [find(pairs, rows=list(each))["difference"] for each in names]
+    counts = []
+    for name, metric in {"ECE": ece, "NLL": "nll"}.items():
+        values = [each[metric][0] for each in found if significant(each[metric])]
+        better = sum(value < 0 for value in values)
+        counts.append(f"{name} {better}:{len(values) - better}")
+    return ", ".join(counts)
+
+
+def alphas_vocab(record: Record) -> Iterator[str]:
+    """The alpha that is best of the grid, and those that follow the calibration split."""
+    return _alphas(record, "cols", "over the vocabulary")
+
+
+def alphas_options(record: Record) -> Iterator[str]:
+    """The same over the options."""
+    return _alphas(record, "cols-options", "over the options")
+
+
+def _alphas(record: Record, method: str, about: str) -> Iterator[str]:
+    schedules = [f"{method}-auto", f"{method}-calibrated"]
+    yield from head(about, ["best fixed", *(f"{label(each)}, Δ" for each in schedules)])
+    for group in record["results"]:
+        row = next((each for each in group["rows"] if each["row"] == method), None)
+        if row is not None:
+            ece = "ece.vocab" if "ece.vocab" in row["mean"] else "ece.mean"
+            cells = [f"{label(row['method'])}: {three(row['mean'], ece)}"]
+            cells += [
+                changes(group, (each, method), ("accuracy", ece, "nll")) for each in schedules
+            ]
+            yield line([group["task"], *cells])
+
+
+def domain(record: Record) -> Iterator[str]:
+    """What was trained on atlas/country, on other tasks."""
+    groups = _elsewhere(record)
+    yield from head("", groups)
+    for name in ("sft", "sft+ts", "mc_dropout", "ensemble", *CHOSEN):
+        rows = [find(group["rows"], row=name) for group in groups.values()]
+        yield line([name_of(rows[0]), *(three(row["mean"]) for row in rows)])
+
+
+def domain_changes(record: Record) -> Iterator[str]:
+    """The gated rows there against temperature scaling."""
+    groups = _elsewhere(record)
+    yield from head("against SFT + TS, Δ ECE vocab % / Δ NLL", groups)
+    for name in ("gated", "gated+ts", "gated-by-nll", "gated-by-nll+ts"):
+        rows = [find(group["rows"], row=name) for group in groups.values()]
+        against = [row["against"]["sft+ts"] for row in rows]
+        cells = [f"{change(each, 'ece.vocab')} / {change(each, 'nll')}" for each in against]
+        yield line([label(rows[0]["method"]), *cells])
+
+
+def _elsewhere(record: Record) -> dict[str, Record]:
+    return {
+        f"{group['task']} (n = {group['n']:,})": group
+        for group in record["results"]
+        if group["trained_on"] == COUNTRY and not group["in_domain"]
+    }
+
+
+def models(families: Record, full: Record) -> Iterator[str]:
+    """Other architectures, and every weight trained."""
+    groups = _models(families, full)
+    yield from head("", groups)
+    for name in ("sft", "sft+ts", "uniform", "gated", *reversed(CALIBRATED)):
+        cells = []
+        for group in groups.values():
+            row = find(group["rows"], row=name)
+            text = three(row["mean"])
+            cells.append(f"{label(row['method'])}: {text}" if name in CHOSEN else text)
+        yield line([name if name in CHOSEN else label(name), *cells])
+
+
+def model_changes(families: Record, full: Record) -> Iterator[str]:
+    """Differences there."""
+    groups = _models(families, full)
+    yield from head("Δ ECE vocab % / Δ NLL", groups)
+    for name, rows in {
+        "gated - uniform, each chosen": ("gated", "uniform"),
+        "gated + TS - SFT + TS": ("gated+ts", "sft+ts"),
+        " - ".join(map(label, CALIBRATED)): CALIBRATED,
+    }.items():
+        cells = [changes(group, rows, ("ece.vocab", "nll")) for group in groups.values()]
+        yield line([name, *cells])
+
+
+def _models(families: Record, full: Record) -> dict[str, Record]:
+    names = {"atlas": "Llama", "atlas-mistral": "Mistral", "atlas-qwen2": "Qwen2"}
+    groups = {f"{names[each['model']]}, LoRA": each for each in families["results"]}
+    return groups | {"Llama, every weight": find(full["results"], variant="full")}
+
+
+def mixtures(record: Record) -> Iterator[str]:
+    """By the share of unknown questions in the training data."""
+    heads = {name.replace("-", ":"): name for name in record["table"]["variants"]}
+    rows = ["sft", "ls", "cols", "ls-options", "cols-options", *reversed(CALIBRATED)]
+    return _variants(record, heads, rows)
+
+
+def lengths(record: Record) -> Iterator[str]:
+    """By the optimiser steps."""
+    steps, variants = record["preset"]["config"]["train"]["steps"], record["table"]["variants"]
+    names = sorted(variants, key=lambda name: float(variants[name]["length"]))
+    heads = {f"{round(steps * variants[name]['length'])} steps": name for name in names}
+    return _variants(record, heads, ["sft", "ls-options", "cols-options", *reversed(CALIBRATED)])
+
+
+def _variants(record: Record, heads: Mapping[str, str], rows: Sequence[str]) -> Iterator[str]:
+    groups = [find(record["results"], variant=name) for name in heads.values()]
+    yield from head("", heads)
+    means = [find(group["rows"], row="sft")["mean"] for group in groups]
+    gaps = [f"{100 * (mean['confidence'] - mean['accuracy']):+.1f}" for mean in means]
+    yield line(["SFT, confidence - accuracy", *gaps])
+    for name in rows:
+        cells = [three(find(group["rows"], row=name)["mean"]) for group in groups]
+        yield line([label(name), *cells])
+    for pair in (("cols", "ls"), ("cols-options", "ls-options"), CALIBRATED):
+        if set(pair) <= set(rows):
+            cells = [changes(group, pair, ("accuracy", "ece.vocab", "nll")) for group in groups]
+            yield line([f"{' - '.join(map(label, pair))}, Δ", *cells])
+
+
+def readings(build: Record) -> Iterator[str]:
+    """Share of questions answered correctly, by how often the fact was read."""
+    bands = [row for row in build["right"] if not row["asked"] and row["n"] >= 1000]
+    spans = [sorted({row["least"], row["most"]}) for row in bands]
+    yield from head("readings", [" to ".join(map(str, span)) for span in spans])
+    yield line(["correct %", *(f"{100 * row['right']:.1f}" for row in bands)])
+
+
+def entity(record: Record) -> Iterator[str]:
+    """The model of real facts, in domain."""
+    columns = {
+        "accuracy %": ("accuracy", 100, 1),
+        "ECE mean %": ("ece.mean", 100, 1),
+        "ECE joint %": ("ece.joint", 100, 1),
+        "NLL": ("nll", 1, 3),
+    }
+    group = find(record["results"], in_domain=True)
+    yield from head("method", [*columns, "Δ ECE mean % to SFT", "Δ NLL to SFT"])
+    # What was chosen stands there under its own name already.
+    rows = {row["method"]: row for row in reversed(group["rows"])}
+    for row in sorted(rows.values(), key=group["rows"].index):
+        against = row.get("against", {}).get("sft", {})
+        cells = [spread(row, *column) for column in columns.values()]
+        cells += [change(against, name) if name in against else "" for name in ("ece.mean", "nll")]
+        yield line([label(row["method"]), *cells])
+
+
+def head(first: str, columns: Sequence[str] | Mapping[str, Any]) -> Iterator[str]:
+    """The head of a table of figures."""
+    yield line([first, *columns])
+    yield line([":---", *["---:"] * len(columns)])
+
+
+def find(items: Sequence[Record], **wanted: Any) -> Record:
+    """The first item with these values."""
+    return next(each for each in items if all(each[key] == wanted[key] for key in wanted))
+
+
+def name_of(row: Record) -> str:
+    """The label of a row, with what it was chosen as."""
+    chosen = CHOSEN.get(row["row"].removesuffix("+ts"))
+    return f"{chosen}: {label(row['method'])}" if chosen else label(row["method"])
+
+
+def spread(row: Record, metric: str, scale: int, digits: int) -> str:
+    """Mean ± standard deviation over seeds; a dash where the metric is not defined."""
+    mean, deviation = row["mean"].get(metric), row["deviation"].get(metric)
+    if mean is None:
+        return MISSING
+    text = f"{scale * mean:.{digits}f}"
+    return f"{text} ± {scale * deviation:.{digits}f}" if deviation else text
+
+
+def three(mean: Mapping[str, float], ece: str = "ece.vocab") -> str:
+    """``65.1 / 20.1 / 1.243``: accuracy %, ECE %, NLL."""
+    return f"{100 * mean['accuracy']:.1f} / {100 * mean[ece]:.1f} / {mean['nll']:.3f}"
+
+
+def significant(found: Sequence[float]) -> bool:
+    """Whether an interval excludes zero."""
+    return found[1] > 0 or found[2] < 0
+
+
+def change(differences: Mapping[str, Sequence[float]], metric: str) -> str:
+    """``-8.3 [-10.1, -6.2] *``, points of percent but for nats."""
+    scale, digits = (1, 3) if metric == "nll" else (100, 1)
+    value, low, high = (f"{scale * each:+.{digits}f}" for each in differences[metric])
+    return f"{value} [{low}, {high}]{' *' * significant(differences[metric])}"
+
+
+def changes(group: Record, rows: tuple[str, str], metrics: Sequence[str]) -> str:
+    """The differences of a pair of rows, one behind the other."""
+    difference = find(group["pairs"], rows=list(rows))["difference"]
+    return " / ".join(change(difference, metric) for metric in metrics)

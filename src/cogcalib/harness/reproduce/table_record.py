@@ -1,0 +1,181 @@
+"""The record of a table: compact JSON of its means and of the differences that pages cite.
+
+Fractions and nats, rounded to `DIGITS` decimals. Its keys: docs/reproduce.md. The page beside it
+has all the rest: other tasks of variants, deviations out of domain, every tested difference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from cogcalib.harness.config import Rule
+from cogcalib.harness.reproduce.analyses import analyse
+from cogcalib.harness.reproduce.cell import code_of_cells, device
+from cogcalib.harness.reproduce.compare import difference
+from cogcalib.harness.reproduce.definitions import Table
+from cogcalib.harness.reproduce.execute import PlanOutcome
+from cogcalib.harness.reproduce.markdown import metrics_shown
+from cogcalib.harness.reproduce.plan import folder_name
+from cogcalib.harness.reproduce.table_rows import RowGroup, TableRow, across_variants
+from cogcalib.harness.run_folder import RunFolder
+from cogcalib.harness.selection import ACCURACY_FLOOR
+from cogcalib.harness.tuning import GRID
+from cogcalib.modeling import fingerprint
+from cogcalib.provenance import code_state, hardware, versions
+
+DIGITS = 5
+"""Decimals kept: a hundredth of the last digit that a page prints in percent."""
+DEFINITION = {"name", "title", "question", "renderer", "variants"}
+"""What is kept of a table's definition; the rest follows from its name and the commit."""
+
+
+def table_record(
+    outcome: PlanOutcome, groups: Sequence[RowGroup], command: str, rule: Rule
+) -> dict[str, Any]:
+    """All that is kept of a table as data.
+
+    Args:
+        outcome: What was run.
+        groups: Its rows.
+        command: The command line that says so.
+        rule: By which strengths were chosen.
+    """
+    plan = outcome.plan
+    record = {
+        "table": plan.table.model_dump(mode="json", include=DEFINITION),
+        "preset": plan.preset.model_dump(mode="json"),
+        "command": command,
+        "seeds": list(plan.seeds),
+        "tuning": {
+            "rule": rule,
+            "grid": GRID,
+            "accuracy_floor": ACCURACY_FLOOR,
+            "seeds": plan.tune_seeds,
+            "choices": {
+                folder_name(path): {each.method: each.chosen for each in choices}
+                for path, choices in outcome.choices.items()
+            },
+        },
+        "models": {
+            path: fingerprint(path)
+            for path in dict.fromkeys(place.config.model.path for place in plan.places)
+        },
+        "data": _data_hashes(outcome),
+        "code": code_state(),
+        "code_of_cells": cells_by_commit(outcome),
+        "versions": versions(),
+        "hardware": hardware(device()),
+        "results": list(_results(groups, plan.table, plan.seeds)),
+        "across": [
+            {
+                "model": first.place.model,
+                "trained_on": first.place.trained_on,
+                "task": first.task,
+                "pairs": [_pair(first, names, rows) for names, rows in pairs],
+            }
+            for first, pairs in across_variants(plan.table, groups)
+            if first.in_domain
+        ],
+        "analysis": analyse(outcome),
+        "failures": [failure.cell.label for failure in outcome.failures],
+        "left_out": outcome.left_out,
+    }
+    rounded: dict[str, Any] = round_figures(record)
+    return rounded
+
+
+def cells_by_commit(outcome: PlanOutcome) -> dict[str, int]:
+    """Commit -> cells that it computed, of every run folder the table rests on."""
+    counts = [code_of_cells(place.path) for place in outcome.plan.places]
+    return dict(sum(counts, Counter[str]()).most_common())
+
+
+def to_text(record: Mapping[str, Any]) -> str:
+    """The record as JSON without spaces, a line for each row and each pair of rows."""
+    text = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+    # Inside a string quotation marks are escaped, so that this stands at the start of a row alone.
+    return text.replace('{"row', '\n{"row') + "\n"
+
+
+def round_figures(content: Any) -> Any:
+    """Every number of `content` to `DIGITS` decimals, but none but zero to zero."""
+    if isinstance(content, float) and math.isfinite(content):
+        short = round(content, DIGITS) or float(f"{content:.1g}")
+        # Rounded again to what pages print, a half would come out as another figure.
+        return short if f"{short:.3f}" == f"{content:.3f}" else round(content, DIGITS + 3)
+    if isinstance(content, Mapping):
+        return {key: round_figures(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [round_figures(value) for value in content]
+    return content
+
+
+def _data_hashes(outcome: PlanOutcome) -> dict[str, str]:
+    """Run folder -> hash of the manifest of its splits, which holds a hash of each."""
+    found = {}
+    for place in outcome.plan.places:
+        manifest = RunFolder(place.path).manifest
+        if manifest.exists():
+            found[folder_name(place.path)] = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    return found
+
+
+def _results(groups: Sequence[RowGroup], table: Table, seeds: Sequence[int]) -> Iterator[Any]:
+    """Every group of a table of methods, of the others those in domain."""
+    for group in groups:
+        if group.in_domain or table.renderer == "methods":
+            yield {
+                "model": group.place.model,
+                "trained_on": group.place.trained_on,
+                "variant": group.place.variant,
+                "task": group.task,
+                "in_domain": group.in_domain,
+                "n": group.n,
+                "rows": [_row(group, row, table, seeds) for row in group.rows],
+                "pairs": [
+                    _pair(group, (one.name, other.name), (one, other))
+                    for one, other in group.pairs(table.pairs)
+                ],
+            }
+
+
+def _row(group: RowGroup, row: TableRow, table: Table, seeds: Sequence[int]) -> dict[str, Any]:
+    metrics = [name for name in metrics_shown(group) if name in row.values]
+    means = metrics if table.renderer == "methods" else [*metrics, "confidence"]
+    found: dict[str, Any] = {"row": row.name, "method": row.method}
+    if list(row.seeds) != list(seeds):
+        found["seeds"] = row.seeds
+    found["mean"] = {name: row.mean(name) for name in means}
+    if group.in_domain:
+        if len(row.seeds) > 1:
+            found["deviation"] = {name: row.deviation(name) for name in metrics}
+        found["cost"] = asdict(row.cost)
+    against = {
+        other.name: _difference(group, row, other)
+        for number, name in enumerate(table.against)
+        if (other := group.find(name))
+        and other is not row
+        # What was chosen against all, in domain everything against the first.
+        and (row.chosen or (group.in_domain and number == 0))
+    }
+    return found | ({"against": against} if against and table.renderer == "methods" else {})
+
+
+def _pair(group: RowGroup, names: Sequence[str], rows: tuple[TableRow, TableRow]) -> dict[str, Any]:
+    return {"rows": list(names), "difference": _difference(group, *rows)}
+
+
+def _difference(group: RowGroup, one: TableRow, other: TableRow) -> dict[str, list[float]]:
+    """Metric -> difference of two rows and the ends of its interval, where both have it."""
+    found = {}
+    for metric in ("accuracy", f"ece.{group.primary}", "nll"):
+        if metric in one.resampled.draws and metric in other.resampled.draws:
+            each = difference(one.resampled, other.resampled, metric)
+            found[metric] = [each.difference, each.low, each.high]
+    return found
