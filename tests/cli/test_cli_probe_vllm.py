@@ -122,7 +122,7 @@ def test_what_vllm_cannot_do_is_refused(
 def test_several_processes_are_refused(
     vllm: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("cogcalib.inference.loading.process", lambda: (0, 2))
+    monkeypatch.setattr("cogcalib.inference.backend_loading.process", lambda: (0, 2))
     assert cli.main([*WORDS, *VLLM]) == 2
     assert "not under accelerate launch" in capsys.readouterr().err
 

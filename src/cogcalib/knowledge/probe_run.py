@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cogcalib.inference.batching import from_main, process
-from cogcalib.inference.loading import (
+from cogcalib.inference.backend_loading import (
     check_answers,
     check_backend,
     check_sampling,
     fingerprints,
     read_spec,
 )
+from cogcalib.inference.batching import from_main, process
 from cogcalib.knowledge.partitions import merge, part_files
 from cogcalib.knowledge.probe_folder import PARTS, claim, holding
 from cogcalib.knowledge.probe_inputs import of_table, of_task

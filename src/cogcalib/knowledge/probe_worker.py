@@ -15,9 +15,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cogcalib.inference.backend_loading import load_backend
 from cogcalib.inference.backend_spec import BackendSpec
 from cogcalib.inference.batching import from_main, process
-from cogcalib.inference.loading import load_backend
 from cogcalib.knowledge.assess import assess_with, pairs
 from cogcalib.knowledge.partitions import part_name, release_freed
 from cogcalib.knowledge.probe_rows import Knowledge, write_rows

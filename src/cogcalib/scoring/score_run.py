@@ -10,10 +10,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from cogcalib.inference.backend_loading import check_backend, load_backend
 from cogcalib.inference.batching import process
 from cogcalib.inference.experimental.endpoint_backend import EndpointBackend
 from cogcalib.inference.experimental.endpoint_journal import ENDING, Journal
-from cogcalib.inference.loading import check_backend, load_backend
 from cogcalib.modeling import LabelAudit, audit_labels, shorten_passages
 from cogcalib.modeling.continuations import continuations
 from cogcalib.modeling.shot_prompts import as_texts, behind_shots
