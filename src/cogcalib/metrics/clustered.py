@@ -17,10 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 from cogcalib.metrics._validate import check_open_fraction, check_whole
 from cogcalib.metrics.bootstrap import (
     PairedDifference,
-    draw_rows,
     percentile_interval,
     two_sided_p_value,
 )
+from cogcalib.metrics.resampling import draw_rows
 
 Floats = NDArray[np.float64]
 
