@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cogcalib.arrays import as_array
 from cogcalib.metrics._validate import (
     check_confidence,
     check_open_fraction,
@@ -272,7 +273,7 @@ def consistency_interval(
 
 
 def _rows(name: str, arrays: Sequence[ArrayLike]) -> Arrays:
-    rows = [np.asarray(array) for array in arrays]
+    rows = [as_array(f"{name}[{i}]", array) for i, array in enumerate(arrays)]
     if not rows or any(array.ndim == 0 for array in rows):
         raise ValueError(f"{name} must hold at least one array and no scalars, got {len(rows)}")
     check_same_length(**{f"{name}[{i}]": array for i, array in enumerate(rows)})
