@@ -98,8 +98,8 @@ def expected_calibration_error(
     ECE = sum_b (n_b / n) |acc_b - conf_b| (Naeini et al., AAAI 2015; Guo et al., ICML 2017),
     computed as 1/n sum_b |sum over i in b of (correct_i - confidence_i)|, which is the same.
 
-    For finite n it is biased upwards: a perfectly calibrated model has an ECE of the order of
-    sqrt(bins / n), not 0.
+    For finite n it is biased upwards: a perfectly calibrated model has an ECE of about
+    0.3 sqrt(bins / n), not 0 (docs/metrics.md, noise floor).
 
     Args:
         confidence: Confidence of each prediction, fraction, [n].
