@@ -97,10 +97,8 @@ def cited(tables: ModuleType, records: Mapping[str, Any]) -> Iterator[tuple[str,
     ):
         yield findings, f"{len(records[name]['seeds'])} seeds"
     yield findings, f"{seeds}, atlas/country, test, {size}"
-    yield (
-        findings,
-        f"{tables.change(tables.find(group['rows'], row='gated')['against']['sft'], 'accuracy')} points",
-    )
+    constant = tables.find(group["rows"], row="gated")["against"]["sft"]
+    yield findings, f"{tables.change(constant, 'accuracy')} points"
     mixed = next(each for each in records["ratio-atlas"]["results"] if each["variant"] == "4-1")
     smoothed = tables.find(mixed["pairs"], rows=["cols", "ls"])["difference"]
     yield findings, f"NLL {tables.change(smoothed, 'nll')}"
