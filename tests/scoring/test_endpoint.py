@@ -136,6 +136,8 @@ def test_a_list_that_the_server_cuts_is_named(start, tokenizer, choices):
         score_endpoint(endpoint(top_logprobs=20), tokenizer, choices, named())
     assert "greater than max allowed: 5" in str(error.value)
     assert "vLLM: --max-logprobs" in str(error.value)
+    assert "lower --top-logprobs" in str(error.value)
+    assert "Raise" not in str(error.value)
     with start("llamacpp") as (server, endpoint):
         complete = server._complete
         server._complete = lambda body: complete({**body, "logprobs": min(3, body["logprobs"])})
@@ -223,3 +225,98 @@ def test_addresses_get_their_path():
     for url in ("http://h:1", "http://h:1/v1", "http://h:1/v1/", "http://h:1/v1/completions"):
         assert Endpoint(url=url, model="m").base == "http://h:1/v1"
     assert Endpoint(url="https://h/openai/v1", model="m").base == "https://h/openai/v1"
+
+
+FEWER = [
+    (400, "Requested sample logprobs of 20, which is greater than max allowed: 5"),
+    (400, "This model only supports logprobs less than or equal to 5"),
+    (400, "Invalid value for 'logprobs': must be at most 5"),
+    (422, "logprobs: ensure this value is between 0 and 5"),
+    (400, "logprobs exceeds the maximum of 5"),
+    (400, "too many logprobs"),
+]
+
+
+@pytest.mark.parametrize(("status", "said"), FEWER)
+def test_whoever_asks_for_too_many_log_probabilities_is_told_to_ask_for_fewer(
+    start, tokenizer, choices, status, said
+):
+    def refuse(_):
+        return status, {}, {"error": {"message": said}}
+
+    with start(before=refuse) as (_, endpoint), pytest.raises(RefusedError) as error:
+        score_endpoint(endpoint(), tokenizer, choices, named())
+    assert said in str(error.value)
+    assert "20 were asked for: lower --top-logprobs" in str(error.value)
+    assert "Raise" not in str(error.value)
+
+
+def test_a_list_that_had_to_grow_is_not_to_be_lowered(start, tokenizer, choices):
+    """Without an echo a letter that is not listed needs a longer list than the user named."""
+    with start("vllm", most=5) as (server, endpoint):
+        complete = server._complete
+
+        def without_echo(body):
+            if body.get("echo"):
+                return complete({**body, "echo": False})
+            return complete(body)
+
+        server._complete = without_echo
+        with pytest.raises(RefusedError) as error:
+            score_endpoint(endpoint(top_logprobs=2), tokenizer, choices, named())
+    assert "more than --top-logprobs 2, because a token that is needed" in str(error.value)
+    assert "lower" not in str(error.value)
+
+
+@pytest.mark.parametrize("said", ["logprobs are not supported", "unknown field 'logprobs'"])
+def test_a_server_that_refuses_log_probabilities_is_named(start, tokenizer, choices, said):
+    with (
+        start(before=lambda _: (400, {}, {"detail": said})) as (_, endpoint),
+        pytest.raises(RefusedError, match="use a server and a model that give them"),
+    ):
+        score_endpoint(endpoint(), tokenizer, choices, named())
+
+
+def no_usage(server, *, bos=False, form=dict):
+    """A server that counts nothing, and may put a token in front of a prompt."""
+    complete = server._complete
+
+    def changed(body):
+        reply = complete({**body, "prompt": [*([1] if bos else []), *body["prompt"]]})
+        del reply["usage"]
+        return reply | form()
+
+    server._complete = changed
+
+
+@pytest.mark.parametrize("form", [dict, lambda: {"usage": None}, lambda: {"usage": {}}])
+@pytest.mark.parametrize("dialect", ["vllm", "sglang"])
+def test_a_bos_that_a_server_adds_uncounted_is_found_by_one_echo(
+    start, tokenizer, choices, dialect, form
+):
+    """It was off by up to 0.38 nats, and nothing said so."""
+    with start(dialect, most=len(tokenizer)) as (server, endpoint):
+        no_usage(server, bos=True, form=form)
+        with pytest.raises(EndpointError, match="does not take the prompt as it is"):
+            score_endpoint(endpoint(top_logprobs=len(tokenizer)), tokenizer, choices, named())
+
+
+@pytest.mark.parametrize("dialect", ["vllm", "sglang"])
+def test_a_server_that_counts_nothing_and_changes_nothing_costs_one_request_more(
+    start, llama, tokenizer, choices, dialect, caplog
+):
+    with start(dialect, most=len(tokenizer)) as (server, endpoint):
+        no_usage(server)
+        asked = endpoint(top_logprobs=len(tokenizer))
+        found = score_endpoint(asked, tokenizer, choices, named())
+        assert len(server.requests) == len(choices) + 1
+    assert_equal(found, score(llama, tokenizer, choices, named()))
+    assert not caplog.records
+
+
+def test_what_cannot_be_known_is_said(start, tokenizer, choices, caplog):
+    with start("llamacpp") as (server, endpoint):
+        no_usage(server, bos=True)
+        score_endpoint(endpoint(top_logprobs=len(tokenizer)), tokenizer, choices, named())
+    (said,) = caplog.records
+    assert "cannot be known" in said.getMessage()

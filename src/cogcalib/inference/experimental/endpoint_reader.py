@@ -6,6 +6,7 @@ there is a BOS token is then the tokenizer's decision here and nobody's there.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from cogcalib.inference.backend import FirstToken, Generation, Sampling, Tokens
 from cogcalib.inference.experimental.endpoint_client import Client, EndpointError, RefusedError
 from cogcalib.inference.experimental.endpoint_journal import Journal
+from cogcalib.inference.experimental.endpoint_remedies import REMEDY, with_remedy
 from cogcalib.inference.experimental.endpoint_replies import (
     FLOOR,
     Answer,
@@ -27,6 +29,8 @@ from cogcalib.inference.experimental.endpoint_replies import (
 from cogcalib.inference.experimental.listed import SPARE, Following
 from cogcalib.inference.generation import answer_length
 from cogcalib.inference.truncation import from_most_probable
+
+logger = logging.getLogger(__name__)
 
 GROWTH = 16
 """How many times as many tokens are asked for where one wanted is not among those listed."""
@@ -61,6 +65,8 @@ class EndpointReader:
         self._spelling, self._size = Spelling(tokenizer), len(tokenizer)
         self._echoes: bool | None = None
         self._probing = threading.Lock()
+        self._counted = False
+        self._counting = threading.Lock()
 
     def first_token(
         self, prompt: Sequence[int], needed: Sequence[int], others: Sequence[int] = ()
@@ -96,7 +102,7 @@ class EndpointReader:
         if own is None:
             (own,) = self.logprobs(prompt, [token])
         if answer.listed < 2:
-            raise RefusedError(f"the server lists {answer.listed} tokens, 2 are needed. {_REMEDY}")
+            raise RefusedError(f"the server lists {answer.listed} tokens, 2 are needed. {REMEDY}")
         return _possible(own), answer.best(without=token)
 
     def following(self, text: Sequence[int], sampling: Sampling) -> Following:
@@ -205,7 +211,7 @@ class EndpointReader:
             if asked >= self._size or answer.listed < asked:
                 raise RefusedError(
                     f"the server lists {answer.listed} tokens, and one that is needed is not among "
-                    f"them; it has no echo to read it off either. {_REMEDY}"
+                    f"them; it has no echo to read it off either. {REMEDY}"
                 )
             asked = min(asked * GROWTH, self._size)
 
@@ -222,6 +228,30 @@ class EndpointReader:
                         self._echoes = True
                         return found.logprobs
         return self._ask(ids, tail=tail, listed=1).logprobs if self._echoes else None
+
+    def _check_taken(self, ids: Sequence[int], reply: Any) -> None:
+        """Find out once, by an echo, whether a server that counts no tokens changes the prompt.
+
+        One that puts a BOS token in front shows it in the echo. Without an echo either, nothing
+        tells, and that is said.
+
+        Raises:
+            EndpointError: If what comes back is not what was sent.
+        """
+        usage = reply.get("usage") if isinstance(reply, Mapping) else None
+        counts = isinstance(usage, Mapping) and usage.get("prompt_tokens") is not None
+        # The first token has no log-probability to echo.
+        if self._counted or counts or len(ids) < 2:
+            return
+        with self._counting:
+            if not self._counted:
+                self._counted = True
+                if self._echo(ids, 1) is None:
+                    logger.warning(
+                        "the server neither counts the tokens of a prompt nor echoes it: whether "
+                        "it puts a BOS token in front of the tokens it is sent cannot be known "
+                        "here, and log-probabilities would differ if it does"
+                    )
 
     def _ask(
         self,
@@ -251,9 +281,10 @@ class EndpointReader:
         try:
             reply = self._client.post("/completions", body)
         except RefusedError as error:
-            if "logprob" in str(error).lower():
-                raise RefusedError(f"{error}. {_REMEDY}") from error
-            raise
+            own = self._client.endpoint.top_logprobs
+            raise with_remedy(error, body["logprobs"], own) from error
+        if not tail:
+            self._check_taken(ids, reply)
         try:
             answer = read_answer(reply, ids, self._spelling, tail=tail)
         except NoEchoError:
@@ -266,12 +297,6 @@ class EndpointReader:
         if self.journal is not None:
             self.journal.add(key, answer)
         return answer
-
-
-_REMEDY = (
-    "Raise --top-logprobs, and what the server allows (vLLM: --max-logprobs), or use a server that "
-    "gives the log-probabilities of a prompt (vLLM and SGLang do)"
-)
 
 
 def _named(answer: Answer) -> tuple[int, ...]:
