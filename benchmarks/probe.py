@@ -41,13 +41,13 @@ from _measure import Comparison, Work, add_options, peak_memory, report, take_tu
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from cogcalib.inference.batching import by_length
-from cogcalib.inference.forward import pad_right
+from cogcalib.inference.logits import inference, pad_right
+from cogcalib.inference.transformers_backend import TransformersBackend
 from cogcalib.knowledge import SlickSettings, draw_prompts
 from cogcalib.knowledge.candidates import Tokens, answer_ends, ask, by_shots
 from cogcalib.knowledge.exact import Answered, answer_exactly
 from cogcalib.knowledge.sampled import answer_by_sampling
 from cogcalib.modeling import load_tokenizer
-from cogcalib.scoring import ScoreSettings, inference
 from cogcalib.tasks import load_task
 
 TASK = "atlas/country-open"
@@ -125,22 +125,22 @@ class Sides:
             for row in rows
         ]
         self.alone = [[*each.alone, *each.answers[0]] for each in self.asked]
+        self.backend = TransformersBackend(self.model, self.tokenizer)
 
     def exact(self) -> list[list[Answered]]:
         """Exact mode as it is."""
-        model, tokenizer, settings = self.model, self.tokenizer, self.settings
-        return answer_exactly(model, tokenizer, self.examples, self.prompts, settings)
+        return answer_exactly(self.backend, self.examples, self.prompts, self.settings)
 
     def unshared(self) -> list[list[Answered]]:
         """Exact mode without sharing the shots between questions."""
-        with patch("cogcalib.inference.forward.shared_length", return_value=0):
+        with patch("cogcalib.inference.logits.shared_length", return_value=0):
             return self.exact()
 
     def sampled(self) -> None:
         """Our sampled mode."""
         settings = replace(self.settings, mode="sampled")
         examples = self.examples[: self.case.sampled]
-        answer_by_sampling(self.model, self.tokenizer, examples, self.prompts, settings)
+        answer_by_sampling(self.backend, examples, self.prompts, settings)
 
     def generate(self) -> None:
         """Transformers' `generate`, tokens ready, nothing judged."""
@@ -188,7 +188,7 @@ class Sides:
         with inference(self.model):
             for _ in self.prompts:
                 lengths = [len(row) for row in self.alone]
-                by_length(lengths, work, ScoreSettings(), self.model.device)
+                by_length(lengths, work, self.model.device)
 
 
 SAMPLING = ("generate", "cached", "sampled")

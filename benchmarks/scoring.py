@@ -37,13 +37,13 @@ from _measure import Comparison, Work, add_options, peak_memory, report, take_tu
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from cogcalib.inference.batching import by_length
-from cogcalib.inference.forward import pad_right
+from cogcalib.inference.logits import inference, pad_right
 from cogcalib.modeling import load_tokenizer, render_prompt
+from cogcalib.modeling.option_letters import encode_choices
 from cogcalib.modeling.prompts import render_shots
 from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
-from cogcalib.scoring import ScoreSettings, inference, score
-from cogcalib.scoring.option_letters import encode_choices
+from cogcalib.scoring import ScoreSettings, score
 from cogcalib.tasks import load_task
 
 TOLERANCE = 1e-4
@@ -136,7 +136,7 @@ class Sides:
 
         with inference(self.model):
             lengths = [len(row) for row in self.prompts]
-            by_length(lengths, work, ScoreSettings(), self.model.device)
+            by_length(lengths, work, self.model.device)
 
     def harness(self, batch_size: int) -> list[tuple[float, ...]]:
         """Every option's log-likelihood by lm-evaluation-harness."""

@@ -18,7 +18,8 @@ from cogcalib.harness.report.canvas import to_svg
 from cogcalib.harness.report.population import by_population
 from cogcalib.harness.report.probe_figures import population_chart
 from cogcalib.knowledge import CATEGORIES, load_probe
-from cogcalib.knowledge.task import ProbeTask, probe_task
+from cogcalib.knowledge.probe_run import probe_task
+from cogcalib.knowledge.probe_task import ProbeTask
 from cogcalib.provenance import code_state, versions
 from cogcalib.records import write_json, write_text
 

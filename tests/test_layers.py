@@ -29,7 +29,7 @@ LIBRARY = (
         "metrics",
         "posthoc",
     ),
-    ("tasks", "modeling"),
+    ("tasks", "modeling", "parquet"),
     ("inference",),
     ("knowledge", "scoring"),
     ("training", "baselines", "atlas"),

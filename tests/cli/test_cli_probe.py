@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from cogcalib import cli
+from cogcalib.inference.backend_spec import WORKERS
 from cogcalib.knowledge import load_probe
-from cogcalib.knowledge.probe_task import ENGINES, WORKERS
-from cogcalib.knowledge.settings import MODES
+from cogcalib.knowledge.probe_task import ENGINES
+from cogcalib.knowledge.slick_settings import MODES
 from cogcalib.records import DTYPES, PRESETS
 
 QUESTIONS = """question,answer,aliases

@@ -19,7 +19,7 @@ from cogcalib.knowledge import load_probe
 from cogcalib.knowledge.probe_task import ProbeTask
 from cogcalib.tasks import load_task
 
-STAND_IN = Path(__file__).parents[1] / "knowledge" / "stand_in"
+STAND_IN = Path(__file__).parents[1] / "stand_in"
 WORDS = ["probe", "--model", "atlas", "--task", "atlas/country-open", "--limit", "12"]
 WORDS += ["--prompts", "2", "--shots", "1"]
 VLLM = ["--worker", "vllm"]
@@ -45,7 +45,7 @@ def test_the_rows_of_transformers_but_for_the_entropy(
     folder = tmp_path / "v"
     assert cli.main([*WORDS, *VLLM, "--output", str(folder)]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "Not measured: entropy. vLLM, in which the model ran" in out
+    assert "Not measured: entropy. The engine that the model ran in" in out
     assert "p_gold" in out
     page = (folder / "probe.html").read_text(encoding="utf-8")
     assert "Not measured: entropy." in page
@@ -122,7 +122,7 @@ def test_what_vllm_cannot_do_is_refused(
 def test_several_processes_are_refused(
     vllm: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("cogcalib.knowledge.vllm_respondent.process", lambda: (0, 2))
+    monkeypatch.setattr("cogcalib.inference.backend_loading.process", lambda: (0, 2))
     assert cli.main([*WORDS, *VLLM]) == 2
     assert "not under accelerate launch" in capsys.readouterr().err
 

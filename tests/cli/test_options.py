@@ -15,9 +15,9 @@ import pytest
 from cogcalib import cli
 from cogcalib.cli.options import SHARED, add_fields, attribute_texts, read_fields
 from cogcalib.harness.config import Rule
-from cogcalib.inference.endpoint_client import Endpoint
+from cogcalib.inference.experimental.endpoint_client import Endpoint
 from cogcalib.knowledge.probe_task import ProbeTask
-from cogcalib.scoring.asked import ScoreTask
+from cogcalib.scoring.config import ScoreTask
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import pytest
 
 from cogcalib import cli
 from cogcalib.knowledge import CATEGORIES, load_probe
-from cogcalib.knowledge.record import SCHEMA
+from cogcalib.knowledge.probe_rows import SCHEMA
 from cogcalib.modeling import load_tokenizer, to_dataset
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from cogcalib.inference.forward import Reader
+from cogcalib.inference.logits import LogitReader
 from cogcalib.inference.prefix import SHORTEST, shared_length
 from cogcalib.scoring import ScoreSettings, score
 
@@ -31,7 +31,7 @@ def plain(model, row):
 
 def assert_prefix_changes_nothing(model, prefix):
     rows = [[*prefix, *rest] for rest in ([5], [6, 7, 8], [9, 10], [11, 12, 13, 14])]
-    reader = Reader(model, rows, [1] * 4, 0)
+    reader = LogitReader(model, rows, [1] * 4, 0)
     assert reader.prefix is not None
     assert reader.prefix.length == len(prefix)
     for batch in ([0, 1, 2, 3], [2, 1], [3], [0]):  # the cache stays as it was
@@ -77,7 +77,7 @@ def test_multi_query_attention_with_alibi():
     rows = [[3 + i % 7 for i in range(40)] + rest for rest in ([5], [6, 7, 8])]
     expected = torch.stack([plain(model, row) for row in rows])
     for share in (True, False):
-        logits = Reader(model, rows, [1, 1], 0, share=share).logits([0, 1])
+        logits = LogitReader(model, rows, [1, 1], 0, share=share).logits([0, 1])
         torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10)
 
 
@@ -87,7 +87,7 @@ def test_state_space_models_are_read_without():
     config = MambaConfig(vocab_size=40, hidden_size=16, num_hidden_layers=1, state_size=4)
     model = MambaForCausalLM(config).double().eval()
     rows = [[3 + i % 7 for i in range(40)] + rest for rest in ([5], [6, 7, 8])]
-    reader = Reader(model, rows, [1, 1], 0)
+    reader = LogitReader(model, rows, [1, 1], 0)
     assert reader.prefix is None
     expected = torch.stack([plain(model, row) for row in rows])
     torch.testing.assert_close(reader.logits([0, 1]), expected, rtol=0, atol=1e-10)

@@ -5,9 +5,16 @@ from __future__ import annotations
 import functools
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from cogcalib.atlas.tokenizer import train_tokenizer
+from cogcalib.inference.transformers_backend import TransformersBackend
 from cogcalib.knowledge import Prompt, draw_prompts
 from cogcalib.records import Example, Option
 
@@ -53,6 +60,12 @@ def build_model(seed: int = 0, spread: float = 0.25) -> LlamaForCausalLM:
         max_position_embeddings=512, initializer_range=spread,
     )  # fmt: skip
     return LlamaForCausalLM(config).double().eval()
+
+
+def backend_of(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None
+) -> TransformersBackend:
+    return TransformersBackend(model, tokenizer or build_tokenizer())
 
 
 def build_prompts(questions: list[Example], prompts: int = 3, shots: int = 2) -> list[Prompt]:

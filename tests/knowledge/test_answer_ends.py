@@ -7,13 +7,14 @@ from itertools import pairwise
 
 import pytest
 import torch
-from probe_world import build_questions, build_tokenizer
+from probe_world import backend_of, build_questions, build_tokenizer
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from cogcalib.knowledge import Prompt, SlickSettings
-from cogcalib.knowledge.candidates import answer_ends, ask, generation_ends
+from cogcalib.knowledge.candidates import answer_ends, ask
 from cogcalib.knowledge.exact import answer_exactly
 from cogcalib.knowledge.sampled import answer_by_sampling
+from cogcalib.modeling.model_spec import generation_ends
 from cogcalib.records import CHAT
 
 ZERO_SHOT = [Prompt(0, (), None)]
@@ -61,8 +62,8 @@ def test_an_answer_ends_at_a_line_break_in_both_modes(shots):
     # What comes behind the line break is another country.
     model = follower([*chain_to(line_break()), *build_tokenizer()("x")["input_ids"][-1:]])
     tokenizer = build_tokenizer()
-    exact = answer_exactly(model, tokenizer, questions[:2], prompts)
-    sampled = answer_by_sampling(model, tokenizer, questions[:2], prompts, SAMPLED)
+    exact = answer_exactly(backend_of(model, tokenizer), questions[:2], prompts)
+    sampled = answer_by_sampling(backend_of(model, tokenizer), questions[:2], prompts, SAMPLED)
     for found in (exact, sampled):
         (first,), (second,) = found
         assert first.greedy
@@ -78,8 +79,10 @@ def test_an_answer_ends_where_the_models_generation_ends():
     model = follower([*chain_to(turn), 5])
     for ends, expected in ((2, 0.0), ([2, turn], 1.0)):
         model.generation_config = GenerationConfig(eos_token_id=ends)
-        ((exact,),) = answer_exactly(model, tokenizer, [question], ZERO_SHOT)
-        ((sampled,),) = answer_by_sampling(model, tokenizer, [question], ZERO_SHOT, SAMPLED)
+        ((exact,),) = answer_exactly(backend_of(model, tokenizer), [question], ZERO_SHOT)
+        ((sampled,),) = answer_by_sampling(
+            backend_of(model, tokenizer), [question], ZERO_SHOT, SAMPLED
+        )
         assert exact.sampled == pytest.approx(expected, abs=1e-6)
         assert sampled.strict == expected
         assert exact.greedy == (expected == 1.0)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from probe_world import build_choices, build_model, build_questions, build_tokenizer
 
+from cogcalib.inference.logits import inference
 from cogcalib.knowledge import Signals, detect, probe, read_signals
 from cogcalib.modeling import encode
-from cogcalib.scoring import inference
 
 
 @pytest.mark.parametrize("examples", [build_questions(), build_choices()], ids=["open", "choice"])

@@ -11,12 +11,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from probe_world import build_choices, build_model, build_prompts, build_questions, build_tokenizer
+from probe_world import (
+    backend_of,
+    build_choices,
+    build_model,
+    build_prompts,
+    build_questions,
+    build_tokenizer,
+)
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from cogcalib.knowledge import SlickSettings, assess
-from cogcalib.knowledge.candidates import Asked
-from cogcalib.knowledge.exact import _Judge, answer_exactly
+from cogcalib.knowledge.candidates import TokenizedQuestion
+from cogcalib.knowledge.exact import answer_exactly, odds_of_accepted
 from cogcalib.records import Example
 from cogcalib.scoring import score
 
@@ -68,9 +75,10 @@ answers = st.sets(
 def test_it_is_the_sum_over_all_answers_there_are(small, accepted, temperature, top_k):
     prompt = [1, 4, 0, 6]
     chosen = SlickSettings(temperature=temperature, top_k=top_k)
-    asked = Asked(Example("q", "t", "train", "?", None, "x"), prompt, tuple(sorted(accepted)))
-    with torch.no_grad():
-        (found,) = _Judge(small, 0, ENDS, chosen)([asked], [prompt])
+    asked = TokenizedQuestion(
+        Example("q", "t", "train", "?", None, "x"), prompt, tuple(sorted(accepted))
+    )
+    (found,) = odds_of_accepted(backend_of(small), [asked], [prompt], ENDS, chosen)
     listed = every_answer(small, prompt, temperature, top_k)
     expected = sum(listed.get(answer, 0.0) for answer in accepted)
     assert found.sampled == pytest.approx(expected, abs=1e-12)
@@ -87,9 +95,8 @@ def test_the_probabilities_of_all_answers_add_up(small):
     """With every answer up to a length accepted, what is missing goes on beyond it."""
     tokens = [token for token in range(VOCABULARY) if token not in ENDS]
     accepted = [a for n in range(1, 4) for a in itertools.product(tokens, repeat=n)]
-    asked = Asked(Example("q", "t", "train", "?", None, "x"), [1, 3], tuple(accepted))
-    with torch.no_grad():
-        (found,) = _Judge(small, 0, ENDS, SlickSettings())([asked], [[1, 3]])
+    asked = TokenizedQuestion(Example("q", "t", "train", "?", None, "x"), [1, 3], tuple(accepted))
+    (found,) = odds_of_accepted(backend_of(small), [asked], [[1, 3]], ENDS, SlickSettings())
     listed = every_answer(small, [1, 3], 0.5, 40)
     expected = sum(p for answer, p in listed.items() if 0 < len(answer) <= 3)
     assert found.sampled == pytest.approx(expected, abs=1e-12)
@@ -118,10 +125,10 @@ def test_aliases_count_once_each_and_only_add():
     questions = [replace(question, aliases=()) for question in build_questions(4)]
     more = [replace(q, aliases=("it", q.answer, f" {q.answer} ", "it")) for q in questions]
     prompts = build_prompts(build_questions(), shots=2)
-    alone = answer_exactly(model, tokenizer, questions, prompts)
-    both = answer_exactly(model, tokenizer, more, prompts)
+    alone = answer_exactly(backend_of(model, tokenizer), questions, prompts)
+    both = answer_exactly(backend_of(model, tokenizer), more, prompts)
     other = [replace(question, answer="it") for question in questions]
-    it = answer_exactly(model, tokenizer, other, prompts)
+    it = answer_exactly(backend_of(model, tokenizer), other, prompts)
     for row in range(4):
         for one, two, three in zip(alone[row], it[row], both[row], strict=True):
             assert three.sampled == pytest.approx(one.sampled + two.sampled, rel=1e-9)
@@ -136,7 +143,7 @@ def test_greedy_zero_shot_is_what_scoring_generates():
     assert sum(text != "?" for text in texts) > 3
     told = [replace(q, answer=text) for q, text in zip(questions, texts, strict=True)]
     prompts = build_prompts(questions, shots=0)
-    right = [row[0].greedy for row in answer_exactly(model, tokenizer, told, prompts)]
+    right = [row[0].greedy for row in answer_exactly(backend_of(model, tokenizer), told, prompts)]
     # A text may have been spelt with other tokens than the tokenizer's; never the other way round.
     for prediction, exactly in zip(score(model, tokenizer, told), right, strict=True):
         assert prediction.correct or not exactly
@@ -152,10 +159,14 @@ def test_greedy_zero_shot_is_what_scoring_generates():
 def test_what_cannot_be_judged_is_refused(example, message):
     prompts = build_prompts(build_questions(), shots=2)
     with pytest.raises(ValueError, match=message):
-        answer_exactly(build_model(), build_tokenizer(), [example], prompts)
+        answer_exactly(backend_of(build_model()), [example], prompts)
 
 
 def test_a_prompt_longer_than_the_model_is_refused():
     long = replace(build_questions(1)[0], prompt="In which country is " * 200)
     with pytest.raises(ValueError, match="the model has 512 positions; use fewer shots"):
-        answer_exactly(build_model(), build_tokenizer(), [long], build_prompts([long], shots=0))
+        answer_exactly(
+            backend_of(build_model()),
+            [long],
+            build_prompts([long], shots=0),
+        )

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
-from probe_world import build_model, build_prompts, build_questions, build_tokenizer
+from probe_world import backend_of, build_model, build_prompts, build_questions, build_tokenizer
 
-from cogcalib.knowledge import SlickSettings, assess, load_probe, worker
+from cogcalib.inference.backend_spec import BackendSpec
+from cogcalib.knowledge import SlickSettings, assess, load_probe
+from cogcalib.knowledge import probe_worker as worker
 from cogcalib.knowledge.partitions import (
     count_categories,
     draw_rows,
@@ -16,9 +18,9 @@ from cogcalib.knowledge.partitions import (
     part_files,
     part_name,
 )
+from cogcalib.knowledge.probe_rows import Knowledge, write_rows
+from cogcalib.knowledge.probe_worker import ProbePlan, ProbeWorker
 from cogcalib.knowledge.questions import Listed
-from cogcalib.knowledge.record import Knowledge, write_rows
-from cogcalib.knowledge.worker import Plan, Worker
 from cogcalib.tasks import Asked
 
 
@@ -51,14 +53,14 @@ def test_a_probe_that_is_not_there(tmp_path):
 
 
 @pytest.fixture
-def plan(tmp_path, monkeypatch) -> Plan:
+def plan(tmp_path, monkeypatch) -> ProbePlan:
     monkeypatch.setattr(worker, "BATCH", 3)
-    monkeypatch.setattr(worker, "load_model", lambda *_, **__: (build_model(), build_tokenizer()))
+    monkeypatch.setattr(worker, "load_backend", lambda _: backend_of(build_model()))
     questions = build_questions(8)
     asked = [Asked(each, "ab"[number % 2]) for number, each in enumerate(questions)]
     prompts = build_prompts(questions)
-    return Plan(
-        model="", adapter=None, dtype="float64", four_bit=False, questions=Listed(asked, 8),
+    return ProbePlan(
+        backend=BackendSpec(model=""), questions=Listed(asked, 8),
         prompts={"a": tuple(prompts), "b": tuple(prompts)}, settings=SlickSettings(),
         shots=2, folder=tmp_path / "parts",
     )  # fmt: skip
@@ -66,7 +68,7 @@ def plan(tmp_path, monkeypatch) -> Plan:
 
 def test_a_partition_keeps_the_order_and_is_finished_once(plan, monkeypatch):
     told: list[int] = []
-    done = Worker(plan).finish(0, told.append)
+    done = ProbeWorker(plan).finish(0, told.append)
     assert (done.renderings, done.kept) == (24, 0)
     assert told[-1] == 24
     assert told == sorted(told)
@@ -75,15 +77,15 @@ def test_a_partition_keeps_the_order_and_is_finished_once(plan, monkeypatch):
     assert [row.group for row in found] == list("abababab")
     assert [file.name for file in plan.folder.iterdir()] == ["00000000.parquet"]
     before = plan.part(0).stat()
-    assert Worker(plan).finish(0).kept == 8
+    assert ProbeWorker(plan).finish(0).kept == 8
     assert plan.part(0).stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_an_interrupted_partition_is_byte_for_byte_the_same(plan, tmp_path, monkeypatch):
-    Worker(plan).finish(0)
+    ProbeWorker(plan).finish(0)
     whole = plan.part(0).read_bytes()
     other = replace(plan, folder=tmp_path / "other")
-    real, calls = worker.assess_by, []
+    real, calls = worker.assess_with, []
 
     def breaking(respondent, examples, *rest, **named):  # type: ignore[no-untyped-def]
         calls.append(len(examples))
@@ -91,11 +93,11 @@ def test_an_interrupted_partition_is_byte_for_byte_the_same(plan, tmp_path, monk
             raise KeyboardInterrupt
         return real(respondent, examples, *rest, **named)
 
-    monkeypatch.setattr(worker, "assess_by", breaking)
+    monkeypatch.setattr(worker, "assess_with", breaking)
     with pytest.raises(KeyboardInterrupt):
-        Worker(other).finish(0)
+        ProbeWorker(other).finish(0)
     assert not other.part(0).exists()
-    assert Worker(other).finish(0).kept == 3
+    assert ProbeWorker(other).finish(0).kept == 3
     # Three of group a; the last of a and two of b; the last two of b.
     assert calls == [3, 1, 2, 1, 2, 2]
     assert other.part(0).read_bytes() == whole

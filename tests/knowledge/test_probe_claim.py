@@ -9,9 +9,10 @@ import torch
 import yaml
 from peft import LoraConfig, get_peft_model
 
-from cogcalib.knowledge import worker
+from cogcalib.knowledge import probe_worker as worker
 from cogcalib.knowledge.probe_folder import holding
-from cogcalib.knowledge.task import ProbeTask, probe_task
+from cogcalib.knowledge.probe_run import probe_task
+from cogcalib.knowledge.probe_task import ProbeTask
 from cogcalib.modeling import fingerprint_adapter, load_model
 from cogcalib.owned_folder import FolderError
 
@@ -126,7 +127,7 @@ def test_every_question_is_checked_before_the_first_is_asked(tmp_path, monkeypat
 
 def test_a_folder_without_rows_is_taken_over_one_with_rows_is_not(tmp_path, monkeypatch):
     monkeypatch.setattr(worker, "BATCH", 3)
-    real = worker.assess_by
+    real = worker.assess_with
 
     def breaking(after: int) -> None:
         calls: list[int] = []
@@ -137,7 +138,7 @@ def test_a_folder_without_rows_is_taken_over_one_with_rows_is_not(tmp_path, monk
                 raise KeyboardInterrupt
             return real(respondent, examples, *rest, **named)
 
-        monkeypatch.setattr(worker, "assess_by", work)
+        monkeypatch.setattr(worker, "assess_with", work)
         with pytest.raises(KeyboardInterrupt):
             probe_task(asked(tmp_path / "p", seed=after))
 
@@ -146,7 +147,7 @@ def test_a_folder_without_rows_is_taken_over_one_with_rows_is_not(tmp_path, monk
     breaking(1)
     with pytest.raises(FolderError, match="'seed: 1', not 'seed: 0'"):
         probe_task(asked(tmp_path / "p"))
-    monkeypatch.setattr(worker, "assess_by", real)
+    monkeypatch.setattr(worker, "assess_with", real)
     assert probe_task(asked(tmp_path / "p", seed=1)).kept == 3
 
 

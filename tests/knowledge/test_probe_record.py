@@ -6,7 +6,7 @@ import pytest
 from probe_world import build_choices, build_model, build_prompts, build_questions, build_tokenizer
 
 from cogcalib.knowledge import CATEGORIES, Knowledge, Probed, Signals, assess, load_probe
-from cogcalib.knowledge.record import FILE, write_rows
+from cogcalib.knowledge.probe_rows import FILE, write_rows
 from cogcalib.tasks import compose
 
 SIGNALS = Signals(0.5, 1.0, 0.1, 0.6, 3)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cogcalib.knowledge import load_probe, worker
-from cogcalib.knowledge.task import ProbeTask, probe_task
+from cogcalib.knowledge import load_probe
+from cogcalib.knowledge import probe_worker as worker
+from cogcalib.knowledge.probe_run import probe_task
+from cogcalib.knowledge.probe_task import ProbeTask
 from cogcalib.owned_folder import FolderError
 from cogcalib.tasks import load_task
 
@@ -33,7 +35,7 @@ def test_rows_come_in_the_order_of_the_split(tmp_path):
 def test_finished_batches_are_not_repeated(tmp_path, monkeypatch):
     whole = probe_task(asked(tmp_path / "whole"))
     monkeypatch.setattr(worker, "BATCH", 6)
-    real, calls = worker.assess_by, []
+    real, calls = worker.assess_with, []
 
     def breaking(respondent, examples, *rest, **named):  # type: ignore[no-untyped-def]
         calls.append(len(examples))
@@ -41,7 +43,7 @@ def test_finished_batches_are_not_repeated(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(respondent, examples, *rest, **named)
 
-    monkeypatch.setattr(worker, "assess_by", breaking)
+    monkeypatch.setattr(worker, "assess_with", breaking)
     with pytest.raises(KeyboardInterrupt):
         probe_task(asked(tmp_path / "p"))
     assert not (tmp_path / "p" / "probe.parquet").exists()

@@ -18,8 +18,8 @@ import pytest
 
 from cogcalib import cli
 from cogcalib.knowledge import ray_engine
-from cogcalib.knowledge.task import ProbeTask
-from cogcalib.knowledge.worker import Finished
+from cogcalib.knowledge.probe_task import ProbeTask
+from cogcalib.knowledge.probe_worker import Finished
 from cogcalib.tasks import load_task
 
 needs_ray = pytest.mark.skipif(
@@ -195,7 +195,7 @@ def test_a_partition_that_kills_its_worker_is_given_up(
 
     actor = object.__new__(ray_engine._Actor)
     actor.plan, actor.worker = StandIn(tmp_path / "parts"), None  # type: ignore[assignment]
-    monkeypatch.setattr(ray_engine, "Worker", Dying)
+    monkeypatch.setattr(ray_engine, "ProbeWorker", Dying)
     for _ in range(ray_engine.TRIES):
         with pytest.raises(SystemExit):
             actor({"number": [2]})

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from probe_world import build_model, build_prompts, build_questions, build_tokenizer
+from probe_world import backend_of, build_model, build_prompts, build_questions, build_tokenizer
 from scipy.stats import binomtest
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -28,8 +28,8 @@ def share_inside(
 ) -> float:
     """Share of the examples whose exact probability lies in the 99 % Clopper-Pearson interval."""
     chosen = SlickSettings(mode="sampled", samples=SAMPLES)
-    exact = answer_exactly(model, tokenizer, examples, [prompt])
-    sampled = answer_by_sampling(model, tokenizer, examples, [prompt], chosen)
+    exact = answer_exactly(backend_of(model, tokenizer), examples, [prompt])
+    sampled = answer_by_sampling(backend_of(model, tokenizer), examples, [prompt], chosen)
     inside = 0
     for (one,), (other,) in zip(exact, sampled, strict=True):
         hits = round(other.strict * SAMPLES)
@@ -101,7 +101,10 @@ def test_another_seed_draws_other_answers():
     prompts = [Prompt(0, (), None)]
     first, second, first_again = (
         answer_by_sampling(
-            model, tokenizer, questions, prompts, SlickSettings(mode="sampled", seed=seed)
+            backend_of(model, tokenizer),
+            questions,
+            prompts,
+            SlickSettings(mode="sampled", seed=seed),
         )
         for seed in (0, 1, 0)
     )
@@ -114,8 +117,10 @@ def test_greedy_answers_agree_with_exact_mode():
     model, tokenizer = load_model("atlas")
     prompts = draw_prompts(questions, {}, ["atlas/country-open"], prompts=2, shots=1)
     chosen = SlickSettings(mode="sampled", samples=1)
-    exact = answer_exactly(model, tokenizer, questions, prompts["atlas/country-open"])
-    drawn = answer_by_sampling(model, tokenizer, questions, prompts["atlas/country-open"], chosen)
+    exact = answer_exactly(backend_of(model, tokenizer), questions, prompts["atlas/country-open"])
+    drawn = answer_by_sampling(
+        backend_of(model, tokenizer), questions, prompts["atlas/country-open"], chosen
+    )
     found = [[each.greedy for each in row] for row in exact]
     assert found == [[each.greedy for each in row] for row in drawn]
     assert {right for row in found for right in row} == {True, False}
@@ -126,5 +131,8 @@ def test_an_answer_too_long_to_generate_is_refused():
     chosen = SlickSettings(mode="sampled", max_new_tokens=1)
     with pytest.raises(ValueError, match="max_new_tokens must be at least"):
         answer_by_sampling(
-            build_model(), build_tokenizer(), questions, build_prompts(questions), chosen
+            backend_of(build_model()),
+            questions,
+            build_prompts(questions),
+            chosen,
         )

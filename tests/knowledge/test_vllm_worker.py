@@ -12,21 +12,31 @@ from types import ModuleType
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from probe_world import build_choices, build_model, build_prompts, build_questions, build_tokenizer
+from probe_world import (
+    backend_of,
+    build_choices,
+    build_model,
+    build_prompts,
+    build_questions,
+    build_tokenizer,
+)
 from scipy.stats import binomtest
 from transformers import LlamaForCausalLM
 
-from cogcalib.inference.vllm_model import adapter_rank
+from cogcalib.inference.experimental.vllm_adapter import adapter_rank
+from cogcalib.inference.experimental.vllm_backend import VllmBackend, vllm_spec
+from cogcalib.inference.transformers_backend import TransformersBackend
 from cogcalib.knowledge import Knowledge, SlickSettings, assess, draw_prompts
-from cogcalib.knowledge.assess import assess_by
+from cogcalib.knowledge.assess import assess_with
+from cogcalib.knowledge.detectors import read_signals_with
 from cogcalib.knowledge.exact import answer_exactly
-from cogcalib.knowledge.vllm_respondent import VllmRespondent, vllm_outline
+from cogcalib.knowledge.sampled import answer_by_sampling
 from cogcalib.modeling import load_model
 from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
 from cogcalib.tasks import load_task
 
-STAND_IN = Path(__file__).parent / "stand_in"
+STAND_IN = Path(__file__).parents[1] / "stand_in"
 SAMPLES = 300
 
 
@@ -70,7 +80,7 @@ def check_alike(found: Sequence[Knowledge], expected: Sequence[Knowledge], near:
 def test_exact_mode_finds_the_rows_of_transformers(vllm: ModuleType) -> None:
     questions, prompts = on_atlas("atlas/country-open", 24, 1)
     expected = assess(*load_model("atlas"), questions, prompts)
-    found = assess_by(VllmRespondent("atlas", None, "float32", None), questions, prompts)
+    found = assess_with(VllmBackend("atlas", None, "float32", None), questions, prompts)
     check_alike(found, expected, 1e-5)
     assert len({row.category for row in found}) > 1
 
@@ -78,7 +88,7 @@ def test_exact_mode_finds_the_rows_of_transformers(vllm: ModuleType) -> None:
 def test_choices_find_the_rows_of_transformers(vllm: ModuleType) -> None:
     questions, prompts = on_atlas("atlas/country", 6, 0)
     expected = assess(*load_model("atlas"), questions, prompts)
-    found = assess_by(VllmRespondent("atlas", None, "float32", 8), questions, prompts)
+    found = assess_with(VllmBackend("atlas", None, "float32", 8), questions, prompts)
     check_alike(found, expected, 1e-5)
     assert vllm.LLM.made[-1].max_num_seqs == 8
 
@@ -96,9 +106,9 @@ def test_ties_at_the_kth_place_stay(
     if tied == "all":
         head.zero_()
     chosen = SlickSettings(top_k=top_k, temperature=0.7)
-    respondent = VllmRespondent(saved(tmp_path, model), None, "float32", None)
-    found = respondent.answer_exactly(questions, prompts, chosen)
-    expected = answer_exactly(model, build_tokenizer(), questions, prompts, chosen)
+    backend = VllmBackend(saved(tmp_path, model), None, "float32", None)
+    found = answer_exactly(backend, questions, prompts, chosen)
+    expected = answer_exactly(backend_of(model), questions, prompts, chosen)
     for (own,), (other,) in zip(found, expected, strict=True):
         assert own.greedy == other.greedy
         assert own.sampled == pytest.approx(other.sampled, rel=1e-4)
@@ -110,9 +120,9 @@ def test_sampled_frequencies_are_the_exact_probabilities(vllm: ModuleType) -> No
     questions, prompts = on_atlas("atlas/country-open", 12, 1)
     loaded = load_model("atlas")
     chosen = SlickSettings(mode="sampled", samples=SAMPLES, max_new_tokens=12)
-    respondent = VllmRespondent("atlas", None, "float32", None)
-    found = respondent.answer_by_sampling(questions, prompts, chosen)
-    expected = answer_exactly(*loaded, questions, prompts, chosen)
+    backend = VllmBackend("atlas", None, "float32", None)
+    found = answer_by_sampling(backend, questions, prompts, chosen)
+    expected = answer_exactly(TransformersBackend(*loaded), questions, prompts, chosen)
     between = 0
     for row, others in zip(found, expected, strict=True):
         for own, other in zip(row, others, strict=True):
@@ -128,10 +138,10 @@ def test_sampled_frequencies_are_the_exact_probabilities(vllm: ModuleType) -> No
 def test_draws_belong_to_the_question_and_the_prompt(vllm: ModuleType) -> None:
     questions, prompts = on_atlas("atlas/country-open", 8, 1)
     chosen = SlickSettings(mode="sampled", samples=12, max_new_tokens=12)
-    respondent = VllmRespondent("atlas", None, "float32", None)
-    first = respondent.answer_by_sampling(questions, prompts, chosen)
-    assert respondent.answer_by_sampling(questions[3:5], prompts, chosen) == first[3:5]
-    other = respondent.answer_by_sampling(questions, prompts, replace(chosen, seed=1))
+    backend = VllmBackend("atlas", None, "float32", None)
+    first = answer_by_sampling(backend, questions, prompts, chosen)
+    assert answer_by_sampling(backend, questions[3:5], prompts, chosen) == first[3:5]
+    other = answer_by_sampling(backend, questions, prompts, replace(chosen, seed=1))
     assert other != first
 
 
@@ -142,7 +152,7 @@ def test_an_adapter_is_asked(vllm: ModuleType, tmp_path: Path) -> None:
     get_peft_model(LlamaForCausalLM.from_pretrained(base), config).save_pretrained(adapter)
     questions = build_questions()
     prompts = build_prompts(questions)
-    found = VllmRespondent(base, adapter, "bfloat16", None).read_signals(questions, SlickSettings())
+    found = read_signals_with(VllmBackend(base, adapter, "bfloat16", None), questions)
     for used, near in ((adapter, True), (None, False)):
         loaded = load_model(base, adapter=used, dtype="bfloat16")
         expected = [row.signals.nll for row in assess(*loaded, questions, prompts)]
@@ -169,22 +179,22 @@ def test_an_adapter_that_vllm_would_compute_otherwise_is_refused(
 
 def test_choices_and_questions_leave_room_for_a_token(vllm: ModuleType, tmp_path: Path) -> None:
     folder = saved(tmp_path, build_model())
-    assert vllm_outline(folder).limit == 511
-    respondent = VllmRespondent(folder, None, "float32", None)
+    assert vllm_spec(folder).positions == 511
+    backend = VllmBackend(folder, None, "float32", None)
     long = replace(build_questions()[0], prompt="x " * 600)
     with pytest.raises(ValueError, match="the model has 511 positions"):
-        respondent.answer_exactly([long], [Prompt(0, (), None)], SlickSettings())
-    assert respondent.read_signals(build_choices(), SlickSettings())[0].tokens >= 1
+        answer_exactly(backend, [long], [Prompt(0, (), None)], SlickSettings())
+    assert read_signals_with(backend, build_choices())[0].tokens >= 1
 
 
 def test_nan_is_told(vllm: ModuleType, tmp_path: Path) -> None:
     model = LlamaForCausalLM(build_model().config)
     model.model.norm.weight.data.fill_(torch.nan)
-    respondent = VllmRespondent(saved(tmp_path, model), None, "float32", None)
+    backend = VllmBackend(saved(tmp_path, model), None, "float32", None)
     with pytest.raises(ValueError, match="nan logits"):
-        respondent.read_signals(build_questions(), SlickSettings())
+        read_signals_with(backend, build_questions())
     with pytest.raises(ValueError, match="nan logits"):
-        respondent.answer_exactly(build_questions(), [Prompt(0, (), None)], SlickSettings())
+        answer_exactly(backend, build_questions(), [Prompt(0, (), None)], SlickSettings())
 
 
 def test_what_stops_vllm_is_told(vllm: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,4 +203,4 @@ def test_what_stops_vllm_is_told(vllm: ModuleType, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(vllm, "LLM", failing)
     with pytest.raises(ValueError, match="vLLM cannot load model 'atlas': Engine core"):
-        VllmRespondent("atlas", None, "float32", None)
+        VllmBackend("atlas", None, "float32", None)

@@ -9,18 +9,17 @@ from functools import partial
 
 import pytest
 import torch
-from completion_server import CompletionServer, serve
+from completion_server import CompletionServer, score_endpoint, serve
 
-from cogcalib.modeling import encode
-from cogcalib.records import Option
-from cogcalib.scoring import ScoreSettings, score
-from cogcalib.scoring.endpoint import (
+from cogcalib.inference.experimental.endpoint_backend import served_length
+from cogcalib.inference.experimental.endpoint_client import (
     Endpoint,
     EndpointError,
     RefusedError,
-    score_endpoint,
-    served_length,
 )
+from cogcalib.modeling import encode
+from cogcalib.records import Option
+from cogcalib.scoring import ScoreSettings, score
 
 DIALECTS = ("vllm", "sglang", "llamacpp")
 named = partial(ScoreSettings, model_name="tiny", run="r", max_new_tokens=6)
@@ -191,12 +190,9 @@ def test_models_that_are_not_served_are_refused(start, tokenizer, choices):
 
 def test_what_an_endpoint_cannot_do_is_refused_before_any_request(start, tokenizer, choices):
     with start() as (server, endpoint):
-        for settings, what in (
-            ({"temperature": {"options": 2.0}}, "temperature needs logits"),
-            ({"batch_size": 4}, "batch_size is the server's own"),
-        ):
-            with pytest.raises(ValueError, match=what):
-                score_endpoint(endpoint(), tokenizer, choices, named(**settings))
+        hot = named(temperature={"options": 2.0})
+        with pytest.raises(ValueError, match="needs logits, which an endpoint does not give"):
+            score_endpoint(endpoint(), tokenizer, choices, hot)
         with pytest.raises(ValueError, match="distinct ids"):
             score_endpoint(endpoint(), tokenizer, [*choices, choices[0]], named())
         assert score_endpoint(endpoint(), tokenizer, [], named()) == []

@@ -7,17 +7,18 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from completion_server import CompletionServer, serve
+from completion_server import CompletionServer, score_endpoint, serve
 
 from cogcalib import cli
+from cogcalib.inference.experimental.endpoint_client import Endpoint
 from cogcalib.modeling import load_model
 from cogcalib.modeling.prompts import render_prompt, render_shots
+from cogcalib.modeling.shot_prompts import encode_asked, encode_open
 from cogcalib.modeling.shots import draw_shots, same_question
 from cogcalib.records import Example
 from cogcalib.scoring import ScoreSettings, answer_logits, read_predictions, score
-from cogcalib.scoring.endpoint import Endpoint, score_endpoint
-from cogcalib.scoring.few_shot import encode_asked, encode_open
-from cogcalib.scoring.score_run import ScoreTask, score_task
+from cogcalib.scoring.config import ScoreTask
+from cogcalib.scoring.score_run import score_task
 from cogcalib.tasks import load_task
 
 TASK = load_task("atlas/country")

@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from cogcalib.inference.transformers_backend import TransformersBackend
 from cogcalib.modeling import encode
-from cogcalib.scoring import ScoreSettings, answer_logits, answer_nll, generate, score
+from cogcalib.scoring import ScoreSettings, answer_logits, score
 
 named = partial(ScoreSettings, model_name="m", run="r")
 LENGTH = 6
@@ -44,8 +45,7 @@ def end_id(model, tokenizer, questions):
 
 def test_generation_equals_a_greedy_loop(model, tokenizer, questions, end_id):
     prompts = [encode(e, tokenizer).prompt_ids for e in questions]
-    with torch.no_grad():
-        rows = generate(model, prompts, [end_id], 0, named(max_new_tokens=LENGTH, batch_size=3))
+    rows = TransformersBackend(model, tokenizer, batch_size=3).generate(prompts, [end_id], LENGTH)
     lengths = set()
     for prompt, row in zip(prompts, rows, strict=True):
         tokens, logprobs = greedy(model, prompt, end_id)
@@ -61,8 +61,7 @@ def test_generation_equals_transformers(model, tokenizer, questions, end_id):
     config = GenerationConfig(
         do_sample=False, max_new_tokens=LENGTH, eos_token_id=end_id, pad_token_id=0
     )
-    with torch.no_grad():
-        rows = generate(model, prompts, [end_id], 0, named(max_new_tokens=LENGTH))
+    rows = TransformersBackend(model, tokenizer).generate(prompts, [end_id], LENGTH)
     for prompt, row in zip(prompts, rows, strict=True):
         theirs = model.generate(torch.tensor([prompt]), generation_config=config)
         assert row.tokens == theirs[0, len(prompt) :].tolist()
@@ -153,12 +152,12 @@ def test_high_temperature_flattens(llama, tokenizer, questions):
         assert row.nll == pytest.approx(math.log(size), rel=1e-3)
 
 
-def test_answer_nll_equals_teacher_forcing(model, tokenizer, questions):
+def test_log_probabilities_equal_teacher_forcing(model, tokenizer, questions):
     rows = [encode(e, tokenizer) for e in questions]
-    with torch.no_grad():
-        nlls = answer_nll(model, rows, 0, named(batch_size=3))
-    expected = [-float(teacher_forced(model, row).mean()) for row in rows]
-    assert nlls == pytest.approx(expected, abs=1e-10)
+    backend = TransformersBackend(model, tokenizer, batch_size=3)
+    prompts, answers = [row.prompt_ids for row in rows], [row.answer_ids for row in rows]
+    for found, row in zip(backend.log_probabilities(prompts, answers), rows, strict=True):
+        torch.testing.assert_close(found, teacher_forced(model, row), rtol=0, atol=1e-10)
 
 
 def test_answer_logits_come_token_by_token(llama, tokenizer, questions):
@@ -181,7 +180,7 @@ def test_bad_input_is_refused(llama, tokenizer, questions):
         score(llama, tokenizer, questions, named(max_new_tokens=150))
 
 
-def test_model_without_cache_is_refused(llama):
+def test_model_without_cache_is_refused(llama, tokenizer):
     class Cacheless(torch.nn.Module):
         device = torch.device("cpu")
 
@@ -190,5 +189,6 @@ def test_model_without_cache_is_refused(llama):
             output.past_key_values = None
             return output
 
-    with torch.no_grad(), pytest.raises(ValueError, match="Cacheless gives no key-value cache"):
-        generate(Cacheless(), [[1, 2]], [2], 0, named(max_new_tokens=2))
+    backend = TransformersBackend(Cacheless(), tokenizer)
+    with pytest.raises(ValueError, match="Cacheless gives no key-value cache"):
+        backend.generate([[1, 2]], [2], 2)

@@ -11,7 +11,7 @@ from completion_server import CompletionServer, serve
 from cogcalib import cli
 from cogcalib.modeling import LabelAudit, audit_labels, load_tokenizer
 from cogcalib.scoring import read_predictions
-from cogcalib.scoring.provenance import label_line
+from cogcalib.scoring.score_record import label_line
 from cogcalib.tasks import load_task
 
 TASK = """
@@ -60,6 +60,7 @@ def test_a_local_scoring_leaves_its_record(task_file, tmp_path, capsys):
         "adapter": None,
         "dtype": "float32",
         "four_bit": False,
+        "worker": "transformers",
     }
     assert {"cogcalib", "torch", "transformers", "python"} <= set(record["versions"])
     (row,) = record["metrics"]

@@ -15,7 +15,8 @@ from cogcalib.jsonl import read_jsonl, write_jsonl
 from cogcalib.modeling import load_model
 from cogcalib.records import Prediction
 from cogcalib.scoring import read_predictions
-from cogcalib.scoring.score_run import ScoreTask, score_task
+from cogcalib.scoring.config import ScoreTask
+from cogcalib.scoring.score_run import score_task
 from cogcalib.tasks import Task, load_task
 
 

@@ -11,7 +11,7 @@ import pytest
 from datasets import ClassLabel, Dataset
 from tiny_run import make_data, make_trainer
 
-from cogcalib.knowledge.slick import CATEGORIES
+from cogcalib.knowledge.slick_categories import CATEGORIES
 from cogcalib.training.oracle import check_known
 
 

@@ -22,7 +22,7 @@ from transformers import (
     TrainerCallback,
 )
 
-from cogcalib.training.logits import supervised_logits
+from cogcalib.training.supervised_logits import supervised_logits
 from cogcalib.training.supervision import supervised_tokens
 
 

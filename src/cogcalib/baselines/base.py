@@ -8,8 +8,8 @@ from typing import Protocol
 
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring import ScoreSettings
-from cogcalib.scoring.definitions import LETTER, MULTIPLE_CHOICE
-from cogcalib.scoring.settings import DEFAULTS
+from cogcalib.scoring.confidence_names import LETTER, MULTIPLE_CHOICE
+from cogcalib.scoring.config import DEFAULTS
 
 
 @dataclass(frozen=True, slots=True)

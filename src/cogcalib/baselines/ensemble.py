@@ -18,10 +18,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cogcalib.baselines.base import Cost, check_choices
 from cogcalib.modeling import load_model
+from cogcalib.modeling.option_letters import Choice, encode_choices
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring import ScoreSettings, answer_logits, predict_from_logits
-from cogcalib.scoring.option_letters import Choice, encode_choices
-from cogcalib.scoring.settings import DEFAULTS
+from cogcalib.scoring.config import DEFAULTS
 
 Member = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 """Loads a member when called."""

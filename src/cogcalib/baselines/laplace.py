@@ -26,8 +26,8 @@ from cogcalib.baselines.option_logits import (
 )
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring import ScoreSettings
+from cogcalib.scoring.config import DEFAULTS
 from cogcalib.scoring.multiple_choice import choose
-from cogcalib.scoring.settings import DEFAULTS
 
 Layers = Literal["all", "last"]
 Link = Literal["mc", "probit"]

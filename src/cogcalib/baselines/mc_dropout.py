@@ -14,11 +14,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cogcalib.baselines.base import Cost, check_choices
 from cogcalib.inference.batching import by_length
-from cogcalib.inference.forward import Reader, max_positions, padding_id
+from cogcalib.inference.logits import LogitReader, inference, max_positions, padding_id
+from cogcalib.modeling.option_letters import encode_choices
 from cogcalib.records import Example, Prediction
-from cogcalib.scoring import ScoreSettings, inference, predict_from_logits
-from cogcalib.scoring.option_letters import encode_choices
-from cogcalib.scoring.settings import DEFAULTS
+from cogcalib.scoring import ScoreSettings, predict_from_logits
+from cogcalib.scoring.config import DEFAULTS
 
 
 class MCDropout:
@@ -87,7 +87,7 @@ class MCDropout:
         prompts = [row.prompt_ids for row in encode_choices(examples, self.tokenizer, limit)]
         with _dropping(self.model):
             # Shared, a prefix would be computed under one mask for all sequences and passes.
-            reader = Reader(
+            reader = LogitReader(
                 self.model, prompts, [1] * len(prompts), padding_id(self.tokenizer), share=False
             )
 
@@ -97,9 +97,15 @@ class MCDropout:
                     mean, [examples[index] for index in batch], self.tokenizer, settings
                 )
 
-            return by_length(reader.lengths, work, settings, self.model.device)
+            return by_length(
+                reader.lengths,
+                work,
+                self.model.device,
+                batch_size=settings.batch_size,
+                progress=settings.progress,
+            )
 
-    def _mean(self, reader: Reader, batch: list[int]) -> Tensor:
+    def _mean(self, reader: LogitReader, batch: list[int]) -> Tensor:
         """Log of the mean probability, [b, V]."""
         total: Tensor | None = None
         for number in range(self.passes):

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cogcalib.inference.forward import forward, max_positions
+from cogcalib.inference.logits import forward, max_positions
+from cogcalib.modeling.option_letters import encode_choices
 from cogcalib.records import Example
 from cogcalib.scoring import ScoreSettings
-from cogcalib.scoring.option_letters import encode_choices
 
 ABSENT = -1e4
 """Logit of an option that a question does not have: its probability is 0, its slopes too."""

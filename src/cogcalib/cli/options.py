@@ -81,10 +81,15 @@ def add_shared(parser: argparse.ArgumentParser, *flags: str) -> None:
 
 
 def attribute_texts(settings: type) -> dict[str, str]:
-    """Field -> what the section ``Attributes`` of the docstring says of it, in one line."""
-    _, _, section = (inspect.getdoc(settings) or "").partition("\nAttributes:\n")
-    section = re.split(r"\n(?=\S)", section, maxsplit=1)[0]
+    """Field -> what the section ``Attributes`` of the docstring says of it, in one line.
+
+    A dataclass has its base's texts, too.
+    """
     texts: dict[str, str] = {}
+    for base in settings.__mro__[-2:0:-1]:
+        texts |= attribute_texts(base)
+    _, _, section = (inspect.cleandoc(settings.__doc__ or "")).partition("\nAttributes:\n")
+    section = re.split(r"\n(?=\S)", section, maxsplit=1)[0]
     for entry in re.split(r"\n(?=    \S)", section):
         names, _, text = entry.partition(": ")
         texts |= {name.strip(): " ".join(text.split()) for name in names.split(",")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from cogcalib.cli.console import progress_bar, quiet, screen
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cogcalib.knowledge import Probed
-    from cogcalib.knowledge.task import Probe
+    from cogcalib.knowledge.probe_run import Probe
 
 HELP = "show what a model already knows of a data set"
 
@@ -23,13 +24,18 @@ LARGE = ("engine", "worker", "workers", "partition")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    from cogcalib.knowledge.probe_task import ENGINES, WORKERS, ProbeTask
-    from cogcalib.knowledge.settings import MODES
+    from cogcalib.inference.backend_spec import REMOTE, WORKERS
+    from cogcalib.knowledge.probe_task import ENGINES, ProbeTask
+    from cogcalib.knowledge.slick_settings import MODES
 
     values = {"mode": MODES, "dtype": DTYPES, "prompt": PRESETS}
-    add_fields(parser, ProbeTask, without=LARGE, values=values)
+    add_fields(parser, ProbeTask, without=(*LARGE, *REMOTE), values=values)
     large = parser.add_argument_group("large data sets")
     add_fields(large, ProbeTask, only=LARGE, values={"engine": ENGINES, "worker": WORKERS})
+    remote = parser.add_argument_group(
+        "endpoint", "ask an OpenAI-compatible server (vLLM, SGLang, llama.cpp) for --model"
+    )
+    add_fields(remote, ProbeTask, only=REMOTE)
 
 
 def execute(options: argparse.Namespace) -> None:
@@ -41,12 +47,17 @@ def execute(options: argparse.Namespace) -> None:
     quiet()
     from cogcalib.harness.report.probe_page import MOST_ROWS, write_probe_html
     from cogcalib.harness.report.probe_tables import missing_detectors, small_n
+    from cogcalib.inference.experimental.endpoint_client import EndpointError
     from cogcalib.knowledge import CATEGORIES
     from cogcalib.knowledge.partitions import count_categories, draw_rows
-    from cogcalib.knowledge.task import probe_task
+    from cogcalib.knowledge.probe_run import probe_task
 
-    with progress_bar("probe") as progress, input_errors():
-        found = probe_task(asked, progress)
+    try:
+        with progress_bar("probe") as progress, input_errors():
+            found = probe_task(asked, progress)
+    except EndpointError as error:
+        print(f"cogcalib: {error}; the same command goes on from there", file=sys.stderr)
+        raise SystemExit(1) from error
     if not found.main:
         return
     console = screen()

@@ -16,23 +16,22 @@ if TYPE_CHECKING:
 
 HELP = "score a model on a task and show how it is calibrated"
 
-ENDPOINT = ("endpoint", "tokenizer", "concurrency", "timeout", "top_logprobs", "api_key_env")
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    from cogcalib.scoring.asked import ScoreTask
-    from cogcalib.scoring.definitions import ANSWERS
+    from cogcalib.inference.backend_spec import REMOTE, WORKERS
+    from cogcalib.scoring.confidence_names import ANSWERS
+    from cogcalib.scoring.config import ScoreTask
 
-    values = {"answer": ANSWERS, "dtype": DTYPES, "prompt": PRESETS}
-    add_fields(parser, ScoreTask, without=ENDPOINT, values=values)
+    values = {"answer": ANSWERS, "dtype": DTYPES, "prompt": PRESETS, "worker": WORKERS}
+    add_fields(parser, ScoreTask, without=REMOTE, values=values)
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the row of metrics to a new file"
     )
     remote = parser.add_argument_group(
         "endpoint", "ask an OpenAI-compatible server (vLLM, SGLang, llama.cpp) for --model"
     )
-    add_fields(remote, ScoreTask, only=ENDPOINT)
+    add_fields(remote, ScoreTask, only=REMOTE)
 
 
 def kept(options: argparse.Namespace) -> str:
@@ -44,13 +43,13 @@ def kept(options: argparse.Namespace) -> str:
 
 def execute(options: argparse.Namespace) -> None:
     """Score, print the metrics, write what was asked for."""
-    from cogcalib.scoring.asked import ScoreTask
+    from cogcalib.scoring.config import ScoreTask
 
     with input_errors():
         check_json(options.json)
         asked = ScoreTask(**read_fields(options, ScoreTask))
     quiet()
-    from cogcalib.scoring.endpoint import EndpointError
+    from cogcalib.inference.experimental.endpoint_client import EndpointError
     from cogcalib.scoring.score_run import score_task
 
     try:
@@ -65,7 +64,7 @@ def execute(options: argparse.Namespace) -> None:
 
 
 def _show(scored: Scored, options: argparse.Namespace) -> None:
-    from cogcalib.scoring.provenance import label_line, record_path
+    from cogcalib.scoring.score_record import label_line, record_path
 
     print_tables([scored.summary], options.split)
     if scored.labels is not None:

@@ -16,8 +16,6 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
-from cogcalib.scoring.settings import ScoreSettings
-
 T = TypeVar("T")
 
 TOKENS = 1024
@@ -55,20 +53,20 @@ class Limit:
         return self
 
 
-def first_limit(settings: ScoreSettings, device: torch.device) -> Limit:
-    """What the first batch may hold."""
-    if settings.batch_size is not None:
-        return Limit(settings.batch_size, in_rows=True, grows=False)
+def first_limit(batch_size: int | None, device: torch.device) -> Limit:
+    """The limit of the first batch: so many sequences, or a budget of tokens."""
+    if batch_size is not None:
+        return Limit(batch_size, in_rows=True, grows=False)
     return Limit(TOKENS, in_rows=False, grows=device.type != "cpu")
 
 
 def by_length(
     lengths: Sequence[int],
     work: Callable[[list[int]], Sequence[T]],
-    settings: ScoreSettings,
     device: torch.device,
     *,
-    counted: bool = True,
+    batch_size: int | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> list[T]:
     """The results of `work` on every sequence, in the order given, on every process.
 
@@ -80,12 +78,13 @@ def by_length(
         lengths: Tokens of each sequence, as they take memory.
         work: Called with indices into `lengths`; returns a result for each, off the device. What it
             gives for a sequence must not depend on the batch.
-        settings: Batch size and progress.
         device: Where `work` computes.
-        counted: Whether to tell the progress.
+        batch_size: Most sequences in a batch; None lets a budget of tokens decide, which grows on
+            an accelerator while it fits.
+        progress: Called after each batch with the number of sequences this process has done.
     """
     rank, processes = process()
-    limit = first_limit(settings, device)
+    limit = first_limit(batch_size, device)
     units = list(_units(lengths, limit))
     mine = [i for unit in units[rank::processes] for i in unit]
     found: dict[int, T] = {}
@@ -98,8 +97,8 @@ def by_length(
             clear_device_cache()
             continue
         found.update(zip(batch, results, strict=True))
-        if counted and settings.progress is not None:
-            settings.progress(len(found))
+        if progress is not None:
+            progress(len(found))
     if processes > 1:
         found = {index: row for part in gather_object([found]) for index, row in part.items()}
     return [found[index] for index in range(len(lengths))]

@@ -1,4 +1,4 @@
-"""What all prompts of a call begin with, such as examples shown before the question: once."""
+"""A prefix that all prompts of a call share, such as shots before the question: computed once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-Tokens = list[int]
+from cogcalib.inference.backend import Tokens
 
 SHORTEST = 16
 """Below this many tokens a shared prefix costs more than it saves."""

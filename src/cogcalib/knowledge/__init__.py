@@ -1,4 +1,4 @@
-"""What a model knows: thresholds on its NLL, and probing it before any training."""
+"""Knowledge of a model: thresholds on its NLL, and probing it before any training."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ if TYPE_CHECKING:
     from cogcalib.knowledge.assess import assess
     from cogcalib.knowledge.detectors import Detection, Signals, detect, read_signals
     from cogcalib.knowledge.probe import probe, renderings
-    from cogcalib.knowledge.record import Knowledge, Probed, load_probe
-    from cogcalib.knowledge.settings import SlickSettings
-    from cogcalib.knowledge.slick import CATEGORIES, categorize, categorize_choice, hit_probability
+    from cogcalib.knowledge.probe_rows import Knowledge, Probed, load_probe
+    from cogcalib.knowledge.slick_categories import (
+        CATEGORIES,
+        categorize,
+        categorize_choice,
+        hit_probability,
+    )
+    from cogcalib.knowledge.slick_settings import SlickSettings
     from cogcalib.knowledge.threshold import estimate_threshold
     from cogcalib.modeling.shots import Prompt, draw_prompts
 
@@ -43,14 +48,14 @@ import_on_use(
         "cogcalib.knowledge.assess": ["assess"],
         "cogcalib.knowledge.detectors": ["Detection", "Signals", "detect", "read_signals"],
         "cogcalib.knowledge.probe": ["probe", "renderings"],
-        "cogcalib.knowledge.record": ["Knowledge", "Probed", "load_probe"],
-        "cogcalib.knowledge.settings": ["SlickSettings"],
-        "cogcalib.knowledge.slick": [
+        "cogcalib.knowledge.probe_rows": ["Knowledge", "Probed", "load_probe"],
+        "cogcalib.knowledge.slick_categories": [
             "CATEGORIES",
             "categorize",
             "categorize_choice",
             "hit_probability",
         ],
+        "cogcalib.knowledge.slick_settings": ["SlickSettings"],
         "cogcalib.knowledge.threshold": ["estimate_threshold"],
         "cogcalib.modeling.shots": ["Prompt", "draw_prompts"],
     },

@@ -1,4 +1,4 @@
-"""Examples, their prompts and a model in, what it knows of each out. Nothing is read or written."""
+"""Knowledge of examples: a model and their prompts in, a category and signals of each out."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cogcalib.knowledge.detectors import Signals
-from cogcalib.knowledge.exact import Answered
-from cogcalib.knowledge.record import Knowledge
-from cogcalib.knowledge.respondent import Respondent, TransformersRespondent
-from cogcalib.knowledge.settings import EXACT, PAPER, SlickSettings
-from cogcalib.knowledge.slick import categorize, categorize_choice, hit_probability
+from cogcalib.inference.backend import Backend
+from cogcalib.inference.transformers_backend import TransformersBackend
+from cogcalib.knowledge.detectors import Signals, read_signals_with
+from cogcalib.knowledge.exact import Answered, answer_exactly
+from cogcalib.knowledge.probe_rows import Knowledge
+from cogcalib.knowledge.rotations import answer_choices
+from cogcalib.knowledge.sampled import answer_by_sampling
+from cogcalib.knowledge.slick_categories import categorize, categorize_choice, hit_probability
+from cogcalib.knowledge.slick_settings import EXACT, PAPER, SlickSettings
 from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
 
@@ -45,19 +48,19 @@ def assess(
         ValueError: If the two kinds are mixed, there is no prompt, or as `answer_exactly`,
             `answer_by_sampling` and `answer_choices`.
     """
-    respondent = TransformersRespondent(model, tokenizer)
-    return assess_by(respondent, examples, prompts, settings, group=group)
+    backend = TransformersBackend(model, tokenizer, batch_size=settings.batch_size)
+    return assess_with(backend, examples, prompts, settings, group=group)
 
 
-def assess_by(
-    respondent: Respondent,
+def assess_with(
+    backend: Backend,
     examples: Sequence[Example],
     prompts: Sequence[Prompt],
     settings: SlickSettings = PAPER,
     *,
     group: str = "",
 ) -> list[Knowledge]:
-    """`assess`, whoever answers."""
+    """`assess`, whatever engine the model runs in."""
     if not prompts:
         raise ValueError("prompts must hold at least one, got none")
     if len({example.options is None for example in examples}) > 1:
@@ -65,12 +68,11 @@ def assess_by(
     if not examples:
         return []
     if examples[0].options is not None:
-        answered = respondent.answer_choices(examples, prompts, settings)
-    elif settings.mode == EXACT:
-        answered = respondent.answer_exactly(examples, prompts, settings)
+        answer = answer_choices
     else:
-        answered = respondent.answer_by_sampling(examples, prompts, settings)
-    signals = respondent.read_signals(examples, settings)
+        answer = answer_exactly if settings.mode == EXACT else answer_by_sampling
+    answered = answer(backend, examples, prompts, settings)
+    signals = read_signals_with(backend, examples)
     return [
         _row(example, found, signs, prompts, settings, group)
         for example, found, signs in zip(examples, answered, signals, strict=True)
@@ -98,7 +100,7 @@ def _row(
         category = categorize_choice(greedy, sampled, len(example.options))
         ids = [f"{id}/{turn}" for id in ids for turn in range(len(example.options))]
     else:
-        # Samples that were drawn either hold a right one or do not.
+        # Samples that were drawn either hold a correct one or do not.
         exact = settings.mode == EXACT
         hit = hit_probability(sampled, settings.samples) if exact else float(any(sampled))
         category = categorize(greedy, hit)

@@ -1,4 +1,4 @@
-"""What counts as the right answer, as token sequences."""
+"""Open-ended questions and their accepted answers, as token sequences."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from cogcalib.knowledge.settings import EXACT, SlickSettings
+from cogcalib.inference.backend import Tokens
+from cogcalib.knowledge.slick_settings import EXACT, SlickSettings
 from cogcalib.modeling.continuations import continuations
 from cogcalib.modeling.few_shot import after_shots, end_tokens
 from cogcalib.modeling.prompts import completion, in_chat
@@ -17,14 +18,12 @@ from cogcalib.records import Example
 
 T = TypeVar("T")
 
-Tokens = list[int]
-
 SHOWN = 80
 """Characters of a question that a message shows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TokenizedQuestion:
     """An open-ended question as tokens.
 
     Attributes:
@@ -47,7 +46,7 @@ def answer_ends(
     Args:
         examples: All in a chat or none.
         tokenizer: Theirs.
-        others: The model's own, `generation_ends`.
+        others: The model's own, `Backend.ends`.
     """
     ends = end_tokens(tokenizer, newline=ends_at_line_break(examples))
     return tuple(sorted({*ends, *others}))
@@ -58,18 +57,9 @@ def ends_at_line_break(examples: Sequence[Example]) -> bool:
     return not any(in_chat(example) for example in examples)
 
 
-def generation_ends(generation: GenerationConfig | None) -> tuple[int, ...]:
-    """The tokens at which a model stops to generate, as ``generate`` has it; none if not said.
-
-    Models tuned to chat often have several: the end of the text and that of a turn.
-    """
-    ends = None if generation is None else generation.eos_token_id
-    return tuple(ends) if isinstance(ends, list) else () if ends is None else (ends,)
-
-
 def ask(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase, ends: Sequence[int]
-) -> list[Asked]:
+) -> list[TokenizedQuestion]:
     """Every question's prompt and accepted answers.
 
     An alias that the tokenizer cannot set apart from the prompt, spells like another, or that
@@ -95,12 +85,12 @@ def ask(
             )
         distinct = dict.fromkeys(tuple(ids) for ids in found if ids)
         answers = tuple(ids for ids in distinct if set(ends).isdisjoint(ids))
-        asked.append(Asked(example, alone, answers))
+        asked.append(TokenizedQuestion(example, alone, answers))
     return asked
 
 
 def by_shots(
-    asked: Sequence[Asked], prompt: Prompt, tokenizer: PreTrainedTokenizerBase
+    asked: Sequence[TokenizedQuestion], prompt: Prompt, tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[tuple[list[int], list[Tokens]]]:
     """Questions that the same shots stand before: nearly all, and those that stood among them.
 
@@ -122,12 +112,12 @@ def by_shots(
 
 def ask_behind(
     prompts: Sequence[Prompt],
-    asked: Sequence[Asked],
+    asked: Sequence[TokenizedQuestion],
     tokenizer: PreTrainedTokenizerBase,
     settings: SlickSettings,
-    answer: Callable[[list[Asked], list[Tokens], Prompt], Sequence[T]],
+    answer: Callable[[list[TokenizedQuestion], list[Tokens], Prompt], Sequence[T]],
 ) -> list[list[T]]:
-    """What every question is answered behind every prompt, whoever answers.
+    """The answers to every question behind every prompt, whoever gives them.
 
     Args:
         prompts: Of the questions' group.
@@ -152,7 +142,7 @@ def ask_behind(
 
 
 def check_lengths(
-    asked: Sequence[Asked],
+    asked: Sequence[TokenizedQuestion],
     prompts: Sequence[Tokens],
     settings: SlickSettings,
     limit: int | None,

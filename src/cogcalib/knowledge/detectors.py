@@ -1,4 +1,4 @@
-"""Cheap signs of knowledge: what one pass over the training format shows, and how well it tells."""
+"""Cheap signs of knowledge, read in one pass over the training format, and how well they tell."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.stats import rankdata
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cogcalib.inference.batching import by_length
-from cogcalib.inference.forward import Reader, inference, max_positions, padding_id
+from cogcalib.inference.backend import Backend
+from cogcalib.inference.transformers_backend import TransformersBackend
 from cogcalib.metrics import auroc, bootstrap_interval
 from cogcalib.modeling.encoding import encode_batch
 from cogcalib.records import Example
-from cogcalib.scoring import ScoreSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,36 +72,25 @@ def read_signals(
     Raises:
         ValueError: As `cogcalib.modeling.encode_batch`.
     """
-    if not examples:
-        return []
-    encoded = encode_batch(examples, tokenizer, max_positions(model))
-    answers = [row.answer_ids for row in encoded]
-    kept = [len(row) for row in answers]
+    return read_signals_with(TransformersBackend(model, tokenizer, batch_size=batch_size), examples)
 
-    def work(batch: list[int]) -> list[Signals]:
-        log_p = reader.logits(batch).log_softmax(-1)
-        tokens = torch.tensor([id for i in batch for id in answers[i]], device=log_p.device)
-        gold = log_p.gather(1, tokens[:, None]).squeeze(1)
-        entropy = torch.special.entr(log_p.exp()).sum(-1)
-        best = log_p.scatter(1, tokens[:, None], -torch.inf).amax(-1)
-        lengths = [kept[index] for index in batch]
-        parts = (column.split(lengths) for column in (gold, gold - best, entropy))
-        return [
-            Signals(
-                nll=-own.mean().item(),
-                margin=margin.mean().item(),
-                entropy=spread.mean().item(),
-                p_gold=own.double().sum().exp().item(),
-                tokens=len(own),
-            )
-            for own, margin, spread in zip(*parts, strict=True)
-        ]
 
-    with inference(model):
-        sequences = [row.input_ids[:-1] for row in encoded]
-        reader = Reader(model, sequences, kept, padding_id(tokenizer))
-        batches = ScoreSettings(batch_size=batch_size)
-        return by_length(reader.lengths, work, batches, model.device, counted=False)
+def read_signals_with(backend: Backend, examples: Sequence[Example]) -> list[Signals]:
+    """`read_signals`, whatever engine the model runs in."""
+    encoded = encode_batch(examples, backend.tokenizer, backend.positions)
+    scores = backend.token_scores(
+        [row.prompt_ids for row in encoded], [row.answer_ids for row in encoded]
+    )
+    return [
+        Signals(
+            nll=-row.log_p.mean().item(),
+            margin=(row.log_p - row.best_other).mean().item(),
+            entropy=None if row.entropy is None else row.entropy.mean().item(),
+            p_gold=row.log_p.double().sum().exp().item(),
+            tokens=len(row.log_p),
+        )
+        for row in scores
+    ]
 
 
 def scores_of(signals: Sequence[Signals]) -> dict[str, list[float]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cogcalib.knowledge.record import Probed, from_table, probe_file
+from cogcalib.knowledge.probe_rows import Probed, from_table, probe_file
 from cogcalib.records import replacing
 
 _ROWS = 4096

@@ -1,20 +1,18 @@
-"""What a model knows of a data set before any training."""
+"""The probe before a training: known, unknown or between, for every training question."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
-import torch
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cogcalib.inference.batching import by_length
-from cogcalib.inference.forward import Reader, inference, padding_id
+from cogcalib.inference.backend import Backend, Progress, TokenScores
+from cogcalib.inference.transformers_backend import TransformersBackend
+from cogcalib.knowledge.rotations import rotated
 from cogcalib.modeling.encoding import encode_batch
+from cogcalib.modeling.option_letters import encode_choices
 from cogcalib.records import DOUBTFUL, KNOWN, UNKNOWN, Example, ProbeRecord
-from cogcalib.scoring import ScoreSettings, score
 
 
 def probe(
@@ -34,55 +32,55 @@ def probe(
         model: A causal language model.
         tokenizer: Its tokenizer.
         examples: All multiple choice or all open-ended.
-        batch_size: Most examples in one forward pass; None as in `ScoreSettings`.
+        batch_size: Most examples in one forward pass; None lets a budget of tokens decide.
         progress: Called with the number of renderings asked so far.
 
     Returns:
-        One record an example, in the order given: ``known`` if right in every rendering,
+        One record an example, in the order given: ``known`` if correct in every rendering,
         ``unknown`` if no more often than by always choosing the same letter, which is once.
-        Open-ended: one rendering, right if every token of the canonical
+        Open-ended: one rendering, correct if every token of the canonical
         answer, the end token included, is the arg max under teacher forcing.
 
     Raises:
-        ValueError: If the two kinds are mixed, or as `cogcalib.scoring.score`.
+        ValueError: If the two kinds are mixed, or as `cogcalib.modeling.encode_batch`.
     """
     if len({example.options is None for example in examples}) > 1:
         raise ValueError("examples must be all multiple choice or all open-ended, got both")
-    batches = ScoreSettings(batch_size=batch_size)
+    backend = TransformersBackend(model, tokenizer, batch_size=batch_size)
     if examples and examples[0].options is None:
-        batches = replace(batches, progress=progress)
+        scores = _supervised(backend, examples, progress)
         return [
             ProbeRecord(
-                e.id, KNOWN if right else UNKNOWN, float(right), p_gold, nll, "teacher-forcing"
+                example.id,
+                KNOWN if row.greedy.all() else UNKNOWN,
+                float(row.greedy.all()),
+                row.log_p.sum().exp().item(),
+                -row.log_p.mean().item(),
+                "teacher-forcing",
             )
-            for e, (right, p_gold, nll) in zip(
-                examples,
-                _teacher_forced(model, tokenizer, examples, batches),
-                strict=True,
-            )
+            for example, row in zip(examples, scores, strict=True)
         ]
-    right: dict[str, list[bool]] = {example.id: [] for example in examples}
-    p_gold: dict[str, list[float]] = {example.id: [] for example in examples}
+    judged: list[list[tuple[bool, float]]] = [[] for _ in examples]
     done = 0
     for rotation in range(max((len(e.options or ()) for e in examples), default=0)):
-        rendered = [_rotated(e, rotation) for e in examples if rotation < len(e.options or ())]
-        for p in score(model, tokenizer, rendered, batches):
-            right[p.id].append(p.correct)
-            p_gold[p.id].append(math.exp(-p.nll))
-        done += len(rendered)
+        chosen = [i for i, e in enumerate(examples) if rotation < len(e.options or ())]
+        found = _choose(backend, [rotated(examples[index], rotation) for index in chosen])
+        for index, each in zip(chosen, found, strict=True):
+            judged[index].append(each)
+        done += len(chosen)
         if progress is not None:
             progress(done)
-    nlls = [nll for _, _, nll in _teacher_forced(model, tokenizer, examples, batches)]
+    rows = zip(examples, judged, _supervised(backend, examples), strict=True)
     return [
         ProbeRecord(
             example.id,
-            _category(right[example.id]),
-            _mean(right[example.id]),
-            _mean(p_gold[example.id]),
-            nll,
+            _category([correct for correct, _ in each]),
+            _mean([correct for correct, _ in each]),
+            _mean([p for _, p in each]),
+            -row.log_p.mean().item(),
             "rotations",
         )
-        for example, nll in zip(examples, nlls, strict=True)
+        for example, each, row in rows
     ]
 
 
@@ -91,47 +89,33 @@ def renderings(examples: Sequence[Example]) -> int:
     return sum(len(example.options) if example.options else 1 for example in examples)
 
 
-def _rotated(example: Example, by: int) -> Example:
-    count = len(example.options or ())
-    return example.reordered([(position + by) % count for position in range(count)])
+def _choose(backend: Backend, examples: Sequence[Example]) -> list[tuple[bool, float]]:
+    """Whether each question is answered correctly, and the gold letter's share of the options."""
+    choices = encode_choices(examples, backend.tokenizer, backend.positions)
+    letters = [[ids[0] for ids in choice.forms] for choice in choices]
+    first = backend.first_tokens([choice.prompt_ids for choice in choices], letters)
+    judged = []
+    for example, tokens, read in zip(examples, letters, first, strict=True):
+        shares = read.log_shares(tokens)
+        gold = [option.letter for option in example.options or ()].index(example.answer)
+        judged.append((shares.index(max(shares)) == gold, math.exp(min(0.0, shares[gold]))))
+    return judged
 
 
-def _category(right: Sequence[bool]) -> str:
-    if all(right):
+def _supervised(
+    backend: Backend, examples: Sequence[Example], progress: Progress | None = None
+) -> list[TokenScores]:
+    """The scores of the tokens that training supervises, the end token included."""
+    rows = encode_batch(examples, backend.tokenizer)
+    prompts, answers = [row.prompt_ids for row in rows], [row.answer_ids for row in rows]
+    return backend.token_scores(prompts, answers, progress=progress)
+
+
+def _category(correct: Sequence[bool]) -> str:
+    if all(correct):
         return KNOWN
-    return UNKNOWN if sum(right) <= 1 else DOUBTFUL
+    return UNKNOWN if sum(correct) <= 1 else DOUBTFUL
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
-
-
-def _teacher_forced(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Example],
-    settings: ScoreSettings,
-) -> list[tuple[bool, float, float]]:
-    """Per example: every supervised token the arg max, joint probability, mean NLL."""
-    encodings = encode_batch(examples, tokenizer)
-    answers = [row.answer_ids for row in encodings]
-    with inference(model):
-        reader = Reader(
-            model,
-            [row.input_ids[:-1] for row in encodings],
-            [len(ids) for ids in answers],
-            padding_id(tokenizer),
-        )
-
-        def work(batch: list[int]) -> list[tuple[bool, float, float]]:
-            rows = reader.logits(batch).split([len(answers[index]) for index in batch])
-            return [_judge(answers[i], logits) for i, logits in zip(batch, rows, strict=True)]
-
-        return by_length(reader.lengths, work, settings, model.device)
-
-
-def _judge(answer: Sequence[int], logits: Tensor) -> tuple[bool, float, float]:
-    ids = torch.tensor(answer, device=logits.device)
-    log_p = logits.log_softmax(-1).gather(1, ids[:, None]).squeeze(1)
-    right = bool((logits.argmax(-1) == ids).all())
-    return right, log_p.sum().exp().item(), -log_p.mean().item()

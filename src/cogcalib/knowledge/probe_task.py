@@ -3,41 +3,41 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from cogcalib.knowledge.settings import EXACT
-from cogcalib.records import DTYPES, PRESETS
+from cogcalib.inference.backend_spec import LOCAL as HERE
+from cogcalib.inference.backend_spec import REMOTE, BackendSpec
+from cogcalib.knowledge.slick_settings import PAPER, SlickSettings
+from cogcalib.records import PRESETS
 
 PARTITION = 4096
 """Questions in a partition."""
 
 LOCAL, RAY = ENGINES = ("local", "ray")
 
-TRANSFORMERS, VLLM = WORKERS = ("transformers", "vllm")
-
-VLLM_DTYPES = ("float32", "bfloat16", "float16")
-"""Number formats that vLLM has; with an adapter not float32."""
-
 SHOTS = 4
 """Shots of an open-ended question, if nothing is said; multiple choice is asked zero-shot."""
 
-_NOT_SETTINGS = ("output", "batch_size", "data_dir", "engine", "workers")
+# The fields that decide the results, in the order in which a probe's folder names them.
+_DECISIVE = (
+    "model", "task", "data", "adapter", "split", "shot_split", "limit", "prompts", "shots", "mode",
+    "samples", "temperature", "top_k", "max_new_tokens", "seed", "prompt", "dtype", "four_bit",
+    "worker", "partition", "endpoint", "tokenizer", "top_logprobs",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ProbeTask:
-    """What `probe_task` is asked for.
+class ProbeTask(BackendSpec):
+    """What `probe_task` is asked for: a model and what it runs in, questions, and how to ask them.
 
     Each text under Attributes is the help of the option of ``cogcalib probe``.
 
     Attributes:
-        model: A folder, a hub id, or atlas.
         task: Name of a task, or the path of a task file; either this or `data`.
         data: Own questions: .csv, .jsonl or .parquet, or a folder of such files, with the columns
             question and answer, and if wanted aliases, group and id.
-        adapter: Folder or hub id of a PEFT adapter on top of the model.
         split: Split of the task to probe.
         shot_split: Split that shots are drawn from; train if not given, or the split probed where
             the task has no train.
@@ -55,11 +55,6 @@ class ProbeTask:
         prompt: Prompt preset, ``+chat`` behind it for the model's chat template.
         output: Folder of the results; runs/probe-MODEL-TASK if not given.
         data_dir: Folder of local data sets.
-        batch_size: Most sequences in one forward pass; as many as fit if not given.
-        dtype: Number format of the weights.
-        four_bit: Weights in 4 bits (bitsandbytes).
-        worker: Engine of the model; vllm is experimental and gives no entropy. It decides the last
-            digits.
         engine: local is this process, or those of accelerate launch; ray are workers of Ray, which
             leave a folder of Parquet files, one a partition.
         workers: Workers of Ray, each with the model; one for each GPU if not given, or one.
@@ -69,69 +64,60 @@ class ProbeTask:
         ValueError: If something is out of range, or does not go together.
     """
 
-    model: str
     task: str | None = None
     data: Path | None = None
-    adapter: str | None = None
     split: str = "train"
     shot_split: str | None = None
     limit: int | None = None
     prompts: int = 10
     shots: int | None = None
-    mode: str = EXACT
-    samples: int = 16
-    temperature: float = 0.5
-    top_k: int = 40
-    max_new_tokens: int = 32
-    seed: int = 0
+    mode: str = PAPER.mode
+    samples: int = PAPER.samples
+    temperature: float = PAPER.temperature
+    top_k: int = PAPER.top_k
+    max_new_tokens: int = PAPER.max_new_tokens
+    seed: int = PAPER.seed
     prompt: str = PRESETS[0]
     output: Path | None = None
     data_dir: Path | None = None
-    batch_size: int | None = None
-    dtype: str = "float32"
-    four_bit: bool = False
-    worker: str = TRANSFORMERS
     engine: str = LOCAL
     workers: int | None = None
     partition: int = PARTITION
 
     def __post_init__(self) -> None:
+        BackendSpec.__post_init__(self)
         if (self.task is None) == (self.data is None):
             raise ValueError("either task or data must be given, and not both")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit must be at least 1, got {self.limit}")
         if self.engine not in ENGINES:
             raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
-        if self.worker not in WORKERS:
-            raise ValueError(f"worker must be one of {', '.join(WORKERS)}, got {self.worker!r}")
-        if self.worker == VLLM:
-            self._check_vllm()
+        if self.endpoint is not None and self.engine == RAY:
+            raise ValueError(
+                "engine must be local with an endpoint, which is asked by one process; concurrency "
+                "says how much at once"
+            )
         if self.workers is not None and self.engine != RAY:
             raise ValueError("workers are Ray's: they need engine ray")
         for name, value in (("workers", self.workers), ("partition", self.partition)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
 
-    def _check_vllm(self) -> None:
-        if self.four_bit:
-            raise ValueError("four_bit needs worker transformers: vLLM quantises in other ways")
-        if self.dtype not in VLLM_DTYPES:
-            raise ValueError(
-                f"dtype must be one of {', '.join(VLLM_DTYPES)} with worker vllm, "
-                f"got {self.dtype!r}"
-            )
-        if self.adapter is not None and self.dtype == "float32":
-            raise ValueError(
-                "dtype must be bfloat16 or float16 for an adapter with worker vllm, which computes "
-                "adapters in half precision, got 'float32'"
-            )
+    @property
+    def settings(self) -> SlickSettings:
+        """How to ask.
+
+        Raises:
+            ValueError: If a number is out of range or the mode unknown.
+        """
+        names = [field.name for field in fields(SlickSettings) if field.name != "progress"]
+        return SlickSettings(**{name: getattr(self, name) for name in names})
 
     @property
     def decisive(self) -> dict[str, Any]:
         """The fields that decide the results, as YAML has them."""
-        chosen = {key: value for key, value in asdict(self).items() if key not in _NOT_SETTINGS}
+        others = REMOTE if self.endpoint is None else HERE
+        chosen = {name: getattr(self, name) for name in _DECISIVE if name not in others}
         return {k: str(value) if isinstance(value, Path) else value for k, value in chosen.items()}
 
     @property

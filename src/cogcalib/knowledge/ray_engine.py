@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cogcalib.knowledge.probe_worker import Finished, ProbePlan, ProbeWorker
 from cogcalib.knowledge.questions import partitions
-from cogcalib.knowledge.worker import Finished, Plan, Worker
 
 TRIES = 4
 """How often a partition is begun at most: Ray itself would never stop giving it out."""
@@ -38,7 +38,7 @@ def check_ray() -> None:
 
 
 def finish_all(
-    plan: Plan, workers: int | None, progress: Callable[[int, int], None] | None = None
+    plan: ProbePlan, workers: int | None, progress: Callable[[int, int], None] | None = None
 ) -> Finished:
     """Finish all partitions with Ray's workers.
 
@@ -55,7 +55,7 @@ def finish_all(
         The sums over all partitions.
 
     Raises:
-        ValueError: If Ray is not installed or has no room for the workers, or as `Worker`.
+        ValueError: If Ray is not installed or has no room for the workers, or as `ProbeWorker`.
         RuntimeError: If a partition has been lost with its worker `TRIES` times.
     """
     check_ray()
@@ -78,7 +78,7 @@ def _start(ray: Any) -> None:
 
 
 def _stream(
-    ray: Any, plan: Plan, workers: int | None, progress: Callable[[int, int], None] | None
+    ray: Any, plan: ProbePlan, workers: int | None, progress: Callable[[int, int], None] | None
 ) -> Finished:
     size, room = _room(ray.cluster_resources(), workers)
     numbers = list(range(partitions(plan.questions)))
@@ -132,18 +132,13 @@ def _room(resources: dict[str, float], workers: int | None) -> tuple[int, dict[s
     return size, {"num_cpus": there // size}
 
 
-def _everywhere(plan: Plan) -> Plan:
+def _everywhere(plan: ProbePlan) -> ProbePlan:
     """The plan with paths that hold in the workers' folders, too."""
 
-    def whole(name: str | None) -> str | None:
-        return str(Path(name).resolve()) if name is not None and Path(name).is_dir() else name
-
-    questions = plan.questions
     return replace(
         plan,
-        model=whole(plan.model) or plan.model,
-        adapter=whole(plan.adapter),
-        questions=questions.everywhere(),
+        backend=plan.backend.everywhere(),
+        questions=plan.questions.everywhere(),
         folder=plan.folder.resolve(),
     )
 
@@ -154,8 +149,8 @@ class _Actor:
     def __init__(self, plan: Any) -> None:
         import ray
 
-        self.plan: Plan = ray.get(plan)
-        self.worker: Worker | None = None
+        self.plan: ProbePlan = ray.get(plan)
+        self.worker: ProbeWorker | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         number, wrong, found = int(batch["number"][0]), "", Finished(0)
@@ -164,7 +159,7 @@ class _Actor:
             return _row(found, lost=number * self.plan.questions.partition + 1)
         try:
             if self.worker is None:
-                self.worker = Worker(self.plan)
+                self.worker = ProbeWorker(self.plan)
             found = self.worker.finish(number)
         except ValueError as error:  # the user's to mend: no reason to try again
             wrong = str(error)

@@ -1,4 +1,4 @@
-"""Multiple choice: every rotation of the options asked, the probability of the right one read off.
+"""Multiple choice in every rotation of the options: the probability of the correct one.
 
 Over the rotations each option stands once under each letter, so that a liking for a letter is not
 taken for knowledge.
@@ -6,24 +6,18 @@ taken for knowledge.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cogcalib.inference.batching import by_length
-from cogcalib.inference.forward import Reader, inference, max_positions, padding_id
-from cogcalib.knowledge.candidates import Tokens
+from cogcalib.inference.backend import Backend, Tokens
 from cogcalib.knowledge.exact import Answered
-from cogcalib.knowledge.settings import EXACT, PAPER, SlickSettings
+from cogcalib.knowledge.slick_settings import EXACT, PAPER, SlickSettings
 from cogcalib.modeling.continuations import continuations
 from cogcalib.modeling.encoding import encode_batch
 from cogcalib.modeling.few_shot import after_shots
 from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
-from cogcalib.scoring import ScoreSettings
-
-Letters = Callable[[list[Tokens], list[Tokens]], list[list[float]]]
 
 
 def rotated(example: Example, by: int) -> Example:
@@ -33,65 +27,29 @@ def rotated(example: Example, by: int) -> Example:
 
 
 def answer_choices(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    backend: Backend,
     examples: Sequence[Example],
     prompts: Sequence[Prompt],
     settings: SlickSettings = PAPER,
 ) -> list[list[Answered]]:
     """Judge every multiple-choice question behind every prompt in every rotation of its options.
 
-    With z the logits of the option letters' tokens behind the prompt (in the form in which a letter
-    follows it), the probability of the right option is that of sampling it at the temperature T
+    With z the scores of the option letters' tokens behind the prompt (in the form in which a letter
+    follows it), the probability of the correct option is that of sampling it at the temperature T
     among the options: softmax(z / T) over these tokens alone. Top-k does not apply.
 
     Args:
-        model: A Hugging Face causal language model.
-        tokenizer: Its tokenizer.
+        backend: The model.
         examples: Multiple-choice questions of one group.
         prompts: The group's prompts; one without shots asks zero-shot.
-        settings: Temperature, batches. Its mode must be exact: there is nothing to sample.
+        settings: Temperature. Its mode must be exact: there is nothing to sample.
 
     Returns:
         For each example, in the order given, one entry a prompt and rotation: all rotations of the
         first prompt come first.
 
     Raises:
-        ValueError: If the mode is not exact, or as `cogcalib.scoring.score`.
-    """
-
-    def read(sequences: list[Tokens], letters: list[Tokens]) -> list[list[float]]:
-        reader = Reader(model, sequences, [1] * len(sequences), padding_id(tokenizer))
-
-        def work(batch: list[int]) -> list[list[float]]:
-            rows = zip(reader.logits(batch), batch, strict=True)
-            return [row[letters[index]].double().tolist() for row, index in rows]
-
-        batches = ScoreSettings(batch_size=settings.batch_size)
-        return by_length(reader.lengths, work, batches, model.device, counted=False)
-
-    with inference(model):
-        return ask_rotations(prompts, examples, tokenizer, max_positions(model), settings, read)
-
-
-def ask_rotations(
-    prompts: Sequence[Prompt],
-    examples: Sequence[Example],
-    tokenizer: PreTrainedTokenizerBase,
-    limit: int | None,
-    settings: SlickSettings,
-    read: Letters,
-) -> list[list[Answered]]:
-    """`answer_choices` of whoever can tell how likely each option letter is.
-
-    Args:
-        prompts, examples, tokenizer, settings: As `answer_choices`.
-        limit: The model's positions, None if it names no limit.
-        read: Takes prompts and for each the tokens of its option letters; gives the letters'
-            logits, or what differs from them by the same number.
-
-    Raises:
-        ValueError: As `answer_choices`.
+        ValueError: If the mode is not exact, or as `cogcalib.modeling.encode_batch`.
     """
     check_mode(settings)
     rows: list[list[Answered]] = [[] for _ in examples]
@@ -101,11 +59,11 @@ def ask_rotations(
         for turn in range(turns):
             chosen = [i for i, e in enumerate(examples) if turn < len(e.options or ())]
             asked = [rotated(examples[i], turn) for i in chosen]
-            encoded = encode_batch(asked, tokenizer, limit)
+            encoded = encode_batch(asked, backend.tokenizer, backend.positions)
             letters = [list(row.option_ids or ()) for row in encoded]
-            found = _behind(prompt, asked, letters, tokenizer, read)
-            for index, example, logits in zip(chosen, asked, found, strict=True):
-                rows[index].append(_chosen(example, logits, settings.temperature))
+            found = _behind(prompt, asked, letters, backend)
+            for index, example, scores in zip(chosen, asked, found, strict=True):
+                rows[index].append(_chosen(example, scores, settings.temperature))
             done += len(chosen)
             if settings.progress is not None:
                 settings.progress(done)
@@ -129,10 +87,10 @@ def _behind(
     prompt: Prompt,
     asked: Sequence[Example],
     letters: Sequence[Tokens],
-    tokenizer: PreTrainedTokenizerBase,
-    read: Letters,
+    backend: Backend,
 ) -> list[list[float]]:
-    """What `read` gives for each question behind a prompt."""
+    """The scores of each question's letters behind a prompt."""
+    tokenizer = backend.tokenizer
     alone = [row for row, _ in continuations(asked, [()] * len(asked), tokenizer)]
     found: dict[int, list[float]] = {}
     sharing: dict[tuple[Example, ...], list[int]] = {}
@@ -141,13 +99,15 @@ def _behind(
     for shots, indices in sharing.items():
         examples = [asked[index] for index in indices]
         shown = after_shots(shots, examples, [alone[index] for index in indices], tokenizer)
-        read_of = read(shown, [letters[index] for index in indices])
-        found |= dict(zip(indices, read_of, strict=True))
+        wanted = [letters[index] for index in indices]
+        first = backend.first_tokens(shown, wanted)
+        for index, tokens, read in zip(indices, wanted, first, strict=True):
+            found[index] = [read.scores[token] for token in tokens]
     return [found[index] for index in range(len(asked))]
 
 
-def _chosen(example: Example, logits: Sequence[float], temperature: float) -> Answered:
+def _chosen(example: Example, scores: Sequence[float], temperature: float) -> Answered:
     letters = [option.letter for option in example.options or ()]
-    gold, z = letters.index(example.answer), torch.tensor(logits, dtype=torch.float64)
+    gold, z = letters.index(example.answer), torch.tensor(scores, dtype=torch.float64)
     p = (z / temperature).softmax(-1)[gold].item()
     return Answered(int(z.argmax()) == gold, p, p)

@@ -1,4 +1,4 @@
-"""The wording of questions: a function per preset, and the model's chat template around it.
+"""Wordings of a question: one function per preset, and the model's chat template around it.
 
 ``cogcalib`` is ours. ``blob`` and ``laplace`` are the wordings of two published code bases, quirks
 included, for comparison with their numbers; docs/tasks.md says which parts were checked.

@@ -1,4 +1,4 @@
-"""Answered questions before a question: drawn once for a group, the same for all of it.
+"""Shots, the answered questions before a question: drawn once for a group, the same for all of it.
 
 What all questions of a group begin with is computed once. So a group's prompts are fixed; only a
 question that stands among the shots itself gets a prompt of its own, with a reserve in its place.

@@ -17,7 +17,7 @@ from cogcalib.metrics import (
     standard_metrics,
 )
 from cogcalib.records import Prediction
-from cogcalib.scoring.definitions import MULTIPLE_CHOICE, OPEN_ENDED
+from cogcalib.scoring.confidence_names import MULTIPLE_CHOICE, OPEN_ENDED
 
 BINS = 15
 

@@ -1,50 +1,52 @@
-"""Multiple choice: one forward pass, three readings of the model's confidence."""
+"""Multiple choice answered with a letter: three readings of the model's confidence."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from cogcalib.inference.batching import by_length
-from cogcalib.inference.forward import Reader, max_positions, padding_id, upcast
+from cogcalib.inference.backend import Backend, FirstToken, whole_logits
+from cogcalib.inference.logits import read_first_tokens, upcast
 from cogcalib.modeling.encoding import surface_ids
+from cogcalib.modeling.option_letters import Forms, encode_choices
 from cogcalib.records import Example, Prediction
-from cogcalib.scoring.definitions import MULTIPLE_CHOICE
-from cogcalib.scoring.option_letters import Forms, encode_choices
-from cogcalib.scoring.settings import DEFAULTS, ScoreSettings
+from cogcalib.scoring.confidence_names import MULTIPLE_CHOICE
+from cogcalib.scoring.config import DEFAULTS, ScoreSettings
 
 
-def score_multiple_choice(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Example],
-    settings: ScoreSettings = DEFAULTS,
+def score_letters(
+    backend: Backend, examples: Sequence[Example], settings: ScoreSettings
 ) -> list[Prediction]:
-    """Predictions of a model as it stands: training flags and gradients are the caller's.
+    """Predictions read off the token that follows each prompt, see `predict_from_logits`.
 
-    As `cogcalib.scoring.score`, which is what to call otherwise. With dropout left on, every call
-    is one sample of MC dropout.
+    Raises:
+        ValueError: As `cogcalib.scoring.score`, or if a temperature other than 1 is named and the
+            backend shows no logits.
     """
-    settings.temperatures(MULTIPLE_CHOICE)
-    choices = encode_choices(examples, tokenizer, max_positions(model), settings.shots)
-    reader = Reader(
-        model,
-        [choice.prompt_ids for choice in choices],
-        [1] * len(choices),
-        padding_id(tokenizer),
-        share=settings.share_prefix,
-    )
+    scale = settings.temperatures(MULTIPLE_CHOICE)
+    hot = None
+    if set(scale.values()) != {1.0}:
+        hot = whole_logits(backend, f"temperature {dict(settings.temperature)}")
+    choices = encode_choices(examples, backend.tokenizer, backend.positions, settings.shots)
+    prompts, forms = [row.prompt_ids for row in choices], [row.forms for row in choices]
+    if hot is None:
+        usual = [[ids[0] for ids in row] for row in forms]
+        others = [[token for ids in row for token in ids[1:]] for row in forms]
+        plain = backend.first_tokens(prompts, usual, others, progress=settings.progress)
+        return _predict(dict.fromkeys(MULTIPLE_CHOICE, plain), examples, forms, settings)
 
-    def work(batch: list[int]) -> list[Prediction]:
-        forms = [choices[index].forms for index in batch]
-        return _predict(reader.logits(batch), [examples[i] for i in batch], forms, settings)
+    def work(batch: list[int], logits: Tensor) -> list[Prediction]:
+        chosen = [forms[index] for index in batch]
+        read = _at_temperatures(logits, chosen, scale)
+        return _predict(read, [examples[index] for index in batch], chosen, settings)
 
-    return by_length(reader.lengths, work, settings, model.device)
+    return hot.read_logits(prompts, [1] * len(prompts), work, progress=settings.progress)
 
 
 def predict_from_logits(
@@ -87,44 +89,60 @@ def predict_from_logits(
         )
     if not examples:
         return []
-    return _predict(values, examples, surface_ids(examples, tokenizer), settings)
+    forms = surface_ids(examples, tokenizer)
+    read = _at_temperatures(values, forms, settings.temperatures(MULTIPLE_CHOICE))
+    return _predict(read, examples, forms, settings)
+
+
+def _at_temperatures(
+    logits: Tensor, forms: Sequence[Forms], scale: Mapping[str, float]
+) -> dict[str, list[FirstToken]]:
+    """Definition -> the first tokens at its temperature; of ``surface`` those at temperature 1."""
+    wanted = [[token for ids in row for token in ids] for row in forms]
+    chosen = {**scale, "surface": 1.0}
+    at = {
+        t: read_first_tokens(logits if t == 1 else logits / t, wanted) for t in {*chosen.values()}
+    }
+    return {name: at[t] for name, t in chosen.items()}
 
 
 def _predict(
-    logits: Tensor, examples: Sequence[Example], forms: Sequence[Forms], settings: ScoreSettings
+    read: Mapping[str, Sequence[FirstToken]],
+    examples: Sequence[Example],
+    forms: Sequence[Forms],
+    settings: ScoreSettings,
 ) -> list[Prediction]:
-    scale = settings.temperatures(MULTIPLE_CHOICE)
-    index, exists = _index(forms, logits.device)
-    scaled = {t: logits if t == 1 else logits / t for t in {*scale.values(), 1.0}}
-    top, rest = {}, {}
-    for t, values in scaled.items():
-        first = values.max(-1)
-        # Apart from the largest: next to it float32 loses what is below 6e-8 of it.
-        rest[t] = _double(values.scatter(1, first.indices[:, None], -torch.inf).logsumexp(-1))
-        top[t] = _double(first.values)
-    missing = ~exists.cpu()
-
-    def spelled(t: float) -> Tensor:
-        chosen = _double(scaled[t].gather(1, index.flatten(1))).view(index.shape)
-        chosen = chosen - torch.logaddexp(top[t], rest[t])[:, None, None]
-        return chosen.masked_fill(missing, -torch.inf)
-
-    options = spelled(scale["options"])[..., 0]
+    """Predictions from the first tokens that each definition reads."""
+    usual = [tuple(ids[:1] for ids in row) for row in forms]
+    options = _log_probabilities(read["options"], usual)[..., 0]
     share = options.log_softmax(-1)
-    surface = spelled(1.0).logsumexp(-1) / scale["surface"]
-    confidence = {
-        "vocab": -torch.log1p((rest[scale["vocab"]] - top[scale["vocab"]]).exp()),
+    log_confidence = {
+        "vocab": torch.tensor([first.best for first in read["vocab"]], dtype=torch.float64),
         "options": share.amax(-1),
-        "surface": surface.log_softmax(-1).amax(-1),
     }
-    fractions = {name: log.exp().clamp(max=1.0).tolist() for name, log in confidence.items()}
-    return choose(
-        examples,
-        settings,
-        share.tolist(),
-        options.tolist(),
-        [{name: fractions[name][row] for name in MULTIPLE_CHOICE} for row in range(len(examples))],
-    )
+    listed = zip(read["surface"], forms, strict=True)
+    # All rows have the same definitions, so that their means are of the same questions.
+    if all(token in first.scores for first, row in listed for ids in row for token in ids):
+        temperature = settings.temperatures(MULTIPLE_CHOICE)["surface"]
+        spelled = _log_probabilities(read["surface"], forms).logsumexp(-1) / temperature
+        log_confidence["surface"] = spelled.log_softmax(-1).amax(-1)
+    names = [name for name in MULTIPLE_CHOICE if name in log_confidence]
+    fractions = [log_confidence[name].exp().clamp(max=1.0).tolist() for name in names]
+    confidence = [dict(zip(names, row, strict=True)) for row in zip(*fractions, strict=True)]
+    return choose(examples, settings, share.tolist(), options.tolist(), confidence)
+
+
+def _log_probabilities(first: Sequence[FirstToken], forms: Sequence[Forms]) -> Tensor:
+    """Of each option's tokens, [n, most options, most forms], -inf where there is none."""
+    options = max(len(row) for row in forms)
+    width = max(len(ids) for row in forms for ids in row)
+    none = [-math.inf] * width
+    rows = []
+    for token, row in zip(first, forms, strict=True):
+        found = [[token.log_probability(id) for id in ids] for ids in row]
+        padded = [[*values, *none[len(values) :]] for values in found]
+        rows.append(padded + [none] * (options - len(row)))
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 def choose(
@@ -164,23 +182,3 @@ def choose(
             )
         )
     return predictions
-
-
-def _double(values: Tensor) -> Tensor:
-    """A few values in float64, which not every device has."""
-    return values.cpu().double()
-
-
-def _index(forms: Sequence[Forms], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids, 0 where there is none, and which exist, both [n, most options, most forms]."""
-    n_options = max(len(row) for row in forms)
-    n_forms = max(len(letter) for row in forms for letter in row)
-    none = [-1] * n_forms
-    index = torch.tensor(
-        [
-            [[*letter, *none[len(letter) :]] for letter in row] + [none] * (n_options - len(row))
-            for row in forms
-        ],
-        device=device,
-    )
-    return index.clamp(min=0), index >= 0

@@ -12,8 +12,8 @@ from scipy.special import log_softmax
 from cogcalib.posthoc import IsotonicCalibration, PlattScaling, VectorScaling
 from cogcalib.posthoc.calibrator import ConfidenceCalibrator
 from cogcalib.records import Example, Prediction
+from cogcalib.scoring.config import ScoreSettings
 from cogcalib.scoring.multiple_choice import choose
-from cogcalib.scoring.settings import ScoreSettings
 
 CONFIDENCE_MAPS: Mapping[str, type[ConfidenceCalibrator]] = {
     "platt": PlattScaling,

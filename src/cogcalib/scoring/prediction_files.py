@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cogcalib.jsonl import json_lines, write_jsonl
-from cogcalib.records import Prediction, replacing
-from cogcalib.scoring.definitions import MULTIPLE_CHOICE, OPEN_ENDED
+from cogcalib.parquet import read_table, write_table
+from cogcalib.records import Prediction
+from cogcalib.scoring.confidence_names import MULTIPLE_CHOICE, OPEN_ENDED
 
 FORMATS = (".jsonl", ".parquet")
 """Endings of the files that can be written and read."""
@@ -57,13 +57,6 @@ def write_predictions(path: Path | str, predictions: Sequence[Prediction]) -> Pa
     return write_table(path, table)
 
 
-def write_table(path: Path, table: pa.Table) -> Path:
-    """Write a table as Parquet, atomically."""
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary)
-    return path
-
-
 def read_predictions(path: Path | str) -> list[Prediction]:
     """Read predictions in the format of `cogcalib.records.Prediction`, and check every value.
 
@@ -96,10 +89,7 @@ def read_predictions(path: Path | str) -> list[Prediction]:
 
 
 def _parquet_rows(path: Path) -> list[Any]:
-    try:
-        rows = pq.read_table(path).to_pylist(maps_as_pydicts="strict")
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: no valid Parquet file: {error}") from error
+    rows: list[Any] = read_table(path).to_pylist(maps_as_pydicts="strict")
     for row in rows:
         confidence = row.get("confidence")
         if isinstance(confidence, dict):  # a struct names every definition in every row

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from cogcalib.modeling.encoding import surface_ids
 from cogcalib.posthoc import TemperatureScaling
 from cogcalib.records import Example
+from cogcalib.scoring.config import DEFAULTS, ScoreSettings
 from cogcalib.scoring.score import answer_logits
-from cogcalib.scoring.settings import DEFAULTS, ScoreSettings
 
 
 def fit_temperatures(

@@ -1,4 +1,4 @@
-"""Model and examples in, predictions out."""
+"""Scoring: a model, or a backend, and examples in, predictions out."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cogcalib.inference.batching import by_length
-from cogcalib.inference.forward import Reader, inference, max_positions, padding_id
+from cogcalib.inference.backend import Backend
+from cogcalib.inference.transformers_backend import TransformersBackend
+from cogcalib.modeling.shot_prompts import encode_asked, encode_open
 from cogcalib.records import Example, Prediction
-from cogcalib.scoring.continuations import score_continuations
-from cogcalib.scoring.definitions import LETTER
-from cogcalib.scoring.few_shot import encode_asked, encode_open
-from cogcalib.scoring.multiple_choice import score_multiple_choice
+from cogcalib.scoring.confidence_names import LETTER
+from cogcalib.scoring.config import DEFAULTS, ScoreSettings
+from cogcalib.scoring.multiple_choice import score_letters
 from cogcalib.scoring.open_ended import score_open_ended
-from cogcalib.scoring.settings import DEFAULTS, ScoreSettings
+from cogcalib.scoring.option_likelihoods import score_continuations
 
 
 def score(
@@ -44,15 +45,36 @@ def score(
         ValueError: If the two kinds are mixed, ids repeat, an example is longer than the model has
             positions, or a setting does not fit the kind.
     """
+    return score_with(_backend(model, tokenizer, settings), examples, settings)
+
+
+def score_with(
+    backend: Backend, examples: Sequence[Example], settings: ScoreSettings = DEFAULTS
+) -> list[Prediction]:
+    """`score` whatever model can be asked, in any engine.
+
+    A backend that shows no logits takes no temperature but 1. The confidence ``surface`` is left
+    out of all predictions where it does not list every surface form of every question's options.
+
+    Args:
+        backend: The model; batches are its own affair.
+        examples: Examples with distinct ids.
+        settings: Names for the predictions, temperatures, way to answer.
+
+    Returns:
+        One prediction per example, in the order given.
+
+    Raises:
+        ValueError: As `score`, or if the backend cannot give what is needed.
+    """
     check_examples(examples, settings.answer)
     if not examples:
         return []
-    with inference(model):
-        if examples[0].options is None:
-            return score_open_ended(model, tokenizer, examples, settings)
-        if settings.answer == LETTER:
-            return score_multiple_choice(model, tokenizer, examples, settings)
-        return score_continuations(model, tokenizer, examples, settings)
+    if examples[0].options is None:
+        return score_open_ended(backend, examples, settings)
+    if settings.answer == LETTER:
+        return score_letters(backend, examples, settings)
+    return score_continuations(backend, examples, settings)
 
 
 def answer_logits(
@@ -82,26 +104,29 @@ def answer_logits(
         raise ValueError("examples is empty: there are no logits to collect")
     if settings.answer != LETTER:
         raise ValueError(f"answer must be {LETTER} to collect logits, got {settings.answer!r}")
-    limit = max_positions(model)
-    if examples[0].options is None:
-        encodings, _ = encode_open(examples, tokenizer, limit, settings.shots)
-    else:
-        encodings = encode_asked(examples, tokenizer, limit, settings.shots)
+    backend = _backend(model, tokenizer, settings)
+    asked = (examples, tokenizer, backend.positions, settings.shots)
+    encodings = encode_open(*asked)[0] if examples[0].options is None else encode_asked(*asked)
     # Of a letter the end token is not scored.
     gold = [row.answer_ids if row.option_ids is None else row.answer_ids[:1] for row in encodings]
     inputs = [row.prompt_ids + ids[:-1] for row, ids in zip(encodings, gold, strict=True)]
     kept = [len(ids) for ids in gold]
-    with inference(model):
-        pad_id = padding_id(tokenizer)
-        reader = Reader(model, inputs, kept, pad_id, share=settings.share_prefix)
 
-        def work(batch: list[int]) -> list[NDArray[np.float32]]:
-            logits = reader.logits(batch).float().cpu()
-            return [row.numpy() for row in logits.split([kept[index] for index in batch])]
+    def work(batch: list[int], logits: Tensor) -> list[NDArray[np.float32]]:
+        rows = logits.float().cpu().split([kept[index] for index in batch])
+        return [row.numpy() for row in rows]
 
-        rows = by_length(reader.lengths, work, settings, model.device)
+    rows = backend.read_logits(inputs, kept, work, progress=settings.progress)
     tokens = [token for ids in gold for token in ids]
     return np.concatenate(rows), np.array(tokens, dtype=np.int64)
+
+
+def _backend(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: ScoreSettings
+) -> TransformersBackend:
+    return TransformersBackend(
+        model, tokenizer, batch_size=settings.batch_size, share_prefix=settings.share_prefix
+    )
 
 
 def check_examples(examples: Sequence[Example], answer: str = LETTER) -> None:

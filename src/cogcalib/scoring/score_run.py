@@ -1,39 +1,33 @@
-"""A model by name, a task by name: predictions, in a file if asked, and what they sum up to."""
+"""The run of a scoring: a model by name, a task by name; predictions, a record and a summary."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from cogcalib.inference.backend_loading import check_backend, load_backend
 from cogcalib.inference.batching import process
-from cogcalib.inference.endpoint_journal import ENDING
-from cogcalib.inference.forward import max_positions
-from cogcalib.modeling import (
-    LabelAudit,
-    audit_labels,
-    load_model,
-    load_tokenizer,
-    shorten_passages,
-)
+from cogcalib.inference.experimental.endpoint_backend import EndpointBackend
+from cogcalib.inference.experimental.endpoint_journal import ENDING, Journal
+from cogcalib.modeling import LabelAudit, audit_labels, shorten_passages
 from cogcalib.modeling.continuations import continuations
+from cogcalib.modeling.shot_prompts import as_texts, behind_shots
 from cogcalib.modeling.shots import Prompt, draw_shots
 from cogcalib.provenance import data_manifest
 from cogcalib.records import Example, Prediction
-from cogcalib.scoring.asked import ScoreTask
-from cogcalib.scoring.definitions import TEXT
-from cogcalib.scoring.endpoint import Endpoint, score_endpoint, served_length
-from cogcalib.scoring.few_shot import as_texts, behind_shots
-from cogcalib.scoring.match import token_f1
+from cogcalib.scoring.confidence_names import TEXT
+from cogcalib.scoring.config import ScoreSettings, ScoreTask
 from cogcalib.scoring.metrics_row import summarize
 from cogcalib.scoring.prediction_files import write_predictions
-from cogcalib.scoring.provenance import check_outputs, describe_task, write_record
-from cogcalib.scoring.score import score
-from cogcalib.scoring.settings import ScoreSettings
+from cogcalib.scoring.score import check_examples, score_with
+from cogcalib.scoring.score_record import check_outputs, describe_task, write_record
 from cogcalib.tasks import Task, draw, load_task
+from cogcalib.tasks.match import token_f1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +55,7 @@ class Scored:
 def score_task(
     asked: ScoreTask, progress: Callable[[int, int], None] | None = None, *, resamples: int = 1000
 ) -> Scored:
-    """Score a model on a split of a task, loaded here or behind an endpoint.
+    """Score a model on a split of a task, loaded into an engine here or behind an endpoint.
 
     Answers of an endpoint are kept beside the output until that is written, so that a scoring that
     was cut short goes on where it ended. Under ``accelerate launch`` the processes share the work;
@@ -74,14 +68,12 @@ def score_task(
 
     Raises:
         ValueError: If the output or its record exists already, there is no such task, split or
-            model, an example does not fit the model or its tokenizer, or the endpoint refuses a
-            request.
+            model, an example does not fit the model or its tokenizer, or the engine cannot give
+            what is needed or, an endpoint, refuses a request.
         EndpointError: If the endpoint stops answering.
     """
     name = asked.model if asked.adapter is None else f"{asked.model} + {asked.adapter}"
-    server = asked.server()
-    if server is not None and process()[1] > 1:
-        raise ValueError("an endpoint is asked by one process; concurrency says how much at once")
+    check_backend(asked)
     if asked.output is not None:
         check_outputs(asked.output)
     task = load_task(asked.task, asked.data_dir, prompt=asked.prompt)
@@ -89,16 +81,12 @@ def score_task(
     examples = draw(_split(task, "split", asked.split), asked.limit, asked.seed)
     settings = ScoreSettings(
         model_name=name,
-        batch_size=asked.batch_size,
         answer=asked.answer,
         max_new_tokens=asked.max_new_tokens,
         shots=_shots(asked, task),
         progress=None if progress is None else lambda done: progress(done, len(examples)),
     )
-    if server is None:
-        found = _from_model(asked, examples, settings)
-    else:
-        found = _from_endpoint(asked, server, examples, settings)
+    found = _ask(asked, examples, settings)
     main = process()[0] == 0
     if asked.output is not None and main:
         write_predictions(asked.output, found.predictions)
@@ -106,9 +94,8 @@ def score_task(
         found.predictions, method=name, seed=None, resamples=resamples if main else 1
     )
     if asked.output is not None and main:
-        write_record(asked.output, _record(asked, server, task, settings.shots, found, summary))
-        if server is not None:
-            _journal(asked.output).unlink(missing_ok=True)
+        write_record(asked.output, _record(asked, task, settings.shots, found, summary))
+        _journal(asked.output).unlink(missing_ok=True)
     return Scored(
         predictions=found.predictions,
         summary=summary,
@@ -134,7 +121,7 @@ def _shots(asked: ScoreTask, task: Task) -> Prompt | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
+class _Answers:
     """The examples as they were asked, how many of them were shortened, and what came of them."""
 
     examples: list[Example]
@@ -143,27 +130,34 @@ class _Outcome:
     predictions: list[Prediction]
 
 
-def _from_model(asked: ScoreTask, examples: list[Example], settings: ScoreSettings) -> _Outcome:
-    model, tokenizer = load_model(
-        asked.model, adapter=asked.adapter, dtype=asked.dtype, four_bit=asked.four_bit
-    )
-    examples, shortened = _fitting(examples, tokenizer, max_positions(model), settings)
-    labels = _audit(examples, tokenizer, settings)
-    return _Outcome(examples, shortened, labels, score(model, tokenizer, examples, settings))
+def _ask(asked: ScoreTask, examples: list[Example], settings: ScoreSettings) -> _Answers:
+    backend = load_backend(asked)
+    examples, shortened = _fitting(examples, backend.tokenizer, backend.positions, settings)
+    labels = _audit(examples, backend.tokenizer, settings)
+    with ExitStack() as stack:
+        if isinstance(backend, EndpointBackend) and asked.output is not None:
+            check_examples(examples, asked.answer)
+            identity = journal_identity(backend, examples, settings)
+            backend.keep_in(stack.enter_context(Journal(_journal(asked.output), identity)))
+        return _Answers(examples, shortened, labels, score_with(backend, examples, settings))
 
 
-def _from_endpoint(
-    asked: ScoreTask, server: Endpoint, examples: list[Example], settings: ScoreSettings
-) -> _Outcome:
-    try:
-        tokenizer = load_tokenizer(asked.tokenizer or asked.model)
-    except ValueError as error:
-        raise ValueError(f"tokenizer must be that of the endpoint's model: {error}") from error
-    examples, shortened = _fitting(examples, tokenizer, served_length(server), settings)
-    labels = _audit(examples, tokenizer, settings)
-    journal = None if asked.output is None else _journal(asked.output)
-    found = score_endpoint(server, tokenizer, examples, settings, journal=journal)
-    return _Outcome(examples, shortened, labels, found)
+def journal_identity(
+    backend: EndpointBackend, examples: Sequence[Example], settings: ScoreSettings
+) -> dict[str, Any]:
+    """What tells one scoring from another; requests are told apart by their own content."""
+    return {
+        "model": backend.endpoint.model,
+        "task": sorted({example.task for example in examples}),
+        "split": sorted({example.split for example in examples}),
+        "prompt": sorted({example.preset for example in examples}),
+        "answer": settings.answer,
+        "max_new_tokens": settings.max_new_tokens,
+        # Part of every request, so that another would have them all asked again, unseen.
+        "top_logprobs": backend.endpoint.top_logprobs,
+        "shots": [] if settings.shots is None else [shot.id for shot in settings.shots.shots],
+        "examples": Journal.key([[example.id, example.content_hash()] for example in examples]),
+    }
 
 
 def _fitting(
@@ -209,18 +203,19 @@ def _audit(
 
 def _record(
     asked: ScoreTask,
-    server: Endpoint | None,
     task: Task,
     shots: Prompt | None,
-    found: _Outcome,
+    found: _Answers,
     summary: dict[str, Any],
 ) -> dict[str, Any]:
     """What the predictions were made with. Keys are no part of it, nor where the data lay."""
     shortened = replace(task, shortened={asked.split: found.shortened})
-    here = {"dtype": asked.dtype, "four_bit": asked.four_bit} if server is None else {}
-    there = {} if server is None else {"endpoint": server.url, "tokenizer": asked.tokenizer}
+    if asked.endpoint is None:
+        engine = {"dtype": asked.dtype, "four_bit": asked.four_bit, "worker": asked.worker}
+    else:
+        engine = {"endpoint": asked.endpoint, "tokenizer": asked.tokenizer}
     return {
-        "model": {"name": asked.model, "adapter": asked.adapter, **here, **there},
+        "model": {"name": asked.model, "adapter": asked.adapter, **engine},
         "tasks": {task.name: describe_task(shortened, found.labels, prompt=asked.prompt)},
         "split": asked.split,
         "limit": asked.limit,

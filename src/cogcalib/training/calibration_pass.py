@@ -25,8 +25,8 @@ from cogcalib.losses import (
 from cogcalib.posthoc.isotonic import isotonic_fit
 from cogcalib.records import Threshold
 from cogcalib.training.collator import KNOWN, OPTION_IDS
-from cogcalib.training.logits import undisturbed
 from cogcalib.training.loss import LossRunner
+from cogcalib.training.supervised_logits import undisturbed
 from cogcalib.training.supervision import SupervisedTokens, Unit, supervised_tokens, unit_starts
 
 

@@ -23,7 +23,7 @@ from cogcalib.knowledge.ledger import (
     part_name,
 )
 from cogcalib.losses import FusedParts
-from cogcalib.scoring.prediction_files import write_table
+from cogcalib.parquet import write_table
 from cogcalib.training.collator import EXAMPLE_ID, NUMBER
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.packing import LENGTHS

@@ -28,7 +28,7 @@ from cogcalib.losses import (
     token_statistics,
 )
 from cogcalib.training.head import add_head_access, verify_head
-from cogcalib.training.logits import supervised_logits
+from cogcalib.training.supervised_logits import supervised_logits
 from cogcalib.training.supervision import SupervisedTokens
 
 logger = get_logger(__name__)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset
 
-from cogcalib.knowledge.slick import CATEGORIES
+from cogcalib.knowledge.slick_categories import CATEGORIES
 from cogcalib.training.collator import KNOWN
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cogcalib.training.logits import supervised_logits, undisturbed
+from cogcalib.training.supervised_logits import supervised_logits, undisturbed
 from cogcalib.training.supervision import supervised_tokens
 
 N_TOKENS = 16

@@ -11,7 +11,7 @@ import pytest
 from cogcalib.harness.report.probe_figures import roc_points
 from cogcalib.harness.report.probe_page import by_group, shares, write_probe_html
 from cogcalib.knowledge import CATEGORIES, Knowledge, Probed, Signals
-from cogcalib.knowledge.record import write_rows
+from cogcalib.knowledge.probe_rows import write_rows
 from cogcalib.records import Example
 from cogcalib.tasks import load_task
 

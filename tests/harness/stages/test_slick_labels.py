@@ -20,8 +20,9 @@ from cogcalib.harness.config import Config, Method, dump_config, parse_config
 from cogcalib.jsonl import read_jsonl
 from cogcalib.knowledge import CATEGORIES, Knowledge, Signals, load_probe
 from cogcalib.knowledge.ledger import read_ledger
-from cogcalib.knowledge.record import FILE, write_rows
-from cogcalib.knowledge.task import ProbeTask, probe_task
+from cogcalib.knowledge.probe_rows import FILE, write_rows
+from cogcalib.knowledge.probe_run import probe_task
+from cogcalib.knowledge.probe_task import ProbeTask
 from cogcalib.modeling import fingerprint
 from cogcalib.records import Example, InputError, ProbeRecord
 from cogcalib.tasks import draw, load_task

@@ -128,7 +128,7 @@ def missing_detectors(rows: Probed) -> str:
     if not missing:
         return ""
     return (
-        f"Not measured: {', '.join(missing)}. vLLM, in which the model ran, shows the most "
+        f"Not measured: {', '.join(missing)}. The engine that the model ran in shows the most "
         "probable tokens and not the whole vocabulary."
     )
 

@@ -16,7 +16,7 @@ from cogcalib.jsonl import write_jsonl
 from cogcalib.modeling import audit_labels, encode_batch, load_tokenizer, shorten_passages
 from cogcalib.provenance import data_manifest
 from cogcalib.records import ProbeRecord
-from cogcalib.scoring.provenance import describe_task
+from cogcalib.scoring.score_record import describe_task
 from cogcalib.tasks import Task, check_disjoint, compose, draw, load_task
 
 
