@@ -15,7 +15,7 @@ from cogcalib.harness.report.canvas import GRID, INK, new_figure, percent_axis, 
 from cogcalib.knowledge import CATEGORIES
 
 COLOURS = dict(zip(CATEGORIES, ("#0072b2", "#56b4e9", "#e69f00", "#6b7280"), strict=True))
-"""Best known darkest; told apart by colour-blind eyes."""
+"""Best known darkest; safe for colour-blind readers."""
 
 _DETECTORS = {
     "nll": ("NLL", "#0072b2"),

@@ -1,6 +1,6 @@
 """Replies of servers to /v1/completions, read into one form.
 
-Three dialects, told apart by the reply itself:
+Three dialects, recognised by the reply itself:
 
 - vLLM: OpenAI's parallel lists ``tokens``, ``token_logprobs`` and ``top_logprobs``; asked with
   ``return_tokens_as_token_ids`` every token reads ``token_id:N``. An echoed prompt stands in front.
