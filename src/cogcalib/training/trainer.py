@@ -27,6 +27,7 @@ from cogcalib.training.callbacks import KnowledgeCallback
 from cogcalib.training.checkpoints import begin_checkpoint, checkpoint_to_resume, load_whole
 from cogcalib.training.collator import KNOWN, NUMBER, OPTION_IDS
 from cogcalib.training.config import CogCalibConfig
+from cogcalib.training.dataset_checks import as_python
 from cogcalib.training.ledger_writer import number_examples, open_ledger
 from cogcalib.training.loss import PLAIN, LossRunner
 from cogcalib.training.metrics import (
@@ -102,6 +103,7 @@ class CogCalibTrainer(PreparedTrainer):
         args = CogCalibConfig("CogCalib") if args is None else args
         if not isinstance(args, CogCalibConfig):
             raise TypeError(f"args must be a CogCalibConfig, got {type(args).__name__}")
+        train_dataset, calibration_dataset = map(as_python, (train_dataset, calibration_dataset))
         args = checks.settle(args, train_dataset)
         checks.refuse_other_losses(compute_loss_func)
         checks.refuse_offloading_to_itself(args)
@@ -109,7 +111,8 @@ class CogCalibTrainer(PreparedTrainer):
         checks.refuse_split_sequences(args.parallelism_config)
         text_field = args.dataset_text_field if formatting_func is None else None
         checks.check_data_sets(args, train_dataset, calibration_dataset, text_field)
-        checks.refuse_empty_evaluation(sft_arguments.get("eval_dataset"))
+        checks.check_evaluation(sft_arguments.get("eval_dataset"), text_field)
+        self.own_collator = data_collator is not None
         names, train_dataset = number_examples(train_dataset, args)
         super().__init__(
             model,
@@ -124,6 +127,7 @@ class CogCalibTrainer(PreparedTrainer):
         checks.refuse_shared_batches(self.get_tp_size(), args.n_gpu)
         checks.refuse_processes_apart(self.accelerator.num_processes)
         checks.refuse_weights_without_gradient(self.model, self.accelerator.device.type)
+        self._check_vocabulary()
         self._wrap_collator()
         self.penalty = args.build_penalty()
         self.runner = LossRunner(self.model, self.accelerator, compiled=args.torch_compile)
