@@ -3,38 +3,88 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer import SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from cogcalib.training.example_order import ORDER_NAME
 from cogcalib.training.state import STATE_NAME
+
+SCALER = SCALER_NAME
+"""Of a training in fp16: the scale of its gradients."""
 
 
 def last_complete_checkpoint(directory: Path | str, gate: str) -> str | None:
     """The newest checkpoint in `directory` that was written to its end, or None.
 
     transformers writes ``trainer_state.json`` last, so a folder without a readable one is what a
-    kill during saving left behind.
+    kill during saving left behind. One without optimizer, schedule or random numbers, as
+    ``save_only_model=True`` writes them, has weights, but nothing goes on from it.
 
     Args:
         directory: The run's output folder; it need not exist.
         gate: Every gate but ``none`` also needs what the run knew of its thresholds.
     """
+    for folder in _newest_first(directory):
+        if not missing_parts(folder, gate):
+            return str(folder)
+    return None
+
+
+def _newest_first(directory: Path | str) -> list[Path]:
     prefix = f"{PREFIX_CHECKPOINT_DIR}-"
     steps = [
         int(number)
         for folder in Path(directory).glob(f"{prefix}*")
         if (number := folder.name.removeprefix(prefix)).isdecimal()
     ]
-    for step in sorted(steps, reverse=True):
-        folder = Path(directory) / f"{prefix}{step}"
-        knows = gate == "none" or (folder / STATE_NAME).is_file()
-        if knows and _is_json(folder / TRAINER_STATE_NAME):
-            return str(folder)
-    return None
+    return [Path(directory) / f"{prefix}{step}" for step in sorted(steps, reverse=True)]
+
+
+def missing_parts(folder: Path | str, gate: str) -> list[str]:
+    """What a checkpoint lacks to be gone on from, as names of files.
+
+    Args:
+        folder: Of the checkpoint.
+        gate: As in `last_complete_checkpoint`.
+    """
+    folder = Path(folder)
+    names = {each.name for each in folder.iterdir()} if folder.is_dir() else set[str]()
+    deepspeed = any(name.startswith("global_step") for name in names)  # a folder of its own
+    # FSDP names a folder or a file optimizer.bin.
+    optimizer = deepspeed or any(name.startswith("optimizer") for name in names)
+    random = any(name.startswith("rng_state") for name in names)
+    found = {
+        TRAINER_STATE_NAME: _is_json(folder / TRAINER_STATE_NAME),
+        STATE_NAME: gate == "none" or STATE_NAME in names,
+        "optimizer.pt": optimizer,
+        SCHEDULER_NAME: deepspeed or SCHEDULER_NAME in names,
+        "rng_state.pth": random,
+    }
+    return [name for name, there in found.items() if not there]
+
+
+def refuse_missing(checkpoint: str, gate: str, files: Sequence[str] = ()) -> None:
+    """Raise ValueError if a checkpoint lacks a part, or one of the files that this process needs.
+
+    Args:
+        checkpoint: Its folder.
+        gate: As in `last_complete_checkpoint`.
+        files: Names of those files.
+    """
+    missing = missing_parts(checkpoint, gate)
+    missing += [f for f in files if f not in missing and not (Path(checkpoint) / f).is_file()]
+    if missing:
+        raise ValueError(
+            f"{checkpoint} is no whole checkpoint of a CogCalibTrainer: {', '.join(missing)} "
+            "missing, hence learning rate, moments, random numbers or thresholds would begin anew "
+            "(save_only_model=True saves none of them); go on from a whole one, or begin anew with "
+            "its weights by giving the folder as the model"
+        )
 
 
 def checkpoint_to_resume(
@@ -49,7 +99,9 @@ def checkpoint_to_resume(
         return str(wanted) if wanted else None
     last = last_complete_checkpoint(directory, gate)
     if last is None:
-        raise ValueError(f"resume_from_checkpoint=True, but {directory} has no complete one")
+        newest = _newest_first(directory)[:1]
+        lacks = "".join(f": {f.name} lacks {', '.join(missing_parts(f, gate))}" for f in newest)
+        raise ValueError(f"resume_from_checkpoint=True, but {directory} has no complete one{lacks}")
     return last
 
 
@@ -78,13 +130,14 @@ def load_whole(model: PreTrainedModel, folder: str, load_result: Any) -> None:
 def begin_checkpoint(folder: Path) -> Path:
     """Make `folder`; an older one of that name counts as incomplete while it is overwritten."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / TRAINER_STATE_NAME).unlink(missing_ok=True)
+    for name in (TRAINER_STATE_NAME, ORDER_NAME):  # the latter is not in every checkpoint
+        (folder / name).unlink(missing_ok=True)
     return folder
 
 
 def _is_json(path: Path) -> bool:
     try:
         json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return False
     return True

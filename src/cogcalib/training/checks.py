@@ -12,10 +12,10 @@ from peft import PeftConfig
 from torch import nn
 
 from cogcalib.training.collator import OPTION_IDS
+from cogcalib.training.column_checks import check_known
 from cogcalib.training.config import GATES_WITHOUT_THRESHOLD, CogCalibConfig
 from cogcalib.training.dataset_checks import check_alike, check_column, data_format
 from cogcalib.training.option_ids import OPTIONS
-from cogcalib.training.oracle import check_known
 
 logger = get_logger(__name__)
 FEW = 100

@@ -15,12 +15,12 @@ from trl import SFTConfig, SFTTrainer
 
 from cogcalib.training import dataset_checks
 from cogcalib.training.collator import EXTRA_COLUMNS, CogCalibCollator
+from cogcalib.training.column_checks import check_token_columns, check_vocabulary
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.option_ids import OPTIONS, resolve_options
 from cogcalib.training.packing import LENGTHS, pack
 from cogcalib.training.packing_leak_check import TOLERANCE, TOLERANCE_HALF, check_isolation
 from cogcalib.training.text import check_text
-from cogcalib.training.token_columns import check_token_columns, check_vocabulary
 
 
 class PreparedTrainer(SFTTrainer):

@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset, Features, Sequence, Value
 from tiny_run import make_data, make_rows, make_trainer
 
-from cogcalib.training.token_columns import check_token_columns
+from cogcalib.training.column_checks import check_token_columns
 
 ROW: dict[str, Any] = {"input_ids": [11, 12, 6, 1], "labels": [-100, -100, 6, 1]}
 

@@ -1,4 +1,4 @@
-"""Columns of tokenised examples, checked as whole arrays: types, alignment, range."""
+"""Columns that reach the loss, checked as whole arrays: types, alignment, range, truth values."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from accelerate.logging import get_logger
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from numpy.typing import NDArray
 
+from cogcalib.knowledge.slick_categories import CATEGORIES
 from cogcalib.modeling.encoding import IGNORED
-from cogcalib.training.collator import OPTION_IDS
+from cogcalib.training.collator import KNOWN, OPTION_IDS
 
 logger = get_logger(__name__)
 MASKS = ("completion_mask", "assistant_masks")
@@ -194,3 +195,53 @@ def _refuse_hidden(mask: _Flat, labels: _Flat | None, name: str) -> None:
                 "is to be learnt, and TRL's collator leaves the mask out; remove padding and "
                 "hidden tokens from input_ids and labels"
             )
+
+
+def check_known(dataset: Dataset) -> None:
+    """Raise ValueError unless the column ``known`` has a truth value for every training example.
+
+    Anything else has one in Python, too: the string "Unknown" is as true as "HighlyKnown".
+
+    Args:
+        dataset: The argument ``train_dataset``.
+    """
+    if KNOWN not in dataset.column_names:
+        raise ValueError(f"gate='oracle' needs a column {KNOWN!r} in train_dataset")
+    feature = dataset.features[KNOWN]
+    if isinstance(feature, ClassLabel):  # whose numbers are names: 0 may well stand for "known"
+        raise _no_label(f"a ClassLabel of {feature.names}", *feature.names)
+    # The whole table in one go; of a shuffled one, row after row would take seconds per million.
+    if _first_without(dataset.data.column(KNOWN)) is None:
+        return
+    values = dataset.with_format("arrow", columns=[KNOWN])[:][KNOWN]
+    index = _first_without(values)
+    if index is not None:  # it may be a row that a selection left out
+        value = values[index].as_py()
+        raise _no_label(f"{value!r} in example {index}", value)
+
+
+def _first_without(values: pa.ChunkedArray) -> int | None:
+    """The first that is no truth value; None if all are."""
+    if values.null_count:
+        good = pc.is_valid(values)
+    elif pa.types.is_boolean(values.type):
+        return None
+    elif pa.types.is_integer(values.type):
+        good = pc.or_(pc.equal(values, 0), pc.equal(values, 1))
+    else:
+        return 0
+    index = pc.index(good, False).as_py()
+    return None if index < 0 else index
+
+
+def _no_label(got: str, *values: Any) -> ValueError:
+    """The error; `values` are some of those that came."""
+    advice = (
+        f"; make labels of SliCK categories by train_dataset.map(lambda row: {{{KNOWN!r}: "
+        f"row[{KNOWN!r}] == {CATEGORIES[0]!r}}})"
+    )
+    slick = any(value in CATEGORIES for value in values)
+    return ValueError(
+        f"gate='oracle' needs True or False, or 1 or 0, in the column {KNOWN!r} of train_dataset, "
+        f"got {got}{advice if slick else ''}"
+    )
