@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+import pyarrow as pa
 import torch
 from datasets import Dataset
 from torch import nn
@@ -148,5 +149,8 @@ def _add(digest: Any, array: Any) -> None:
     while hasattr(array, "value_lengths"):
         digest.update(array.value_lengths().to_numpy(zero_copy_only=False).tobytes())
         array = array.flatten()
-    values = array.to_numpy(zero_copy_only=False)
-    digest.update(values.astype("int64").tobytes() if len(values) else b"")
+    numbers = pa.types.is_integer(array.type) or pa.types.is_boolean(array.type)
+    if numbers and not array.null_count:
+        digest.update(array.to_numpy(zero_copy_only=False).astype("int64").tobytes())
+    else:
+        digest.update(repr(array.to_pylist()).encode())
