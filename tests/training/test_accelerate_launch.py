@@ -287,7 +287,13 @@ LATER: dict[str, dict[str, Any]] = {
 @pytest.mark.slow
 def test_killed_in_the_second_epoch(tmp_path: Path, subtests: pytest.Subtests) -> None:
     """Two steps an epoch; the checkpoint of step 3 lies in the middle of the second."""
-    settings = {"max_steps": 8, "style_steps": 1, "save_strategy": "steps", "save_steps": 3}
+    settings = {
+        "max_steps": 8,
+        "style_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": 3,
+        "gradient_accumulation_steps": 2,
+    }
     wholes = [
         Job(f"{name} whole", batch=16, dropout=0.2, settings={**settings, **more})
         for name, more in LATER.items()

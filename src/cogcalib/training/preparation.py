@@ -20,7 +20,7 @@ from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.option_ids import OPTIONS, resolve_options
 from cogcalib.training.packing import LENGTHS, pack
 from cogcalib.training.packing_leak_check import TOLERANCE, TOLERANCE_HALF, check_isolation
-from cogcalib.training.text import check_text
+from cogcalib.training.text import check_text, warn_of_doubled, without_doubled
 
 
 class PreparedTrainer(SFTTrainer):
@@ -63,8 +63,14 @@ class PreparedTrainer(SFTTrainer):
         uncut.max_length, uncut.shuffle_dataset = None, False
         prepare = super()._prepare_dataset
 
+        as_text = "input_ids" not in dataset.column_names
+
         def tokenise(examples: Dataset) -> Dataset:
-            return prepare(examples, processing_class, uncut, False, formatting_func, dataset_name)
+            found = prepare(examples, processing_class, uncut, False, formatting_func, dataset_name)
+            if not as_text:
+                return found
+            said = examples is dataset
+            return without_doubled(found, self._tokenizer, dataset_name, said=said)
 
         unit = cast(CogCalibConfig, args).unit_name
         tokenised = tokenise(dataset)
@@ -74,6 +80,8 @@ class PreparedTrainer(SFTTrainer):
                 dataset, tokenised, tokenise, dataset_name, unit, by_line=by_line
             )
         dataset_checks.check_rows(tokenised, dataset_name, args.max_length, unit)
+        if not as_text:
+            warn_of_doubled(tokenised, self._tokenizer, dataset_name)
         if self._vocabulary is not None:
             check_vocabulary(tokenised, dataset_name, *self._vocabulary)
         # Cut and shuffled by TRL, in this order, before and, as there, once more after the packing.
