@@ -22,6 +22,7 @@ from cogcalib.records import Threshold
 from cogcalib.training import checks
 from cogcalib.training.calibration_pass import CalibrationPass, run_calibration_pass
 from cogcalib.training.callbacks import KnowledgeCallback
+from cogcalib.training.checkpoints import ResumableTrainer
 from cogcalib.training.collator import KNOWN, NUMBER, OPTION_IDS
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.dataset_checks import as_python
@@ -34,7 +35,6 @@ from cogcalib.training.metrics import (
     per_token,
     sum_over_ranks,
 )
-from cogcalib.training.resumable import ResumableTrainer
 from cogcalib.training.state import KnowledgeState
 from cogcalib.training.supervision import SupervisedTokens, supervised_tokens
 
