@@ -30,7 +30,8 @@ def build(tmp_path: Path, train: Dataset, **settings: Any) -> Any:
     ("option_ids", "message"),
     [
         ([6, 7, -100], r"example 1: option_ids has -100, which is no token, in \[6, 7, -100\]"),
-        ([6, 7, -1], "example 1: option_ids has -1, which is no token"),
+        ([6, -1], r"example 1: option_ids needs two or more tokens, each once, got \[6\]"),
+        ([-1, -1], r"example 1: option_ids needs two or more tokens, each once, got \[\]"),
         ([6, 7, -5], "example 1: option_ids has -5, which is no token"),
         ([6, 6, 6, 6], r"example 1: option_ids needs two or more tokens, each once"),
         ([6], r"example 1: option_ids needs two or more tokens, each once, got \[6\]"),
@@ -50,7 +51,7 @@ def test_option_ids_that_would_be_believed(
 
 @pytest.mark.parametrize("kind", ["float64", "string"])
 def test_option_ids_that_are_no_whole_numbers(tmp_path: Path, kind: str) -> None:
-    ids = [6.0, 7.0] if kind == "float64" else ["6", "7"]
+    ids = [6.0, 7.5] if kind == "float64" else ["6", "7"]
     with pytest.raises(ValueError, match="option_ids must hold lists of whole numbers, got list"):
         build(tmp_path, tokenised(option_ids=ids))
 
@@ -65,6 +66,16 @@ def test_examples_may_differ_in_their_options_or_have_none(tmp_path: Path) -> No
     build(tmp_path, tokenised({"option_ids": []}, option_ids=[6, 7])).train()
     build(tmp_path, tokenised({"option_ids": None}, option_ids=[6, 7])).train()
     build(tmp_path, tokenised(option_ids=[])).train()
+
+
+@pytest.mark.parametrize("given", [[6.0, 7.0], [6, 7, -1]])
+def test_whole_numbers_and_the_filler_of_batches(tmp_path: Path, given: list[float]) -> None:
+    losses = []
+    for option_ids in (given, [6, 7]):
+        trainer = build(tmp_path, tokenised(option_ids=option_ids), support="options")
+        trainer.train()
+        losses.append([row["penalty"] for row in trainer.state.log_history if "penalty" in row])
+    assert losses[0] == losses[1]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from datasets import ClassLabel, Dataset
 from numpy.typing import NDArray
 
 from cogcalib.knowledge.slick_categories import CATEGORIES
+from cogcalib.losses import NO_OPTION
 from cogcalib.modeling.encoding import IGNORED
 from cogcalib.training.collator import KNOWN, OPTION_IDS
 
@@ -110,8 +111,9 @@ def check_vocabulary(dataset: Dataset, name: str, inputs: int, outputs: int) -> 
             continue
         flat = _flat(dataset, column, name)
         wrong = (flat.values < 0) | (flat.values >= limit)
-        if column == "labels":
-            wrong &= flat.values != IGNORED
+        filler = {"labels": IGNORED, OPTION_IDS: NO_OPTION}.get(column)
+        if filler is not None:
+            wrong &= flat.values != filler
         allowed = f"a token of the model, 0 to {limit - 1}"
         _refuse_first(flat, wrong, f"prepared {name} data set", column, allowed)
 
@@ -134,6 +136,8 @@ def _flat(dataset: Dataset, column: str, name: str) -> _Flat:
         rows = rows[pc.list_parent_indices(array).to_numpy()]
         array = pc.list_flatten(array)
     numbers = pa.types.is_integer(array.type) or pa.types.is_boolean(array.type)
+    if optional and pa.types.is_floating(array.type):  # as pandas writes them beside a gap
+        numbers = bool(pc.all(pc.equal(array, pc.floor(array))).as_py())
     if array.null_count:
         row = rows[pc.index(pc.is_null(array), True).as_py()]
         raise ValueError(

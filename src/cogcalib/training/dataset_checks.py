@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from cogcalib.losses import NO_OPTION
 from cogcalib.modeling.encoding import IGNORED
 from cogcalib.training.collator import OPTION_IDS
 from cogcalib.training.option_ids import OPTIONS
@@ -131,10 +132,11 @@ def check_rows(dataset: Dataset, name: str, max_length: int | None, unit: Unit) 
 
 def _check_option_ids(where: str, ids: Sequence[int], gold: int) -> None:
     """Raise ValueError unless two or more different tokens compete, the gold one among them."""
-    if min(ids) < 0:
+    ids = [token for token in ids if token != NO_OPTION]
+    if ids and min(ids) < 0:
         raise ValueError(
             f"{where}: {OPTION_IDS} has {min(ids)}, which is no token, in {ids}; examples may have "
-            "different numbers of options, none needs a filler"
+            f"different numbers of options, and only {NO_OPTION} fills a row up"
         )
     if len(ids) < 2 or len(set(ids)) < len(ids):
         raise ValueError(f"{where}: {OPTION_IDS} needs two or more tokens, each once, got {ids}")
