@@ -64,8 +64,9 @@ class RecordedOrder(Sampler[int]):
 def set_epoch(loader: Any, epoch: int) -> None:
     """Tell every sampler within a loader the epoch.
 
-    accelerate's loaders reach two samplers deep. On several processes that skip the first batches
-    of a resumed epoch the one that shuffles lies deeper, and would give the order of epoch 0.
+    accelerate's loaders and the Trainer reach a few layers deep. On several processes that skip
+    the first batches of a resumed epoch, ``batch_rebalance`` lies deeper, and would give the order
+    of epoch 0.
 
     Args:
         loader: What the training iterates.
