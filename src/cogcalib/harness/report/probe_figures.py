@@ -72,7 +72,7 @@ def nll_histogram(nlls: Mapping[str, Sequence[float]], threshold: float) -> Figu
         axes.axvline(threshold, color=INK, linestyle="--", label=f"threshold {threshold:.2f}")
     axes.set_xlabel("NLL of the gold answer, asked zero-shot as in training (nats)")
     axes.set_ylabel("questions")
-    axes.legend()
+    axes.legend(loc="upper right")
     axes.grid(axis="x", color=GRID)
     return figure
 
