@@ -146,6 +146,9 @@ def test_what_the_collator_leaves_out_must_not_matter(tmp_path: Path) -> None:
     padded = {"input_ids": [0, 12, 6, 1], "attention_mask": [0, 1, 1, 1]}
     with pytest.raises(ValueError, match="example 1: attention_mask hides token 0, before what"):
         build(tmp_path, tokenised(padded, attention_mask=[1] * 4))
+    masked = tokenised({"attention_mask": [1, 1, 1, 0]}, attention_mask=[1] * 4)
+    masked = masked.remove_columns("labels").add_column("completion_mask", [[0, 0, 1, 0]] * 2)
+    build(tmp_path, masked, completion_only_loss=True)
     behind = {"labels": [-100, 12, -100, -100], "attention_mask": [1, 1, 1, 0]}
     build(tmp_path, tokenised(behind, attention_mask=[1] * 4))
     with pytest.raises(ValueError, match="example 1: position_ids holds 0, each must be its place"):

@@ -17,7 +17,12 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 from cogcalib.training.example_order import ORDER_NAME, RecordedOrder
 from cogcalib.training.ledger_writer import LedgerWriter
 from cogcalib.training.preparation import PreparedTrainer
-from cogcalib.training.run_identity import Identity, refuse_another_run, run_identity
+from cogcalib.training.run_identity import (
+    Identity,
+    frozen_weights,
+    refuse_another_run,
+    run_identity,
+)
 from cogcalib.training.state import STATE_NAME, KnowledgeState
 
 
@@ -161,6 +166,7 @@ class ResumableTrainer(PreparedTrainer):
     resumed_from: str | None = None
     identity: Identity
     _order: RecordedOrder | None = None
+    _frozen: str | None = None
 
     def train(
         self,
@@ -179,12 +185,15 @@ class ResumableTrainer(PreparedTrainer):
         self.resumed_from = checkpoint_to_resume(
             resume_from_checkpoint, str(self.args.output_dir), gate
         )
+        if self._frozen is None:  # a second training finds the weights sharded
+            self._frozen = frozen_weights(self.model)
         self.identity = run_identity(
             self.args,
             self.model,
             self.train_dataset,
             self.calibration_dataset,
             self.accelerator.num_processes,
+            self._frozen,
         )
         if self.resumed_from is not None:
             self._check_checkpoint(self.resumed_from)

@@ -187,18 +187,18 @@ def _refuse_first(
 
 def _refuse_hidden(mask: _Flat, labels: _Flat | None, name: str) -> None:
     """Raise for tokens hidden before a supervised one: TRL's collator would show them."""
-    for row in np.unique(mask.rows[mask.values == 0]):
-        here = mask.rows == row
-        hidden = int((mask.values[here] == 0).argmax())
-        learnt = np.arange(len(here))[: here.sum()]
-        if labels is not None:
-            learnt = np.flatnonzero(labels.values[here] != IGNORED)
-        if len(learnt) and learnt[-1] > hidden:
-            raise ValueError(
-                f"{name} data set, example {row}: attention_mask hides token {hidden}, before what "
-                "is to be learnt, and TRL's collator leaves the mask out; remove padding and "
-                "hidden tokens from input_ids and labels"
-            )
+    hidden, places = mask.values == 0, mask.positions
+    learnt = ~hidden if labels is None else labels.values != IGNORED
+    first, last = np.full(mask.size, len(places)), np.full(mask.size, -1)
+    np.minimum.at(first, mask.rows[hidden], places[hidden])
+    np.maximum.at(last, mask.rows[learnt], places[learnt])
+    if (last > first).any():
+        row = int((last > first).argmax())
+        raise ValueError(
+            f"{name} data set, example {row}: attention_mask hides token {first[row]}, before what "
+            "is to be learnt, and TRL's collator leaves the mask out; remove padding and hidden "
+            "tokens from input_ids and labels"
+        )
 
 
 def check_known(dataset: Dataset) -> None:

@@ -72,15 +72,17 @@ def run_identity(
     train: Dataset,
     calibration: Dataset | None,
     n_processes: int,
+    frozen: str,
 ) -> Identity:
     """What a training is, by name, as it stands in its checkpoints.
 
     Args:
         args: Settled arguments.
-        model: The model before it is trained, not sharded.
+        model: The model.
         train: Prepared training examples.
         calibration: Prepared calibration examples, if any.
         n_processes: That train together.
+        frozen: `frozen_weights` of the model before it was sharded.
     """
     given = args.to_dict()
     names = ("gate", *BATCHES, *FORWARD_AND_STEP, *(() if args.gate == "none" else METHOD))
@@ -95,7 +97,7 @@ def run_identity(
     config = getattr(model, "config", None)
     settings: Mapping[str, Any] = {} if config is None else config.to_dict()
     found["dropout"] = {name: value for name, value in settings.items() if "drop" in name}
-    found["frozen weights"] = frozen_weights(model)
+    found["frozen weights"] = frozen
     return found
 
 
@@ -135,9 +137,10 @@ def frozen_weights(model: nn.Module) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for name, weight in model.named_parameters():
         # A process holds only its part of a sharded weight.
-        if weight.requires_grad or isinstance(weight, DTensor) or not weight.numel():
+        elsewhere = isinstance(weight, DTensor) or weight.is_meta or not weight.numel()
+        if weight.requires_grad or elsewhere:
             continue
-        digest.update(f"{name.removeprefix('module.')} {tuple(weight.shape)}".encode())
+        digest.update(f"{name} {tuple(weight.shape)}".encode())
         flat = weight.detach().flatten()
         some = flat[:: max(1, len(flat) // SAMPLED)][:SAMPLED]
         digest.update(some.to("cpu", torch.float32).numpy().tobytes())
