@@ -17,6 +17,7 @@ from cogcalib.inference.experimental.endpoint_client import (
     EndpointError,
     RefusedError,
 )
+from cogcalib.inference.experimental.endpoint_replies import Spelling
 from cogcalib.modeling import encode
 from cogcalib.records import Option
 from cogcalib.scoring import ScoreSettings, score
@@ -153,18 +154,22 @@ def test_a_server_that_changes_the_prompt_is_found_out(start, tokenizer, choices
             score_endpoint(endpoint(), tokenizer, choices, named())
 
 
-def test_tokens_that_are_kept_back_are_found_out(start, tokenizer, questions):
+def test_tokens_that_are_withheld_are_listed_beside_another(start, tokenizer, choices, questions):
     """llama.cpp gives no log-probability of a token that ends within a character."""
+    kept = {Spelling(tokenizer).plain, tokenizer.eos_token_id}
+    for examples in (choices, questions):
+        with start("llamacpp") as (_, endpoint):
+            told = score_endpoint(endpoint(), tokenizer, examples, named())
+        with start("llamacpp") as (server, endpoint):
+            server.withheld = lambda token: token % 2 == 0 and token not in kept
+            assert score_endpoint(endpoint(), tokenizer, examples, named()) == told
+            assert any("logit_bias" in body for body in server.requests)
+
+
+def test_a_server_that_withholds_all_tokens_is_refused(start, tokenizer, questions):
     with start("llamacpp") as (server, endpoint):
-        complete = server._complete
-
-        def shorter(body):
-            reply = complete(body)
-            del reply["choices"][0]["logprobs"]["content"][0]
-            return reply
-
-        server._complete = shorter
-        with pytest.raises(EndpointError, match="and gives log-probabilities of"):
+        server.withheld = lambda token: True
+        with pytest.raises(EndpointError, match="and gives log-probabilities of 0"):
             score_endpoint(endpoint(), tokenizer, questions, named())
 
 

@@ -24,6 +24,7 @@ from cogcalib.inference.experimental.endpoint_replies import (
     NoEchoError,
     ReplyError,
     Spelling,
+    WithheldError,
     read_answer,
 )
 from cogcalib.inference.experimental.listed import SPARE, Following
@@ -155,7 +156,7 @@ class EndpointReader:
         """The greedy continuation up to one of `ends`, at most `most` tokens.
 
         A server that ends at another token, or keeps the end token to itself, is asked to go on
-        from there.
+        from there; one that withholds a token is asked for the next one alone.
 
         Raises:
             EndpointError: If the server does not say which tokens it generated.
@@ -163,7 +164,11 @@ class EndpointReader:
         tokens: list[int] = []
         logprobs: list[float] = []
         while len(tokens) < most and not set(ends).intersection(tokens):
-            answer = self._ask([*prompt, *tokens], max_tokens=most - len(tokens), listed=1)
+            so_far = [*prompt, *tokens]
+            try:
+                answer = self._ask(so_far, max_tokens=most - len(tokens), listed=1)
+            except WithheldError:
+                answer = self._ask(so_far, listed=1)
             tokens += _named(answer)
             logprobs += answer.logprobs
         length = answer_length(tokens, ends)
@@ -289,6 +294,10 @@ class EndpointReader:
             answer = read_answer(reply, ids, self._spelling, tail=tail)
         except NoEchoError:
             raise
+        except WithheldError as error:
+            if max_tokens > 1 and drawn is None:
+                raise
+            answer = self._ask_beside(body, ids, error)
         except ReplyError as error:
             raise EndpointError(str(error)) from error
         if not tail and answer.listed > body["logprobs"]:
@@ -297,6 +306,26 @@ class EndpointReader:
         if self.journal is not None:
             self.journal.add(key, answer)
         return answer
+
+    def _ask_beside(self, body: Mapping[str, Any], ids: Sequence[int], error: ReplyError) -> Answer:
+        """The list at the next position, where the token that the server generates is withheld.
+
+        It lists the model's own log-probabilities, so that another token may be generated.
+
+        Raises:
+            EndpointError: If a sampled token is withheld, or the list as well.
+        """
+        if body["temperature"] != 0 or body["max_tokens"] > 1:
+            raise EndpointError(str(error)) from error
+        forced = {**body, "logit_bias": {str(self._spelling.plain): 1000}}
+        try:
+            answer = read_answer(
+                self._client.post("/completions", forced), ids, self._spelling, tail=0
+            )
+        except ReplyError as again:
+            raise EndpointError(str(again)) from again
+        best = max(answer.top, key=answer.top.__getitem__)
+        return replace(answer, tokens=(best,), logprobs=(answer.top[best],))
 
 
 def _named(answer: Answer) -> tuple[int, ...]:
