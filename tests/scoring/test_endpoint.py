@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 import torch
-from completion_server import CompletionServer, score_endpoint, serve
+from completion_server import CompletionServer, Refusal, score_endpoint, serve
 
 from cogcalib.inference.experimental.endpoint_backend import served_length
 from cogcalib.inference.experimental.endpoint_client import (
@@ -325,3 +325,18 @@ def test_what_cannot_be_known_is_said(start, tokenizer, choices, caplog):
         score_endpoint(endpoint(top_logprobs=len(tokenizer)), tokenizer, choices, named())
     (said,) = caplog.records
     assert "cannot be known" in said.getMessage()
+
+
+def test_a_server_that_fails_at_an_echo_is_read_without(start, llama, tokenizer, choices):
+    """vllm-metal 680: an echo is answered with HTTP 500, everything else is served."""
+    with start("vllm", most=len(tokenizer)) as (server, endpoint):
+        complete = server._complete
+
+        def failing(body):
+            if body.get("echo"):
+                raise Refusal(500, "2326")
+            return complete(body)
+
+        server._complete = failing
+        found = score_endpoint(endpoint(top_logprobs=2, retries=1), tokenizer, choices, named())
+    assert_equal(found, score(llama, tokenizer, choices, named()), without=("surface",))

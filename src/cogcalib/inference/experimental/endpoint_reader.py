@@ -15,7 +15,12 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from cogcalib.inference.backend import FirstToken, Generation, Sampling, Tokens
-from cogcalib.inference.experimental.endpoint_client import Client, EndpointError, RefusedError
+from cogcalib.inference.experimental.endpoint_client import (
+    Client,
+    EndpointError,
+    FailingError,
+    RefusedError,
+)
 from cogcalib.inference.experimental.endpoint_journal import Journal
 from cogcalib.inference.experimental.endpoint_remedies import REMEDY, with_remedy
 from cogcalib.inference.experimental.endpoint_replies import (
@@ -227,7 +232,8 @@ class EndpointReader:
                 if self._echoes is None:
                     try:
                         found = self._ask(ids, tail=tail, listed=1)
-                    except (NoEchoError, RefusedError):
+                    # vllm-metal fails at an echo with HTTP 500 and serves all else.
+                    except (NoEchoError, RefusedError, FailingError):
                         self._echoes = False
                     else:
                         self._echoes = True
