@@ -1,4 +1,4 @@
-"""What to do about a server that gives too few log-probabilities, or none."""
+"""Remedies for a server that gives too few log-probabilities, or none."""
 
 from __future__ import annotations
 
