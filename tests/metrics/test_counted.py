@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cogcalib.metrics import bootstrap_intervals, mean, paired_bootstraps, standard_metrics
 from cogcalib.metrics import resampling as resampling_module
 from cogcalib.metrics.counted import _EXACT, MANY, counted_metrics
-from cogcalib.metrics.resampling import Draw, Resampled, draw_rows, each_draw
+from cogcalib.metrics.resampling import Draw, ResampledMetrics, draw_rows, each_draw
 
 METRICS = standard_metrics()
 EXACT = {name for name, each in METRICS.items() if getattr(each, "func", each) in _EXACT}
@@ -89,7 +89,7 @@ def test_a_mean_may_be_infinite():
     values = np.zeros(MANY)
     values[0] = np.inf
     draws = list(draw_rows(MANY, 6, 0))
-    found = Resampled({"nll": mean}, [values])
+    found = ResampledMetrics({"nll": mean}, [values])
     for rows in draws:
         drawn = Draw(rows, np.bincount(rows, minlength=MANY))
         assert found.on(drawn)["nll"] == values[rows].mean()

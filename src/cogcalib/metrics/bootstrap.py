@@ -16,7 +16,7 @@ from cogcalib.metrics._validate import (
     check_same_length,
     check_whole,
 )
-from cogcalib.metrics.resampling import Arrays, Draw, Metric, Resampled, each_draw
+from cogcalib.metrics.resampling import Arrays, Draw, Metric, ResampledMetrics, each_draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def grouped_intervals(
         for name, (metrics, _) in groups.items()
     }
     resampled = {
-        name: Resampled({each: groups[name][0][each] for each in defined}, rows[name])
+        name: ResampledMetrics({each: groups[name][0][each] for each in defined}, rows[name])
         for name, defined in values.items()
     }
 
@@ -218,7 +218,7 @@ def paired_bootstraps(
         name: np.full(resamples, np.nan) for name, each in observed.items() if not np.isnan(each)
     }
     defined = {name: metrics[name] for name in values}
-    of_a, of_b = Resampled(defined, rows_a), Resampled(defined, rows_b)
+    of_a, of_b = ResampledMetrics(defined, rows_a), ResampledMetrics(defined, rows_b)
 
     def on(draw: Draw) -> tuple[dict[str, float], dict[str, float]]:
         return of_a.on(draw), of_b.on(draw)

@@ -35,7 +35,7 @@ class Draw:
     counts: NDArray[np.integer[Any]]
 
 
-class Resampled:
+class ResampledMetrics:
     """Metrics on any number of resamples of the same arrays."""
 
     def __init__(self, metrics: Mapping[str, Metric], arrays: Arrays) -> None:

@@ -18,8 +18,7 @@ from cogcalib.training.collator import EXTRA_COLUMNS, CogCalibCollator
 from cogcalib.training.column_checks import check_token_columns, check_vocabulary
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.option_ids import OPTIONS, resolve_options
-from cogcalib.training.packing import LENGTHS, pack
-from cogcalib.training.packing_leak_check import TOLERANCE, TOLERANCE_HALF, check_isolation
+from cogcalib.training.packing import LENGTHS, TOLERANCE, TOLERANCE_HALF, check_isolation, pack
 from cogcalib.training.text import check_text, warn_of_doubled, without_doubled
 
 
