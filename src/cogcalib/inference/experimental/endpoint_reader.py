@@ -24,12 +24,13 @@ from cogcalib.inference.experimental.endpoint_client import (
 from cogcalib.inference.experimental.endpoint_journal import Journal
 from cogcalib.inference.experimental.endpoint_remedies import REMEDY, with_remedy
 from cogcalib.inference.experimental.endpoint_replies import (
-    FLOOR,
     Answer,
     NoEchoError,
     ReplyError,
     Spelling,
     WithheldError,
+    named_tokens,
+    possible,
     read_answer,
 )
 from cogcalib.inference.experimental.listed import SPARE, Following
@@ -90,7 +91,7 @@ class EndpointReader:
         for token in needed:
             if token not in found:
                 (found[token],) = self.logprobs(prompt, [token])
-        return FirstToken(answer.best(), {token: _possible(found[token]) for token in found})
+        return FirstToken(answer.best(), {token: possible(found[token]) for token in found})
 
     def own_and_best_other(
         self, prompt: Sequence[int], tokens: Sequence[int]
@@ -109,7 +110,7 @@ class EndpointReader:
             (own,) = self.logprobs(prompt, [token])
         if answer.listed < 2:
             raise RefusedError(f"the server lists {answer.listed} tokens, 2 are needed. {REMEDY}")
-        return _possible(own), answer.best(without=token)
+        return possible(own), answer.best(without=token)
 
     def following(self, text: Sequence[int], sampling: Sampling) -> Following:
         """The tokens that may follow a text, at a temperature, among the k most probable.
@@ -150,10 +151,10 @@ class EndpointReader:
         """
         echoed = self._echo([*prompt, *tokens], len(tokens))
         if echoed is not None:
-            return [_possible(value) for value in echoed]
+            return [possible(value) for value in echoed]
         starts = [[*prompt, *tokens[:end]] for end in range(len(tokens))]
         return [
-            _possible(self._listed(start, token))
+            possible(self._listed(start, token))
             for start, token in zip(starts, tokens, strict=True)
         ]
 
@@ -174,7 +175,7 @@ class EndpointReader:
                 answer = self._ask(so_far, max_tokens=most - len(tokens), listed=1)
             except WithheldError:
                 answer = self._ask(so_far, listed=1)
-            tokens += _named(answer)
+            tokens += named_tokens(answer)
             logprobs += answer.logprobs
         length = answer_length(tokens, ends)
         return Generation(tokens[:length], logprobs[:length])
@@ -205,7 +206,7 @@ class EndpointReader:
             answer = self._ask([*prompt, *tokens], max_tokens=most, listed=1, drawn=drawn)
             # A server may keep the end token to itself: to draw again there would be wrong.
             ended = [ends[0]] if answer.finish == "stop" else []
-            tokens += [*_named(answer), *ended]
+            tokens += [*named_tokens(answer), *ended]
         return tokens
 
     def _listed(self, prompt: Sequence[int], token: int) -> float:
@@ -332,30 +333,3 @@ class EndpointReader:
             raise EndpointError(str(again)) from again
         best = max(answer.top, key=answer.top.__getitem__)
         return replace(answer, tokens=(best,), logprobs=(answer.top[best],))
-
-
-def _named(answer: Answer) -> tuple[int, ...]:
-    """The tokens that were generated, which must be known by their ids.
-
-    Raises:
-        EndpointError: If they are not.
-    """
-    if not answer.tokens:
-        raise EndpointError(
-            "the server names the tokens it generates by texts that several tokens share; "
-            "open-ended answers need token ids (SGLang: a version that knows return_token_ids)"
-        )
-    return answer.tokens
-
-
-def _possible(logprob: float) -> float:
-    """A log-probability that is one.
-
-    Raises:
-        EndpointError: If the server gives a probability of zero, its float32 having run out.
-    """
-    if logprob <= FLOOR:
-        raise EndpointError(
-            "the server gives a token that is needed a probability of 0: its logarithm is lost"
-        )
-    return logprob

@@ -19,6 +19,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from cogcalib.inference.experimental.endpoint_client import EndpointError
+
 FLOOR = -9999.0
 """What servers write for a probability of zero, or of what underflows; vLLM this very number."""
 
@@ -227,3 +229,30 @@ def _generated(rows: list[_Position], given: list[int], finish: str) -> Answer:
         tokens, unnamed = [], (*unnamed, logprobs[0])
     shown = (top, unnamed, first.by_text, first.listed)
     return Answer(tuple(tokens), tuple(logprobs), *shown, finish)
+
+
+def named_tokens(answer: Answer) -> tuple[int, ...]:
+    """The tokens that were generated, which must be known by their ids.
+
+    Raises:
+        EndpointError: If they are not.
+    """
+    if not answer.tokens:
+        raise EndpointError(
+            "the server names the tokens it generates by texts that several tokens share; "
+            "open-ended answers need token ids (SGLang: a version that knows return_token_ids)"
+        )
+    return answer.tokens
+
+
+def possible(logprob: float) -> float:
+    """A log-probability that is one.
+
+    Raises:
+        EndpointError: If the server gives a probability of zero, its float32 having run out.
+    """
+    if logprob <= FLOOR:
+        raise EndpointError(
+            "the server gives a token that is needed a probability of 0: its logarithm is lost"
+        )
+    return logprob
