@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from pathlib import Path
@@ -19,6 +18,7 @@ from peft.utils.save_and_load import load_peft_weights
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from cogcalib.artifacts import read_json
 from cogcalib.modeling.model_files import (
     ADAPTER,
     checked_source,
@@ -184,7 +184,7 @@ def _bare_model(model: str) -> PreTrainedModel:
 def _put_in(bare: PreTrainedModel, config: PeftConfig) -> PeftModel:
     config.inference_mode = True
     if getattr(config, "init_lora_weights", None) is not None:
-        cast(Any, config).init_lora_weights = False  # some ways of drawing them decompose the model's weights
+        cast(Any, config).init_lora_weights = False  # drawing them may take the model's weights
     kind = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(cast(str, config.task_type), PeftModel)
     return kind(bare, config, _NAME, low_cpu_mem_usage=True)
 
@@ -260,11 +260,7 @@ def _records(adapter: str) -> list[Path]:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    try:
-        noted = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: no valid JSON, remove it if it is damaged: {error}") from error
-    return noted if isinstance(noted, dict) else {}
+    return read_json(path, dict, "remove it, and the model is not checked by it")
 
 
 def _same_name(named: str, model: str) -> bool:
