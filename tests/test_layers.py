@@ -24,6 +24,7 @@ LIBRARY = (
         "records",
         "owned_folder",
         "provenance",
+        "artifacts",
         "jsonl",
         "yaml_files",
         "losses",
@@ -54,12 +55,13 @@ NUMERICS = {"numpy", "scipy", "torch"}
 # What other modules of that layer may stand on.
 ALLOWED: dict[str, set[str]] = {
     "records": set(),
+    "artifacts": set(),
     "jsonl": set(),
     "lazy": set(),
     "yaml_files": {"yaml"},
 }
 # What every room may import, those of their own layer included.
-EVERYWHERE = {"arrays", "lazy", "records"}
+EVERYWHERE = {"arrays", "artifacts", "lazy", "records"}
 HEAVY = {"datasets", "numpy", "torch", "transformers", "trl"}
 
 Build = Callable[[dict[str, str]], Path]

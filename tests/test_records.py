@@ -87,7 +87,7 @@ def test_rows_read_back(tmp_path: Path) -> None:
 def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, line: str) -> None:
     path = write_jsonl(tmp_path / "e.jsonl", [QUESTION])
     path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(ValueError, match=r"e\.jsonl, line 2: no valid Example"):
+    with pytest.raises(ValueError, match=r"e\.jsonl, row 2: no valid"):
         read_jsonl(path, Example)
 
 
@@ -117,5 +117,5 @@ def test_probe_rows_written_before_the_source_was_kept_are_read(tmp_path: Path) 
     (read,) = read_jsonl(tmp_path / "train.jsonl", ProbeRecord)
     assert (read.category, read.source) == ("doubtful", "")
     write_jsonl(tmp_path / "train.jsonl", [row | {"category": "MaybeKnown"}])
-    with pytest.raises(ValueError, match=r"train\.jsonl, line 1: .*got 'MaybeKnown'"):
+    with pytest.raises(ValueError, match=r"train\.jsonl, row 1: .*got 'MaybeKnown'"):
         read_jsonl(tmp_path / "train.jsonl", ProbeRecord)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cogcalib.records import Option, write_text
+from cogcalib.artifacts import to_record
+from cogcalib.records import write_text
 
 T = TypeVar("T")
 
@@ -26,21 +27,15 @@ def read_jsonl(path: Path | str, kind: type[T]) -> list[T]:
     """Read back what `write_jsonl` wrote.
 
     Raises:
-        ValueError: Naming file and line if a row is no JSON or misses or adds a field.
+        ValueError: Naming file and row of what is no JSON, or misses, adds or has a wrong value in
+            a field.
     """
-    names = {f.name for f in fields(kind)}  # type: ignore[arg-type]
     rows: list[T] = []
-    # Not splitlines: JSON leaves U+2028 and its like inside a string as they are.
-    lines = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    for number, line in enumerate(lines if lines != [""] else [], start=1):
+    for number, _, values in json_lines(Path(path)):
         try:
-            values = json.loads(line)
-            unknown = set(values) - names
-            if unknown:
-                raise TypeError(f"unknown fields {sorted(unknown)}")
-            rows.append(kind(**{name: _frozen(name, value) for name, value in values.items()}))
+            rows.append(to_record(kind, values))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}, line {number}: no valid {kind.__name__}: {error}") from error
+            raise ValueError(f"{path}, row {number}: no valid {kind.__name__}: {error}") from error
     return rows
 
 
@@ -75,12 +70,6 @@ def json_lines(path: Path, begin: int = 0, row: int = 1) -> Iterator[tuple[int, 
                 raise ValueError(
                     f"{path}, row {number}: no UTF-8 text, save it as UTF-8: {error}"
                 ) from error
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}, row {number}: no valid JSON: {error}") from error
             yield number, at, value
-
-
-def _frozen(name: str, value: Any) -> Any:
-    if name == "options" and value is not None:
-        return tuple(Option(**option) for option in value)
-    return tuple(value) if isinstance(value, list) else value

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+from cogcalib.artifacts import check_writable, read_json
 from cogcalib.records import InputError, write_json, write_text
 
 CONFIG = "config.yaml"
@@ -42,8 +42,10 @@ class OwnedFolder:
         Raises:
             FolderError: If the folder holds another configuration or other things, or holds this
                 one and `resume` is not set.
+            InputError: If nothing can be written there.
         """
         folder = cls(path)
+        check_writable(path)
         if path.exists() and not path.is_dir():
             raise FolderError(f"{path} is a file, no run folder")
         if path.is_dir() and any(path.iterdir()):
@@ -56,7 +58,11 @@ class OwnedFolder:
         held = self.path / CONFIG
         if not held.is_file():
             raise FolderError(f"{self.path} is not empty and holds no {CONFIG}: no run of ours")
-        difference = _first_difference(reread(held.read_text(encoding="utf-8")), config)
+        try:
+            text = held.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise FolderError(f"{held}: no UTF-8 text; remove the folder") from error
+        difference = _first_difference(reread(text), config)
         if difference:
             raise FolderError(
                 f"{self.path} holds a run of a different configuration ({difference}); "
@@ -75,7 +81,12 @@ class OwnedFolder:
             FolderError: If the folder was begun with something else.
         """
         path = self.path / name
-        if path.exists() and json.loads(path.read_text(encoding="utf-8")) != content:
+        held = (
+            read_json(path, object, "choose another name or remove the folder")
+            if (path.exists())
+            else content
+        )
+        if held != content:
             raise FolderError(
                 f"{path} says that this run was begun with other data or another model than are "
                 "there now; choose another name or remove the folder"

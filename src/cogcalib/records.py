@@ -6,6 +6,7 @@ Fractions are in [0, 1], log-probabilities and NLL in nats.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -30,6 +31,12 @@ class InputError(ValueError):
     """Something the user gave cannot be used; the message is for people and says what would be."""
 
 
+_PATH_ERRORS = (
+    errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
+    errno.ELOOP,
+)  # fmt: skip
+
+
 @contextmanager
 def input_errors() -> Iterator[None]:
     """Around checks: what they raise is the user's to mend, not a failure while running."""
@@ -37,6 +44,10 @@ def input_errors() -> Iterator[None]:
         yield
     except (ValueError, FileNotFoundError) as error:
         raise InputError(str(error)) from error
+    except OSError as error:
+        if error.errno not in _PATH_ERRORS:
+            raise
+        raise InputError(f"{error.filename}: {error.strerror}") from error
 
 
 def check_preset(preset: str) -> None:

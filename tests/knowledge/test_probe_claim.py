@@ -63,7 +63,7 @@ def test_an_adapter_without_safetensors_is_refused(tmp_path):
 def test_an_adapter_on_the_hub_is_known_by_its_commit(monkeypatch):
     commit = "0123456789abcdef" * 2 + "01234567"
     file = f"/cache/models--me--tuned/snapshots/{commit}/adapter_config.json"
-    monkeypatch.setattr("cogcalib.modeling.model.cached_file", lambda *words: file)
+    monkeypatch.setattr("cogcalib.modeling.model_files.cached_file", lambda *words: file)
     expected = {"path": "me/tuned", "sha256": None, "commit": commit}
     assert fingerprint_adapter("me/tuned") == expected
 

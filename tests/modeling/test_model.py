@@ -171,7 +171,8 @@ def test_other_names_resolve_to_themselves(name):
 
 @pytest.mark.parametrize("name", sorted(ATLAS))
 def test_atlas_resolves_to_the_cache_where_it_is_not_shipped(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("cogcalib.modeling.model.resources.files", lambda _: tmp_path / "package")
+    files = "cogcalib.modeling.model_files.resources.files"
+    monkeypatch.setattr(files, lambda _: tmp_path / "package")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     arch = ATLAS[name]
     with pytest.raises(ValueError, match=f"python -m cogcalib.atlas.pretrain --arch {arch}"):
@@ -183,7 +184,8 @@ def test_atlas_resolves_to_the_cache_where_it_is_not_shipped(name, tmp_path, mon
 
 
 def test_cache_defaults_to_the_home_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("cogcalib.modeling.model.resources.files", lambda _: tmp_path / "package")
+    files = "cogcalib.modeling.model_files.resources.files"
+    monkeypatch.setattr(files, lambda _: tmp_path / "package")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(ValueError, match=r"\.cache/cogcalib/atlas/qwen2"):

@@ -39,7 +39,7 @@ from cogcalib.atlas.learning import (
     train,
 )
 from cogcalib.atlas.tokenizer import train_tokenizer
-from cogcalib.modeling.model import atlas_cache
+from cogcalib.modeling.model_files import atlas_cache
 from cogcalib.records import write_json, write_text
 
 FACTS = Path(__file__).parent / "data"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cogcalib.artifacts import read_json
 from cogcalib.records import write_json
 
 Advance = Callable[[int], None]
@@ -33,7 +33,7 @@ class StageProgress:
         self.path = path
         self.named: set[str] = set()
         self.timings: dict[str, float] = (
-            json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+            read_json(path, dict, "remove it: it holds times alone") if path.exists() else {}
         )
 
     @contextmanager

@@ -14,15 +14,18 @@ A stage's artifact appears under its final name only when it is whole, so existi
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cogcalib.artifacts import read_json
 from cogcalib.harness.config.methods import split_posthoc
 from cogcalib.jsonl import read_jsonl, write_jsonl
-from cogcalib.owned_folder import CONFIG, OwnedFolder
+from cogcalib.owned_folder import CONFIG, FolderError, OwnedFolder
 from cogcalib.records import Example, Prediction, ProbeRecord, write_json
+from cogcalib.scoring.prediction_files import Questions, check_answers, read_predictions
 from cogcalib.tasks.task_file import SPLITS
 
 MODEL = "model.json"
@@ -179,23 +182,23 @@ class RunFolder(OwnedFolder):
         """The code that began this run; that is `code` if nothing was noted before."""
         if not self.code.exists():
             write_json(self.code, code)
-        begun: dict[str, Any] = json.loads(self.code.read_text(encoding="utf-8"))
-        return begun
+        return read_json(self.code, dict, _ANEW)
 
     def read_tasks(self) -> dict[str, Any]:
         """Task, by its own name and the one trained on first, -> what was done to it."""
-        described: dict[str, Any] = json.loads((self.path / TASKS).read_text(encoding="utf-8"))
-        return described
+        return read_json(self.path / TASKS, dict, _ANEW)
 
     def read_splits(self) -> dict[str, list[Example]]:
         """Split or out-of-domain task -> its examples, as they were chosen."""
-        chosen = json.loads(self.manifest.read_text(encoding="utf-8"))
+        chosen = read_json(self.manifest, dict, _ANEW)
         names = [*SPLITS, *(name for name in chosen if name not in SPLITS)]
-        return {name: read_jsonl(self.splits(name), Example) for name in names}
+        with _damaged(_ANEW):
+            return {name: read_jsonl(self.splits(name), Example) for name in names}
 
     def read_probe(self) -> dict[str, ProbeRecord]:
         """Example id -> what the base model knows of it."""
-        return {record.id: record for record in read_jsonl(self.probe, ProbeRecord)}
+        with _damaged(f"remove {self.probe} and pass --resume, which probes again"):
+            return {record.id: record for record in read_jsonl(self.probe, ProbeRecord)}
 
     def write_predictions(self, folder: Path, predictions: Sequence[Prediction]) -> None:
         """Write the predictions of one task and split into a folder of predictions."""
@@ -203,11 +206,84 @@ class RunFolder(OwnedFolder):
         write_jsonl(folder / _predictions_name(first.task, first.split), predictions)
 
     def read_predictions(self, folder: Path) -> list[list[Prediction]]:
-        """All predictions in a folder, by task and split."""
-        return [read_jsonl(file, Prediction) for file in sorted(folder.glob("*.jsonl"))]
+        """All predictions in a folder, by task and split; each file is held against its questions.
+
+        Raises:
+            FolderError: Naming the file that is damaged, is not there, or holds fewer, more or
+                other rows than its questions are.
+        """
+        trial = folder.parents[1] == self.tune("", 0).parents[1]
+        missing = sorted(
+            folder / name
+            for name, questions in self.questions.items()
+            if not (folder / name).is_file() and not (trial and questions.split != "calibration")
+        )
+        if missing:
+            raise FolderError(f"{missing[0]}: the file is missing; {_again(missing[0])}")
+        return [self.read_prediction_file(file) for file in sorted(folder.glob("*.jsonl"))]
+
+    def read_prediction_file(self, file: Path) -> list[Prediction]:
+        """Predictions of one task and split, see `read_predictions`."""
+        with _damaged(_again(file)):
+            predictions = read_predictions(file)
+            if file.name in self.questions:
+                self._check_predictions(file, predictions)
+            elif self.questions:
+                raise ValueError(f"{file}: the run asks no such questions")
+        return predictions
+
+    @cached_property
+    def questions(self) -> Mapping[str, Questions]:
+        """Name of a file of predictions -> its questions; empty if the run keeps none."""
+        found = {}
+        with _damaged(_ANEW):
+            chosen = read_json(self.manifest, dict) if self.manifest.is_file() else {}
+            if wrong := [k for k, entry in chosen.items() if not isinstance(entry, dict)]:
+                raise ValueError(f"{self.manifest}: {wrong[0]} must be an object")
+            counts = {self.splits(name).name: entry.get("n") for name, entry in chosen.items()}
+            for path in self.tested():
+                examples = read_jsonl(path, Example)
+                if len(examples) != counts.get(path.name, len(examples)) or not examples:
+                    raise ValueError(
+                        f"{path}: {len(examples)} questions, chosen were {counts.get(path.name)}"
+                    )
+                first = examples[0]
+                found[_predictions_name(first.task, first.split)] = Questions(
+                    first.task, first.split, {each.id: each.answer for each in examples}
+                )
+        return found
+
+    def _check_predictions(self, file: Path, predictions: Sequence[Prediction]) -> None:
+        check_answers(file, predictions, self.questions[file.name])
+        method = file.parents[1].name
+        for row in predictions:
+            # As `RunContext.model_name` has it.
+            if row.model.endswith(")") and not row.model.endswith(f" ({method})"):
+                raise ValueError(
+                    f"{file}: row {row.id!r} is of the model {row.model!r}, not of the method "
+                    f"{method}"
+                )
+            if row.run != predictions[0].run:
+                raise ValueError(
+                    f"{file}: rows of two runs, {predictions[0].run!r} and {row.run!r}"
+                )
 
 
 _UNFINISHED = ".partial"
+_ANEW = "choose another name or remove the folder, and run anew"
+
+
+@contextmanager
+def _damaged(remedy: str) -> Iterator[None]:
+    """Say what to do about an artifact that cannot be read."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise FolderError(f"{error}; {remedy}") from error
+
+
+def _again(predictions: Path) -> str:
+    return f"remove {predictions.parent} and pass --resume, which makes them again"
 
 
 def unfinished(path: Path) -> Path:

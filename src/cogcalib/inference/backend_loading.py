@@ -14,6 +14,7 @@ from cogcalib.inference.experimental.vllm_adapter import adapter_rank
 from cogcalib.inference.experimental.vllm_backend import VllmBackend, check_vllm, vllm_spec
 from cogcalib.inference.transformers_backend import TransformersBackend
 from cogcalib.modeling import fingerprint, fingerprint_adapter, load_model, load_tokenizer
+from cogcalib.modeling.adapters import check_adapter
 from cogcalib.modeling.model_spec import ModelSpec, read_model_spec
 
 
@@ -50,14 +51,16 @@ def read_spec(spec: BackendSpec) -> ModelSpec:
     """The model without its weights, as its engine takes it.
 
     Raises:
-        ValueError: As `read_model_spec`, if vLLM does not compute the adapter, or the endpoint does
-            not serve the model or its tokenizer is not found.
+        ValueError: As `read_model_spec` and `check_adapter`, if vLLM does not compute the adapter,
+            or the endpoint does not serve the model or its tokenizer is not found.
         EndpointError: If the endpoint does not answer.
     """
     server = spec.server()
     if server is not None:
         tokenizer = _served_tokenizer(spec)
         return ModelSpec(tokenizer, (), served_length(server), len(tokenizer))
+    if spec.adapter is not None:
+        check_adapter(spec.adapter, spec.model)
     if spec.worker == TRANSFORMERS:
         return read_model_spec(spec.model)
     if spec.adapter is not None:
@@ -77,6 +80,8 @@ def load_backend(spec: BackendSpec) -> Backend:
         read = read_spec(spec)
         return EndpointBackend(server, read.tokenizer, read.positions)
     if spec.worker == VLLM:
+        if spec.adapter is not None:
+            check_adapter(spec.adapter, spec.model)
         return VllmBackend(spec.model, spec.adapter, spec.dtype, spec.batch_size)
     loaded = load_model(spec.model, adapter=spec.adapter, dtype=spec.dtype, four_bit=spec.four_bit)
     return TransformersBackend(*loaded, batch_size=spec.batch_size)

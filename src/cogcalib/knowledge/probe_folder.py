@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -11,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from cogcalib.artifacts import read_json
 from cogcalib.modeling.shots import Prompt, Prompts
 from cogcalib.owned_folder import CONFIG, FolderError, OwnedFolder
 from cogcalib.records import InputError
@@ -102,7 +102,7 @@ def read_claim(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     inputs, config = path / _INPUTS, path / CONFIG
     if not (inputs.is_file() and config.is_file()):
         raise ValueError(f"{path} is no folder of a `cogcalib probe`")
-    settings, found = read_yaml(config), json.loads(inputs.read_text(encoding="utf-8"))
+    settings, found = read_yaml(config), read_json(inputs, dict)
     if not (isinstance(settings, dict) and isinstance(found, dict)):
         raise ValueError(f"{path} is no folder of a `cogcalib probe`")
     return settings, found

@@ -19,13 +19,12 @@ if TYPE_CHECKING:
     )
     from cogcalib.modeling.labels import Label, LabelAudit, audit_labels
     from cogcalib.modeling.lora import lora_config
-    from cogcalib.modeling.model import (
+    from cogcalib.modeling.model import load_model, load_tokenizer
+    from cogcalib.modeling.model_files import (
         ATLAS,
         atlas_cache,
         fingerprint,
         fingerprint_adapter,
-        load_model,
-        load_tokenizer,
         resolve_model,
     )
     from cogcalib.modeling.passages import shorten_passages
@@ -68,13 +67,12 @@ import_on_use(
         ],
         "cogcalib.modeling.labels": ["Label", "LabelAudit", "audit_labels"],
         "cogcalib.modeling.lora": ["lora_config"],
-        "cogcalib.modeling.model": [
+        "cogcalib.modeling.model": ["load_model", "load_tokenizer"],
+        "cogcalib.modeling.model_files": [
             "ATLAS",
             "atlas_cache",
             "fingerprint",
             "fingerprint_adapter",
-            "load_model",
-            "load_tokenizer",
             "resolve_model",
         ],
         "cogcalib.modeling.passages": ["shorten_passages"],

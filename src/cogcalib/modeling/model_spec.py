@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
-from cogcalib.modeling.model import load_tokenizer, resolve_model
+from cogcalib.modeling.model import load_tokenizer
+from cogcalib.modeling.model_files import resolve_model
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from sys import intern
 from typing import Any
@@ -91,6 +92,49 @@ def read_predictions(path: Path | str) -> list[Prediction]:
     return predictions
 
 
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What predictions of one task and split must answer.
+
+    Attributes:
+        task, split: Of every row.
+        answers: Id -> the gold answer.
+    """
+
+    task: str
+    split: str
+    answers: Mapping[str, str]
+
+
+def check_answers(path: Path, predictions: Sequence[Prediction], questions: Questions) -> None:
+    """Check that predictions answer each question once, and no other.
+
+    Raises:
+        ValueError: Naming the file and the first row or question that does not fit.
+    """
+    where, counts = f"{questions.task}, {questions.split}", Counter(row.id for row in predictions)
+    for row in predictions:
+        if (row.task, row.split) != (questions.task, questions.split):
+            raise ValueError(
+                f"{path}: row {row.id!r} is of {row.task}, {row.split}, not of {where}"
+            )
+        if row.id not in questions.answers:
+            raise ValueError(f"{path}: row {row.id!r} answers no question of {where}")
+        if counts[row.id] > 1:
+            raise ValueError(f"{path}: row {row.id!r} comes {counts[row.id]} times")
+        if row.answer != questions.answers[row.id]:
+            raise ValueError(
+                f"{path}: row {row.id!r} has the answer {row.answer!r}, the question "
+                f"{questions.answers[row.id]!r}"
+            )
+    if len(predictions) != len(questions.answers):
+        missing = next(id for id in questions.answers if id not in counts)
+        raise ValueError(
+            f"{path}: {len(predictions)} rows for the {len(questions.answers)} questions of "
+            f"{where}, the first that is missing {missing!r}"
+        )
+
+
 def _parquet_rows(path: Path) -> list[Any]:
     rows: list[Any] = read_table(path).to_pylist(maps_as_pydicts="strict")
     for row in rows:
@@ -117,7 +161,7 @@ def _checked(row: Any) -> Prediction:
         raise ValueError(f"key {missing!r} is missing")
     for name, (fits, what) in _RULES.items():
         if not fits(row[name]):
-            raise ValueError(f"{name} must be {what}, got {row[name]!r}")
+            raise ValueError(f"{name} must be {what}, got {repr(row[name])[:80]}")
     logprobs = row["option_logprobs"]
     prediction = Prediction(
         **{name: intern(value) if type(value) is str else value for name, value in row.items()}
@@ -159,7 +203,12 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return not math.isnan(value)
+    except OverflowError:  # an integer beyond any float
+        return False
 
 
 def _is_confidence(value: Any) -> bool:

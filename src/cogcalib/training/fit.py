@@ -23,6 +23,7 @@ from transformers import (
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from cogcalib.jsonl import write_jsonl
+from cogcalib.modeling.adapters import record_base
 from cogcalib.modeling.encoding import to_dataset
 from cogcalib.records import Example
 from cogcalib.training.checkpoints import last_complete_checkpoint
@@ -81,6 +82,7 @@ def fit(
         **settings,
     )
     use_one_device(arguments)
+    base = model.name_or_path  # before PEFT wraps it
     set_seed(arguments.seed)  # the adapter's weights are drawn before the trainer seeds itself
     train = to_dataset(data.train, tokenizer, data.known, arguments.max_length)
     trainer = CogCalibTrainer(
@@ -97,6 +99,8 @@ def fit(
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(partial, arguments.gate))
     trainer.save_model(str(partial))
+    if peft_config is not None:
+        record_base(partial, str(base))
     write_jsonl(partial / LOG, trainer.state.log_history)
     partial.rename(output)
     # Only now: killed before, the run could still go on from them.

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
+from cogcalib.artifacts import read_json, to_record
 from cogcalib.harness.report.summary import check_rows
 from cogcalib.harness.run_folder import RunFolder
-from cogcalib.jsonl import read_jsonl
-from cogcalib.records import Example, Prediction, ProbeRecord, Threshold
+from cogcalib.jsonl import json_lines, read_jsonl
+from cogcalib.records import (
+    Example,
+    InputError,
+    Prediction,
+    ProbeRecord,
+    Threshold,
+    input_errors,
+)
 
 Training = Mapping[tuple[str, int], tuple[Any, ...]]
 """(method, seed) -> rows, in the order of the training."""
@@ -67,7 +76,7 @@ class Run:
         task = tasks.get("train") if isinstance(tasks, Mapping) else None
         return task if isinstance(task, str) else None
 
-    @property
+    @cached_property
     def folder(self) -> RunFolder:
         """Where everything lies."""
         return RunFolder(self.path)
@@ -87,7 +96,7 @@ class Run:
         """
         path = self.predictions_path(method, seed, task, split)
         _require(path, f"no predictions of {method!r}, seed {seed}, on {task!r} ({split})")
-        return read_jsonl(path, Prediction)
+        return self.folder.read_prediction_file(path)
 
     def examples(self) -> dict[str, Example]:
         """Id -> example, of all splits that the run folder keeps except train."""
@@ -110,22 +119,42 @@ def load_run(run_dir: Path | str) -> Run:
     if not path.is_dir():
         raise FileNotFoundError(f"run_dir must be a run folder; there is no folder {path}")
     folder = RunFolder(path)
-    rows = _read_json(_require(folder.metrics, "the run has not been scored"), list)
+    rows = read_json(_require(folder.metrics, "the run has not been scored"), list)
+    manifest = read_json(folder.manifest, dict) if folder.manifest.is_file() else {}
     try:
         check_rows(rows)
+        _check_counts(rows, folder)
     except ValueError as error:
         raise ValueError(f"{folder.metrics}: {error}") from error
     config = _require(folder.config, "the run has no configuration")
     return Run(
         path=path,
         rows=tuple(rows),
-        record=_read_json(_require(folder.record, "the run has not finished"), dict),
-        config_text=config.read_text(encoding="utf-8"),
-        manifest=_read_json(folder.manifest, dict) if folder.manifest.is_file() else {},
+        record=read_json(_require(folder.record, "the run has not finished"), dict),
+        config_text=_text(config),
+        manifest=manifest,
         probe=tuple(folder.read_probe().values()) if folder.probe.is_file() else (),
         thresholds={key: _thresholds(file) for key, file in folder.thresholds()},
-        logs={key: tuple(_read_log(file)) for key, file in folder.logs()},
+        logs={key: tuple(read_log(file)) for key, file in folder.logs()},
     )
+
+
+def _check_counts(rows: Sequence[Mapping[str, Any]], folder: RunFolder) -> None:
+    asked = {(each.task, each.split): len(each.answers) for each in folder.questions.values()}
+    for row in rows:
+        n = asked.get((row["task"], row["split"]), row["n"])
+        if row["n"] != n:
+            raise ValueError(
+                f"the row of {row['method']}, {row['task']}, {row['split']} is of {row['n']} "
+                f"questions, the run asks {n}: `cogcalib run --resume` counts anew"
+            )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: no UTF-8 text: {error}") from error
 
 
 def _require(path: Path, why: str) -> Path:
@@ -134,28 +163,33 @@ def _require(path: Path, why: str) -> Path:
     return path
 
 
-def _read_json(path: Path, kind: type) -> Any:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: no valid JSON: {error}") from error
-    if not isinstance(content, kind):
-        raise ValueError(f"{path}: must hold a {kind.__name__}, got a {type(content).__name__}")
-    return content
-
-
 def _thresholds(path: Path) -> tuple[Threshold, ...]:
     try:
-        return tuple(Threshold(**row) for row in _read_json(path, list))
-    except TypeError as error:
+        return tuple(to_record(Threshold, row) for row in read_json(path, list))
+    except InputError:
+        raise
+    except ValueError as error:
         raise ValueError(f"{path}: no valid thresholds: {error}") from error
 
 
-def _read_log(path: Path) -> list[dict[str, Any]]:
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a trainer's log.
+
+    Raises:
+        InputError: Naming file, row and key of what is no log.
+    """
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: no valid JSON: {error}") from error
+    with input_errors():
+        for number, _, row in json_lines(path):
+            if not isinstance(row, dict):
+                raise ValueError(f"{path}, row {number}: must be an object, got {str(row)[:80]}")
+            for key in _PLOTTED & row.keys():
+                if not isinstance(row[key], (int, float, NoneType)):
+                    raise ValueError(
+                        f"{path}, row {number}: {key} must be a number, got {row[key]!r}"
+                    )
+            rows.append(row)
     return rows
+
+
+_PLOTTED = {"step", "epoch", "loss", "ce", "penalty", "share_known"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,12 +166,43 @@ def group_rows(
     )
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _are_errors(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(each, Mapping) and _is_number(each.get("value")) for each in value.values()
+    )
+
+
+_FITS: Mapping[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("method", "task", "split"), _is_text),
+    **dict.fromkeys(("seed", "accuracy", "nll", "brier"), _is_number),
+    "n": _is_count,
+    "ece": _are_errors,
+}
+
+
 def check_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     """Raise ValueError, naming row and key, unless the rows are those of a ``metrics.json``."""
     seen = set()
     for number, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise ValueError(f"metrics row {number} must be an object, got {str(row)[:80]}")
         if missing := [key for key in REQUIRED if key not in row]:
             raise ValueError(f"metrics row {number} misses {missing}; it has {sorted(row)}")
+        for key, fits in _FITS.items():
+            if not fits(row[key]):
+                raise ValueError(f"metrics row {number}: {key} cannot be {str(row[key])[:80]!r}")
         identity = (row["method"], row["task"], row["split"], row["seed"])
         if identity in seen:
             raise ValueError(f"metrics row {number} repeats (method, task, split, seed) {identity}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from statistics import fmean, stdev
 from typing import Any
 
+from cogcalib.artifacts import read_json
 from cogcalib.harness.config.methods import label
 from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.markdown import line
@@ -49,7 +49,7 @@ def _found(outcome: PlanOutcome, place: Place) -> dict[str, list[Any]]:
         for seed in outcome.plan.seeds:
             path = RunFolder(place.path).analysis(kind, method, seed)
             if path.exists():
-                content = json.loads(path.read_text(encoding="utf-8"))
+                content = read_json(path, dict)
                 found.setdefault(method, []).append(content)
     return found
 

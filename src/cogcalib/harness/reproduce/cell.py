@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from functools import cache
@@ -14,6 +13,7 @@ from filelock import FileLock
 from rich.console import Console
 from transformers import set_seed
 
+from cogcalib.artifacts import read_json
 from cogcalib.harness import stages
 from cogcalib.harness.config import Method
 from cogcalib.harness.config.methods import split_posthoc
@@ -72,8 +72,8 @@ def code_of_cells(folder: Path) -> Counter[str]:
     held = RunFolder(folder)
     if not held.code.exists():
         return Counter()
-    begun = json.loads(held.code.read_text(encoding="utf-8"))
-    cells = [json.loads(path.read_text(encoding="utf-8")) for path in held.cells()]
+    begun = read_json(held.code, dict)
+    cells = [read_json(path, dict, "remove it and begin again") for path in held.cells()]
     states = [cell.get("code", begun) for cell in cells]
     return Counter(f"{each['commit']}{'+' * bool(each['dirty'])}" for each in states)
 
@@ -127,8 +127,7 @@ def read_rows(folder: RunFolder, method: str, seed: int) -> list[dict[str, Any]]
     """A row for each task and split that a method predicted; summed up once, then kept."""
     kept = folder.summary(method, seed)
     if kept.exists():
-        rows: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8"))
-        return rows
+        return read_json(kept, list, "remove it: the same command makes it again")
     rows = [
         summarize(each, method=method, seed=seed, resamples=RESAMPLES)
         for each in folder.read_predictions(folder.predictions(method, seed))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table as Grid
 
+from cogcalib.artifacts import read_json
 from cogcalib.harness.config import Method, Rule
 from cogcalib.harness.config.methods import with_posthoc
 from cogcalib.harness.reproduce.cell import timing_path
@@ -119,7 +119,7 @@ def _seconds(plan: Plan, cells: list[Cell]) -> tuple[float, str]:
 
 
 def _read(path: Path) -> float:
-    seconds: float = json.loads(path.read_text(encoding="utf-8"))["wall"]
+    seconds: float = read_json(path, dict)["wall"]
     return seconds
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cogcalib.artifacts import read_json
 from cogcalib.harness.config import Rule
 from cogcalib.harness.config.methods import label, split_posthoc
 from cogcalib.harness.reproduce.analyses import detector_page, dynamics_page
@@ -53,7 +53,7 @@ def check_output(plan: Plan, output: Path, rule: Rule) -> None:
     path = _named(_stem(plan, output), "json")
     if not path.exists():
         return
-    held = json.loads(path.read_text(encoding="utf-8"))
+    held = read_json(path, dict, "choose another output")
     planned = {name for place in plan.shown() for name in (*place.methods, *place.best)}
     rows = {row["row"] for group in held.get("results", ()) for row in group["rows"]}
     # Post-hoc rows of what was chosen are not listed by themselves.

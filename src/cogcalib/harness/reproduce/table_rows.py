@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
 
+from cogcalib.artifacts import read_json
 from cogcalib.harness.config import Method
 from cogcalib.harness.config.methods import split_posthoc
 from cogcalib.harness.reproduce.cell import read_rows
@@ -18,7 +18,6 @@ from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.plan import Place
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.stages import member_seeds, open_folder
-from cogcalib.jsonl import read_jsonl
 from cogcalib.records import Prediction
 from cogcalib.scoring import primary_definition
 
@@ -192,7 +191,7 @@ def _groups(
 
 
 def _predictions(folder: RunFolder, method: str, seed: int, task: str) -> list[Prediction]:
-    return read_jsonl(folder.predictions_file(method, seed, task), Prediction)
+    return folder.read_prediction_file(folder.predictions_file(method, seed, task))
 
 
 def _values(folder: RunFolder, method: str, seed: int, task: str) -> dict[str, float]:
@@ -255,5 +254,5 @@ def _seconds(folder: RunFolder, method: str, seeds: Sequence[int]) -> float | No
 def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_json(path, dict)
     return content

@@ -14,7 +14,7 @@ from cogcalib.harness.progress import Advance
 from cogcalib.harness.run_folder import cost_file
 from cogcalib.harness.stages.context import Predict, RunContext, Splits, member_seeds
 from cogcalib.modeling import load_model
-from cogcalib.records import Example, Prediction, write_json
+from cogcalib.records import Example, Prediction, input_errors, write_json
 from cogcalib.scoring import ScoreSettings
 
 
@@ -63,7 +63,8 @@ def _build(context: RunContext, method: Method, seed: int) -> Baseline:
         if config.model.lora:
             return Ensemble.of_adapters(path, folders, dtype=dtype)
         return Ensemble.of_models(folders, dtype=dtype)
-    model, tokenizer = load_model(path, adapter=trained, dtype=dtype)
+    with input_errors():
+        model, tokenizer = load_model(path, adapter=trained, dtype=dtype)
     if method.baseline == "laplace":
         return LaplaceLoRA(model, tokenizer, layers=settings.laplace, seed=seed)
     return MCDropout(model, tokenizer, passes=settings.passes, seed=seed)

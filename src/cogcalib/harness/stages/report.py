@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from cogcalib.harness.config import Method
 from cogcalib.harness.report import write_html
+from cogcalib.harness.report.run_results import read_log
 from cogcalib.harness.stages.context import RunContext, Splits
 from cogcalib.modeling import fingerprint
 from cogcalib.provenance import code_state, data_manifest, hardware, versions
@@ -62,6 +62,6 @@ def _share_known(log: Path) -> float | None:
     """Mean share of training examples under the threshold; None where no gate looked at it."""
     if not log.exists():
         return None
-    logged = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    logged = read_log(log)
     shares = [entry["share_known"] for entry in logged if entry.get("share_known") is not None]
     return sum(shares) / len(shares) if shares else None

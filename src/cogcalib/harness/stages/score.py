@@ -15,7 +15,7 @@ from cogcalib.harness.run_folder import posthoc_map, unfinished
 from cogcalib.harness.stages.baselines import by_baseline
 from cogcalib.harness.stages.context import Predict, RunContext, Splits
 from cogcalib.modeling import load_model
-from cogcalib.records import Example, Prediction
+from cogcalib.records import Example, Prediction, input_errors
 from cogcalib.scoring import (
     ScoreSettings,
     apply_confidence_maps,
@@ -121,14 +121,19 @@ def _by_map(
 def load_trained(
     context: RunContext, method: Method, seed: int
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model that a method asks, as it was fine-tuned with a seed."""
+    """The model that a method asks, as it was fine-tuned with a seed.
+
+    Raises:
+        InputError: If what the folder holds cannot be loaded, or is of another model.
+    """
     config = context.config
     trained = context.folder.train(method.trained, seed)
-    if method.trained == "base":
-        return load_model(config.model.path, dtype=config.model.dtype)
-    if config.model.lora:
-        return load_model(config.model.path, adapter=trained, dtype=config.model.dtype)
-    return load_model(trained, dtype=config.model.dtype)
+    with input_errors():
+        if method.trained == "base":
+            return load_model(config.model.path, dtype=config.model.dtype)
+        if config.model.lora:
+            return load_model(config.model.path, adapter=trained, dtype=config.model.dtype)
+        return load_model(trained, dtype=config.model.dtype)
 
 
 def _flat(context: RunContext, folder: Path) -> list[Prediction]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from cogcalib.artifacts import read_json
 from cogcalib.harness import stages
 from cogcalib.harness.config import Config, Method, Rule, dump_config
 from cogcalib.harness.config.sections import TrainSection
@@ -134,7 +135,7 @@ def _other_search(folder: RunFolder, search: Mapping[str, Any]) -> str:
     path = folder.tune_record
     if not path.exists():
         return ""
-    held = json.loads(path.read_text(encoding="utf-8"))
+    held = read_json(path, dict, "remove it: the same command makes it again")
     differing = {
         name: held.get(name)
         for name in ("rule", "seeds", "budget")

@@ -1,0 +1,131 @@
+"""Artifacts that commands leave to each other: whether they can be written, and what they hold."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from cogcalib.records import InputError
+
+T = TypeVar("T")
+
+
+def check_writable(path: Path | str) -> None:
+    """Check that a file or folder can be made at `path`, before anything is computed.
+
+    A temporary file is made in the nearest folder there is: permissions alone do not tell.
+
+    Raises:
+        InputError: Naming the path and the reason.
+    """
+    path = Path(path)
+    try:
+        # Of a folder itself if it is there, else of what it would be made in.
+        folder = path if path.is_dir() else path.absolute().parent
+        while not folder.exists():
+            folder = folder.parent
+        # The file itself may be too long a name, or lie below a file.
+        path.exists()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written: {error.strerror} ({folder}); choose another output"
+        ) from error
+
+
+def read_json(path: Path, kind: type[T], remedy: str = "") -> T:
+    """The content of a JSON file.
+
+    Args:
+        path: Of the file.
+        kind: What it must hold: dict or list.
+        remedy: What to do where it is damaged, for people.
+
+    Raises:
+        InputError: Naming the file.
+    """
+    behind = f"; {remedy}" if remedy else ""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: no valid JSON: {error}{behind}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}{behind}") from error
+    if not isinstance(content, kind):
+        raise InputError(
+            f"{path}: must hold a {kind.__name__}, got a {type(content).__name__}{behind}"
+        )
+    return content
+
+
+def to_record(kind: type[T], values: Any) -> T:
+    """A data class from a mapping as JSON has it, every value of the type that its field says.
+
+    Raises:
+        ValueError: If `values` is no mapping, or misses, adds or has a wrong value in a field.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"must be an object, got {_shown(values)}")
+    of: Any = kind
+    known: dict[str, tuple[Field[Any], Any]] = _fields(of)
+    if unknown := sorted(set(values) - known.keys()):
+        raise ValueError(f"unknown fields {unknown}")
+    needed = [name for name, (field, _) in known.items() if _is_needed(field)]
+    if missing := [name for name in needed if name not in values]:
+        raise ValueError(f"missing fields {missing}")
+    return kind(**{name: _fitting(name, known[name][1], each) for name, each in values.items()})
+
+
+@cache
+def _fields(kind: Any) -> dict[str, tuple[Field[Any], Any]]:
+    hints = get_type_hints(kind)
+    return {field.name: (field, hints[field.name]) for field in fields(kind)}
+
+
+def _is_needed(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _fitting(name: str, hint: Any, value: Any) -> Any:
+    """The value as the field has it.
+
+    Raises:
+        ValueError: If it is of another type.
+    """
+    if get_origin(hint) in (Union, types.UnionType):
+        if value is None and type(None) in get_args(hint):
+            return None
+        (hint,) = (each for each in get_args(hint) if each is not type(None))
+    origin = get_origin(hint) or hint
+    if origin is tuple and isinstance(value, list):
+        return tuple(_fitting(name, get_args(hint)[0], each) for each in value)
+    if origin is Mapping and isinstance(value, dict):
+        of = get_args(hint)[1]
+        return {key: _fitting(f"{name}.{key}", of, each) for key, each in value.items()}
+    if isinstance(value, dict) and hasattr(origin, "__dataclass_fields__"):
+        return to_record(origin, value)
+    wanted = (int, float) if origin is float else origin
+    fits = origin is Any or (
+        isinstance(wanted, (type, tuple))
+        and isinstance(value, wanted)
+        and isinstance(value, bool) == (origin is bool)
+    )
+    if not fits:
+        raise ValueError(f"{name} must be {_NAMES.get(origin, 'an object')}, got {_shown(value)}")
+    return value
+
+
+_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"} | {
+    tuple: "a list"
+}
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:80]
