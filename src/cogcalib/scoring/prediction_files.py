@@ -93,7 +93,7 @@ def read_predictions(path: Path | str) -> list[Prediction]:
 
 
 @dataclass(frozen=True, slots=True)
-class Questions:
+class SplitQuestions:
     """What predictions of one task and split must answer.
 
     Attributes:
@@ -106,7 +106,7 @@ class Questions:
     answers: Mapping[str, str]
 
 
-def check_answers(path: Path, predictions: Sequence[Prediction], questions: Questions) -> None:
+def check_answers(path: Path, predictions: Sequence[Prediction], questions: SplitQuestions) -> None:
     """Check that predictions answer each question once, and no other.
 
     Raises:
