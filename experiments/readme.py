@@ -4,7 +4,7 @@
     python experiments/readme.py --check    # exit code 1 if they disagree
 
 A table stands between a pair of marks. The sentences around it are written by hand;
-tests/docs/test_cited_numbers.py compares their numbers with the records.
+tests/docs/test_readme_results.py compares their numbers with the records.
 """
 
 from __future__ import annotations

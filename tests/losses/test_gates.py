@@ -23,8 +23,8 @@ def test_each_gate() -> None:
 
 @pytest.mark.parametrize("gate", ["nll", "soft"])
 def test_infinite_thresholds_open_or_close_the_gate_for_all(gate: str) -> None:
-    assert Gate(gate, math.inf).weights(NLL).tolist() == [1, 1, 1]  # type: ignore[arg-type]
-    assert Gate(gate, -math.inf).weights(NLL).tolist() == [0, 0, 0]  # type: ignore[arg-type]
+    assert Gate(gate, math.inf, 1.0).weights(NLL).tolist() == [1, 1, 1]  # type: ignore[arg-type]
+    assert Gate(gate, -math.inf, 1.0).weights(NLL).tolist() == [0, 0, 0]  # type: ignore[arg-type]
 
 
 def test_inverted_gate_is_the_complement_at_infinite_thresholds() -> None:

@@ -37,7 +37,7 @@ class Gate:
     Attributes:
         kind: Which gate.
         threshold: t in nats; +inf: every unit is known, -inf: none is, nan: there is none yet.
-        temperature: tau in nats, for ``soft``.
+        temperature: tau in nats, above 0; needed for ``soft``.
         rate: Probability in [0, 1]; needed for ``random``.
         draws: Uniform in [0, 1), ``[U]``; needed for ``random``. The caller draws them, apart from
             the training's own random numbers, so that a gate changes nothing but the gate.
@@ -52,7 +52,7 @@ class Gate:
 
     kind: GateKind
     threshold: float = math.nan
-    temperature: float = 1.0
+    temperature: float = math.nan
     rate: float | None = None
     draws: Tensor | None = None
     known: Tensor | None = None
@@ -62,7 +62,7 @@ class Gate:
     def __post_init__(self) -> None:
         if self.kind not in GATES:
             raise ValueError(f"gate must be one of {list(GATES)}, got {self.kind!r}")
-        if self.kind == "soft" and self.temperature <= 0:
+        if self.kind == "soft" and not self.temperature > 0:
             raise ValueError(f"temperature must be > 0 nats, got {self.temperature}")
         if self.kind == "oracle" and self.known is None:
             raise ValueError("gate 'oracle' needs known, the fixed label of each example")

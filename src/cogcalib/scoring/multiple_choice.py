@@ -1,4 +1,4 @@
-"""Multiple choice answered with a letter: three readings of the model's confidence."""
+"""Multiple choice answered with a letter: three definitions of the model's confidence."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ def score_continuations(
     gold option's share; `option_logprobs` are always the sums, at temperature 1.
 
     Raises:
-        ValueError: As `cogcalib.scoring.score`, if a label's tokens cannot be told from the
-            prompt's, or a temperature names another definition.
+        ValueError: As `cogcalib.scoring.score`, if a label's tokens merge with the prompt's,
+            or a temperature names another definition.
     """
     settings.temperatures(("options",))
     rows = encode_options(examples, backend.tokenizer, backend.positions, settings)
@@ -54,7 +54,7 @@ def encode_options(
     """Prompt and option of every option of every question, as `settings.answer` says.
 
     Raises:
-        ValueError: If a label's tokens cannot be told from the prompt's, one is longer than
+        ValueError: If a label's tokens merge with the prompt's, one is longer than
             `limit` positions, or as `behind_shots`.
     """
     encode = _texts if settings.answer == TEXT else _labels

@@ -43,7 +43,7 @@ def check_data_sets(
     if args.unit == "turn" and train_format != "tokenised" and not args.assistant_only_loss:
         raise ValueError(
             "unit='turn' needs assistant_only_loss=True, or tokenised examples with 'labels': a "
-            f"turn is told from the next by tokens that are not learnt, got {train_format!r} "
+            f"turn ends where tokens are not learnt, got {train_format!r} "
             "without it"
         )
     if args.gate != "none" and args.support == "options":

@@ -91,6 +91,16 @@ def test_open_ended_tasks_are_refused_before_anything_is_trained(tmp_path: Path)
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("posthoc", ["ts", "platt"])
+def test_a_map_is_not_carried_to_tasks_of_the_other_kind(tmp_path: Path, posthoc: str) -> None:
+    for here, there in (("country", "country-open"), ("country-open", "capital")):
+        tasks = f"train: atlas/{here}, out_of_domain: [atlas/{there}]"
+        config = parse_config(f"name: x\nmethods: [sft+{posthoc}]\ntasks: {{{tasks}}}\n")
+        with pytest.raises(InputError, match=rf"sft\+{posthoc} is fitted on atlas/{here}"):
+            pipeline.run(config, tmp_path, Console(file=io.StringIO()))
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(LAPLACE, reason="laplace-torch is installed")
 def test_laplace_names_the_extra_it_needs(tmp_path: Path) -> None:
     config = parse_config("name: x\nmethods: [laplace]\n")

@@ -257,6 +257,9 @@ class Method:
                 f"method {self.name!r}: m and a margin >= 0 are allowed after the alpha of "
                 "mbls and combls"
             )
+        short = f"{alpha:g}" if logits is None else f"{alpha:g}m{logits:g}"
+        if text != short:  # one alpha has one name, or it would be trained twice
+            raise ValueError(f"method {self.name!r}: write @{short}, not @{text}")
         return replace(self, alpha=alpha, margin=logits)
 
 

@@ -115,7 +115,7 @@ class TrainSection(ConfigSection):
         threshold_every: Between two estimates of the threshold: steps, or share of an epoch. Null:
             so seldom that it costs about 2 %, but once to four times an epoch, which costs more
             with fewer than 14 training examples to each calibration example.
-        alpha: Strength of each penalty, by support.
+        alpha: Weight of each penalty, by support.
         margin: Of the margin penalty, in logits, by support.
         unit: What is known or not as a whole: an ``example``, a ``turn`` or each ``token``.
         save_every: Steps between checkpoints; null keeps none, and an interrupted method starts

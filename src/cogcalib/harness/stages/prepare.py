@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,13 +42,7 @@ def load_tasks(config: Config, data_dir: Path | None = None) -> tuple[Task, list
         for split in TUNING:
             tuned = {f"{task.name} {split}": task.splits[split], other.name: other.splits["test"]}
             check_disjoint(tuned)
-    options = task.splits["train"][0].options
-    methods = [Method.parse(name) for name in config.methods]
-    if options is None and any(method.support == "options" for method in methods):
-        raise ValueError(f"methods: -options needs answer options, {task.name} is open-ended")
-    averaged = [method.name for method in methods if method.baseline]
-    if averaged and any(each.splits["test"][0].options is None for each in (task, *others)):
-        raise ValueError(f"methods: {averaged[0]} needs answer options in every task tested on")
+    _check_kinds([Method.parse(name) for name in config.methods], task, others)
     tokenizer = load_tokenizer(config.model.path)
     task = _fitted(task, tokenizer, config.train.max_length)
     tests = (replace(other, splits={"test": other.splits["test"]}) for other in others)
@@ -58,6 +52,29 @@ def load_tasks(config: Config, data_dir: Path | None = None) -> tuple[Task, list
     for other in others:
         encode_batch(other.splits["test"], tokenizer)  # how long it may be is the model's to say
     return task, others
+
+
+def _check_kinds(methods: Sequence[Method], task: Task, others: Sequence[Task]) -> None:
+    """Raise a ValueError unless every method goes with multiple choice or with open-ended tasks."""
+    options = _has_options(task)
+    if not options and any(method.support == "options" for method in methods):
+        raise ValueError(f"methods: -options needs answer options, {task.name} is open-ended")
+    averaged = [method.name for method in methods if method.baseline]
+    if averaged and not all(map(_has_options, (task, *others))):
+        raise ValueError(f"methods: {averaged[0]} needs answer options in every task tested on")
+    fitted = [method.name for method in methods if method.posthoc]
+    foreign = [other.name for other in others if _has_options(other) != options]
+    if fitted and foreign:
+        kinds = ("multiple choice", "open-ended")
+        raise ValueError(
+            f"methods: {fitted[0]} is fitted on {task.name}, which is {kinds[not options]}, and "
+            f"tasks.out_of_domain has {foreign[0]}, which is {kinds[options]}: their confidences "
+            "are defined differently; leave out the task or the method"
+        )
+
+
+def _has_options(task: Task) -> bool:
+    return task.splits["test"][0].options is not None
 
 
 def _fitted(task: Task, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Task:
