@@ -96,7 +96,7 @@ def test_the_predictions_of_another_method_and_a_file_that_is_gone(run: Path) ->
     with pytest.raises(InputError, match="not of the method base"):
         go_on(run)
     (base / name).unlink()
-    with pytest.raises(InputError, match="the file is missing; remove .*seed-3"):
+    with pytest.raises(InputError, match=r"the file is missing; remove .*seed-3"):
         go_on(run)
     shutil.rmtree(base)
     go_on(run)
