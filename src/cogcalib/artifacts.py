@@ -36,7 +36,7 @@ def check_writable(path: Path | str) -> None:
             pass
     except OSError as error:
         raise InputError(
-            f"{path} cannot be written: {error.strerror} ({folder}); choose another output"
+            f"{path} cannot be written: {error.strerror}; choose another output"
         ) from error
 
 

@@ -51,10 +51,15 @@ def cast_table(table: pa.Table, schema: pa.Schema, path: Path, empty: Collection
         if name not in empty and chosen[name].null_count:
             row = chosen[name].is_null().index(True).as_py() + 1
             raise ValueError(f"{path}, row {row}: the column {name!r} is empty")
-    try:
-        return chosen.cast(schema)
-    except (pa.ArrowException, ValueError) as error:
-        raise ValueError(f"{path}: other types than {path.name} has: {error}") from error
+    columns = []
+    for name in schema.names:
+        try:
+            columns.append(chosen[name].cast(schema.field(name).type))
+        except (pa.ArrowException, ValueError) as error:
+            raise ValueError(
+                f"{path}: the column {name!r} must be {schema.field(name).type}: {error}"
+            ) from error
+    return pa.table(columns, schema=schema)
 
 
 def read_table(path: Path) -> pa.Table:

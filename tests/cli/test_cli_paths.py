@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -62,9 +63,9 @@ def test_writability_is_checked_before_anything_is_read_or_computed(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("work was done first")
 
-    for name in ("harness.stages.begin.load_tasks", "scoring.score_run.load_task"):
-        monkeypatch.setattr(f"cogcalib.{name}", never)
-    monkeypatch.setattr("cogcalib.knowledge.probe_run.of_task", never)
+    monkeypatch.setattr(import_module("cogcalib.harness.stages.begin"), "load_tasks", never)
+    monkeypatch.setattr(import_module("cogcalib.scoring.score_run"), "load_task", never)
+    monkeypatch.setattr(import_module("cogcalib.knowledge.probe_run"), "of_task", never)
     (tmp_path / "c.yaml").write_text(SMALL)
     (tmp_path / "file").touch()
     asked = ["--model", "atlas", "--task", "atlas/country"]
@@ -124,7 +125,7 @@ def test_the_ledger_says_where_to_draw_instead(
     assert "\x1b" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["n" * 300, "p/" * 3000 + "x"])
+@pytest.mark.parametrize("name", ["n" * 300, "p/" * 3000 + "x"], ids=["name", "path"])
 def test_a_name_too_long_is_one_line(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
