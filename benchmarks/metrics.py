@@ -1,5 +1,7 @@
 """ECE of ten million predictions, and bootstrap intervals, against the libraries that have them.
 
+The cases `evaluate-N` set all metrics with their intervals against the same without counts.
+
     python benchmarks/metrics.py --json metrics.json            # one CPU thread: minutes
     python benchmarks/metrics.py --case ece-float64 --repeats 15
     python benchmarks/metrics.py --quick                        # does it run? measures nothing
@@ -22,10 +24,16 @@ import numpy as np
 import torch
 from _measure import Comparison, Work, add_options, peak_memory, report, take_turns
 
-from cogcalib.metrics import bootstrap_interval, expected_calibration_error
+from cogcalib.metrics import (
+    bootstrap_interval,
+    evaluate,
+    expected_calibration_error,
+    standard_metrics,
+)
 
 BINS = 15
 RESAMPLES = 1000
+SOME_RESAMPLES = 20  # of all metrics: each takes a share of the rows' own sort besides
 LIMIT = 0.2
 
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -92,6 +100,19 @@ def scipy_interval(arrays: Arrays) -> Work:
     )  # fmt: skip
 
 
+def our_evaluation(arrays: Arrays) -> Work:
+    """cogcalib's every metric with its interval; rows sorted once."""
+    return partial(evaluate, *arrays, resamples=SOME_RESAMPLES)
+
+
+def plain_evaluation(arrays: Arrays) -> Work:
+    """The same, each metric computed from the drawn rows anew."""
+    every = {
+        name: (lambda *drawn, each=each: each(*drawn)) for name, each in standard_metrics().items()
+    }
+    return partial(evaluate, *arrays, metrics=every, resamples=SOME_RESAMPLES)
+
+
 Contestant = Callable[[Arrays], Work]
 WIDTH: dict[str, Contestant] = {
     "cogcalib": ours,
@@ -103,6 +124,7 @@ MASS: dict[str, Contestant] = {
     "cogcalib": partial(ours, binning="mass"),
     "netcal": partial(netcal, binning="mass"),
 }
+EVALUATION: dict[str, Contestant] = {"cogcalib": our_evaluation, "drawn-rows": plain_evaluation}
 INTERVAL: dict[str, Contestant] = {"cogcalib": our_interval, "scipy": scipy_interval}
 
 CASES: dict[str, tuple[dict[str, Contestant], Callable[[int], Arrays], int]] = {
@@ -113,6 +135,9 @@ CASES: dict[str, tuple[dict[str, Contestant], Callable[[int], Arrays], int]] = {
     "interval-1000": (INTERVAL, uniform, 1_000),
     "interval-10000": (INTERVAL, uniform, 10_000),
     "interval-100000": (INTERVAL, uniform, 100_000),
+    "evaluate-10000": (EVALUATION, uniform, 10_000),
+    "evaluate-100000": (EVALUATION, uniform, 100_000),
+    "evaluate-1000000": (EVALUATION, uniform, 1_000_000),
 }
 
 
@@ -157,6 +182,7 @@ def describe(name: str, n: int) -> str:
         "torchmetrics": "torchmetrics' binary_calibration_error, validate_args=False",
         "torchmetrics-validated": "torchmetrics' binary_calibration_error",
         "netcal": f"netcal's ECE, {'equal mass' if case == 'ece-mass' else 'equal width'}",
+        "drawn-rows": f"every metric on the drawn rows anew, {SOME_RESAMPLES} resamples",
         "scipy": f"scipy.stats.bootstrap over torchmetrics' ECE, {RESAMPLES} resamples",
     }[contestant]
     return f"{what}, {n:,} predictions, {BINS} bins"

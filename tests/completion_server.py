@@ -49,6 +49,8 @@ class CompletionServer:
             returns one, is sent instead. It may also wait.
         seeded: Whether it draws by the seed that a request names.
         cuts: Whether it keeps to the top_k that a request names.
+        withheld: Generated tokens that it says nothing of, as llama.cpp does of those that end
+            within a character.
         requests: Bodies in the order of their arrival.
         headers: Of each request.
         at_once: Most requests that were under way at the same time.
@@ -63,6 +65,7 @@ class CompletionServer:
     before: Callable[[int], Reply | None] = lambda number: None
     seeded: bool = True
     cuts: bool = True
+    withheld: Callable[[int], bool] = lambda token: False
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     at_once: int = 0
@@ -118,6 +121,7 @@ class CompletionServer:
         shown = [
             self._position(tokens[at], table[at - 1] if at else None, body["logprobs"])
             for at in range(start, len(tokens))
+            if at < len(prompt) or not self.withheld(tokens[at])
         ]
         generated = tokens[len(prompt) :]
         return {
@@ -128,7 +132,7 @@ class CompletionServer:
                     "index": 0,
                     "text": self.tokenizer.decode(generated, skip_special_tokens=True),
                     "finish_reason": "stop" if tokens[-1] in ends else "length",
-                    "logprobs": self._logprobs(shown),
+                    "logprobs": self._logprobs(shown) if shown else None,
                     **({"token_ids": generated} if self.dialect == "sglang" else {}),
                 }
             ],
@@ -136,6 +140,8 @@ class CompletionServer:
         }
 
     def _next(self, logits: torch.Tensor, body: dict[str, Any], generator: torch.Generator) -> int:
+        for token, bias in body.get("logit_bias", {}).items():
+            logits = logits.index_add(0, torch.tensor([int(token)]), logits.new_tensor([bias]))
         if body["temperature"] == 0:
             return int(logits.argmax())
         if self.cuts and 0 < body["top_k"] < len(logits):

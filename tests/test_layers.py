@@ -20,6 +20,7 @@ import pytest
 LIBRARY = (
     (
         "lazy",
+        "arrays",
         "records",
         "owned_folder",
         "provenance",
@@ -60,7 +61,7 @@ ALLOWED: dict[str, set[str]] = {
     "yaml_files": {"yaml"},
 }
 # What every room may import, those of their own layer included.
-EVERYWHERE = {"artifacts", "lazy", "records"}
+EVERYWHERE = {"arrays", "artifacts", "lazy", "records"}
 HEAVY = {"datasets", "numpy", "torch", "transformers", "trl"}
 
 Build = Callable[[dict[str, str]], Path]

@@ -110,7 +110,7 @@ DO_NOT_REACH_THE_LOSS = {
         "max_grad_norm optim optim_args optim_target_modules warmup_steps weight_decay"
     ),
     "how long, with what batches, in which order": (
-        "data_seed full_determinism length_column_name max_steps num_train_epochs "
+        "data_seed full_determinism length_column_name "
         "per_device_eval_batch_size per_device_train_batch_size seed"
     ),
     "how batches are fetched": (
@@ -122,8 +122,8 @@ DO_NOT_REACH_THE_LOSS = {
     ),
     "what is saved, and where": (
         "greater_is_better hub_always_push hub_model_id hub_private_repo hub_revision hub_strategy "
-        "hub_token metric_for_best_model output_dir push_to_hub "
-        "restore_callback_states_from_checkpoint save_on_each_node save_only_model save_steps "
+        "metric_for_best_model output_dir push_to_hub "
+        "restore_callback_states_from_checkpoint save_on_each_node save_steps "
         "save_strategy save_total_limit"
     ),
     "what is logged": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -347,3 +348,46 @@ def test_label_says_what_an_ece_rests_on():
         ece_label("mean", 80, binning="quantile")
     with pytest.raises(ValueError, match="n must be a whole number of at least 1, got 0"):
         ece_label("mean", 0)
+
+
+def softmax_confidences(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Over four options, with a mean near 0.63."""
+    odds = np.exp(1.6 * rng.normal(size=(n, 4)))
+    return (odds / odds.sum(axis=1, keepdims=True)).max(axis=1)
+
+
+@pytest.mark.parametrize(
+    ("n", "mean", "low", "high"), [(1000, 0.035, 0.020, 0.051), (167, 0.084, 0.050, 0.127)]
+)
+def test_noise_floor_is_that_of_the_page(n, mean, low, high):
+    """docs/metrics.md: what a perfectly calibrated model shows; 0.3 sqrt(B/n), not sqrt(B/n)."""
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert f"{100 * mean:.1f}" in page
+    assert f"{100 * low:.1f} to {100 * high:.1f}" in page
+    rng = np.random.default_rng(0)
+    errors = []
+    for _ in range(400):
+        confidence = softmax_confidences(n, rng)
+        errors.append(expected_calibration_error(confidence, rng.random(n) < confidence))
+    assert np.mean(errors) == pytest.approx(mean, rel=0.06)
+    assert np.quantile(errors, [0.025, 0.975]) == pytest.approx([low, high], rel=0.1)
+    assert np.mean(errors) / np.sqrt(15 / n) == pytest.approx(0.3, abs=0.03)
+
+
+def test_noise_floor_follows_occupied_bins_and_spread():
+    """docs/metrics.md: 0.8 sqrt(m/n) sqrt(mean of c (1 - c)), never above 0.4 sqrt(B/n)."""
+    rng, n = np.random.default_rng(1), 2000
+    for sample in (
+        lambda: rng.uniform(0.25, 1, n),
+        lambda: 1 - 0.75 * rng.beta(0.5, 2, n),
+        lambda: softmax_confidences(n, rng),
+        lambda: rng.uniform(0, 1, n),
+    ):
+        found, rule = [], []
+        for _ in range(100):
+            confidence = sample()
+            found.append(expected_calibration_error(confidence, rng.random(n) < confidence))
+            occupied = len(np.unique(np.ceil(confidence * 15)))
+            rule.append(0.8 * np.sqrt(occupied / n * np.mean(confidence * (1 - confidence))))
+        assert np.mean(found) < 0.4 * np.sqrt(15 / n)
+        assert np.mean(found) == pytest.approx(np.mean(rule), rel=0.2)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
-from cogcalib.posthoc.isotonic import isotonic_fit
+from cogcalib.posthoc.isotonic_fit import isotonic_fit
 
 pairs = st.lists(st.tuples(st.integers(0, 12), st.integers(-3, 3)), min_size=1, max_size=40)
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 import torch
-from completion_server import CompletionServer, score_endpoint, serve
+from completion_server import CompletionServer, Refusal, score_endpoint, serve
 
 from cogcalib.inference.experimental.endpoint_backend import served_length
 from cogcalib.inference.experimental.endpoint_client import (
@@ -17,6 +17,7 @@ from cogcalib.inference.experimental.endpoint_client import (
     EndpointError,
     RefusedError,
 )
+from cogcalib.inference.experimental.endpoint_replies import Spelling
 from cogcalib.modeling import encode
 from cogcalib.records import Option
 from cogcalib.scoring import ScoreSettings, score
@@ -136,6 +137,8 @@ def test_a_list_that_the_server_cuts_is_named(start, tokenizer, choices):
         score_endpoint(endpoint(top_logprobs=20), tokenizer, choices, named())
     assert "greater than max allowed: 5" in str(error.value)
     assert "vLLM: --max-logprobs" in str(error.value)
+    assert "lower --top-logprobs" in str(error.value)
+    assert "Raise" not in str(error.value)
     with start("llamacpp") as (server, endpoint):
         complete = server._complete
         server._complete = lambda body: complete({**body, "logprobs": min(3, body["logprobs"])})
@@ -151,18 +154,22 @@ def test_a_server_that_changes_the_prompt_is_found_out(start, tokenizer, choices
             score_endpoint(endpoint(), tokenizer, choices, named())
 
 
-def test_tokens_that_are_kept_back_are_found_out(start, tokenizer, questions):
+def test_tokens_that_are_withheld_are_listed_beside_another(start, tokenizer, choices, questions):
     """llama.cpp gives no log-probability of a token that ends within a character."""
+    kept = {Spelling(tokenizer).plain, tokenizer.eos_token_id}
+    for examples in (choices, questions):
+        with start("llamacpp") as (_, endpoint):
+            told = score_endpoint(endpoint(), tokenizer, examples, named())
+        with start("llamacpp") as (server, endpoint):
+            server.withheld = lambda token: token % 2 == 0 and token not in kept
+            assert score_endpoint(endpoint(), tokenizer, examples, named()) == told
+            assert any("logit_bias" in body for body in server.requests)
+
+
+def test_a_server_that_withholds_all_tokens_is_refused(start, tokenizer, questions):
     with start("llamacpp") as (server, endpoint):
-        complete = server._complete
-
-        def shorter(body):
-            reply = complete(body)
-            del reply["choices"][0]["logprobs"]["content"][0]
-            return reply
-
-        server._complete = shorter
-        with pytest.raises(EndpointError, match="and gives log-probabilities of"):
+        server.withheld = lambda token: True
+        with pytest.raises(EndpointError, match="and gives log-probabilities of 0"):
             score_endpoint(endpoint(), tokenizer, questions, named())
 
 
@@ -223,3 +230,113 @@ def test_addresses_get_their_path():
     for url in ("http://h:1", "http://h:1/v1", "http://h:1/v1/", "http://h:1/v1/completions"):
         assert Endpoint(url=url, model="m").base == "http://h:1/v1"
     assert Endpoint(url="https://h/openai/v1", model="m").base == "https://h/openai/v1"
+
+
+FEWER = [
+    (400, "Requested sample logprobs of 20, which is greater than max allowed: 5"),
+    (400, "This model only supports logprobs less than or equal to 5"),
+    (400, "Invalid value for 'logprobs': must be at most 5"),
+    (422, "logprobs: ensure this value is between 0 and 5"),
+    (400, "logprobs exceeds the maximum of 5"),
+    (400, "too many logprobs"),
+]
+
+
+@pytest.mark.parametrize(("status", "said"), FEWER)
+def test_whoever_asks_for_too_many_log_probabilities_is_told_to_ask_for_fewer(
+    start, tokenizer, choices, status, said
+):
+    def refuse(_):
+        return status, {}, {"error": {"message": said}}
+
+    with start(before=refuse) as (_, endpoint), pytest.raises(RefusedError) as error:
+        score_endpoint(endpoint(), tokenizer, choices, named())
+    assert said in str(error.value)
+    assert "20 were asked for: lower --top-logprobs" in str(error.value)
+    assert "Raise" not in str(error.value)
+
+
+def test_a_list_that_had_to_grow_is_not_to_be_lowered(start, tokenizer, choices):
+    """Without an echo a letter that is not listed needs a longer list than the user named."""
+    with start("vllm", most=5) as (server, endpoint):
+        complete = server._complete
+
+        def without_echo(body):
+            if body.get("echo"):
+                return complete({**body, "echo": False})
+            return complete(body)
+
+        server._complete = without_echo
+        with pytest.raises(RefusedError) as error:
+            score_endpoint(endpoint(top_logprobs=2), tokenizer, choices, named())
+    assert "more than --top-logprobs 2, because a token that is needed" in str(error.value)
+    assert "lower" not in str(error.value)
+
+
+@pytest.mark.parametrize("said", ["logprobs are not supported", "unknown field 'logprobs'"])
+def test_a_server_that_refuses_log_probabilities_is_named(start, tokenizer, choices, said):
+    with (
+        start(before=lambda _: (400, {}, {"detail": said})) as (_, endpoint),
+        pytest.raises(RefusedError, match="use a server and a model that give them"),
+    ):
+        score_endpoint(endpoint(), tokenizer, choices, named())
+
+
+def no_usage(server, *, bos=False, form=dict):
+    """A server that counts nothing, and may put a token in front of a prompt."""
+    complete = server._complete
+
+    def changed(body):
+        reply = complete({**body, "prompt": [*([1] if bos else []), *body["prompt"]]})
+        del reply["usage"]
+        return reply | form()
+
+    server._complete = changed
+
+
+@pytest.mark.parametrize("form", [dict, lambda: {"usage": None}, lambda: {"usage": {}}])
+@pytest.mark.parametrize("dialect", ["vllm", "sglang"])
+def test_a_bos_that_a_server_adds_uncounted_is_found_by_one_echo(
+    start, tokenizer, choices, dialect, form
+):
+    """It was off by up to 0.38 nats, and nothing said so."""
+    with start(dialect, most=len(tokenizer)) as (server, endpoint):
+        no_usage(server, bos=True, form=form)
+        with pytest.raises(EndpointError, match="does not take the prompt as it is"):
+            score_endpoint(endpoint(top_logprobs=len(tokenizer)), tokenizer, choices, named())
+
+
+@pytest.mark.parametrize("dialect", ["vllm", "sglang"])
+def test_a_server_that_counts_nothing_and_changes_nothing_costs_one_request_more(
+    start, llama, tokenizer, choices, dialect, caplog
+):
+    with start(dialect, most=len(tokenizer)) as (server, endpoint):
+        no_usage(server)
+        asked = endpoint(top_logprobs=len(tokenizer))
+        found = score_endpoint(asked, tokenizer, choices, named())
+        assert len(server.requests) == len(choices) + 1
+    assert_equal(found, score(llama, tokenizer, choices, named()))
+    assert not caplog.records
+
+
+def test_what_cannot_be_known_is_said(start, tokenizer, choices, caplog):
+    with start("llamacpp") as (server, endpoint):
+        no_usage(server, bos=True)
+        score_endpoint(endpoint(top_logprobs=len(tokenizer)), tokenizer, choices, named())
+    (said,) = caplog.records
+    assert "cannot be known" in said.getMessage()
+
+
+def test_a_server_that_fails_at_an_echo_is_read_without(start, llama, tokenizer, choices):
+    """vllm-metal 680: an echo is answered with HTTP 500, everything else is served."""
+    with start("vllm", most=len(tokenizer)) as (server, endpoint):
+        complete = server._complete
+
+        def failing(body):
+            if body.get("echo"):
+                raise Refusal(500, "2326")
+            return complete(body)
+
+        server._complete = failing
+        found = score_endpoint(endpoint(top_logprobs=2, retries=1), tokenizer, choices, named())
+    assert_equal(found, score(llama, tokenizer, choices, named()), without=("surface",))

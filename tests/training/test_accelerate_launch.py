@@ -275,3 +275,40 @@ def test_killed_processes_resume_to_the_bit(tmp_path: Path, kind: str, kill: str
     written = [(tmp_path / name / "thresholds.json").read_bytes() for name in ("whole", "parts")]
     assert written[0] == written[1]
     assert_same_ledgers(tmp_path / "parts", tmp_path / "whole")
+
+
+LATER: dict[str, dict[str, Any]] = {
+    "random": {},
+    "group_by_length": {"train_sampling_strategy": "group_by_length"},
+    "batch_rebalance": {"train_sampling_strategy": "batch_rebalance"},
+}
+
+
+@pytest.mark.slow
+def test_killed_in_the_second_epoch(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    """Two steps an epoch; the checkpoint of step 3 lies in the middle of the second."""
+    settings = {
+        "max_steps": 8,
+        "style_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": 3,
+        "gradient_accumulation_steps": 2,
+    }
+    wholes = [
+        Job(f"{name} whole", batch=16, dropout=0.2, settings={**settings, **more})
+        for name, more in LATER.items()
+    ]
+    status, printed = launch("ddp", tmp_path, wholes)
+    assert status == 0, printed
+    for whole, name in zip(wholes, LATER, strict=True):
+        parts = replace(whole, name=f"{name} parts", kill="step", kill_at=5)
+        assert launch("ddp", tmp_path, [parts])[0] != 0
+        status, printed = launch("ddp", tmp_path, [replace(parts, kill=None, resume=True)])
+        assert status == 0, printed
+        with subtests.test(name):
+            for ours, theirs in zip(
+                results(tmp_path, parts), results(tmp_path, whole), strict=True
+            ):
+                for key, weight in theirs["weights"].items():
+                    assert torch.equal(ours["weights"][key], weight), key
+            assert_same_ledgers(tmp_path / parts.name, tmp_path / whole.name)

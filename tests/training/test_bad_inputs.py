@@ -7,7 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from datasets import Dataset, DatasetDict
+import torch
+from datasets import Dataset, DatasetDict, IterableDatasetDict
 from peft import PromptTuningConfig
 from tiny_run import make_data, make_model, make_rows, make_tokenizer, make_trainer
 from trl import SFTConfig, SFTTrainer
@@ -275,6 +276,47 @@ def test_empty_evaluation_sets_are_refused(tmp_path: Path) -> None:
     for evaluation, name in ((empty, "eval_dataset"), ({"other": empty}, "eval_dataset.'other'.")):
         with pytest.raises(ValueError, match=f"{name} must hold at least one example, got none"):
             make_trainer(tmp_path, sft_arguments={"eval_dataset": evaluation})
+
+
+class Own(torch.utils.data.Dataset[Any]):
+    """A data set of torch."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return make_rows(4)[index]
+
+    def __len__(self) -> int:
+        return 4
+
+
+STREAM = make_data(8, seed=2).to_iterable_dataset()
+UNPREPARED: list[tuple[Any, str]] = [
+    (STREAM, "must be a datasets.Dataset, got IterableDataset"),
+    ({"one": make_data(8, seed=2), "two": STREAM}, "must be a datasets.Dataset, got Iterable"),
+    (IterableDatasetDict(two=STREAM), "must be a datasets.Dataset, got IterableDataset"),
+    (make_rows(4), "must be a datasets.Dataset, got list"),
+    (Own(), "must be a datasets.Dataset, got Own"),
+    (make_data(8).add_column("image", ["x"] * 8), "has images, which are not supported"),
+    (make_data(8).with_transform(lambda rows: rows), "has a transform"),
+    (make_data(8).rename_column("prompt", "question"), "must have columns 'prompt'"),
+]
+
+
+@pytest.mark.parametrize(("evaluation", "message"), UNPREPARED)
+def test_evaluation_sets_that_cannot_be_checked(
+    tmp_path: Path, evaluation: Any, message: str
+) -> None:
+    which = "eval_dataset.'two'. " if isinstance(evaluation, dict) else "eval_dataset "
+    with pytest.raises(ValueError, match=which + message):
+        make_trainer(tmp_path, sft_arguments={"eval_dataset": evaluation})
+    which = "two data set " if isinstance(evaluation, dict) else "eval data set "
+    with pytest.raises(ValueError, match=which + message):
+        make_trainer(tmp_path).evaluate(evaluation)
+
+
+def test_several_evaluation_sets(tmp_path: Path) -> None:
+    several = DatasetDict(one=make_data(8, seed=2), two=make_data(8, seed=3))
+    trainer = make_trainer(tmp_path, sft_arguments={"eval_dataset": several})
+    assert {"eval_one_loss", "eval_two_loss"} <= set(trainer.evaluate())
 
 
 def test_calibration_in_another_format(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from datasets import ClassLabel, Dataset
 from tiny_run import make_data, make_trainer
 
 from cogcalib.knowledge.slick_categories import CATEGORIES
-from cogcalib.training.oracle import check_known
+from cogcalib.training.column_checks import check_known
 
 
 def labelled(known: Any) -> Dataset:

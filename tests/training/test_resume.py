@@ -57,8 +57,8 @@ def test_alpha_of_the_controller_goes_on_where_it_was(tmp_path: Path) -> None:
     assert_same_weights(resumed, whole)
     written = [(tmp_path / name / "strengths.json").read_text() for name in ("whole", "parts")]
     assert written[0] == written[1]
-    given = run(tmp_path / "parts", alpha=0.25, resume=str(tmp_path / "parts" / "checkpoint-5"))
-    assert given.alpha == 0.25
+    with pytest.raises(ValueError, match="was trained with alpha='auto', and would go on with al"):
+        run(tmp_path / "parts", alpha=0.25, resume=str(tmp_path / "parts" / "checkpoint-5"))
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,29 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
     return PlainConsole(stderr=stderr, width=width)
 
 
+def take_one_device() -> None:
+    """Leave one GPU visible where there are several, and say which; before torch begins with any.
+
+    A run trains on one: transformers would spread each batch over all that it sees, and the gate
+    needs whole batches. Processes that were launched together have been given theirs.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return
+    import torch
+
+    count = torch.cuda.device_count()  # asks the driver, begins nothing
+    if count < 2:
+        return
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    chosen = named.split(",")[0].strip() if named else "0"
+    os.environ["CUDA_VISIBLE_DEVICES"] = chosen
+    print(
+        f"cogcalib: {count} GPUs are visible, and a run uses one: CUDA_VISIBLE_DEVICES={chosen}; "
+        "set it to choose another",
+        file=sys.stderr,
+    )
+
+
 def screen(width: int = 120) -> Console:
     """The terminal; into a file or a pipe tables go whole, however narrow rich takes that to be."""
     return console(width=None if sys.stdout.isatty() else width)

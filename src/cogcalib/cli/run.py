@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cogcalib.cli.console import console, quiet, show_run
+from cogcalib.cli.console import console, quiet, show_run, take_one_device
 from cogcalib.cli.options import add_shared
 from cogcalib.records import input_errors
 
@@ -41,6 +41,7 @@ def run_and_show(config: Config, runs: Path, *, resume: bool, data_dir: Path | N
     quiet()
     with input_errors():
         task = own_name(config.tasks.train)
+    take_one_device()
     path = escape(config.model.path)
     terminal.print(f"\n[bold]cogcalib[/bold] {config.name}: {path}, {escape(task)}")
     from cogcalib import pipeline

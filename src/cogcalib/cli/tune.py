@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from cogcalib.cli.console import console as terminal
-from cogcalib.cli.console import quiet
+from cogcalib.cli.console import quiet, take_one_device
 from cogcalib.cli.options import add_shared
 
 HELP = "choose alpha, margin and support of each penalty on the calibration split"
@@ -32,6 +32,7 @@ def execute(options: argparse.Namespace) -> None:
 
     config = load_config(options.config, options.overrides)
     quiet()
+    take_one_device()
     from cogcalib.harness.run_folder import RunFolder
     from cogcalib.harness.tuning import tune
 

@@ -25,7 +25,7 @@ from cogcalib.harness.config.methods import split_posthoc
 from cogcalib.jsonl import read_jsonl, write_jsonl
 from cogcalib.owned_folder import CONFIG, FolderError, OwnedFolder
 from cogcalib.records import Example, Prediction, ProbeRecord, write_json
-from cogcalib.scoring.prediction_files import Questions, check_answers, read_predictions
+from cogcalib.scoring.prediction_files import SplitQuestions, check_answers, read_predictions
 from cogcalib.tasks.task_file import SPLITS
 
 MODEL = "model.json"
@@ -233,7 +233,7 @@ class RunFolder(OwnedFolder):
         return predictions
 
     @cached_property
-    def questions(self) -> Mapping[str, Questions]:
+    def questions(self) -> Mapping[str, SplitQuestions]:
         """Name of a file of predictions -> its questions; empty if the run keeps none."""
         found = {}
         with _damaged(_ANEW):
@@ -248,7 +248,7 @@ class RunFolder(OwnedFolder):
                         f"{path}: {len(examples)} questions, chosen were {counts.get(path.name)}"
                     )
                 first = examples[0]
-                found[_predictions_name(first.task, first.split)] = Questions(
+                found[_predictions_name(first.task, first.split)] = SplitQuestions(
                     first.task, first.split, {each.id: each.answer for each in examples}
                 )
         return found

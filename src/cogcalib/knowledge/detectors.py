@@ -43,7 +43,7 @@ DETECTORS: Mapping[str, Callable[[Signals], float | None]] = {
     "entropy": lambda row: None if row.entropy is None else -row.entropy,
     "p_gold": lambda row: row.p_gold,
 }
-"""Name -> a score that is higher the likelier the example is known, None if it was not measured."""
+"""Name -> a score that rises with the chance that the example is known; None: not measured."""
 
 
 @dataclass(frozen=True, slots=True)

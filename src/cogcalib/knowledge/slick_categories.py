@@ -24,7 +24,7 @@ def categorize(greedy: Sequence[bool], hit: float) -> str:
     - Unknown: both are 0
 
     The paper estimates P(correct, T>0) by K x N samples, so that its "> 0" reads "at least one of
-    them was right". The probability itself is hardly ever 0, wherefore here WeaklyKnown asks that
+    them was right". The probability itself is hardly ever 0, so here WeaklyKnown asks that
     such a sample would more likely than not hold a right answer: `hit` >= 1/2. With sampled answers
     `hit` is 1 or 0, whether one of them was right, and the rule is the paper's own.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from cogcalib.lazy import import_on_use
 from cogcalib.losses.accuracy_curve import AccuracyCurve
 from cogcalib.losses.fused import fused_cogcalib_loss, fused_statistics
 from cogcalib.losses.gates import CLOSED, GATES, Gate, GateKind
@@ -14,7 +17,6 @@ from cogcalib.losses.objective import (
     reference_loss,
 )
 from cogcalib.losses.projection import LinearHead
-from cogcalib.losses.standalone import CogCalibLoss
 from cogcalib.losses.statistics import TokenStatistics, known_examples, token_statistics
 from cogcalib.losses.terms import (
     NO_OPTION,
@@ -25,6 +27,9 @@ from cogcalib.losses.terms import (
     cross_entropy,
     token_penalty,
 )
+
+if TYPE_CHECKING:
+    from cogcalib.losses.standalone import CogCalibLoss
 
 __all__ = [
     "CLOSED",
@@ -53,3 +58,6 @@ __all__ = [
     "token_penalty",
     "token_statistics",
 ]
+
+# For loops without our trainer, which does without it.
+import_on_use(__name__, {"cogcalib.losses.standalone": ["CogCalibLoss"]})

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cogcalib.losses.compiled import CompiledTiles
 from cogcalib.losses.gates import Gate
 from cogcalib.losses.objective import FusedParts, NllReduction, example_nll
 from cogcalib.losses.projection import HeadGradients, Projection
@@ -63,7 +62,9 @@ class FusedPass:
     ) -> None:
         self._projection, self._batch, self._objective = projection, batch, objective
         self._rows = rows_of(projection, tile_bytes)
-        tiles = CompiledTiles if compiled else Tiles
+        tiles: type[Tiles] = Tiles
+        if compiled:  # experimental: nobody else waits for its import
+            from cogcalib.losses.compiled import CompiledTiles as tiles
         self._tiles = tiles(projection, batch.targets, batch.option_ids, self._rows)
         self._found = self._tiles.statistics
         self._nll = self._found.ce.new_zeros(batch.n_examples)

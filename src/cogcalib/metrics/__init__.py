@@ -5,11 +5,13 @@ Arrays in, floats out; every figure is a fraction.
 
 from __future__ import annotations
 
+from cogcalib.metrics._validate import check_predictions
 from cogcalib.metrics.bootstrap import (
     PairedDifference,
     bootstrap_interval,
     bootstrap_intervals,
     consistency_interval,
+    grouped_intervals,
     paired_bootstrap,
     paired_bootstraps,
 )
@@ -34,7 +36,7 @@ from cogcalib.metrics.evaluation import (
     evaluate,
     standard_metrics,
 )
-from cogcalib.metrics.scores import auroc, brier_score, negative_log_likelihood
+from cogcalib.metrics.scores import auroc, brier_score, mean, negative_log_likelihood
 from cogcalib.metrics.selective import (
     accuracy_at_coverage,
     aurc,
@@ -55,6 +57,7 @@ __all__ = [
     "bootstrap_interval",
     "bootstrap_intervals",
     "brier_score",
+    "check_predictions",
     "clustered_paired_bootstrap",
     "compare",
     "consistency_interval",
@@ -62,7 +65,9 @@ __all__ = [
     "ece_label",
     "evaluate",
     "expected_calibration_error",
+    "grouped_intervals",
     "maximum_calibration_error",
+    "mean",
     "negative_log_likelihood",
     "paired_bootstrap",
     "paired_bootstraps",

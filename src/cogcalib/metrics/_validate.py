@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cogcalib.arrays import as_array
+
 FloatVector = NDArray[np.float64]
 BoolVector = NDArray[np.bool_]
 
@@ -119,7 +121,7 @@ def _truths(values: NDArray[np.generic], start: int = 0) -> BoolVector:
 
 
 def _vector(name: str, values: ArrayLike) -> NDArray[np.generic]:
-    array = np.asarray(values)
+    array = as_array(name, values)
     if array.ndim != 1:
         raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}")
     if array.size == 0:

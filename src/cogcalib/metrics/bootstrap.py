@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cogcalib.arrays import as_array
 from cogcalib.metrics._validate import (
     check_confidence,
     check_open_fraction,
     check_same_length,
     check_whole,
 )
-
-Metric = Callable[..., float]
-Arrays = list[NDArray[np.generic]]
+from cogcalib.metrics.resampling import Arrays, Draw, Metric, ResampledMetrics, each_draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +94,61 @@ def bootstrap_intervals(
     Raises:
         ValueError: As `bootstrap_interval`.
     """
+    groups = {"arrays": (metrics, arrays)}
+    return grouped_intervals(groups, level=level, resamples=resamples, seed=seed)["arrays"]
+
+
+def grouped_intervals(
+    groups: Mapping[str, tuple[Mapping[str, Metric], Sequence[ArrayLike]]],
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """`bootstrap_intervals` of several groups of metrics, each of its own arrays of the same rows.
+
+    Args:
+        groups: Name -> metrics and the arrays that they take, of as many rows in every group.
+        level: As in `bootstrap_interval`, and so are the other arguments.
+
+    Returns:
+        Name -> what `bootstrap_intervals` gives for that group alone.
+
+    Raises:
+        ValueError: As `bootstrap_interval`; also if the groups' lengths differ.
+    """
     level, resamples = check_open_fraction("level", level), check_whole("resamples", resamples)
-    rows = _rows("arrays", arrays)
+    rows = {name: _rows(name, arrays) for name, (_, arrays) in groups.items()}
+    n = check_same_length(**{name: arrays[0] for name, arrays in rows.items()})
     values = {
-        name: np.full(resamples, np.nan)
-        for name, metric in metrics.items()
-        if not np.isnan(metric(*rows))
+        name: {
+            each: np.full(resamples, np.nan)
+            for each, metric in metrics.items()
+            if not np.isnan(metric(*rows[name]))
+        }
+        for name, (metrics, _) in groups.items()
     }
-    for number, draw in enumerate(draw_rows(len(rows[0]), resamples, seed)):
-        drawn = [array[draw] for array in rows]
-        for name, row in values.items():
-            row[number] = metrics[name](*drawn)
+    resampled = {
+        name: ResampledMetrics({each: groups[name][0][each] for each in defined}, rows[name])
+        for name, defined in values.items()
+    }
+
+    def on(draw: Draw) -> dict[str, dict[str, float]]:
+        return {name: each.on(draw) for name, each in resampled.items()}
+
+    for number, found in enumerate(each_draw(on, n, resamples, seed)):
+        for name, row in found.items():
+            for each, value in row.items():
+                values[name][each][number] = value
     undefined = (float("nan"), float("nan"))
     return {
-        name: percentile_interval(values[name], level) if name in values else undefined
-        for name in metrics
+        name: {
+            each: percentile_interval(values[name][each], level)
+            if each in values[name]
+            else undefined
+            for each in metrics
+        }
+        for name, (metrics, _) in groups.items()
     }
 
 
@@ -178,10 +217,15 @@ def paired_bootstraps(
     values = {
         name: np.full(resamples, np.nan) for name, each in observed.items() if not np.isnan(each)
     }
-    for number, draw in enumerate(draw_rows(n, resamples, seed)):
-        drawn_a, drawn_b = [a[draw] for a in rows_a], [b[draw] for b in rows_b]
+    defined = {name: metrics[name] for name in values}
+    of_a, of_b = ResampledMetrics(defined, rows_a), ResampledMetrics(defined, rows_b)
+
+    def on(draw: Draw) -> tuple[dict[str, float], dict[str, float]]:
+        return of_a.on(draw), of_b.on(draw)
+
+    for number, (on_a, on_b) in enumerate(each_draw(on, n, resamples, seed)):
         for name, row in values.items():
-            row[number] = metrics[name](*drawn_a) - metrics[name](*drawn_b)
+            row[number] = on_a[name] - on_b[name]
     nan = float("nan")
     return {
         name: PairedDifference(
@@ -229,17 +273,11 @@ def consistency_interval(
 
 
 def _rows(name: str, arrays: Sequence[ArrayLike]) -> Arrays:
-    rows = [np.asarray(array) for array in arrays]
+    rows = [as_array(f"{name}[{i}]", array) for i, array in enumerate(arrays)]
     if not rows or any(array.ndim == 0 for array in rows):
         raise ValueError(f"{name} must hold at least one array and no scalars, got {len(rows)}")
     check_same_length(**{f"{name}[{i}]": array for i, array in enumerate(rows)})
     return rows
-
-
-def draw_rows(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Rows drawn with replacement, [n] for each resample."""
-    generator = np.random.default_rng(seed)
-    return (generator.integers(n, size=n) for _ in range(resamples))
 
 
 def percentile_interval(

@@ -98,8 +98,8 @@ def expected_calibration_error(
     ECE = sum_b (n_b / n) |acc_b - conf_b| (Naeini et al., AAAI 2015; Guo et al., ICML 2017),
     computed as 1/n sum_b |sum over i in b of (correct_i - confidence_i)|, which is the same.
 
-    For finite n it is biased upwards: a perfectly calibrated model has an ECE of the order of
-    sqrt(bins / n), not 0.
+    For finite n it is biased upwards: a perfectly calibrated model has an ECE of about
+    0.3 sqrt(bins / n), not 0 (docs/metrics.md, noise floor).
 
     Args:
         confidence: Confidence of each prediction, fraction, [n].
@@ -167,9 +167,14 @@ def _edges(confidence: ArrayLike, bins: int, binning: str) -> FloatVector:
         # not.
         return np.arange(bins + 1) / bins
     confidences = check_confidence(confidence)
-    ranks = -(-np.arange(1, bins) * len(confidences) // bins) - 1
+    ranks = mass_ranks(len(confidences), bins)
     inner = np.partition(confidences, np.unique(ranks))[ranks] if bins > 1 else np.empty(0)
     return np.concatenate([[0.0], inner, [1.0]])
+
+
+def mass_ranks(n: int, bins: int) -> NDArray[np.int64]:
+    """Rank, from 0, of the confidence at each inner edge of bins of equal mass, [bins - 1]."""
+    return -(-np.arange(1, bins) * n // bins) - 1
 
 
 def _binned(
@@ -179,14 +184,14 @@ def _binned(
     bins = len(edges) - 1
     for confidences, corrects in prediction_chunks(confidence, correct):
         if binning == "width":
-            cells = _equal_width_index(confidences, bins)
+            cells = bin_index(confidences, bins)
         else:
             cells = np.searchsorted(edges[1:-1], confidences, side="left")
         cells += LANE[: len(cells)] * bins
         yield cells, confidences, corrects
 
 
-def _equal_width_index(confidences: FloatVector, bins: int) -> IndexVector:
+def bin_index(confidences: FloatVector, bins: int) -> IndexVector:
     """The k with k / bins < confidence <= (k + 1) / bins, 0 for a confidence of 0, [n].
 
     No search: a confidence in bin k times `bins`, rounded down, is k or, at the upper edge or so

@@ -14,13 +14,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cogcalib.arrays import as_array
 from cogcalib.metrics._validate import check_open_fraction, check_whole
 from cogcalib.metrics.bootstrap import (
     PairedDifference,
-    draw_rows,
     percentile_interval,
     two_sided_p_value,
 )
+from cogcalib.metrics.resampling import draw_rows
 
 Floats = NDArray[np.float64]
 
@@ -97,7 +98,8 @@ def clustered_paired_bootstrap(
         ValueError: If the shapes do not fit together, or `level` is out of range.
     """
     level = check_open_fraction("level", level)
-    a, b, on_a, on_b = map(np.asarray, (values_a, values_b, draws_a, draws_b))
+    a, b = as_array("values_a", values_a), as_array("values_b", values_b)
+    on_a, on_b = as_array("draws_a", draws_a), as_array("draws_b", draws_b)
     if not a.size or a.ndim != 1 or a.shape != b.shape:
         raise ValueError(f"values of both methods must be [seeds], got {a.shape} and {b.shape}")
     if on_a.ndim != 2 or on_a.shape != on_b.shape or len(on_a) != len(a):

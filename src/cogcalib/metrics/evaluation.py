@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from cogcalib.metrics._validate import BoolVector, FloatVector, check_predictions
+from cogcalib.metrics._validate import check_predictions
 from cogcalib.metrics.bootstrap import (
     Metric,
     PairedDifference,
@@ -17,6 +16,7 @@ from cogcalib.metrics.bootstrap import (
     paired_bootstraps,
 )
 from cogcalib.metrics.calibration import expected_calibration_error, maximum_calibration_error
+from cogcalib.metrics.scores import accuracy as accuracy_of
 from cogcalib.metrics.scores import auroc, brier_score
 from cogcalib.metrics.selective import (
     accuracy_at_coverage,
@@ -73,7 +73,7 @@ def standard_metrics(
         ``brier``, ``auroc`` and ``aurc``. All fractions.
     """
     return {
-        "accuracy": _accuracy,
+        "accuracy": accuracy_of,
         "ece": partial(expected_calibration_error, bins=bins),
         "ece_mass": partial(expected_calibration_error, bins=bins, binning="mass"),
         "smooth_ece": smooth_calibration_error,
@@ -149,7 +149,3 @@ def compare(
     chosen = standard_metrics() if metrics is None else metrics
     arrays = check_predictions(*one), check_predictions(*other)
     return paired_bootstraps(chosen, *arrays, level=level, resamples=resamples, seed=seed)
-
-
-def _accuracy(_: FloatVector, correct: BoolVector) -> float:
-    return float(np.mean(correct))

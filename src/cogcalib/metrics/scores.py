@@ -8,6 +8,20 @@ from numpy.typing import ArrayLike
 from cogcalib.metrics._validate import check_logprob, check_predictions
 
 
+def accuracy(confidence: ArrayLike, correct: ArrayLike) -> float:
+    """Share of right predictions; the confidence is checked and not used.
+
+    Raises:
+        ValueError: For malformed arrays.
+    """
+    return float(np.mean(check_predictions(confidence, correct)[1]))
+
+
+def mean(values: ArrayLike) -> float:
+    """The mean of values, such as NLLs; infinite where one is."""
+    return float(np.asarray(values).mean())
+
+
 def brier_score(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Top-label Brier score: mean squared distance of the confidence from being right or not.
 

@@ -58,9 +58,7 @@ def accuracy_at_coverage(confidence: ArrayLike, correct: ArrayLike, coverage: fl
     """
     coverage = check_open_fraction("coverage", coverage, one_allowed=True)
     accuracy = _accuracy_by_coverage(confidence, correct)
-    # Rounded first: 0.07 * 100 is 7.000000000000001 in floating point, yet means 7.
-    answered = max(1, math.ceil(round(coverage * len(accuracy), 9)))
-    return float(accuracy[answered - 1])
+    return float(accuracy[answered_at(coverage, len(accuracy)) - 1])
 
 
 def selective_accuracy(confidence: ArrayLike, correct: ArrayLike, threshold: float) -> float:
@@ -112,6 +110,12 @@ def coverage_at_accuracy(confidence: ArrayLike, correct: ArrayLike, accuracy: fl
     # Whole numbers divided once, so that 9 of 10 is the same float as the 0.9 asked for.
     reached = np.flatnonzero(np.cumsum(right) / answered >= accuracy)
     return float(answered[reached[-1]] / answered[-1]) if reached.size else 0.0
+
+
+def answered_at(coverage: float, n: int) -> int:
+    """How many of n predictions are answered at a coverage: ceil(coverage n), at least 1."""
+    # Rounded first: 0.07 * 100 is 7.000000000000001 in floating point, yet means 7.
+    return max(1, math.ceil(round(coverage * n, 9)))
 
 
 def _accuracy_by_coverage(confidence: ArrayLike, correct: ArrayLike) -> FloatVector:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.fft import dct, idct
 from scipy.optimize import brentq
 
@@ -49,7 +49,12 @@ def smooth_calibration_error(confidence: ArrayLike, correct: ArrayLike) -> float
     Raises:
         ValueError: For malformed arrays.
     """
-    spectrum = residual_spectrum(*check_predictions(confidence, correct))
+    confidences, corrects = check_predictions(confidence, correct)
+    return error_of(residual_spectrum(confidences, corrects))
+
+
+def error_of(spectrum: FloatVector) -> float:
+    """smECE from the cosine transform of the residuals, as of `residual_spectrum`."""
     finest = 1.0 / CELLS
     if smoothed_error(spectrum, 1.0) >= 1.0:
         return 1.0  # all wrong with confidence 1 (or the reverse): no bandwidth helps
@@ -63,7 +68,22 @@ def smooth_calibration_error(confidence: ArrayLike, correct: ArrayLike) -> float
 
 
 def residual_spectrum(confidences: FloatVector, corrects: BoolVector) -> FloatVector:
-    """Cosine transform of the mean residual c - y on the grid, [cells].
+    """Cosine transform of the mean residual c - y on the grid, [cells]."""
+    cell, lower_part, upper_part = on_grid(confidences, corrects)
+    mass = np.bincount(cell, weights=lower_part, minlength=CELLS)
+    mass[1:] += np.bincount(cell, weights=upper_part, minlength=CELLS)[:-1]
+    return spectrum_of(mass / len(confidences))
+
+
+def spectrum_of(mass: FloatVector) -> FloatVector:
+    """Cosine transform of what lies in each cell, [cells]."""
+    return np.asarray(dct(mass, norm="ortho"))
+
+
+def on_grid(
+    confidences: FloatVector, corrects: BoolVector
+) -> tuple[NDArray[np.int64], FloatVector, FloatVector]:
+    """The lower cell of each residual c - y, what falls into it and what into the next, [n].
 
     A residual is split linearly between the centres of the two cells next to its confidence,
     which keeps total and, away from the ends, mean position.
@@ -72,9 +92,7 @@ def residual_spectrum(confidences: FloatVector, corrects: BoolVector) -> FloatVe
     cell = np.minimum(position.astype(np.int64), CELLS - 2)
     residual = confidences - corrects
     upper_part = residual * (position - cell)
-    mass = np.bincount(cell, weights=residual - upper_part, minlength=CELLS)
-    mass[1:] += np.bincount(cell, weights=upper_part, minlength=CELLS)[:-1]
-    return np.asarray(dct(mass / len(confidences), norm="ortho"))
+    return cell, residual - upper_part, upper_part
 
 
 def smoothed_error(spectrum: FloatVector, bandwidth: float) -> float:

@@ -101,6 +101,20 @@ def last_line(prompt: str) -> str:
     return prompt[prompt.rfind("\n", 0, max(0, len(prompt) - LEAST)) + 1 :]
 
 
+def doubled_ends(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
+    """How many start tokens too many open a text, and how many end tokens too many close it.
+
+    A tokenizer adds its start token to a text that has it already, and a trainer the end token
+    before a tokenizer that adds its own: no model has seen either twice.
+    """
+    first, last = 0, len(ids)
+    while first + 1 < last and ids[first] == ids[first + 1] == tokenizer.bos_token_id:
+        first += 1
+    while first + 1 < last and ids[last - 1] == ids[last - 2] == tokenizer.eos_token_id:
+        last -= 1
+    return first, len(ids) - last
+
+
 def _behind(prompt_ids: list[int], line: list[int], joint: list[int]) -> list[int] | None:
     """What `joint` has behind `line`; None if it does not show how the prompt goes on."""
     if line and line[-1:] == prompt_ids[-1:] and joint[: len(line)] == line:
@@ -133,6 +147,7 @@ def _tokenize(texts: Sequence[Text], tokenizer: PreTrainedTokenizerBase) -> dict
         rows = tokenizer([text for text, _ in chosen], add_special_tokens=not bare)["input_ids"]
         for text, row in zip(chosen, rows, strict=True):
             # Some tokenizers are set to close every text; a prompt must stay open.
+            first, more = doubled_ends(row, tokenizer)
             closed = row and row[-1] == tokenizer.eos_token_id
-            tokens[text] = row[:-1] if closed else row
+            tokens[text] = row[first : len(row) - more - bool(closed)]
     return tokens

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cogcalib.arrays import as_array
+
 CHUNK = 1 << 20  # logits worked on at once: the working memory is a few MB whatever the vocabulary
 
 Logits = NDArray[np.floating[Any]]
@@ -30,7 +32,7 @@ def check_logits(logits: ArrayLike, labels: ArrayLike) -> tuple[Logits, Labels]:
             row's options, or the label's logit is -inf.
     """
     scores = check_scores(logits)
-    targets = np.asarray(labels)
+    targets = as_array("labels", labels)
     n, options = scores.shape
     if targets.shape != (n,) or targets.dtype.kind not in "iu":
         raise ValueError(
@@ -53,8 +55,8 @@ def check_scores(logits: ArrayLike) -> Logits:
     Raises:
         ValueError: If they have another shape, or are nan or +inf.
     """
-    scores = np.asarray(logits)
-    if scores.ndim != 2 or scores.size == 0 or scores.dtype.kind not in "iuf":
+    scores = as_scores(logits)
+    if scores.ndim != 2 or scores.size == 0:
         raise ValueError(
             f"logits must be numbers of shape [n, K], n and K at least 1, "
             f"got {scores.dtype} of shape {scores.shape}"
@@ -71,13 +73,25 @@ def check_scores(logits: ArrayLike) -> Logits:
     return scores
 
 
+def as_scores(logits: ArrayLike) -> Logits:
+    """Logits of any shape, in their own precision.
+
+    Raises:
+        ValueError: If they are no numbers.
+    """
+    scores = as_array("logits", logits)
+    if scores.dtype.kind not in "iuf":
+        raise ValueError(f"logits must be numbers, got {scores.dtype} of shape {scores.shape}")
+    return scores
+
+
 def check_confidence(confidence: ArrayLike) -> Fractions:
     """Confidences as float64, any shape.
 
     Raises:
         ValueError: If they are no fractions.
     """
-    values = np.asarray(confidence)
+    values = as_array("confidence", confidence)
     if values.dtype.kind not in "iuf":
         raise ValueError(f"confidence must be numbers, got {values.dtype}")
     values = values.astype(np.float64)
@@ -94,7 +108,7 @@ def check_outcomes(confidence: ArrayLike, correct: ArrayLike) -> tuple[Fractions
         ValueError: If shapes do not match, confidences are no fractions, or `correct` holds
             anything but truth values (or 0 and 1).
     """
-    values, truths = check_confidence(confidence), np.asarray(correct)
+    values, truths = check_confidence(confidence), as_array("correct", correct)
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"confidence must have shape [n], n at least 1, got {values.shape}")
     if truths.shape != values.shape:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
 from cogcalib.posthoc.calibrator import LogitCalibrator, flag
-from cogcalib.posthoc.fit_inputs import CHUNK, Labels, Logits, chunks
+from cogcalib.posthoc.fit_inputs import CHUNK, Labels, Logits, as_scores, chunks
 
 BOUNDS = (0.05, 20.0)
 ABSENT = -1e30  # stands for -inf: exp gives 0, and unlike -inf so does its product with that 0
@@ -54,9 +54,10 @@ class TemperatureScaling(LogitCalibrator):
 
         Raises:
             RuntimeError: If nothing was fitted or loaded yet.
+            ValueError: If they are no numbers.
         """
         self._check_fitted()
-        return np.asarray(np.asarray(logits) / self.temperature_)
+        return np.asarray(as_scores(logits) / self.temperature_)
 
 
 def _best_temperature(logits: Logits, labels: Labels) -> tuple[float, bool]:

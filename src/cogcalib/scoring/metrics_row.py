@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from cogcalib.metrics import (
     SMALL_N,
     Estimate,
-    bootstrap_interval,
-    evaluate,
+    check_predictions,
+    grouped_intervals,
+    mean,
     standard_metrics,
 )
 from cogcalib.records import Prediction
 from cogcalib.scoring.confidence_names import MULTIPLE_CHOICE, OPEN_ENDED
 
 BINS = 15
+_NLL = "nll"
 
 EVERY_DEFINITION = ("ece", "ece_mass", "auroc")
 """Metrics of every confidence definition; the others are of the primary one."""
@@ -83,7 +85,7 @@ def summarize(
         for name in predictions[0].confidence
     }
     primary = primary_definition(predictions)
-    estimates = _estimates(confidence, correct, primary, resamples)
+    estimates, nll_interval = _estimates(confidence, correct, nll, primary, resamples)
     of_primary = estimates[primary]
     return {
         "method": method,
@@ -92,17 +94,17 @@ def summarize(
         "seed": seed,
         "n": len(predictions),
         "accuracy": of_primary["accuracy"].value,
-        "nll": _mean(nll),
+        "nll": mean(nll),
         "brier": of_primary["brier"].value,
         **{name: _by_definition(name, estimates) for name in MADE_WITH},
         "auroc": {name: _or_none(row["auroc"].value) for name, row in estimates.items()},
         "intervals": {
             "accuracy": _bounds(of_primary["accuracy"]),
-            "nll": list(bootstrap_interval(_mean, nll, resamples=resamples)),
+            "nll": nll_interval,
             "brier": _bounds(of_primary["brier"]),
             "auroc": {name: _bounds(row["auroc"]) for name, row in estimates.items()},
         },
-        "confidence": {name: _mean(row) for name, row in confidence.items()},
+        "confidence": {name: mean(row) for name, row in confidence.items()},
         "small_n": len(predictions) < SMALL_N,
         "share_known": share_known,
     }
@@ -129,10 +131,11 @@ def primary_definition(predictions: Sequence[Prediction]) -> str:
 def _estimates(
     confidence: Mapping[str, NDArray[np.float64]],
     correct: NDArray[np.bool_],
+    nll: NDArray[np.float64],
     primary: str,
     resamples: int,
-) -> dict[str, Mapping[str, Estimate]]:
-    """Definition -> metric -> estimate."""
+) -> tuple[dict[str, dict[str, Estimate]], list[float]]:
+    """Definition -> metric -> estimate, and the interval of the NLL, from the same resamples."""
     every = standard_metrics(
         bins=BINS,
         accuracy=MADE_WITH["coverage_at_accuracy"]["accuracy"],
@@ -140,12 +143,20 @@ def _estimates(
     )
     every = {name: every[name] for name in (*MADE_WITH, "accuracy", "brier", "auroc")}
     some = {name: every[name] for name in EVERY_DEFINITION}
-    return {
-        name: evaluate(
-            row, correct, metrics=every if name == primary else some, resamples=resamples
-        ).metrics
-        for name, row in confidence.items()
+    chosen = {name: every if name == primary else some for name in confidence}
+    arrays = {name: check_predictions(row, correct) for name, row in confidence.items()}
+    intervals = grouped_intervals(
+        {_NLL: ({_NLL: mean}, [nll]), **{name: (chosen[name], arrays[name]) for name in arrays}},
+        resamples=resamples,
+    )
+    estimates = {
+        definition: {
+            name: Estimate(metric(*arrays[definition]), *intervals[definition][name])
+            for name, metric in metrics.items()
+        }
+        for definition, metrics in chosen.items()
     }
+    return estimates, list(intervals[_NLL][_NLL])
 
 
 def _by_definition(
@@ -161,10 +172,6 @@ def _by_definition(
         for name, row in estimates.items()
         if metric in row
     }
-
-
-def _mean(values: NDArray[Any]) -> float:
-    return float(values.mean())
 
 
 def _or_none(value: float) -> float | None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 import pyarrow as pa
@@ -74,10 +75,10 @@ def read_predictions(path: Path | str) -> list[Prediction]:
     if path.suffix not in FORMATS:
         raise ValueError(f"{path}: predictions must end in {' or '.join(FORMATS)}")
     jsonl = path.suffix == ".jsonl"
-    rows = [row for _, _, row in json_lines(path)] if jsonl else _parquet_rows(path)
-    if not rows:
-        raise ValueError(f"{path}: there is no row")
-    predictions, seen = [], set()
+    # Row by row: a million of them as JSON has them take more memory than as predictions.
+    rows = (row for _, _, row in json_lines(path)) if jsonl else iter(_parquet_rows(path))
+    predictions: list[Prediction] = []
+    seen: set[tuple[str, ...]] = set()
     for number, row in enumerate(rows, start=1):
         try:
             prediction = _checked(row)
@@ -89,11 +90,13 @@ def read_predictions(path: Path | str) -> list[Prediction]:
             raise ValueError(f"{path}, row {number}: {error}") from error
         seen.add(identity)
         predictions.append(prediction)
+    if not predictions:
+        raise ValueError(f"{path}: there is no row")
     return predictions
 
 
 @dataclass(frozen=True, slots=True)
-class Questions:
+class SplitQuestions:
     """What predictions of one task and split must answer.
 
     Attributes:
@@ -106,7 +109,7 @@ class Questions:
     answers: Mapping[str, str]
 
 
-def check_answers(path: Path, predictions: Sequence[Prediction], questions: Questions) -> None:
+def check_answers(path: Path, predictions: Sequence[Prediction], questions: SplitQuestions) -> None:
     """Check that predictions answer each question once, and no other.
 
     Raises:
@@ -150,20 +153,27 @@ def _checked(row: Any) -> Prediction:
     Raises:
         ValueError: Naming the key, what was allowed and what came.
     """
-    names = [field.name for field in fields(Prediction)]
     if not isinstance(row, Mapping):
-        raise ValueError(f"must be an object with the keys {', '.join(names)}, got {str(row)[:80]}")
-    if unknown := sorted(set(row) - set(names)):
-        raise ValueError(f"unknown key {unknown[0]!r}; the keys are {', '.join(names)}")
-    for name in names:
-        if name not in row:
-            raise ValueError(f"key {name!r} is missing")
-        fits, what = _RULES.get(name, (_is_text, "a string"))
+        raise ValueError(
+            f"must be an object with the keys {', '.join(_NAMES)}, got {str(row)[:80]}"
+        )
+    if row.keys() != _NAMES:
+        if unknown := sorted(row.keys() - _NAMES):
+            raise ValueError(f"unknown key {unknown[0]!r}; the keys are {', '.join(_NAMES)}")
+        missing = next(name for name in _NAMES if name not in row)
+        raise ValueError(f"key {missing!r} is missing")
+    for name, (fits, what) in _RULES.items():
         if not fits(row[name]):
             raise ValueError(f"{name} must be {what}, got {repr(row[name])[:80]}")
     logprobs = row["option_logprobs"]
-    values = {**row, "option_logprobs": None if logprobs is None else tuple(logprobs)}
-    prediction = Prediction(**values)
+    prediction = Prediction(
+        **{name: intern(value) if type(value) is str else value for name, value in row.items()}
+        | {
+            "id": row["id"],
+            "confidence": {intern(name): value for name, value in row["confidence"].items()},
+            "option_logprobs": None if logprobs is None else tuple(logprobs),
+        }
+    )
     _check_agreement(prediction)
     return prediction
 
@@ -174,14 +184,16 @@ def _check_agreement(row: Prediction) -> None:
     Raises:
         ValueError: Naming the key.
     """
-    known = (*MULTIPLE_CHOICE, *OPEN_ENDED)
-    if not row.confidence.keys() & set(known):
+    if row.confidence.keys().isdisjoint(_DEFINITIONS):
         raise ValueError(
-            f"confidence must have at least one of {', '.join(known)}, got {sorted(row.confidence)}"
+            f"confidence must have at least one of {', '.join(_DEFINITIONS)}, "
+            f"got {sorted(row.confidence)}"
         )
     if row.prediction == row.answer != "" and not row.correct:
         raise ValueError(f"correct is false, but prediction and answer are both {row.answer!r}")
-    choice = row.option_logprobs is not None or row.confidence.keys() & set(MULTIPLE_CHOICE)
+    choice = row.option_logprobs is not None or not row.confidence.keys().isdisjoint(
+        MULTIPLE_CHOICE
+    )
     if choice and row.prediction != row.answer and row.correct:
         raise ValueError(
             f"correct is true, but the prediction is {row.prediction!r} and the answer "
@@ -211,7 +223,10 @@ def _are_logprobs(value: Any) -> bool:
     )
 
 
+_NAMES = dict.fromkeys(field.name for field in fields(Prediction)).keys()
+_DEFINITIONS = (*MULTIPLE_CHOICE, *OPEN_ENDED)
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(_NAMES, (_is_text, "a string")),
     "id": (lambda value: _is_text(value) and value != "", "a string that is not empty"),
     "correct": (lambda value: isinstance(value, bool), "true or false"),
     "nll": (lambda value: _is_number(value) and value >= 0, "a number of nats, 0 or more"),

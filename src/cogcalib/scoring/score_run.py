@@ -145,7 +145,7 @@ def _ask(asked: ScoreTask, examples: list[Example], settings: ScoreSettings) -> 
 def journal_identity(
     backend: EndpointBackend, examples: Sequence[Example], settings: ScoreSettings
 ) -> dict[str, Any]:
-    """What tells one scoring from another; requests are told apart by their own content."""
+    """The identity of a scoring; each request is identified by its own content."""
     return {
         "model": backend.endpoint.model,
         "task": sorted({example.task for example in examples}),

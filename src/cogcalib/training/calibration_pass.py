@@ -22,7 +22,7 @@ from cogcalib.losses import (
     example_nll,
     known_examples,
 )
-from cogcalib.posthoc.isotonic import isotonic_fit
+from cogcalib.posthoc.isotonic_fit import isotonic_fit
 from cogcalib.records import Threshold
 from cogcalib.training.collator import KNOWN, OPTION_IDS
 from cogcalib.training.loss import LossRunner

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,16 +17,18 @@ from transformers.trainer_callback import CallbackHandler
 from cogcalib.records import Threshold, write_json
 from cogcalib.training.calibration_pass import CalibrationPass
 from cogcalib.training.config import CogCalibConfig
+from cogcalib.training.example_order import set_epoch
 from cogcalib.training.ledger_writer import LedgerWriter
 from cogcalib.training.packing import count_examples
+from cogcalib.training.run_identity import Identity
 from cogcalib.training.schedule import Schedule
-from cogcalib.training.state import STATE_NAME, KnowledgeState
+from cogcalib.training.state import KnowledgeState
 
 logger = get_logger(__name__)
 THRESHOLDS_NAME = "thresholds.json"
 ALPHAS_NAME = "strengths.json"
-METHOD = ("gate", "penalty", "support", "unit", "nll_reduction")
-"""Arguments that a training goes on with from a checkpoint; its alpha may be another."""
+STEPS = "steps"
+"""Beside a run's identity in its checkpoints: how long it was to be, which may change."""
 ENOUGH_PASSES = 4
 """After so many calibration passes the controller of alpha has arrived."""
 
@@ -41,6 +42,7 @@ class Learner(Protocol):
     calibration_dataset: Dataset | None
     gate_generator: torch.Generator
     resumed_from: str | None
+    identity: Identity
     callback_handler: CallbackHandler
     ledger: LedgerWriter | None
 
@@ -74,15 +76,13 @@ class KnowledgeCallback(TrainerCallback):
         trainer = self.trainer
         checkpoint = trainer.resumed_from
         gated = trainer.args.gate != "none"
-        method = {name: getattr(trainer.args, name) for name in METHOD}
-        trainer.knowledge = KnowledgeState(method=method)
-        # Plain fine-tuning has nothing to restore, and goes on from anybody's checkpoint but a
-        # gated one. Before the ledger, which drops what lies behind the checkpoint.
-        if checkpoint and (gated or (Path(checkpoint) / STATE_NAME).is_file()):
+        identity = {**trainer.identity, STEPS: state.max_steps}
+        trainer.knowledge = KnowledgeState(method=identity)
+        # Plain fine-tuning has nothing to restore.
+        if checkpoint and gated:
             restored = KnowledgeState.load(checkpoint)
-            _refuse_another_method(checkpoint, restored.method, method)
-            if gated:
-                trainer.knowledge = replace(restored, method=method)
+            _warn_of_another_length(restored.method.get(STEPS), state.max_steps)
+            trainer.knowledge = replace(restored, method=identity)
         if trainer.ledger is not None:
             trainer.ledger.begin(state.global_step, checkpoint)
         self.schedule = None
@@ -116,6 +116,12 @@ class KnowledgeCallback(TrainerCallback):
         if given is not None or calibration is None:
             return 1.0 if given is None else given
         return Schedule.default_share(count_examples(self.trainer.train_dataset), len(calibration))
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Tell the samplers which epoch it is, also one that is entered in the middle."""
+        set_epoch(kwargs["train_dataloader"], int(state.epoch or 0))
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -180,6 +186,18 @@ class KnowledgeCallback(TrainerCallback):
                 told(args, state, control, threshold=threshold)
 
 
+def _warn_of_another_length(before: int | None, now: int) -> None:
+    """Say that the schedules of learning rate and thresholds are not those of a run in one go."""
+    if before not in (None, now):
+        logger.warning(
+            "The checkpoint belongs to a training of %s steps, which goes on to %s: learning rate, "
+            "style phase and thresholds are not what a training of %s steps would have had.",
+            before,
+            now,
+            now,
+        )
+
+
 def _warn_of_infinity(before: float | None, threshold: Threshold) -> None:
     """Say when the threshold becomes infinite, changes its sign there, or is finite again."""
     value = threshold.value
@@ -202,17 +220,4 @@ def _warn_of_infinity(before: float | None, threshold: Threshold) -> None:
             threshold.step,
             value,
             before,
-        )
-
-
-def _refuse_another_method(
-    checkpoint: str, begun: Mapping[str, object], wanted: Mapping[str, object]
-) -> None:
-    changed = [name for name in begun if begun[name] != wanted.get(name)]
-    if changed:
-        before = ", ".join(f"{name}={begun[name]!r}" for name in changed)
-        now = ", ".join(f"{name}={wanted.get(name)!r}" for name in changed)
-        raise ValueError(
-            f"{checkpoint} was trained with {before}, and would go on with {now}: its thresholds "
-            "and its ledger would be those of two methods; go on with the first, or begin anew"
         )

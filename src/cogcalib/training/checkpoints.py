@@ -1,40 +1,98 @@
-"""Checkpoints: finding the one to go on from, making one, loading one whole."""
+"""Checkpoints: finding the one to go on from, making one, loading one whole; the trainer's part."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
+from torch import nn
 from transformers import PreTrainedModel
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer import SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
+from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
-from cogcalib.training.state import STATE_NAME
+from cogcalib.training.example_order import ORDER_NAME, RecordedOrder
+from cogcalib.training.ledger_writer import LedgerWriter
+from cogcalib.training.preparation import PreparedTrainer
+from cogcalib.training.run_identity import (
+    Identity,
+    frozen_weights,
+    refuse_another_run,
+    run_identity,
+)
+from cogcalib.training.state import STATE_NAME, KnowledgeState
 
 
 def last_complete_checkpoint(directory: Path | str, gate: str) -> str | None:
     """The newest checkpoint in `directory` that was written to its end, or None.
 
     transformers writes ``trainer_state.json`` last, so a folder without a readable one is what a
-    kill during saving left behind.
+    kill during saving left behind. One without optimizer, schedule or random numbers, as
+    ``save_only_model=True`` writes them, has weights, but nothing goes on from it.
 
     Args:
         directory: The run's output folder; it need not exist.
         gate: Every gate but ``none`` also needs what the run knew of its thresholds.
     """
+    for folder in _newest_first(directory):
+        if not missing_parts(folder, gate):
+            return str(folder)
+    return None
+
+
+def _newest_first(directory: Path | str) -> list[Path]:
     prefix = f"{PREFIX_CHECKPOINT_DIR}-"
     steps = [
         int(number)
         for folder in Path(directory).glob(f"{prefix}*")
         if (number := folder.name.removeprefix(prefix)).isdecimal()
     ]
-    for step in sorted(steps, reverse=True):
-        folder = Path(directory) / f"{prefix}{step}"
-        knows = gate == "none" or (folder / STATE_NAME).is_file()
-        if knows and _is_json(folder / TRAINER_STATE_NAME):
-            return str(folder)
-    return None
+    return [Path(directory) / f"{prefix}{step}" for step in sorted(steps, reverse=True)]
+
+
+def missing_parts(folder: Path | str, gate: str) -> list[str]:
+    """What a checkpoint lacks to be gone on from, as names of files.
+
+    Args:
+        folder: Of the checkpoint.
+        gate: As in `last_complete_checkpoint`.
+    """
+    folder = Path(folder)
+    names = {each.name for each in folder.iterdir()} if folder.is_dir() else set[str]()
+    deepspeed = any(name.startswith("global_step") for name in names)  # a folder of its own
+    # FSDP names a folder or a file optimizer.bin.
+    optimizer = deepspeed or any(name.startswith("optimizer") for name in names)
+    random = any(name.startswith("rng_state") for name in names)
+    found = {
+        TRAINER_STATE_NAME: _is_json(folder / TRAINER_STATE_NAME),
+        STATE_NAME: gate == "none" or STATE_NAME in names,
+        "optimizer.pt": optimizer,
+        SCHEDULER_NAME: deepspeed or SCHEDULER_NAME in names,
+        "rng_state.pth": random,
+    }
+    return [name for name, there in found.items() if not there]
+
+
+def refuse_missing(checkpoint: str, gate: str, files: Sequence[str] = ()) -> None:
+    """Raise ValueError if a checkpoint lacks a part, or one of the files that this process needs.
+
+    Args:
+        checkpoint: Its folder.
+        gate: As in `last_complete_checkpoint`.
+        files: Names of those files.
+    """
+    missing = missing_parts(checkpoint, gate)
+    missing += [f for f in files if f not in missing and not (Path(checkpoint) / f).is_file()]
+    if missing:
+        raise ValueError(
+            f"{checkpoint} is no whole checkpoint of a CogCalibTrainer: {', '.join(missing)} "
+            "missing, hence learning rate, moments, random numbers or thresholds would begin anew "
+            "(save_only_model=True saves none of them); go on from a whole one, or begin anew with "
+            "its weights by giving the folder as the model"
+        )
 
 
 def checkpoint_to_resume(
@@ -49,7 +107,9 @@ def checkpoint_to_resume(
         return str(wanted) if wanted else None
     last = last_complete_checkpoint(directory, gate)
     if last is None:
-        raise ValueError(f"resume_from_checkpoint=True, but {directory} has no complete one")
+        newest = _newest_first(directory)[:1]
+        lacks = "".join(f": {f.name} lacks {', '.join(missing_parts(f, gate))}" for f in newest)
+        raise ValueError(f"resume_from_checkpoint=True, but {directory} has no complete one{lacks}")
     return last
 
 
@@ -78,13 +138,111 @@ def load_whole(model: PreTrainedModel, folder: str, load_result: Any) -> None:
 def begin_checkpoint(folder: Path) -> Path:
     """Make `folder`; an older one of that name counts as incomplete while it is overwritten."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / TRAINER_STATE_NAME).unlink(missing_ok=True)
+    for name in (TRAINER_STATE_NAME, ORDER_NAME):  # the latter is not in every checkpoint
+        (folder / name).unlink(missing_ok=True)
     return folder
 
 
 def _is_json(path: Path) -> bool:
     try:
         json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return False
     return True
+
+
+class ResumableTrainer(PreparedTrainer):
+    """A `PreparedTrainer` that goes on from a whole checkpoint of the same run, or not at all.
+
+    Attributes:
+        knowledge: What is saved with each checkpoint.
+        ledger: Written with each checkpoint, if one is kept.
+        resumed_from: The checkpoint that the training went on from.
+        identity: What the training is, compared with what the checkpoint was.
+    """
+
+    knowledge: KnowledgeState
+    ledger: LedgerWriter | None
+    resumed_from: str | None = None
+    identity: Identity
+    _order: RecordedOrder | None = None
+    _frozen: str | None = None
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Train, or go on from a checkpoint with the thresholds it had; see `Trainer.train`.
+
+        Raises:
+            ValueError: If `resume_from_checkpoint` is True and no complete checkpoint is there, if
+                the one given is incomplete, or was written by another run: with other data, seed or
+                arguments.
+        """
+        gate = self.args.gate
+        self.resumed_from = checkpoint_to_resume(
+            resume_from_checkpoint, str(self.args.output_dir), gate
+        )
+        if self._frozen is None:  # a second training finds the weights sharded
+            self._frozen = frozen_weights(self.model)
+        self.identity = run_identity(
+            self.args,
+            self.model,
+            self.train_dataset,
+            self.calibration_dataset,
+            self.accelerator.num_processes,
+            self._frozen,
+        )
+        if self.resumed_from is not None:
+            self._check_checkpoint(self.resumed_from)
+        return super().train(self.resumed_from, trial, ignore_keys_for_eval)
+
+    def _check_checkpoint(self, checkpoint: str) -> None:
+        """Raise ValueError unless it is a whole one of this run."""
+        # Plain fine-tuning has no thresholds to restore, and goes on from anybody's checkpoint.
+        if (Path(checkpoint) / STATE_NAME).is_file():
+            state = KnowledgeState.load(checkpoint)
+            refuse_another_run(checkpoint, state.method, self.identity)
+        own = f"_{self.args.process_index}" if self.args.world_size > 1 else ""
+        files = [f"rng_state{own}.pth"]
+        if getattr(self.accelerator, "scaler", None) is not None:
+            files.append(SCALER_NAME)  # the scale of the gradients in fp16
+        refuse_missing(checkpoint, self.args.gate, files)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
+        sampler = super()._get_train_sampler(train_dataset)
+        if isinstance(sampler, LengthGroupedSampler):
+            self._order = RecordedOrder(sampler, self.accelerator.num_processes, self.resumed_from)
+            return self._order
+        return sampler
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        self._loading = str(resume_from_checkpoint)
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        self._loading = str(self.state.best_model_checkpoint)
+        super()._load_best_model()
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        load_whole(self.model, self._loading, load_result)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self.args.should_save:  # first, so that no checkpoint is complete without it
+            name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            folder = begin_checkpoint(Path(self._get_output_dir(trial=trial)) / name)
+            self.knowledge.save(folder)
+        if self.ledger is not None:
+            self.ledger.flush(self.state.global_step)
+        super()._save_checkpoint(model, trial)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        # At the end of an epoch the next one's order is drawn from the random numbers saved above.
+        within = (self.state.epoch or 0) % 1 > 0
+        if self._order is not None and within and self.args.should_save:
+            self._order.save(output_dir)
+        # The first rank writes trainer_state.json next: it must not say "complete" for the others.
+        self.accelerator.wait_for_everyone()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,10 +12,10 @@ from peft import PeftConfig
 from torch import nn
 
 from cogcalib.training.collator import OPTION_IDS
+from cogcalib.training.column_checks import check_known
 from cogcalib.training.config import GATES_WITHOUT_THRESHOLD, CogCalibConfig
 from cogcalib.training.dataset_checks import check_alike, check_column, data_format
 from cogcalib.training.option_ids import OPTIONS
-from cogcalib.training.oracle import check_known
 
 logger = get_logger(__name__)
 FEW = 100
@@ -78,13 +78,19 @@ def check_data_sets(
         )
 
 
-def refuse_empty_evaluation(evaluation: Any) -> None:
-    """Raise ValueError if the argument ``eval_dataset``, or one of several, has no example."""
+def check_evaluation(evaluation: Any, text_field: str | None) -> None:
+    """Raise ValueError unless the argument ``eval_dataset``, or each of several, can be prepared.
+
+    Args:
+        evaluation: The argument.
+        text_field: As in `check_data_sets`.
+    """
+    if evaluation is None:
+        return
     several = evaluation if isinstance(evaluation, Mapping) else {"": evaluation}
     for name, dataset in several.items():
-        if isinstance(dataset, Sized) and len(dataset) == 0:
-            which = f"eval_dataset[{name!r}]" if name else "eval_dataset"
-            raise ValueError(f"{which} must hold at least one example, got none")
+        which = f"eval_dataset[{name!r}]" if name else "eval_dataset"
+        data_format(dataset, which, text_field)
 
 
 def refuse_other_losses(compute_loss_func: Callable[..., Any] | None) -> None:

@@ -15,6 +15,7 @@ from cogcalib.training import defaults
 from cogcalib.training.alpha_controller import AlphaController
 from cogcalib.training.refused_options import refuse_ignored_options, refuse_packing_that_cuts
 from cogcalib.training.schedule import read_style_steps, read_threshold_every
+from cogcalib.training.secrets_kept import SecretsKept
 from cogcalib.training.supervision import UNITS, Unit
 
 GATES_WITHOUT_THRESHOLD = ("none", "all", "oracle")
@@ -22,7 +23,7 @@ GATES_WITHOUT_THRESHOLD = ("none", "all", "oracle")
 
 
 @dataclass
-class CogCalibConfig(SFTConfig):
+class CogCalibConfig(SecretsKept, SFTConfig):
     r"""Configuration of the [`CogCalibTrainer`]: every field of [`~trl.SFTConfig`], and these.
 
     Parameters:
@@ -195,6 +196,8 @@ class CogCalibConfig(SFTConfig):
         default=True,
         metadata={"help": "Whether to keep a ledger of what the training saw of each example."},
     )
+
+    __repr__ = SecretsKept.__str__
 
     def __post_init__(self) -> None:
         self._validate_method()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from cogcalib.losses import NO_OPTION
 from cogcalib.modeling.encoding import IGNORED
 from cogcalib.training.collator import OPTION_IDS
 from cogcalib.training.option_ids import OPTIONS
@@ -28,7 +29,8 @@ def data_format(dataset: object, name: str, text_field: str | None) -> str:
         ``tokenised``, ``prompt-completion``, ``messages`` or ``text``.
 
     Raises:
-        ValueError: If it is empty, streamed, with images, or lacks the columns of every format.
+        ValueError: If it is empty, streamed, transformed as it is read, with images, or lacks the
+            columns of every format.
     """
     if isinstance(dataset, Mapping):
         raise ValueError(
@@ -42,6 +44,11 @@ def data_format(dataset: object, name: str, text_field: str | None) -> str:
         )
     if len(dataset) == 0:
         raise ValueError(f"{name} must hold at least one example, got none")
+    if dataset.format["type"] == "custom":
+        raise ValueError(
+            f"{name} has a transform (with_transform), which may make other examples at each "
+            "reading: make them once, by map"
+        )
     columns = set(dataset.column_names)
     if columns & {"image", "images"}:
         raise ValueError(f"{name} has images, which are not supported: give text only")
@@ -59,6 +66,13 @@ def data_format(dataset: object, name: str, text_field: str | None) -> str:
         f"{name} must have columns 'prompt' and 'completion', or 'messages', or '{text_field}', "
         f"or 'input_ids' and 'labels', got {sorted(columns)}"
     )
+
+
+def as_python(dataset: Any) -> Any:
+    """The data set with Python's lists and numbers, whatever format (torch, pandas) it is in."""
+    if isinstance(dataset, Dataset) and dataset.format["type"] not in (None, "custom"):
+        return dataset.with_format(None)
+    return dataset
 
 
 def check_masks(dataset: Dataset, name: str, completion_only_loss: bool | None) -> None:
@@ -112,12 +126,24 @@ def check_rows(dataset: Dataset, name: str, max_length: int | None, unit: Unit) 
                 f"{where}: it has {len(ids)} tokens, and max_length={max_length} would cut its "
                 "answer; shorten the example or raise max_length"
             )
-        gold = labels[first]
-        if options is not None and options[index] and gold not in options[index]:
-            raise ValueError(
-                f"{where}: its answer's first token {gold} is none of its {OPTION_IDS} "
-                f"{list(options[index])}"
-            )
+        if options is not None and options[index]:
+            _check_option_ids(where, list(options[index]), labels[first])
+
+
+def _check_option_ids(where: str, ids: Sequence[int], gold: int) -> None:
+    """Raise ValueError unless two or more different tokens compete, the gold one among them."""
+    ids = [token for token in ids if token != NO_OPTION]
+    if ids and min(ids) < 0:
+        raise ValueError(
+            f"{where}: {OPTION_IDS} has {min(ids)}, which is no token, in {ids}; examples may have "
+            f"different numbers of options, and only {NO_OPTION} fills a row up"
+        )
+    if len(ids) < 2 or len(set(ids)) < len(ids):
+        raise ValueError(f"{where}: {OPTION_IDS} needs two or more tokens, each once, got {ids}")
+    if gold not in ids:
+        raise ValueError(
+            f"{where}: its answer's first token {gold} is none of its {OPTION_IDS} {ids}"
+        )
 
 
 def check_column(dataset: Dataset, columns: Sequence[str], reason: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate.logging import get_logger
 from peft import PeftConfig
 from transformers import (
     PreTrainedModel,
@@ -30,6 +31,7 @@ from cogcalib.training.collator import EXAMPLE_ID
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.trainer import CogCalibTrainer
 
+logger = get_logger(__name__)
 LOG = "log.jsonl"
 
 
@@ -79,6 +81,7 @@ def fit(
         report_to="none",
         **settings,
     )
+    use_one_device(arguments)
     base = model.name_or_path  # before PEFT wraps it
     set_seed(arguments.seed)  # the adapter's weights are drawn before the trainer seeds itself
     train = to_dataset(data.train, tokenizer, data.known, arguments.max_length)
@@ -104,6 +107,21 @@ def fit(
     for leftover in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         shutil.rmtree(leftover)
     return output
+
+
+def use_one_device(arguments: TrainingArguments) -> None:
+    """Train on the first GPU where several are visible, and say so.
+
+    transformers would put the model into `nn.DataParallel` and multiply the batch by their number.
+    """
+    if arguments.n_gpu > 1:
+        logger.warning(
+            "%s GPUs are visible, and a run trains on one of them, %s; CUDA_VISIBLE_DEVICES "
+            "chooses another.",
+            arguments.n_gpu,
+            arguments.device,
+        )
+        arguments._n_gpu = 1
 
 
 class _Progress(TrainerCallback):

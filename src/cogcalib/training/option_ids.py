@@ -51,6 +51,7 @@ def resolve_options(
             f"{name} data set: a column {OPTIONS!r} goes with text only; drop it and give "
             f"{OPTION_IDS!r}"
         )
+    _check_texts(dataset, name)
     rows = list(dataset.remove_columns(OPTIONS))
     pairs = [(i, option) for i, options in enumerate(dataset[OPTIONS]) for option in options or ()]
     originals = list(tokenised.select_columns(["input_ids", "labels"])) if pairs else []
@@ -84,6 +85,19 @@ def resolve_options(
                 f"tokens, got {dataset[OPTIONS][index]}"
             )
     return tokenised.remove_columns(OPTIONS).add_column(OPTION_IDS, option_ids)
+
+
+def _check_texts(dataset: Dataset, name: str) -> None:
+    """Raise ValueError for options that are no lists of texts; an example may have none."""
+    for index, options in enumerate(dataset[OPTIONS]):
+        if options is None:
+            continue
+        texts = isinstance(options, list) and all(isinstance(each, str) for each in options)
+        if not texts or not all(options):
+            raise ValueError(
+                f"{name} data set, example {index}: {OPTIONS} must be a list of completions such "
+                f"as ' A', none of them None or empty, got {options!r}"
+            )
 
 
 def _behind_last_lines(

@@ -15,11 +15,11 @@ from trl import SFTConfig, SFTTrainer
 
 from cogcalib.training import dataset_checks
 from cogcalib.training.collator import EXTRA_COLUMNS, CogCalibCollator
+from cogcalib.training.column_checks import check_token_columns, check_vocabulary
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.option_ids import OPTIONS, resolve_options
-from cogcalib.training.packing import LENGTHS, pack
-from cogcalib.training.packing_leak_check import TOLERANCE, TOLERANCE_HALF, check_isolation
-from cogcalib.training.text import check_text
+from cogcalib.training.packing import LENGTHS, TOLERANCE, TOLERANCE_HALF, check_isolation, pack
+from cogcalib.training.text import check_text, warn_of_doubled, without_doubled
 
 
 class PreparedTrainer(SFTTrainer):
@@ -28,12 +28,15 @@ class PreparedTrainer(SFTTrainer):
     Attributes:
         calibration_dataset: Prepared examples to measure the model's knowledge on, never packed.
         padded_collator: What makes their batches, the same however the training's are made.
+        own_collator: Whether the user gave a collator.
     """
 
     args: CogCalibConfig
     model: PreTrainedModel
     calibration_dataset: Dataset | None = None
     padded_collator: CogCalibCollator
+    own_collator: bool = False
+    _vocabulary: tuple[int, int] | None = None
     _signature_columns: Any
 
     def _prepare_dataset(
@@ -45,8 +48,12 @@ class PreparedTrainer(SFTTrainer):
         formatting_func: Callable[[dict[str, Any]], str] | None,
         dataset_name: str,
     ) -> Dataset:
+        text_field = None if formatting_func else args.dataset_text_field
+        dataset_checks.data_format(dataset, f"{dataset_name} data set", text_field)
+        dataset = dataset_checks.as_python(dataset)
         if LENGTHS in dataset.column_names:
             return self._packed_already(dataset, dataset_name)
+        check_token_columns(dataset, dataset_name, own_collator=self.own_collator)
         if formatting_func is None:
             check_text(dataset, dataset_name, args.dataset_text_field)
         completion_only = self.completion_only_loss or args.completion_only_loss
@@ -55,8 +62,14 @@ class PreparedTrainer(SFTTrainer):
         uncut.max_length, uncut.shuffle_dataset = None, False
         prepare = super()._prepare_dataset
 
+        as_text = "input_ids" not in dataset.column_names
+
         def tokenise(examples: Dataset) -> Dataset:
-            return prepare(examples, processing_class, uncut, False, formatting_func, dataset_name)
+            found = prepare(examples, processing_class, uncut, False, formatting_func, dataset_name)
+            if not as_text:
+                return found
+            said = examples is dataset
+            return without_doubled(found, self._tokenizer, dataset_name, said=said)
 
         unit = cast(CogCalibConfig, args).unit_name
         tokenised = tokenise(dataset)
@@ -66,6 +79,10 @@ class PreparedTrainer(SFTTrainer):
                 dataset, tokenised, tokenise, dataset_name, unit, by_line=by_line
             )
         dataset_checks.check_rows(tokenised, dataset_name, args.max_length, unit)
+        if not as_text:
+            warn_of_doubled(tokenised, self._tokenizer, dataset_name)
+        if self._vocabulary is not None:
+            check_vocabulary(tokenised, dataset_name, *self._vocabulary)
         # Cut and shuffled by TRL, in this order, before and, as there, once more after the packing.
         prepared = prepare(tokenised, processing_class, args, False, None, dataset_name)
         if not packing:
@@ -100,6 +117,20 @@ class PreparedTrainer(SFTTrainer):
         dataset_checks.check_disjoint(
             self.train_dataset, self.calibration_dataset, self._tokenizer.all_special_ids
         )
+
+    def _check_vocabulary(self) -> None:
+        """Raise ValueError if the data have tokens that the model does not; once it is loaded."""
+        known = self.model.config.get_text_config().vocab_size
+        embeddings, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
+        self._vocabulary = (
+            getattr(embeddings, "num_embeddings", known),
+            getattr(head, "out_features", known),
+        )
+        evaluation = self.eval_dataset if isinstance(self.eval_dataset, dict) else {}
+        if not evaluation and self.eval_dataset is not None:
+            evaluation = {"eval": self.eval_dataset}
+        for name, dataset in {"train": self.train_dataset, **evaluation}.items():
+            check_vocabulary(cast(Dataset, dataset), name, *self._vocabulary)
 
     def _wrap_collator(self) -> None:
         """Let batches carry the optional columns."""

@@ -30,7 +30,7 @@ class KnowledgeState:
         opened: Sum of the gate's weights since the last calibration pass.
         rate: Running mean of the share of examples the ``nll`` gate calls known.
         rate_count: Micro-batches `rate` has seen, at most `RATE_WINDOW`.
-        method: The arguments that say what was trained, by name.
+        method: What was trained: the run's identity and length, see `run_identity`.
     """
 
     style_end: int | None = None
@@ -41,7 +41,7 @@ class KnowledgeState:
     opened: float = 0.0
     rate: float = 0.0
     rate_count: int = 0
-    method: dict[str, float | str] = field(default_factory=dict)
+    method: dict[str, Any] = field(default_factory=dict)
 
     @property
     def threshold(self) -> Threshold | None:

@@ -1,12 +1,18 @@
-"""Checks of examples as text: a missing prompt or an empty answer is refused."""
+"""Examples as text: a missing prompt or an empty answer is refused, a doubled token mended."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from accelerate.logging import get_logger
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
+from cogcalib.modeling.continuations import doubled_ends
+from cogcalib.modeling.encoding import IGNORED
+
+logger = get_logger(__name__)
 ASSISTANTS = ("assistant", "gpt")
 """Roles of the turns that are learnt; the second belongs to the key ``from``."""
 
@@ -24,6 +30,61 @@ def check_text(dataset: Dataset, name: str, text_field: str) -> None:
             flaw = _flaw(value, column)
             if flaw is not None:
                 raise ValueError(f"{name} data set, example {index}: the {column} {flaw}")
+
+
+def without_doubled(
+    tokenised: Dataset, tokenizer: PreTrainedTokenizerBase, name: str, *, said: bool
+) -> Dataset:
+    """Examples with one start token and one end token where the tokenizing made several.
+
+    TRL appends the end token to a text, a tokenizer set to do so another; and a text that begins
+    with the start token gets it again. The NLL of an answer is a mean over its tokens: a second end
+    token, which is certain, would halve that of a short one.
+
+    Args:
+        tokenised: Examples with ``input_ids`` and ``labels``, made of text.
+        tokenizer: That made them.
+        name: As in `check_text`.
+        said: Whether to warn of them.
+    """
+    ends = [doubled_ends(ids, tokenizer) for ids in tokenised["input_ids"]]
+    doubled = sum(map(any, ends))
+    if not doubled:
+        return tokenised
+    if said:
+        logger.warning(
+            "%s data set: the tokens of %s of %s examples began with the start token twice, or "
+            "ended with the end token twice, since the text has it or TRL appends it and the "
+            "tokenizer does so too. Each is kept once, as in scoring.",
+            name,
+            doubled,
+            len(ends),
+        )
+    beside = ("input_ids", "labels", "completion_mask", "assistant_masks", "attention_mask")
+    columns = [column for column in beside if column in tokenised.column_names]
+
+    def once(row: dict[str, Any], index: int) -> dict[str, Any]:
+        first, more = ends[index]
+        return {column: row[column][first : len(row[column]) - more] for column in columns}
+
+    return tokenised.map(once, with_indices=True)
+
+
+def warn_of_doubled(dataset: Dataset, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Say of examples tokenised before that they have a start or end token twice; they stay so."""
+    doubled = 0
+    for ids, labels in zip(dataset["input_ids"], dataset["labels"], strict=True):
+        first, more = doubled_ends(ids, tokenizer)
+        # What is not learnt at the end is padding.
+        doubled += bool(first or (more and labels[-2] != IGNORED != labels[-1]))
+    if doubled:
+        logger.warning(
+            "%s data set: %s of %s examples begin with the start token twice or end with the end "
+            "token twice. They are trained as given; scoring keeps each once.",
+            name,
+            doubled,
+            len(dataset),
+        )
 
 
 def _columns_read(columns: set[str], text_field: str) -> Sequence[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,16 +16,16 @@ from datasets import Dataset
 from peft import PeftConfig
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from cogcalib.losses import CLOSED, FusedParts, Gate
 from cogcalib.records import Threshold
 from cogcalib.training import checks
 from cogcalib.training.calibration_pass import CalibrationPass, run_calibration_pass
 from cogcalib.training.callbacks import KnowledgeCallback
-from cogcalib.training.checkpoints import begin_checkpoint, checkpoint_to_resume, load_whole
+from cogcalib.training.checkpoints import ResumableTrainer
 from cogcalib.training.collator import KNOWN, NUMBER, OPTION_IDS
 from cogcalib.training.config import CogCalibConfig
+from cogcalib.training.dataset_checks import as_python
 from cogcalib.training.ledger_writer import number_examples, open_ledger
 from cogcalib.training.loss import PLAIN, LossRunner
 from cogcalib.training.metrics import (
@@ -36,12 +35,11 @@ from cogcalib.training.metrics import (
     per_token,
     sum_over_ranks,
 )
-from cogcalib.training.preparation import PreparedTrainer
 from cogcalib.training.state import KnowledgeState
 from cogcalib.training.supervision import SupervisedTokens, supervised_tokens
 
 
-class CogCalibTrainer(PreparedTrainer):
+class CogCalibTrainer(ResumableTrainer):
     """Fine-tunes a causal language model without making it overconfident of what it knew before.
 
     Every example's answer has an NLL in the forward pass that training does anyway. Where it is at
@@ -102,6 +100,7 @@ class CogCalibTrainer(PreparedTrainer):
         args = CogCalibConfig("CogCalib") if args is None else args
         if not isinstance(args, CogCalibConfig):
             raise TypeError(f"args must be a CogCalibConfig, got {type(args).__name__}")
+        train_dataset, calibration_dataset = map(as_python, (train_dataset, calibration_dataset))
         args = checks.settle(args, train_dataset)
         checks.refuse_other_losses(compute_loss_func)
         checks.refuse_offloading_to_itself(args)
@@ -109,7 +108,8 @@ class CogCalibTrainer(PreparedTrainer):
         checks.refuse_split_sequences(args.parallelism_config)
         text_field = args.dataset_text_field if formatting_func is None else None
         checks.check_data_sets(args, train_dataset, calibration_dataset, text_field)
-        checks.refuse_empty_evaluation(sft_arguments.get("eval_dataset"))
+        checks.check_evaluation(sft_arguments.get("eval_dataset"), text_field)
+        self.own_collator = data_collator is not None
         names, train_dataset = number_examples(train_dataset, args)
         super().__init__(
             model,
@@ -124,12 +124,12 @@ class CogCalibTrainer(PreparedTrainer):
         checks.refuse_shared_batches(self.get_tp_size(), args.n_gpu)
         checks.refuse_processes_apart(self.accelerator.num_processes)
         checks.refuse_weights_without_gradient(self.model, self.accelerator.device.type)
+        self._check_vocabulary()
         self._wrap_collator()
         self.penalty = args.build_penalty()
         self.runner = LossRunner(self.model, self.accelerator, compiled=args.torch_compile)
         self.gate_generator = torch.Generator()
         self.knowledge = KnowledgeState()
-        self.resumed_from: str | None = None
         self.ledger = open_ledger(args, names, self.accelerator.process_index)
         if calibration_dataset is not None:
             self._prepare_calibration(calibration_dataset)
@@ -292,46 +292,3 @@ class CogCalibTrainer(PreparedTrainer):
             self.knowledge.update_rate(found["share_known"])
         for name, value in found.items():
             metrics[name].append(value)
-
-    # ---- Checkpoints ----
-
-    def train(
-        self,
-        resume_from_checkpoint: str | bool | None = None,
-        trial: Any = None,
-        ignore_keys_for_eval: list[str] | None = None,
-    ) -> TrainOutput:
-        """Train, or go on from a checkpoint with the thresholds it had; see `Trainer.train`.
-
-        Raises:
-            ValueError: If `resume_from_checkpoint` is True and no complete checkpoint is there.
-        """
-        self.resumed_from = checkpoint_to_resume(
-            resume_from_checkpoint, str(self.args.output_dir), self.args.gate
-        )
-        return super().train(self.resumed_from, trial, ignore_keys_for_eval)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self._loading = str(resume_from_checkpoint)
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _load_best_model(self) -> None:
-        self._loading = str(self.state.best_model_checkpoint)
-        super()._load_best_model()
-
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        load_whole(self.model, self._loading, load_result)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        if self.args.should_save:  # first, so that no checkpoint is complete without it
-            name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            folder = begin_checkpoint(Path(self._get_output_dir(trial=trial)) / name)
-            self.knowledge.save(folder)
-        if self.ledger is not None:
-            self.ledger.flush(self.state.global_step)
-        super()._save_checkpoint(model, trial)
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        # The first rank writes trainer_state.json next: it must not say "complete" for the others.
-        self.accelerator.wait_for_everyone()

@@ -151,15 +151,15 @@ class TrainSection(ConfigSection):
         return value
 
     def alpha_of(self, method: Method) -> float | Literal["auto", "calibrated"]:
-        """The strength of a method's penalty: its name's, else this configuration's; 0 without."""
+        """The alpha of a method: its name's, else this configuration's; 0 without."""
         if method.alpha is not None:
             return method.alpha
         if method.penalty is None:
             return 0.0
         if method.penalty == "focal":
             return defaults.ALPHA["focal"][method.support]
-        strength: float = getattr(getattr(self.alpha, method.penalty), method.support)
-        return strength
+        alpha: float = getattr(getattr(self.alpha, method.penalty), method.support)
+        return alpha
 
     def margin_of(self, method: Method) -> float:
         """The margin of a method, in logits: its name's, else this configuration's."""

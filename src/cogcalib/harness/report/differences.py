@@ -18,10 +18,11 @@ from cogcalib.harness.report.detail import plain_table
 from cogcalib.harness.report.predictions import PredictionGroup
 from cogcalib.metrics import (
     PairedDifference,
-    brier_score,
     ece_label,
-    expected_calibration_error,
+    mean,
+    paired_bootstrap,
     paired_bootstraps,
+    standard_metrics,
 )
 from cogcalib.records import Prediction
 from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED
@@ -134,19 +135,19 @@ def _signed(value: float, *, points: bool) -> str:
 def _pair(one: PredictionGroup, other: PredictionGroup, definition: str, resamples: int) -> Pair:
     by_id = {row.id: row for row in other.predictions}
     aligned = [by_id[row.id] for row in one.predictions]
-    found = paired_bootstraps(
-        {
-            "accuracy": lambda _, correct, nll: float(correct.mean()),
-            "nll": lambda _, correct, nll: float(nll.mean()),
-            "brier": lambda confidence, correct, nll: brier_score(confidence, correct),
-            "ece": lambda confidence, correct, nll: expected_calibration_error(
-                confidence, correct, bins=BINS
-            ),
-        },
-        _arrays(one.predictions, definition),
-        _arrays(aligned, definition),
-        resamples=resamples,
-    )
+    metrics = standard_metrics(bins=BINS)
+    *rows_a, nll_a = _arrays(one.predictions, definition)
+    *rows_b, nll_b = _arrays(aligned, definition)
+    by_name = {
+        **paired_bootstraps(
+            {name: metrics[name] for name in SHOWN if name != "nll"},
+            rows_a,
+            rows_b,
+            resamples=resamples,
+        ),
+        "nll": paired_bootstrap(mean, [nll_a], [nll_b], resamples=resamples),
+    }
+    found = {name: by_name[name] for name in SHOWN}
     first = one.predictions[0]
     return Pair(first.task, first.split, len(aligned), definition, one.method, other.method, found)
 

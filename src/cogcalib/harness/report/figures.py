@@ -210,7 +210,7 @@ def probe_chart(probe: Sequence[ProbeRecord]) -> Figure:
     )  # fmt: skip
     right.set_xlabel("NLL of the gold answer under the base model (nats)")
     right.set_ylabel("training examples")
-    right.legend()
+    right.legend(loc="upper right")
     right.grid(axis="x", color=GRID)
     right.tick_params(colors=INK)
     return figure

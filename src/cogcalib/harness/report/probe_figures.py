@@ -15,7 +15,7 @@ from cogcalib.harness.report.canvas import GRID, INK, new_figure, percent_axis, 
 from cogcalib.knowledge import CATEGORIES
 
 COLOURS = dict(zip(CATEGORIES, ("#0072b2", "#56b4e9", "#e69f00", "#6b7280"), strict=True))
-"""Best known darkest; told apart by colour-blind eyes."""
+"""Best known darkest; safe for colour-blind readers."""
 
 _DETECTORS = {
     "nll": ("NLL", "#0072b2"),
@@ -72,7 +72,7 @@ def nll_histogram(nlls: Mapping[str, Sequence[float]], threshold: float) -> Figu
         axes.axvline(threshold, color=INK, linestyle="--", label=f"threshold {threshold:.2f}")
     axes.set_xlabel("NLL of the gold answer, asked zero-shot as in training (nats)")
     axes.set_ylabel("questions")
-    axes.legend()
+    axes.legend(loc="upper right")
     axes.grid(axis="x", color=GRID)
     return figure
 

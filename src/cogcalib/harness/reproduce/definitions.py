@@ -62,7 +62,7 @@ class Table(ConfigSection):
         title: Its heading.
         question: What it answers.
         methods: Rows, in the order shown.
-        tune: Whether penalties get the strength chosen for them on the calibration split:
+        tune: Whether penalties get the alpha chosen for them on the calibration split:
             ``each`` (in every variant by itself), ``once`` (under the default variant, so that
             nothing but the variant differs), ``no`` (the configuration's).
         where: Tasks: ``all``, the ``primary`` one, or those with ``out_of_domain`` tests.

@@ -217,7 +217,7 @@ def _caption(groups: Sequence[RowGroup]) -> Iterator[str]:
         "seeds; * where it excludes zero. Brier and AURC are those of the first "
         "confidence definition that the method has. Training: time as a multiple of SFT's, "
         "processor time on a CPU; passes: per question; extra parameters: kept beside one "
-        "fine-tuned model. A strength after @ was chosen on the calibration split, by a "
+        "fine-tuned model. An alpha after @ was chosen on the calibration split, by a "
         "training for each of the grid, which is not in its cost."
     )
 

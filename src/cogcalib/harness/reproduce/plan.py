@@ -45,7 +45,7 @@ class Place:
         methods: Rows asked, as listed.
         inapplicable: Rows asked that the task does not have, being open-ended.
         best: Choices asked.
-        tuned_at: Place whose trials decide the strengths; None: none are chosen.
+        tuned_at: Place whose trials decide the alphas; None: none are chosen.
         tested_on: Every task tested on, by its own name, the one trained on first.
     """
 
@@ -75,7 +75,7 @@ class Plan:
         preset: The model asked for.
         seeds: Of the rows.
         tune_seeds: Of the trials.
-        places: Run folders of the rows, and those that only decide strengths.
+        places: Run folders of the rows, and those that only decide alphas.
     """
 
     table: Table
@@ -94,7 +94,7 @@ class Plan:
         return [place for place in self.places if place.path in wanted]
 
     def tunable(self, at: Place) -> list[Method]:
-        """Methods whose strengths are decided at a place, in the order listed."""
+        """Methods whose alphas are decided at a place, in the order listed."""
         names = dict.fromkeys(
             Method.parse(name).before_posthoc.name
             for place in self.places
@@ -167,7 +167,7 @@ def _tasks(table: Table, preset: Preset) -> list[str]:
 def _places(
     table: Table, preset: Preset, task: str, root: Path, kept: Sequence[str]
 ) -> list[Place]:
-    """The run folders of a task; with strengths chosen once, the default one stands first."""
+    """The run folders of a task; with alphas chosen once, the default one stands first."""
     variants = table.variants
     default = _place(preset, task, DEFAULT, UNCHANGED, root)
     open_ended = is_open_ended(default.config)

@@ -1,6 +1,6 @@
 """The cells of a plan: what one process does at once, and what each leaves.
 
-Prepare a place, try a strength, train a model and predict with it, predict with several models.
+Prepare a place, try an alpha, train a model and predict with it, predict with several models.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def prepare_cells(plan: Plan) -> list[Cell]:
 
 
 def trial_cells(plan: Plan) -> list[Cell]:
-    """Every strength of the grid, and SFT that they are held against."""
+    """Every alpha of the grid, and SFT to compare them with."""
     cells = []
     for place in plan.tuned():
         names = ["sft"]

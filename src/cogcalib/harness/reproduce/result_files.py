@@ -109,7 +109,7 @@ def _markdown(
 
 
 def _choices(outcome: PlanOutcome, rule: Rule) -> Iterator[str]:
-    """By which rule strengths were chosen, and which of them lie at an end of the grid."""
+    """The rule by which alphas were chosen, and which of them lie at an end of the grid."""
     if outcome.choices:
         yield f"Strengths were chosen by {RULES[rule]}."
         yield ""
@@ -120,7 +120,7 @@ def _choices(outcome: PlanOutcome, rule: Rule) -> Iterator[str]:
     ]
     if ends:
         yield (
-            f"Chosen at an end of the grid, so that a strength beyond it might be better: "
+            f"Chosen at an end of the grid, so that an alpha beyond it might be better: "
             f"{'; '.join(ends)}."
         )
         yield ""

@@ -164,5 +164,5 @@ def draw_dynamics(analysis: Analysis) -> Figure:
             part.suptitle(f"{model}: {task}")
         part.supxlabel("optimiser step", fontsize="medium")
         part.supylabel("accuracy (solid), confidence (dashed), %", fontsize="medium")
-        panels[0][0].legend()
+        panels[0][0].legend(loc="lower right")
     return figure

@@ -44,7 +44,7 @@ def table_record(
         outcome: What was run.
         groups: Its rows.
         command: The command line that says so.
-        rule: By which strengths were chosen.
+        rule: By which alphas were chosen.
     """
     plan = outcome.plan
     record = {

@@ -25,6 +25,10 @@ class EndpointError(RuntimeError):
     """The endpoint does not answer, or not what can be used; what was answered is kept."""
 
 
+class FailingError(EndpointError):
+    """The endpoint answers one request with HTTP 500 however often it is sent."""
+
+
 class RefusedError(ValueError):
     """The endpoint turned a request down (HTTP 4xx): to ask again would change nothing."""
 
@@ -136,7 +140,7 @@ class Client:
         return self._send("POST", path, body)
 
     def _send(self, method: str, path: str, body: Any) -> Any:
-        problem = ""
+        problem, failing = "", False
         for attempt in range(self.endpoint.retries + 1):
             if self._stopped.is_set() or self._http is None:
                 raise EndpointError("stopped")
@@ -144,6 +148,7 @@ class Client:
             try:
                 response = self._http.request(method, self.endpoint.base + path, json=body)
             except httpx2.RequestError as error:
+                failing = False
                 problem = self._clean(f"{type(error).__name__}: {error}")
             else:
                 if response.status_code == 200:
@@ -151,6 +156,7 @@ class Client:
                 problem = f"HTTP {response.status_code}: {self._clean(_message(response))}"
                 if not _passing(response, body):
                     raise RefusedError(f"the endpoint refuses {path}: {problem}")
+                failing = response.status_code == 500
                 asked_for = _retry_after(response)
                 if asked_for > LONGEST_WAIT:
                     raise EndpointError(f"the endpoint asks to wait {asked_for:.0f} s: {problem}")
@@ -158,7 +164,8 @@ class Client:
                 delay = min(30.0, self.endpoint.backoff * 2**attempt) * random.uniform(0.5, 1.0)
                 self._stopped.wait(max(delay, asked_for))
         tries = self.endpoint.retries + 1
-        raise EndpointError(f"no answer from {self.endpoint.base} in {tries} tries: {problem}")
+        kind = FailingError if failing else EndpointError
+        raise kind(f"no answer from {self.endpoint.base} in {tries} tries: {problem}")
 
     def _clean(self, text: str) -> str:
         """What may be shown: some servers repeat the key in their error."""

@@ -6,6 +6,7 @@ there is a BOS token is then the tokenizer's decision here and nobody's there.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -14,19 +15,29 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from cogcalib.inference.backend import FirstToken, Generation, Sampling, Tokens
-from cogcalib.inference.experimental.endpoint_client import Client, EndpointError, RefusedError
+from cogcalib.inference.experimental.endpoint_client import (
+    Client,
+    EndpointError,
+    FailingError,
+    RefusedError,
+)
 from cogcalib.inference.experimental.endpoint_journal import Journal
+from cogcalib.inference.experimental.endpoint_remedies import REMEDY, with_remedy
 from cogcalib.inference.experimental.endpoint_replies import (
-    FLOOR,
     Answer,
     NoEchoError,
     ReplyError,
     Spelling,
+    WithheldError,
+    named_tokens,
+    possible,
     read_answer,
 )
 from cogcalib.inference.experimental.listed import SPARE, Following
 from cogcalib.inference.generation import answer_length
 from cogcalib.inference.truncation import from_most_probable
+
+logger = logging.getLogger(__name__)
 
 GROWTH = 16
 """How many times as many tokens are asked for where one wanted is not among those listed."""
@@ -61,6 +72,8 @@ class EndpointReader:
         self._spelling, self._size = Spelling(tokenizer), len(tokenizer)
         self._echoes: bool | None = None
         self._probing = threading.Lock()
+        self._counted = False
+        self._counting = threading.Lock()
 
     def first_token(
         self, prompt: Sequence[int], needed: Sequence[int], others: Sequence[int] = ()
@@ -78,7 +91,7 @@ class EndpointReader:
         for token in needed:
             if token not in found:
                 (found[token],) = self.logprobs(prompt, [token])
-        return FirstToken(answer.best(), {token: _possible(found[token]) for token in found})
+        return FirstToken(answer.best(), {token: possible(found[token]) for token in found})
 
     def own_and_best_other(
         self, prompt: Sequence[int], tokens: Sequence[int]
@@ -96,8 +109,8 @@ class EndpointReader:
         if own is None:
             (own,) = self.logprobs(prompt, [token])
         if answer.listed < 2:
-            raise RefusedError(f"the server lists {answer.listed} tokens, 2 are needed. {_REMEDY}")
-        return _possible(own), answer.best(without=token)
+            raise RefusedError(f"the server lists {answer.listed} tokens, 2 are needed. {REMEDY}")
+        return possible(own), answer.best(without=token)
 
     def following(self, text: Sequence[int], sampling: Sampling) -> Following:
         """The tokens that may follow a text, at a temperature, among the k most probable.
@@ -138,10 +151,10 @@ class EndpointReader:
         """
         echoed = self._echo([*prompt, *tokens], len(tokens))
         if echoed is not None:
-            return [_possible(value) for value in echoed]
+            return [possible(value) for value in echoed]
         starts = [[*prompt, *tokens[:end]] for end in range(len(tokens))]
         return [
-            _possible(self._listed(start, token))
+            possible(self._listed(start, token))
             for start, token in zip(starts, tokens, strict=True)
         ]
 
@@ -149,7 +162,7 @@ class EndpointReader:
         """The greedy continuation up to one of `ends`, at most `most` tokens.
 
         A server that ends at another token, or keeps the end token to itself, is asked to go on
-        from there.
+        from there; one that withholds a token is asked for the next one alone.
 
         Raises:
             EndpointError: If the server does not say which tokens it generated.
@@ -157,8 +170,12 @@ class EndpointReader:
         tokens: list[int] = []
         logprobs: list[float] = []
         while len(tokens) < most and not set(ends).intersection(tokens):
-            answer = self._ask([*prompt, *tokens], max_tokens=most - len(tokens), listed=1)
-            tokens += _named(answer)
+            so_far = [*prompt, *tokens]
+            try:
+                answer = self._ask(so_far, max_tokens=most - len(tokens), listed=1)
+            except WithheldError:
+                answer = self._ask(so_far, listed=1)
+            tokens += named_tokens(answer)
             logprobs += answer.logprobs
         length = answer_length(tokens, ends)
         return Generation(tokens[:length], logprobs[:length])
@@ -189,7 +206,7 @@ class EndpointReader:
             answer = self._ask([*prompt, *tokens], max_tokens=most, listed=1, drawn=drawn)
             # A server may keep the end token to itself: to draw again there would be wrong.
             ended = [ends[0]] if answer.finish == "stop" else []
-            tokens += [*_named(answer), *ended]
+            tokens += [*named_tokens(answer), *ended]
         return tokens
 
     def _listed(self, prompt: Sequence[int], token: int) -> float:
@@ -205,7 +222,7 @@ class EndpointReader:
             if asked >= self._size or answer.listed < asked:
                 raise RefusedError(
                     f"the server lists {answer.listed} tokens, and one that is needed is not among "
-                    f"them; it has no echo to read it off either. {_REMEDY}"
+                    f"them; it has no echo to read it off either. {REMEDY}"
                 )
             asked = min(asked * GROWTH, self._size)
 
@@ -216,12 +233,37 @@ class EndpointReader:
                 if self._echoes is None:
                     try:
                         found = self._ask(ids, tail=tail, listed=1)
-                    except (NoEchoError, RefusedError):
+                    # vllm-metal fails at an echo with HTTP 500 and serves all else.
+                    except (NoEchoError, RefusedError, FailingError):
                         self._echoes = False
                     else:
                         self._echoes = True
                         return found.logprobs
         return self._ask(ids, tail=tail, listed=1).logprobs if self._echoes else None
+
+    def _check_taken(self, ids: Sequence[int], reply: Any) -> None:
+        """Find out once, by an echo, whether a server that counts no tokens changes the prompt.
+
+        One that puts a BOS token in front shows it in the echo. Without an echo either, nothing
+        tells, and that is said.
+
+        Raises:
+            EndpointError: If what comes back is not what was sent.
+        """
+        usage = reply.get("usage") if isinstance(reply, Mapping) else None
+        counts = isinstance(usage, Mapping) and usage.get("prompt_tokens") is not None
+        # The first token has no log-probability to echo.
+        if self._counted or counts or len(ids) < 2:
+            return
+        with self._counting:
+            if not self._counted:
+                self._counted = True
+                if self._echo(ids, 1) is None:
+                    logger.warning(
+                        "the server neither counts the tokens of a prompt nor echoes it: whether "
+                        "it puts a BOS token in front of the tokens it is sent cannot be known "
+                        "here, and log-probabilities would differ if it does"
+                    )
 
     def _ask(
         self,
@@ -251,13 +293,18 @@ class EndpointReader:
         try:
             reply = self._client.post("/completions", body)
         except RefusedError as error:
-            if "logprob" in str(error).lower():
-                raise RefusedError(f"{error}. {_REMEDY}") from error
-            raise
+            own = self._client.endpoint.top_logprobs
+            raise with_remedy(error, body["logprobs"], own) from error
+        if not tail:
+            self._check_taken(ids, reply)
         try:
             answer = read_answer(reply, ids, self._spelling, tail=tail)
         except NoEchoError:
             raise
+        except WithheldError as error:
+            if max_tokens > 1 and drawn is None:
+                raise
+            answer = self._ask_beside(body, ids, error)
         except ReplyError as error:
             raise EndpointError(str(error)) from error
         if not tail and answer.listed > body["logprobs"]:
@@ -267,35 +314,22 @@ class EndpointReader:
             self.journal.add(key, answer)
         return answer
 
+    def _ask_beside(self, body: Mapping[str, Any], ids: Sequence[int], error: ReplyError) -> Answer:
+        """The list at the next position, where the token that the server generates is withheld.
 
-_REMEDY = (
-    "Raise --top-logprobs, and what the server allows (vLLM: --max-logprobs), or use a server that "
-    "gives the log-probabilities of a prompt (vLLM and SGLang do)"
-)
+        It lists the model's own log-probabilities, so that another token may be generated.
 
-
-def _named(answer: Answer) -> tuple[int, ...]:
-    """The tokens that were generated, which must be known by their ids.
-
-    Raises:
-        EndpointError: If they are not.
-    """
-    if not answer.tokens:
-        raise EndpointError(
-            "the server names the tokens it generates by texts that several tokens share; "
-            "open-ended answers need token ids (SGLang: a version that knows return_token_ids)"
-        )
-    return answer.tokens
-
-
-def _possible(logprob: float) -> float:
-    """A log-probability that is one.
-
-    Raises:
-        EndpointError: If the server gives a probability of zero, its float32 having run out.
-    """
-    if logprob <= FLOOR:
-        raise EndpointError(
-            "the server gives a token that is needed a probability of 0: its logarithm is lost"
-        )
-    return logprob
+        Raises:
+            EndpointError: If a sampled token is withheld, or the list as well.
+        """
+        if body["temperature"] != 0 or body["max_tokens"] > 1:
+            raise EndpointError(str(error)) from error
+        forced = {**body, "logit_bias": {str(self._spelling.plain): 1000}}
+        try:
+            answer = read_answer(
+                self._client.post("/completions", forced), ids, self._spelling, tail=0
+            )
+        except ReplyError as again:
+            raise EndpointError(str(again)) from again
+        best = max(answer.top, key=answer.top.__getitem__)
+        return replace(answer, tokens=(best,), logprobs=(answer.top[best],))

@@ -1,6 +1,6 @@
 """Replies of servers to /v1/completions, read into one form.
 
-Three dialects, told apart by the reply itself:
+Three dialects, recognised by the reply itself:
 
 - vLLM: OpenAI's parallel lists ``tokens``, ``token_logprobs`` and ``top_logprobs``; asked with
   ``return_tokens_as_token_ids`` every token reads ``token_id:N``. An echoed prompt stands in front.
@@ -19,6 +19,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from cogcalib.inference.experimental.endpoint_client import EndpointError
+
 FLOOR = -9999.0
 """What servers write for a probability of zero, or of what underflows; vLLM this very number."""
 
@@ -31,6 +33,10 @@ class ReplyError(RuntimeError):
 
 class NoEchoError(ReplyError):
     """The server gives no log-probabilities of a prompt."""
+
+
+class WithheldError(ReplyError):
+    """The server gives no log-probabilities of a token that ends within a character: llama.cpp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,11 @@ class Spelling:
             return int(name.removeprefix(_ID))
         return self._ids.get(name)
 
+    @cached_property
+    def plain(self) -> int:
+        """A token that is whole characters: no server withholds it."""
+        return next(id for text, id in self._ids.items() if text.isascii() and text.isprintable())
+
 
 def read_answer(reply: Any, prompt: Sequence[int], spelling: Spelling, *, tail: int) -> Answer:
     """Read a reply to one prompt of token ids.
@@ -107,12 +118,14 @@ def read_answer(reply: Any, prompt: Sequence[int], spelling: Spelling, *, tail: 
 
     Raises:
         NoEchoError: If an echo was asked for and the prompt does not stand in the reply.
+        WithheldError: If log-probabilities of generated tokens are missing.
         ReplyError: If the reply has another form, or numbers that do not fit what was sent.
     """
     try:
         choice = reply["choices"][0]
         usage = reply.get("usage") or {}
-        rows = _rows(choice["logprobs"], spelling)
+        withheld = choice["logprobs"] is None and not tail and usage.get("completion_tokens")
+        rows = [] if withheld else _rows(choice["logprobs"], spelling)
         given = [int(token) for token in choice.get("token_ids") or ()]
         finish = str(choice.get("finish_reason"))
         counted = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
@@ -126,8 +139,7 @@ def read_answer(reply: Any, prompt: Sequence[int], spelling: Spelling, *, tail: 
     if tail:
         return _echoed(rows, prompt, counted["completion_tokens"], tail, finish)
     if counted["completion_tokens"] not in (None, len(rows)):
-        # llama.cpp leaves out tokens that end within a character.
-        raise ReplyError(
+        raise WithheldError(
             f"the server generated {counted['completion_tokens']} tokens and gives "
             f"log-probabilities of {len(rows)}"
         )
@@ -217,3 +229,30 @@ def _generated(rows: list[_Position], given: list[int], finish: str) -> Answer:
         tokens, unnamed = [], (*unnamed, logprobs[0])
     shown = (top, unnamed, first.by_text, first.listed)
     return Answer(tuple(tokens), tuple(logprobs), *shown, finish)
+
+
+def named_tokens(answer: Answer) -> tuple[int, ...]:
+    """The tokens that were generated, which must be known by their ids.
+
+    Raises:
+        EndpointError: If they are not.
+    """
+    if not answer.tokens:
+        raise EndpointError(
+            "the server names the tokens it generates by texts that several tokens share; "
+            "open-ended answers need token ids (SGLang: a version that knows return_token_ids)"
+        )
+    return answer.tokens
+
+
+def possible(logprob: float) -> float:
+    """A log-probability that is one.
+
+    Raises:
+        EndpointError: If the server gives a probability of zero, its float32 having run out.
+    """
+    if logprob <= FLOOR:
+        raise EndpointError(
+            "the server gives a token that is needed a probability of 0: its logarithm is lost"
+        )
+    return logprob

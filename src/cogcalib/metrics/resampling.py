@@ -1,0 +1,82 @@
+"""Resamples of rows, and metrics on each of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cogcalib.metrics.counted import MANY, counted_metrics
+
+THREADS = 4
+"""Most resamples of many rows worked on at once."""
+
+T = TypeVar("T")
+Metric = Callable[..., float]
+Arrays = list[NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """The rows of one resample.
+
+    Attributes:
+        rows: In the order drawn, [n].
+        counts: How often each row was drawn, [n], as small integers.
+    """
+
+    rows: NDArray[np.int64]
+    counts: NDArray[np.integer[Any]]
+
+
+class ResampledMetrics:
+    """Metrics on any number of resamples of the same arrays."""
+
+    def __init__(self, metrics: Mapping[str, Metric], arrays: Arrays) -> None:
+        counted = counted_metrics(list(metrics.values()), arrays)
+        pairs = list(zip(metrics, counted, strict=True))
+        self._arrays = arrays
+        self._counted = {name: metric for name, metric in pairs if metric is not None}
+        self._others = {name: metrics[name] for name, metric in pairs if metric is None}
+
+    def on(self, draw: Draw) -> dict[str, float]:
+        """Name -> the metric on a resample."""
+        found = {name: metric(draw.counts) for name, metric in self._counted.items()}
+        if self._others:
+            drawn = [array[draw.rows] for array in self._arrays]
+            found |= {name: metric(*drawn) for name, metric in self._others.items()}
+        return found
+
+
+def each_draw(work: Callable[[Draw], T], n: int, resamples: int, seed: int) -> Iterator[T]:
+    """`work` on every resample of `draw_rows`, in their order; of many rows, a few at once.
+
+    numpy works outside the interpreter's lock, so that threads share it among processor cores.
+    """
+
+    def of(rows: NDArray[np.int64]) -> T:
+        counts = np.bincount(rows, minlength=n)
+        small = np.uint8 if counts.max() <= np.iinfo(np.uint8).max else np.int64
+        return work(Draw(rows, counts.astype(small)))
+
+    drawn = draw_rows(n, resamples, seed)
+    if n < MANY:
+        yield from map(of, drawn)
+        return
+    threads = min(THREADS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads, "cogcalib-bootstrap") as pool:
+        # Not all at once: a resample takes as much memory as the arrays.
+        while some := list(islice(drawn, threads)):
+            yield from pool.map(of, some)
+
+
+def draw_rows(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Rows drawn with replacement, [n] for each resample."""
+    generator = np.random.default_rng(seed)
+    return (generator.integers(n, size=n) for _ in range(resamples))
