@@ -36,7 +36,7 @@ def check_writable(path: Path | str) -> None:
             pass
     except OSError as error:
         raise InputError(
-            f"{path} cannot be written: {error.strerror} ({folder}); choose another output"
+            f"{path} cannot be written: {error.strerror}; choose another output"
         ) from error
 
 
@@ -117,9 +117,20 @@ def _fitting(name: str, hint: Any, value: Any) -> Any:
         and isinstance(value, wanted)
         and isinstance(value, bool) == (origin is bool)
     )
-    if not fits:
+    if not fits or (origin is float and not is_number(value)):
         raise ValueError(f"{name} must be {_NAMES.get(origin, 'an object')}, got {_shown(value)}")
     return value
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a JSON file is a number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
 
 
 _NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"} | {

@@ -41,9 +41,17 @@ _PATH_ERRORS = (
 def input_errors() -> Iterator[None]:
     """Around checks: what they raise is the user's to mend, not a failure while running."""
     try:
-        yield
+        with path_errors():
+            yield
     except (ValueError, FileNotFoundError) as error:
         raise InputError(str(error)) from error
+
+
+@contextmanager
+def path_errors() -> Iterator[None]:
+    """Around what reads or writes where the user said: such paths are theirs to mend."""
+    try:
+        yield
     except OSError as error:
         if error.errno not in _PATH_ERRORS:
             raise

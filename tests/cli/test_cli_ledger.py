@@ -85,8 +85,8 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "message"),
     [
         (["absent"], "there is no folder"),
-        (["run", "--method", "sft"], "of: cols seed-3"),
-        (["empty"], "no method with a gate"),
+        (["run", "--method", "sft"], "with a ledger cols seed-3"),
+        (["empty"], "no training; there are trainings of none"),
         (["run", "--output", "picture.jpg"], "ends in .png"),
     ],
 )

@@ -14,7 +14,8 @@ from types import ModuleType
 
 from cogcalib import __version__
 from cogcalib.cli import demo, ledger, probe, report, reproduce, run, score, tasks, tune
-from cogcalib.records import InputError
+from cogcalib.cli.console import shown
+from cogcalib.records import InputError, path_errors
 
 VERBS = {
     module.__name__.rpartition(".")[2]: module
@@ -27,9 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(sys.argv[1:] if argv is None else argv)
     verb = VERBS[options.verb]
     try:
-        verb.execute(options)
+        with path_errors():
+            verb.execute(options)
     except InputError as error:
-        print(f"cogcalib: {error}", file=sys.stderr)
+        print(f"cogcalib: {shown(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\ncogcalib: interrupted{_kept(verb, options)}", file=sys.stderr)

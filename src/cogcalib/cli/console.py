@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cogcalib.artifacts import check_writable
 from cogcalib.records import write_json
 
 if TYPE_CHECKING:
@@ -29,6 +31,43 @@ def quiet() -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     # Names that TRL and transformers still use for each other's sake; nothing a user can mend.
     warnings.filterwarnings("ignore", ".*(deprecated|activation_checkpointing)", FutureWarning)
+
+
+def shown(text: str) -> str:
+    r"""Text with its control characters spelled out, such as ``\x1b``; line ends and tabs stay.
+
+    What a file or a model says must not move the cursor, name the window or hide a line.
+    """
+    if text.isprintable():
+        return text
+    return "".join(repr(c)[1:-1] if _controls(c) else c for c in text)
+
+
+def _controls(character: str) -> bool:
+    """Whether a character moves, hides or turns round what is shown."""
+    if character in "\n\t":
+        return False
+    return character in _TURNING or unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+
+
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """A terminal on which text is shown as `shown` has it, and only our own style is style."""
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    class PlainConsole(Console):
+        """Spells out what controls a terminal."""
+
+        def render(
+            self, renderable: RenderableType, options: ConsoleOptions | None = None
+        ) -> Iterable[Segment]:
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else shown(text), style, control)
+
+    return PlainConsole(stderr=stderr, width=width)
 
 
 def take_one_device() -> None:
@@ -56,18 +95,15 @@ def take_one_device() -> None:
 
 def screen(width: int = 120) -> Console:
     """The terminal; into a file or a pipe tables go whole, however narrow rich takes that to be."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else width)
+    return console(width=None if sys.stdout.isatty() else width)
 
 
 @contextmanager
 def progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr that is gone in the end; what it yields takes the done and the total."""
-    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bars:
+    with Progress(console=console(stderr=True), transient=True) as bars:
         bar = bars.add_task(name, total=None)
         yield lambda done, total: bars.update(bar, completed=done, total=total)
 
@@ -87,9 +123,12 @@ def check_json(path: Path | None) -> None:
     """Check that rows can be written to `path`, before anything is computed.
 
     Raises:
-        ValueError: If something lies there already.
+        ValueError: If something lies there already, or it cannot be written.
     """
-    if path is not None and path.exists():
+    if path is None:
+        return
+    check_writable(path)
+    if path.exists():
         raise ValueError(f"--json {path} already exists; remove it or choose another name")
 
 
@@ -102,20 +141,24 @@ def write_rows(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:
     if path is not None:
         check_json(path)
         write_json(path, [dict(row) for row in rows])
-        print(f"\nRows: {path}")
+        print(f"\nRows: {shown(str(path))}")
 
 
-def show_run(folder: Path) -> None:
-    """The table of a finished run, and where its page is."""
+def show_run(folder: Path, *, page: bool = True) -> None:
+    """The table of a finished run, and where its page is if there is one."""
+    from rich.markup import escape
+
     from cogcalib.harness.report import load_run, metrics_table
 
-    console, run = screen(), load_run(folder)
-    _print(metrics_table(run.rows, in_domain=run.trained_on), console)
-    # Not wrapped: a path is there to be copied.
-    console.print(f"\nThe whole report: [bold]{run.folder.page}[/bold]\n", soft_wrap=True)
+    terminal, run = screen(), load_run(folder)
+    _print(metrics_table(run.rows, in_domain=run.trained_on), terminal)
+    if page:
+        # Not wrapped: a path is there to be copied.
+        path = escape(str(run.folder.page))
+        terminal.print(f"\nThe whole report: [bold]{path}[/bold]\n", soft_wrap=True)
 
 
-def _print(tables: Iterable[Table], console: Console) -> None:
+def _print(tables: Iterable[Table], terminal: Console) -> None:
     for table in tables:
-        console.print()
-        console.print(table)
+        terminal.print()
+        terminal.print(table)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from cogcalib.artifacts import check_writable
+from cogcalib.cli.console import screen, shown
 from cogcalib.records import InputError, input_errors, replacing
 
 HELP = "draw how training examples became known, and which were forgotten"
@@ -34,13 +37,14 @@ def execute(options: argparse.Namespace) -> None:
         output = options.output or folder / "ledger.png"
         if output.suffix != ".png" or (options.output and output.exists()):
             raise InputError(f"output must be a new file that ends in .png, got {output}")
+        check_writable(output)
         passes = Passes(read_ledger(folder))
     summaries = passes.summaries()
     _print(summaries, name)
     forgotten = passes.forgotten()
     print(f"\nKnown once and not at the last pass: {len(forgotten)} examples")
     for example in forgotten[:SHOWN]:
-        print(f"  {example}")
+        print(f"  {shown(example)}")
     if len(forgotten) > SHOWN:
         print(f"  and {len(forgotten) - SHOWN} more")
     with replacing(output) as temporary:
@@ -65,18 +69,31 @@ def _training(run: Path, method: str | None, seed: int | None) -> tuple[Path, st
         path for (name, number), path in found if method in (None, name) and seed in (None, number)
     ]
     if not fitting:
-        names = ", ".join(f"{path.parent.name} {path.name}" for _, path in found)
+        trained = sorted({key for key, _ in (*RunFolder(run).logs(), *found)})
+        asked = [
+            (name, number)
+            for name, number in trained
+            if method in (None, name) and seed in (None, number)
+        ]
         raise FileNotFoundError(
-            f"{run} has no ledger of that method and seed, but of: {names}; methods without a gate "
-            "(sft, ls ...) keep none, or one without a threshold"
-            if found
-            else f"{run} has no ledger: no method with a gate was trained there"
+            f"{run}: {_none(asked, method, seed)}; there are trainings of {_names(trained)}, "
+            f"with a ledger {_names(key for key, _ in found)}"
         )
     return fitting[0], f"{fitting[0].parent.name}, {fitting[0].name}"
 
 
+def _none(asked: list[tuple[str, int]], method: str | None, seed: int | None) -> str:
+    if asked:
+        return f"{_names(asked)} kept no ledger: trained without a gate, or with ledger=False"
+    wanted = [f"method {method}"] * (method is not None) + [f"seed {seed}"] * (seed is not None)
+    return f"no training of {', '.join(wanted)}" if wanted else "no training"
+
+
+def _names(keys: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} seed-{seed}" for name, seed in keys) or "none"
+
+
 def _print(summaries: Any, name: str) -> None:
-    from rich.console import Console
     from rich.table import Column, Table
 
     titles = ("pass", "step", "n", "known %", "learnt %", "forgotten %", "penalty")
@@ -91,4 +108,4 @@ def _print(summaries: Any, name: str) -> None:
         table.add_row(
             str(each.number), str(each.step), str(each.n), *shares, f"{each.penalty:.3f}", *split
         )
-    Console(width=140).print(table)
+    screen(140).print(table)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from cogcalib.cli.console import progress_bar, quiet, screen
+from cogcalib.cli.console import progress_bar, quiet, screen, shown
 from cogcalib.cli.options import add_fields, read_fields
 from cogcalib.records import DTYPES, PRESETS, input_errors
 
@@ -56,13 +56,16 @@ def execute(options: argparse.Namespace) -> None:
         with progress_bar("probe") as progress, input_errors():
             found = probe_task(asked, progress)
     except EndpointError as error:
-        print(f"cogcalib: {error}; the same command goes on from there", file=sys.stderr)
+        print(
+            f"cogcalib: {shown(str(error))}; the same command goes on from there", file=sys.stderr
+        )
         raise SystemExit(1) from error
     if not found.main:
         return
     console = screen()
-    page = write_probe_html(found.folder)
-    counts = count_categories(found.folder)
+    with input_errors():
+        page = write_probe_html(found.folder)
+        counts = count_categories(found.folder)
     if counts.total() > MOST_ROWS:
         console.print(
             f"Of {counts.total():,} questions these are {MOST_ROWS:,}, drawn at random; of all: "

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cogcalib.cli.console import check_json, print_tables, show_run, write_rows
-from cogcalib.records import input_errors
+from cogcalib.artifacts import check_writable
+from cogcalib.cli.console import check_json, print_tables, show_run, shown, write_rows
+from cogcalib.records import InputError, input_errors
 
-HELP = "show a finished run's table and rewrite its page, or score predictions"
+HELP = "show tables of finished runs and rewrite their pages, or score predictions"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -18,8 +19,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="RUN|FILE",
-        help="a run folder, or files of predictions (.jsonl, .parquet), samples that "
-        "lm-evaluation-harness logged among them",
+        help="run folders, shown one after the other; or files of predictions (.jsonl, .parquet), "
+        "samples that lm-evaluation-harness logged among them, which are compared",
     )
     parser.add_argument(
         "--split", metavar="NAME", help="the split of such samples, which keep no record of it"
@@ -33,13 +34,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--json",
         type=Path,
         metavar="FILE",
-        help="write the rows, as in metrics.json, to a new file",
+        help="write the rows, as in metrics.json, to a new file; of one run alone",
     )
 
 
 def execute(options: argparse.Namespace) -> None:
     """Show the tables and write the page or the rows."""
-    from cogcalib.harness.report import load_run, write_html
     from cogcalib.harness.report.differences import paired_predictions
     from cogcalib.harness.report.predictions import read_groups, rows_of
 
@@ -47,12 +47,8 @@ def execute(options: argparse.Namespace) -> None:
         check_json(options.json)
         for path in options.paths:
             _check_path(path)
-        if len(options.paths) == 1 and options.paths[0].is_dir():
-            if options.split is not None:
-                raise ValueError("--split is for lm-evaluation-harness' samples, not for a run")
-            write_html(options.paths[0])
-            show_run(options.paths[0])
-            write_rows(options.json, load_run(options.paths[0]).rows)
+        if any(path.is_dir() for path in options.paths):
+            _report_runs(options)
             return
         groups = read_groups(
             options.paths, samples_split=options.split, samples_filter=options.filter
@@ -62,12 +58,36 @@ def execute(options: argparse.Namespace) -> None:
     for split in dict.fromkeys(row["split"] for row in rows):
         print_tables(rows, split, pairs)
     for note in notes:
-        print(f"\n{note}")
+        print(f"\n{shown(note)}")
     for pair in pairs:
         for row in rows:
             if (row["method"], row["task"], row["split"]) == (pair.one, pair.task, pair.split):
                 row["differences"] = {pair.other: pair.to_json()}
     write_rows(options.json, rows)
+
+
+def _report_runs(options: argparse.Namespace) -> None:
+    """Show every run's table and write its page anew, where that can be written."""
+    from cogcalib.harness.report import load_run, write_html
+
+    if files := [path for path in options.paths if not path.is_dir()]:
+        raise ValueError(f"runs and files of predictions cannot be mixed, {files[0]} is a file")
+    for option, given in (("--split", options.split), ("--filter", options.filter)):
+        if given is not None:
+            raise ValueError(f"{option} is for lm-evaluation-harness' samples, not for a run")
+    if options.json is not None and len(options.paths) > 1:
+        raise ValueError(f"--json takes the rows of one run, got {len(options.paths)} runs")
+    for path in options.paths:
+        run = load_run(path)
+        try:
+            check_writable(run.folder.page)
+        except InputError as error:
+            show_run(path, page=False)
+            print(f"The page was not written anew: {shown(str(error))}")
+        else:
+            write_html(path)
+            show_run(path)
+        write_rows(options.json, run.rows)
 
 
 def _check_path(path: Path) -> None:

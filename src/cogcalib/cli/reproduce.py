@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cogcalib.cli.console import console as terminal
 from cogcalib.cli.console import quiet, screen
 from cogcalib.cli.options import add_shared
 from cogcalib.records import InputError
@@ -50,7 +51,6 @@ def execute(options: argparse.Namespace) -> None:
     _check(options)
     quiet()
     import torch
-    from rich.console import Console
 
     from cogcalib.harness.reproduce import (
         ExecutionOptions,
@@ -72,7 +72,7 @@ def execute(options: argparse.Namespace) -> None:
         limit_methods=options.limit_methods,
         without=options.without,
     )
-    console = Console()
+    console = terminal()
     check(plan)
     if options.dry_run:
         from cogcalib.harness.reproduce.estimate import show_plan

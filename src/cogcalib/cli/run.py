@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cogcalib.cli.console import quiet, show_run, take_one_device
+from cogcalib.cli.console import console, quiet, show_run, take_one_device
 from cogcalib.cli.options import add_shared
 from cogcalib.records import input_errors
 
@@ -33,18 +33,18 @@ def execute(options: argparse.Namespace) -> None:
 
 def run_and_show(config: Config, runs: Path, *, resume: bool, data_dir: Path | None = None) -> None:
     """Run a configuration and print its table."""
-    from rich.console import Console
     from rich.markup import escape
 
     from cogcalib.tasks import own_name
 
-    console = Console()
+    terminal = console()
     quiet()
     with input_errors():
         task = own_name(config.tasks.train)
     take_one_device()
-    console.print(f"\n[bold]cogcalib[/bold] {config.name}: {config.model.path}, {escape(task)}")
+    path = escape(config.model.path)
+    terminal.print(f"\n[bold]cogcalib[/bold] {config.name}: {path}, {escape(task)}")
     from cogcalib import pipeline
 
-    folder = pipeline.run(config, runs, console, resume=resume, data_dir=data_dir)
+    folder = pipeline.run(config, runs, terminal, resume=resume, data_dir=data_dir)
     show_run(folder.path)

@@ -7,7 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cogcalib.cli.console import check_json, print_tables, progress_bar, quiet, write_rows
+from cogcalib.cli.console import (
+    check_json,
+    print_tables,
+    progress_bar,
+    quiet,
+    shown,
+    write_rows,
+)
 from cogcalib.cli.options import add_fields, read_fields
 from cogcalib.records import DTYPES, PRESETS, input_errors
 
@@ -56,7 +63,7 @@ def execute(options: argparse.Namespace) -> None:
         with progress_bar("score") as progress, input_errors():
             scored = score_task(asked, progress)
     except EndpointError as error:
-        print(f"cogcalib: {error}{kept(options)}", file=sys.stderr)
+        print(f"cogcalib: {shown(str(error))}{kept(options)}", file=sys.stderr)
         raise SystemExit(1) from error
     if scored.main:
         _show(scored, options)
@@ -68,7 +75,7 @@ def _show(scored: Scored, options: argparse.Namespace) -> None:
 
     print_tables([scored.summary], options.split)
     if scored.labels is not None:
-        print(f"\n{label_line(scored.labels)}")
+        print(f"\n{shown(label_line(scored.labels))}")
     letters = options.answer == "letter" and scored.f1 is None
     if options.endpoint is not None and letters and "surface" not in scored.summary["ece"]:
         print(
@@ -80,4 +87,4 @@ def _show(scored: Scored, options: argparse.Namespace) -> None:
     if scored.shortened:
         print(f"\nPassages shortened to fit the model: {scored.shortened}")
     if options.output is not None:
-        print(f"\nPredictions: {options.output}\nRecord: {record_path(options.output)}")
+        print(shown(f"\nPredictions: {options.output}\nRecord: {record_path(options.output)}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cogcalib.cli.console import screen
+from cogcalib.cli.console import screen, shown
 from cogcalib.cli.options import add_shared
 from cogcalib.records import PRESETS, input_errors
 
@@ -52,12 +52,12 @@ def _show_task(options: argparse.Namespace) -> None:
         task = load_task(options.name, options.data_dir, prompt=options.prompt)
         tokenizer = load_tokenizer(options.model)
         examples = next(iter(task.splits.values()))
-        shown = [show_example(examples[0], tokenizer)]
+        texts = [show_example(examples[0], tokenizer)]
         if examples[0].options is not None:
-            shown.append(show_audit(examples, tokenizer))
+            texts.append(show_audit(examples, tokenizer))
     rows = ", ".join(f"{split} {len(each)}" for split, each in task.splits.items())
-    print(f"{task.name}, version {task.version}: {task.description}")
-    print(f"from {task.source}; licence: {task.licence}")
+    print(shown(f"{task.name}, version {task.version}: {task.description}"))
+    print(shown(f"from {task.source}; licence: {task.licence}"))
     print(f"rows: {rows}")
     for repeats in task.dropped:
         print(
@@ -66,4 +66,4 @@ def _show_task(options: argparse.Namespace) -> None:
         )
     for split, number in task.equal_options.items():
         print(f"{split}: {number} questions show one text under two letters")
-    print("", *shown, sep="\n")
+    print("", *(shown(text) for text in texts), sep="\n")

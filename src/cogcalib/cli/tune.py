@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from cogcalib.cli.console import console as terminal
 from cogcalib.cli.console import quiet, take_one_device
 from cogcalib.cli.options import add_shared
 
@@ -27,8 +28,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> None:
     """Try, choose, and say what was chosen."""
-    from rich.console import Console
-
     from cogcalib.harness.config import load_config
 
     config = load_config(options.config, options.overrides)
@@ -37,7 +36,7 @@ def execute(options: argparse.Namespace) -> None:
     from cogcalib.harness.run_folder import RunFolder
     from cogcalib.harness.tuning import tune
 
-    console = Console()
+    console = terminal()
     path = tune(
         config,
         options.runs,

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+
+from cogcalib.parquet import cast_table, read_table
 
 SCHEMA = pa.schema(
     [
@@ -88,8 +89,8 @@ def read_ledger(run: Path | str) -> pa.Table:
     tables = []
     for path in parts:
         try:
-            tables.append(pq.read_table(path).cast(SCHEMA))
-        except (pa.ArrowException, ValueError, OSError) as error:
+            tables.append(cast_table(read_table(path), SCHEMA, path, ()))
+        except ValueError as error:
             raise ValueError(f"{path} is no part of a ledger: {error}") from error
     return pa.concat_tables(tables).sort_by(
         [(name, "ascending") for name in ("step", "example", "unit")]
@@ -104,4 +105,6 @@ def _parts(folder: Path, wanted: Callable[[int], bool]) -> list[Path]:
 def _steps(path: Path) -> tuple[int, int]:
     """Of a file's name: its first step, and the one behind its last."""
     first, last = path.name.split("-")[1:3]
+    if not (first.isdecimal() and last.isdecimal()):
+        raise ValueError(f"{path} is no part of a ledger: its name says no steps")
     return int(first), int(last)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cogcalib.knowledge.probe_rows import Probed, from_table, probe_file
+from cogcalib.parquet import read_table, reading
 from cogcalib.records import replacing
 
 _ROWS = 4096
@@ -30,10 +31,11 @@ def part_files(path: Path) -> list[Path]:
 
 def merge(parts: Sequence[Path], path: Path) -> Path:
     """Write the rows of all parts into one file, atomically, a row group a part."""
-    schema = pq.read_schema(parts[0])
+    with reading(parts[0]):
+        schema = pq.read_schema(parts[0])
     with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for part in parts:
-            writer.write_table(pq.read_table(part))
+            writer.write_table(read_table(part))
             release_freed()
     return path
 
@@ -70,6 +72,8 @@ def draw_rows(path: Path | str, most: int) -> Probed:
     row = 0
     for batch in _batches(file, ["id"]):
         for id in batch["id"].to_pylist():
+            if not isinstance(id, str):
+                raise ValueError(f"{file}, row {row + 1}: the column 'id' must be text, got {id!r}")
             drawn = int.from_bytes(hashlib.sha256(id.encode()).digest()[:8])
             if len(smallest) < most:
                 heapq.heappush(smallest, (-drawn, -row))
@@ -84,14 +88,14 @@ def draw_rows(path: Path | str, most: int) -> Probed:
             at += 1
         if at > first:
             wanted = pa.array([index - row for index in chosen[first:at]])
-            rows += from_table(pa.Table.from_batches([batch.take(wanted)]))
+            rows += from_table(pa.Table.from_batches([batch.take(wanted)]), file)
         row += len(batch)
     return Probed(rows)
 
 
 def _batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     for part in part_files(path):
-        with pq.ParquetFile(part, buffer_size=_BUFFER) as file:
+        with reading(part), pq.ParquetFile(part, buffer_size=_BUFFER) as file:
             # One by one: a reader of them all keeps something of each that it has been through.
             for group in range(file.num_row_groups):
                 yield from file.iter_batches(_ROWS, row_groups=[group], columns=columns)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from cogcalib.knowledge.detectors import Signals
 from cogcalib.knowledge.slick_categories import CATEGORIES
-from cogcalib.parquet import read_table, write_table
+from cogcalib.parquet import cast_table, read_table, write_table
 from cogcalib.records import DOUBTFUL, KNOWN, UNKNOWN, Example, Option
 
 FILE = "probe.parquet"
@@ -36,6 +36,10 @@ SCHEMA = pa.schema(
         ("tokens", pa.int64()),
     ]
 )
+
+
+_EMPTY = ("options", "entropy")
+"""Columns that may be empty: open-ended questions, and engines that show less than all logits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +167,17 @@ def to_table(rows: Sequence[Knowledge]) -> pa.Table:
     return pa.Table.from_pylist([_flat(row) for row in rows], schema=SCHEMA)
 
 
-def from_table(table: pa.Table) -> list[Knowledge]:
-    """Rows of a table of `SCHEMA`."""
-    return [_nested(row) for row in table.to_pylist()]
+def from_table(table: pa.Table, path: Path) -> list[Knowledge]:
+    """Rows of a table of `SCHEMA`, read from a file.
+
+    Raises:
+        ValueError: Naming the file, if the table is no probe's.
+    """
+    rows = cast_table(table, SCHEMA, path, _EMPTY).to_pylist()
+    try:
+        return [_nested(row) for row in rows]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: no probe's file: {error}") from error
 
 
 def read_rows(path: Path) -> list[Knowledge]:
@@ -174,10 +186,7 @@ def read_rows(path: Path) -> list[Knowledge]:
     Raises:
         ValueError: If it is no Parquet file, or has other columns.
     """
-    table = read_table(path)
-    if missing := sorted(set(SCHEMA.names) - set(table.column_names)):
-        raise ValueError(f"{path}: no probe's file, the column {missing[0]!r} is missing")
-    return from_table(table)
+    return from_table(read_table(path), path)
 
 
 def _flat(row: Knowledge) -> dict[str, Any]:

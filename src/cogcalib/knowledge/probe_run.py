@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cogcalib.artifacts import check_writable
 from cogcalib.inference.backend_loading import (
     check_answers,
     check_backend,
@@ -83,6 +84,7 @@ def probe_task(asked: ProbeTask, progress: Progress | None = None) -> Probe:
         EndpointError: If the endpoint stops answering.
     """
     settings = asked.settings
+    check_writable(asked.folder)
     if asked.engine == RAY:
         from cogcalib.knowledge.ray_engine import check_ray
 

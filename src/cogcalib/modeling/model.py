@@ -91,6 +91,10 @@ def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
         )
     except OSError as error:
         raise model_not_found(source, error) from error
+    except Exception as error:  # the tokenizers library has no other kind
+        raise ValueError(
+            f"model {source}: its tokenizer cannot be read, get it anew: {error}"
+        ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

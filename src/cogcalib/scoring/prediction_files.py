@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cogcalib.artifacts import check_writable, is_number
 from cogcalib.jsonl import json_lines, write_jsonl
 from cogcalib.parquet import read_table, write_table
 from cogcalib.records import Prediction
@@ -25,11 +26,13 @@ def check_output(path: Path | str) -> Path:
     """Check that predictions can be written to `path`, before anything is computed.
 
     Raises:
-        ValueError: If the ending is none of `FORMATS`, or something lies there already.
+        ValueError: If the ending is none of `FORMATS`, something lies there already, or nothing can
+            be written there.
     """
     path = Path(path)
     if path.suffix not in FORMATS:
         raise ValueError(f"output must end in {' or '.join(FORMATS)}, got {path}")
+    check_writable(path)
     if path.exists():
         raise ValueError(f"output {path} already exists; remove it or choose another name")
     return path
@@ -203,12 +206,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    try:
-        return not math.isnan(value)
-    except OverflowError:  # an integer beyond any float
-        return False
+    return is_number(value) and not math.isnan(value)
 
 
 def _is_confidence(value: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from cogcalib.records import PRESETS, Example, check_preset
 from cogcalib.tasks.read import Row, TablePlace, read_from
-from cogcalib.tasks.rows import accepted, build_example, content_id, plain, question_key, text_of
+from cogcalib.tasks.rows import accepted, build_example, content_id, question_key, text_of
 from cogcalib.tasks.task import Task
 from cogcalib.tasks.task_file import Definition, Part, Source, Split
 
@@ -99,10 +99,12 @@ class QuestionTable:
     def _asked(self, row: Row) -> Asked:
         values = dict(row.values)
         given = values.get("group")
-        group = "" if given is None else " ".join(plain(given).split())
+        group = "" if given is None else " ".join(text_of("group", row).split())
         if ("group" in values) != self.grouped or (self.grouped and not group):
             raise ValueError(f"{row.place}, column 'group': must name a group, or no row may")
-        aliases = values.get("aliases") or []
+        aliases = values.get("aliases")
+        if aliases is None:
+            aliases = []
         if isinstance(aliases, str):
             aliases = [each.strip() for each in aliases.split(SEPARATOR) if each.strip()]
         row = replace(row, values={**values, "aliases": aliases})

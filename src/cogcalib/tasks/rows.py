@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from string import Formatter, ascii_uppercase
@@ -106,7 +107,7 @@ def text_of(column: str, row: Row) -> str:
     value = value_of(column, row)
     if isinstance(value, str):
         return value
-    if not isinstance(value, int | float | bool):
+    if not _is_finite(value):
         raise ValueError(f"{row.place}, column {column!r}: must be text, got {value!r}")
     return plain(value)
 
@@ -120,7 +121,7 @@ def accepted(column: str, row: Row, *, least: int = 1) -> list[str]:
     value = value_of(column, row)
     blank = value is None or (isinstance(value, str) and not value.strip())
     values = [] if blank else value if isinstance(value, list) else [value]
-    if len(values) < least or not all(isinstance(v, str | int | float) for v in values):
+    if len(values) < least or not all(isinstance(v, str) or _is_finite(v) for v in values):
         raise ValueError(
             f"{row.place}, column {column!r}: must be an answer or a list of them, got {value!r}"
         )
@@ -128,6 +129,11 @@ def accepted(column: str, row: Row, *, least: int = 1) -> list[str]:
     if not all(text.strip() for text in texts):
         raise ValueError(f"{row.place}, column {column!r}: one of them is empty, got {value!r}")
     return texts
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether a value is a number or truth value that can be written out."""
+    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def fill(template: str, row: Row) -> str:

@@ -159,3 +159,16 @@ def test_a_run_does_not_go_on_with_half_an_adapter(run: Path) -> None:
     shutil.rmtree(run / "score/sft")
     with pytest.raises(InputError, match="does not fit the model"):
         go_on(run)
+
+
+def test_a_file_that_score_wrote_is_held_against_its_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    asked = ["--model", "atlas", "--task", "atlas/country", "--limit", "12"]
+    assert cli.main(["score", *asked, "--output", str(rows)]) == 0
+    assert cli.main(["report", str(rows)]) == 0
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:6]))
+    capsys.readouterr()
+    assert cli.main(["report", str(rows)]) == 2
+    assert "6 rows of the split test" in capsys.readouterr().err

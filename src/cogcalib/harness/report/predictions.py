@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cogcalib.artifacts import read_json
 from cogcalib.records import Prediction
 from cogcalib.scoring import read_predictions, summarize
 from cogcalib.scoring.lm_eval import is_samples, read_samples
+from cogcalib.scoring.score_record import record_path
 
 UNKNOWN_SPLIT = "unknown split"
 """Split of lm-evaluation-harness' samples, which keep no record of it, unless somebody says it."""
@@ -115,12 +117,28 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
 
 def _own(path: Path, name: str) -> Iterator[PredictionGroup]:
     groups: dict[tuple[str, ...], list[Prediction]] = {}
-    for row in read_predictions(path):
+    rows = read_predictions(path)
+    _check_record(path, rows)
+    for row in rows:
         groups.setdefault((row.model, row.run, row.task, row.split), []).append(row)
     sources = {key[:2] for key in groups}
     for (model, run, _, _), predictions in groups.items():
         several = f" ({model}, {run})" if len(sources) > 1 else ""
         yield PredictionGroup(path, f"{name}{several}", predictions)
+
+
+def _check_record(path: Path, rows: Sequence[Prediction]) -> None:
+    """Raise ValueError unless a file that `cogcalib score` wrote has all its rows still."""
+    record = record_path(path)
+    if not record.is_file():
+        return
+    counts = Counter(row.split for row in rows)
+    for split, entry in read_json(record, dict).get("data", {}).items():
+        if counts[split] != entry["n"]:
+            raise ValueError(
+                f"{path}: {counts[split]} rows of the split {split}, its record {record} says "
+                f"{entry['n']}; score anew, or remove the record if the rows were chosen on purpose"
+            )
 
 
 def _samples(paths: Sequence[Path], split: str, chosen: str | None) -> list[PredictionGroup]:

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
-from cogcalib.artifacts import read_json, to_record
+from cogcalib.artifacts import is_number, read_json, to_record
 from cogcalib.harness.report.summary import check_rows
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.jsonl import json_lines, read_jsonl
@@ -184,7 +183,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             if not isinstance(row, dict):
                 raise ValueError(f"{path}, row {number}: must be an object, got {str(row)[:80]}")
             for key in _PLOTTED & row.keys():
-                if not isinstance(row[key], (int, float, NoneType)):
+                if row[key] is not None and not is_number(row[key]):
                     raise ValueError(
                         f"{path}, row {number}: {key} must be a number, got {row[key]!r}"
                     )

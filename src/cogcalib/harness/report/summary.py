@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cogcalib.artifacts import is_number
 from cogcalib.harness.config.methods import canonical_order
 from cogcalib.metrics import SMALL_N, ece_label
 from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED
@@ -171,11 +172,11 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+    return value is None or is_number(value)
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and is_number(value) and value > 0
 
 
 def _are_errors(value: Any) -> bool:

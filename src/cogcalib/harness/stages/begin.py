@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from cogcalib.artifacts import check_writable
 from cogcalib.harness.config import Config
 from cogcalib.harness.progress import StageProgress
 from cogcalib.harness.run_folder import MODEL, TASKS
@@ -58,6 +59,7 @@ def begin(
             holds something else, or this run and `resume` is not set. Nothing was trained then.
     """
     with input_errors():
+        check_writable(path)
         check_methods(config)
         tasks = load_tasks(config, data_dir)
         given = labels_given(config, tasks[0], path)
