@@ -72,7 +72,7 @@ def test_writability_is_checked_before_anything_is_read_or_computed(
     for place in (sealed, tmp_path / "file"):
         for words in (
             ["run", str(tmp_path / "c.yaml"), "--runs", str(place)],
-            ["tune", str(tmp_path / "c.yaml"), "--runs", str(place)],
+            ["tune", str(tmp_path / "c.yaml"), "--runs", str(place), "-o", "methods=[cols]"],
             ["score", *asked, "--output", str(place / "rows.jsonl")],
             ["score", *asked, "--json", str(place / "new" / "row.json")],
             ["probe", *asked, "--output", str(place / "probe")],
