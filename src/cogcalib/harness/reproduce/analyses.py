@@ -49,7 +49,7 @@ def _found(outcome: PlanOutcome, place: Place) -> dict[str, list[Any]]:
         for seed in outcome.plan.seeds:
             path = RunFolder(place.path).analysis(kind, method, seed)
             if path.exists():
-                content = read_json(path, dict)
+                content = read_json(path, list if kind == "dynamics" else dict)
                 found.setdefault(method, []).append(content)
     return found
 
