@@ -212,7 +212,7 @@ class RunFolder(OwnedFolder):
             FolderError: Naming the file that is damaged, is not there, or holds fewer, more or
                 other rows than its questions are.
         """
-        trial = folder.parents[1] == self.tune("", 0).parents[1]
+        trial = folder.parents[1] == self.tune("any", 0).parents[1]
         missing = sorted(
             folder / name
             for name, questions in self.questions.items()
