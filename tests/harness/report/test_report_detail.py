@@ -52,6 +52,13 @@ def files(tmp_path: Path) -> list[Path]:
     return [write_jsonl(tmp_path / f"{name}.jsonl", predictions(i)) for i, name in enumerate("ab")]
 
 
+def test_a_name_with_square_brackets_is_shown_as_it_is(tmp_path, capsys):
+    path = write_jsonl(tmp_path / "x.jsonl", predictions(0, model="a[/b]c"))
+    also = write_jsonl(tmp_path / "[bold]y.jsonl", predictions(1, model="d"))
+    assert cli.main(["report", str(path), str(also)]) == 0
+    assert "[bold]y" in capsys.readouterr().out
+
+
 def test_every_metric_has_its_interval(files, capsys):
     assert cli.main(["report", str(files[0])]) == 0
     printed = capsys.readouterr().out

@@ -257,9 +257,6 @@ class Method:
                 f"method {self.name!r}: m and a margin >= 0 are allowed after the alpha of "
                 "mbls and combls"
             )
-        short = f"{alpha:g}" if logits is None else f"{alpha:g}m{logits:g}"
-        if text != short:  # one alpha has one name, or it would be trained twice
-            raise ValueError(f"method {self.name!r}: write @{short}, not @{text}")
         return replace(self, alpha=alpha, margin=logits)
 
 
@@ -299,6 +296,8 @@ def _parts(before: str) -> tuple[str, list[str], str | None]:
 
 def _number(text: str) -> float | None:
     """A finite number >= 0, or None."""
+    if not text.isascii() or "_" in text:  # float reads other scripts' digits, and 1_0 as 10
+        return None
     try:
         value = float(text)
     except ValueError:

@@ -113,8 +113,8 @@ class TrainSection(ConfigSection):
         batch_size: Examples per step and device, times `gradient_accumulation`.
         style_steps: Plain cross-entropy before the gate opens: steps, share of all steps, "auto".
         threshold_every: Between two estimates of the threshold: steps, or share of an epoch. Null:
-            so seldom that it costs about 2 %, but once to four times an epoch, which costs more
-            with fewer than 14 training examples to each calibration example.
+            1 to 4 times per epoch, chosen to cost about 2 % of training time; more if there are
+            fewer than 14 training examples per calibration example.
         alpha: Weight of each penalty, by support.
         margin: Of the margin penalty, in logits, by support.
         unit: What is known or not as a whole: an ``example``, a ``turn`` or each ``token``.

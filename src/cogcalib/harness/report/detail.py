@@ -46,7 +46,7 @@ def _table(task: str, split: str, rows: Sequence[Row]) -> Table:
     columns = [[label(str(row["method"])), *_cells(row)] for row in rows]
     for header, *cells in columns:
         longest = max(len(word) for cell in cells for word in cell.split())
-        table.add_column(header, justify="right", min_width=longest)
+        table.add_column(Text(header), justify="right", min_width=longest)
     names = ["Confidence", "n", *(name(rows[0]) for name, _ in METRICS)]
     for line in zip(names, *(column[1:] for column in columns), strict=True):
         table.add_row(*map(Text, line))
