@@ -72,7 +72,7 @@ class CompletionServer:
     url: str = ""
 
     def __post_init__(self) -> None:
-        self._now = 0
+        self._now = self._completed = 0
         self._count, self._compute = threading.Lock(), threading.Lock()
 
     def answer(self, body: dict[str, Any], headers: dict[str, str]) -> Reply:
@@ -108,8 +108,9 @@ class CompletionServer:
             )
         tokens, end = list(prompt), self.tokenizer.eos_token_id
         ends = {end, *(body.get("stop_token_ids", []) if self.dialect != "llamacpp" else [])}
+        self._completed += 1  # not the requests: several may arrive before one is computed
         generator = torch.Generator().manual_seed(
-            body["seed"] if self.seeded and "seed" in body else len(self.requests)
+            body["seed"] if self.seeded and "seed" in body else self._completed
         )
         while len(tokens) < len(prompt) + body["max_tokens"]:
             logits = self.model(torch.tensor([tokens])).logits[0, -1]
