@@ -97,7 +97,7 @@ def attribute_texts(settings: type) -> dict[str, str]:
 
 
 def _of_type(hint: Any) -> dict[str, Any]:
-    """What argparse is told of a type."""
+    """The arguments of argparse for a type."""
     if get_origin(hint) in (Union, types.UnionType):
         (hint,) = (each for each in get_args(hint) if each is not type(None))
     if hint is bool:

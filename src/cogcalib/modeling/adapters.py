@@ -1,4 +1,4 @@
-"""PEFT adapters: whether one fits a model, told from its files, and putting it on top."""
+"""PEFT adapters: checked against a model by their files, then put on top of it."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ MEMBERS_APART = 1000
 
 @dataclass(frozen=True)
 class RunContext:
-    """The configuration of a run, its folder, and who is told of its progress."""
+    """The configuration of a run, its folder, and where its progress is shown."""
 
     config: Config
     folder: RunFolder

@@ -43,7 +43,7 @@ def tune(
     """Choose the alpha of every method that has one and names none.
 
     First every alpha of `GRID` is tried, then, at the alpha chosen, every margin of `MARGINS`;
-    where a method is listed over both supports, the better of the two is told. Goes on where it
+    where a method is listed over both supports, the better is reported. Goes on where it
     was interrupted. Predicts no test question.
 
     Args:
