@@ -34,7 +34,9 @@ LIBRARY = (
     ("tasks", "modeling", "parquet"),
     ("inference",),
     ("knowledge", "scoring"),
+    ("deployment",),
     ("training", "baselines", "atlas"),
+    ("serving",),
 )
 HARNESS = (
     ("harness", "harness.config", "harness.progress"),
@@ -232,7 +234,7 @@ def test_upward_import_is_found_however_written(write_package: Build, source: st
     [
         pytest.param(
             {"tasks/world.py": "from cogcalib.atlas import facts", "atlas/facts.py": ""},
-            "cogcalib.tasks.world (1) imports cogcalib.atlas.facts (4)",
+            "cogcalib.tasks.world (1) imports cogcalib.atlas.facts (5)",
             id="tasks read the atlas' data file, not its code",
         ),
         pytest.param(
@@ -242,7 +244,7 @@ def test_upward_import_is_found_however_written(write_package: Build, source: st
         ),
         pytest.param(
             {"harness/report/html.py": "from cogcalib import load_task"},
-            "cogcalib.harness.report.html (7) imports cogcalib (12)",
+            "cogcalib.harness.report.html (9) imports cogcalib (14)",
             id="the public names are for users",
         ),
         pytest.param(

@@ -1,0 +1,234 @@
+"""The file `calibration.json`: how a model's confidence is to be read, beside the model itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cogcalib.artifacts import read_json, to_record
+from cogcalib.provenance import versions
+from cogcalib.records import InputError, write_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FILE = "calibration.json"
+SCHEMA = 1
+
+OPTIONS, OPEN_ENDED = KINDS = ("options", "open-ended")
+METHODS = ("temperature", "platt", "isotonic", "vector")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """The model that confidences come from: of an adapter the base it sits on.
+
+    Attributes:
+        name: Hub id, ``atlas``, or a folder's last part; never a local path.
+        sha256: Of its files, as `cogcalib.modeling.fingerprint`; None for one on the hub.
+        commit: On the hub; None for a local one.
+        tokenizer: `tokenizer_hash`.
+    """
+
+    name: str
+    sha256: str | None
+    commit: str | None
+    tokenizer: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFormat:
+    """How questions are put and where their answers are read.
+
+    Attributes:
+        kind: One of `KINDS`: one of the options, or generated text.
+        confidence: Definition of the confidence of an answer: ``options``, or ``mean`` or ``joint``
+            of generated text (`cogcalib.scoring`).
+        preset: Prompt preset that words questions; None if prompts are taken as they are.
+        options: The options that a prompt is answered with where it brings none, as they follow
+            it, such as ``" A"``; None if every question has to bring its own.
+        max_new_tokens: Longest generated answer.
+    """
+
+    kind: str
+    confidence: str
+    preset: str | None = None
+    options: tuple[str, ...] | None = None
+    max_new_tokens: int = 32
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        allowed = ("options",) if self.kind == OPTIONS else ("mean", "joint")
+        if self.confidence not in allowed:
+            raise ValueError(
+                f"confidence must be one of {', '.join(allowed)} for kind {self.kind}, "
+                f"got {self.confidence!r}"
+            )
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+
+
+@dataclass(frozen=True, slots=True)
+class FittedMap:
+    """A post-hoc map from the model's own confidence to a calibrated one.
+
+    Attributes:
+        method: One of `METHODS`.
+        parameters: Fitted numbers, by name, as `cogcalib.posthoc` has them.
+        n: Questions fitted on.
+        source: Name of the data fitted on, without its folder.
+        sha256: Of these questions.
+    """
+
+    method: str
+    parameters: Mapping[str, Any]
+    n: int
+    source: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class AbstentionRule:
+    """Answer only from a confidence on, and what that promises.
+
+    With probability 1 - `delta` over the draw of the held-out questions, the error among answered
+    questions that are drawn like them is at most `target_error`.
+
+    Attributes:
+        target_error: Largest error among answered questions, a fraction in (0, 1).
+        delta: Probability that the promise fails, a fraction in (0, 1).
+        threshold: Least calibrated confidence to answer from; None if nothing can be promised.
+        n: Held-out questions.
+        coverage: Share of them that is answered.
+        coverage_interval: Its 95 % interval.
+        error: Error among the answered ones; None if none is answered.
+        reason: Why nothing is promised; empty if something is.
+        source: Name of the held-out data, without its folder.
+        sha256: Of these questions.
+    """
+
+    target_error: float
+    delta: float
+    threshold: float | None
+    n: int
+    coverage: float
+    coverage_interval: tuple[float, ...]
+    error: float | None
+    source: str
+    sha256: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitMetrics:
+    """Metrics on one set of questions.
+
+    Attributes:
+        split: Name of the set, such as ``calibration``.
+        n: Questions.
+        sha256: Of these questions.
+        raw: Metric -> ``{"value", "low", "high"}``, fractions (NLL in nats), of the model's own
+            confidence: ``accuracy``, ``nll`` where it is defined, ``brier``, ``ece``, ``aurc``.
+        calibrated: The same behind the map; empty without one.
+    """
+
+    split: str
+    n: int
+    sha256: str
+    raw: Mapping[str, Mapping[str, float]]
+    calibrated: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The content of `calibration.json`.
+
+    Attributes:
+        model: Whose confidence it is.
+        answers: How questions are put and where their answers are read.
+        map: The post-hoc map, None if the model's own confidence stands.
+        rules: Abstention rules, the one in force first.
+        metrics: Of the model on its calibration split, and where else it was measured.
+        trained_on: ``n`` training questions and their ``sha256`` (`seen_questions.set_hash`).
+        confidence_histogram: Shares of calibrated confidences in 20 bins of equal width on the
+            calibration split: what drift is measured against. Empty if not known.
+        method: How it was trained, such as ``label_smoothing, support options, gate nll``.
+        versions: Of what took part.
+    """
+
+    model: ModelIdentity
+    answers: AnswerFormat
+    map: FittedMap | None = None
+    rules: tuple[AbstentionRule, ...] = ()
+    metrics: tuple[SplitMetrics, ...] = ()
+    trained_on: Mapping[str, Any] = field(default_factory=dict)
+    confidence_histogram: tuple[float, ...] = ()
+    method: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_calibration(folder: Path) -> Calibration:
+    """The calibration that lies beside a model.
+
+    Raises:
+        InputError: If there is none, it is of a newer schema, or holds what cannot have been
+            written.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise InputError(
+            f"{folder} has no {FILE}: the model was not saved by cogcalib; "
+            "`cogcalib recalibrate MODEL --data FILE` measures it and writes one"
+        )
+    content = read_json(path, dict, "recalibrate the model")
+    schema = content.pop("schema", None)
+    if schema != SCHEMA:
+        newer = isinstance(schema, int) and schema > SCHEMA
+        remedy = "upgrade cogcalib" if newer else "recalibrate the model"
+        raise InputError(f"{path}: schema must be {SCHEMA}, got {schema!r}; {remedy}")
+    try:
+        return to_record(Calibration, content)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; recalibrate the model") from error
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> Path:
+    """Write `calibration.json` beside a model, atomically, with the versions that run now."""
+    content = {**asdict(calibration), "versions": versions()}
+    return write_json(folder / FILE, {"schema": SCHEMA, **content})
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash of a tokenizer's vocabulary, special tokens and chat template."""
+    content = [
+        sorted(tokenizer.get_vocab().items()),
+        sorted((name, str(token)) for name, token in tokenizer.special_tokens_map.items()),
+        tokenizer.chat_template,
+    ]
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+
+
+def check_identity(calibration: Calibration, model: ModelIdentity, path: Path) -> None:
+    """Check that a calibration belongs to the model at hand.
+
+    Raises:
+        InputError: If it was made of another model or tokenizer.
+    """
+    own = calibration.model
+    for part in ("sha256", "commit", "tokenizer"):
+        wanted, got = getattr(own, part), getattr(model, part)
+        if wanted and got and wanted != got:
+            what = "tokenizer" if part == "tokenizer" else "model"
+            raise InputError(
+                f"{path / FILE} was made with another {what} ({own.name}) than {model.name}; give "
+                "the one it was made with, or recalibrate"
+            )

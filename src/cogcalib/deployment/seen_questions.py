@@ -1,0 +1,32 @@
+"""Hashes of the questions that a model was trained on, so that no held-out set repeats them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cogcalib.records import write_text
+
+FILE = "trained_on.txt"
+
+
+def question_hash(tokens: Sequence[int]) -> str:
+    """Hash of a question: of its tokens up to where the answer begins."""
+    return hashlib.sha256(" ".join(map(str, tokens)).encode()).hexdigest()[:16]
+
+
+def set_hash(hashes: Iterable[str]) -> str:
+    """Hash of a set of questions, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
+
+
+def write_seen(folder: Path, hashes: Iterable[str]) -> Path:
+    """Write the hashes beside a model, a line each, sorted."""
+    return write_text(folder / FILE, "".join(f"{each}\n" for each in sorted(set(hashes))))
+
+
+def read_seen(folder: Path) -> frozenset[str]:
+    """The hashes that lie beside a model; none where it was not trained by cogcalib."""
+    path = folder / FILE
+    return frozenset(path.read_text(encoding="utf-8").split()) if path.is_file() else frozenset()
