@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 from datasets import Dataset
 from peft import PeftModel
+from torch import Tensor
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
-from transformers.trainer_utils import TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from cogcalib.losses import Penalty
+from cogcalib.losses import FusedParts, Penalty
 from cogcalib.training.calibration_pass import CalibrationPass, run_calibration_pass
 from cogcalib.training.checkpoints import ResumableTrainer
 from cogcalib.training.loss import LossRunner
-from cogcalib.training.measured_answers import MeasuredAnswers
+from cogcalib.training.measured_answers import EvaluatedUnits, MeasuredAnswers, judge
+from cogcalib.training.supervision import SupervisedTokens
 
 if TYPE_CHECKING:
     from cogcalib.training.calibration_record import ModelRecords
@@ -51,7 +54,8 @@ class AnsweringTrainer(ResumableTrainer):
     penalty: Penalty
     base: str
     origin: Origin = Origin()
-    _measured: tuple[int, MeasuredAnswers] | None = None
+    _measured: tuple[int, MeasuredAnswers | None] = (-1, None)
+    _evaluated: EvaluatedUnits | None = None
 
     def train(
         self,
@@ -88,6 +92,38 @@ class AnsweringTrainer(ResumableTrainer):
             step=self.state.global_step,
         )
 
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Evaluate as `Trainer.evaluation_loop`, and with ``eval_calibration`` judge the answers.
+
+        The logits are those that the loss is made of. Metrics of the same name that a
+        ``compute_metrics`` gives stand.
+        """
+        self._evaluated = EvaluatedUnits() if self.args.eval_calibration else None
+        try:
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+            answers = None if self._evaluated is None else self._evaluated.answers()
+        finally:
+            self._evaluated = None
+        if answers is not None and output.metrics is not None:
+            for name, value in answers.metrics().items():
+                output.metrics.setdefault(f"{metric_key_prefix}_{name}", value)
+        return output
+
+    def _judge(self, parts: FusedParts, tokens: SupervisedTokens, numbers: Tensor | None) -> None:
+        """Keep what a batch under evaluation says of its answers."""
+        if self._evaluated is not None and numbers is not None and not self.model.training:
+            units = tokens.units.to(parts.token_ce.device)
+            self._evaluated.add(judge(parts, tokens), numbers.to(parts.token_ce.device), units)
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model as `Trainer.save_model` does, and beside it what its confidence is worth.
 
@@ -112,7 +148,7 @@ class AnsweringTrainer(ResumableTrainer):
             return None
         if self.accelerator.num_processes == 1:
             return self.run_calibration_pass().answers
-        step, answers = self._measured or (None, None)
+        step, answers = self._measured
         return answers if step == self.state.global_step else None
 
     @cached_property

@@ -157,8 +157,8 @@ def _shared_options(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> tup
     ids, labels = next(examples(dataset))
     # Behind the prompt's last token: by itself a token may lose the space that it begins with.
     before = ids[max(0, next(t for t, label in enumerate(labels) if label != IGNORED) - 1)]
-    start = tokenizer.decode([before])
-    texts = [tokenizer.decode([before, option]) for option in next(iter(sets))]
+    start = str(tokenizer.decode([before]))
+    texts = [str(tokenizer.decode([before, option])) for option in next(iter(sets))]
     return tuple(text.removeprefix(start) for text in texts)
 
 
