@@ -48,12 +48,14 @@ class AnsweringTrainer(ResumableTrainer):
     Attributes:
         runner: Takes batches through the model.
         penalty: Of the training; its support is that of the calibration pass.
+        split_off: Whether the calibration split was split off the training set.
         base: Folder or hub id of the model that is trained; empty where it has none.
         origin: Where the questions come from, for the record.
     """
 
     runner: LossRunner
     penalty: Penalty
+    split_off: bool = False
     base: str
     origin: Origin = Origin()
     _measured: tuple[int, MeasuredAnswers | None] = (-1, None)
@@ -193,7 +195,7 @@ class AnsweringTrainer(ResumableTrainer):
             adapter=self._has_adapter,
             train=cast(Dataset, self.train_dataset),
             calibration=self.calibration_dataset,
-            split="calibration",
+            split_off=self.split_off,
             options=self._option_texts,
             preset=self.origin.preset,
             tasks=self.origin.tasks,

@@ -35,6 +35,8 @@ from cogcalib.training.row_questions import decode_options
 from cogcalib.training.supervision import competing_start, has_prompt
 
 logger = get_logger(__name__)
+SPLIT = "calibration"
+"""Name of the calibration split."""
 UNNAMED = "unnamed"
 """Name of a model that was made in memory."""
 _NOWHERE: Mapping[str, str | None] = {"path": None, "sha256": None, "commit": None}
@@ -54,7 +56,7 @@ class ModelRecords:
         adapter: Whether an adapter is trained on it.
         train: Prepared training examples.
         calibration: Prepared calibration examples, if any.
-        split: Name of the calibration split.
+        split_off: Whether these were split off the training set.
         options: What every training example chooses from, as it was given; None if it was not,
             or they differ.
         preset: Prompt preset that worded the questions, if one did.
@@ -71,18 +73,20 @@ class ModelRecords:
         adapter: bool,
         train: Dataset,
         calibration: Dataset | None,
-        split: str,
+        split_off: bool,
         options: tuple[str, ...] | None,
         preset: str | None,
         tasks: Sequence[str],
         name: str,
     ) -> None:
-        self._tokenizer, self._split, self._method = tokenizer, split, describe_method(args)
+        self._tokenizer, self._method = tokenizer, describe_method(args)
         self._answers = describe_answers(train, tokenizer, options, preset)
         self._trained_on = frozenset(question_hashes(train, tokenizer))
         self._calibrated_on = [] if calibration is None else question_hashes(calibration, tokenizer)
         self._name = name
-        self._tasks = {"tasks": list(tasks)} if tasks else {}
+        self._more: dict[str, Any] = {"tasks": list(tasks)} if tasks else {}
+        if split_off:
+            self._more["split_off"] = len(set(self._calibrated_on))
         self._of_base = _fingerprint(base) if adapter else None
 
     def write(self, folder: Path, measured: MeasuredAnswers | None, *, hashed: bool) -> None:
@@ -114,8 +118,8 @@ class ModelRecords:
         return Calibration(
             model=self._identity(model),
             answers=self._answers,
-            metrics=split_metrics(measured, self._calibrated_on, self._split),
-            trained_on={**seen, **self._tasks},
+            metrics=split_metrics(measured, self._calibrated_on),
+            trained_on={**seen, **self._more},
             confidence_histogram=confidence_histogram(measured),
             method=self._method,
         )
@@ -217,7 +221,7 @@ def describe_method(args: CogCalibConfig) -> str:
 
 
 def split_metrics(
-    answers: MeasuredAnswers | None, hashes: Sequence[str], split: str
+    answers: MeasuredAnswers | None, hashes: Sequence[str]
 ) -> tuple[SplitMetrics, ...]:
     """The metrics of a calibration split; none where nothing was measured or it has diverged."""
     if answers is None:
@@ -229,7 +233,7 @@ def split_metrics(
         name: {"value": each.value, "low": each.low, "high": each.high}
         for name, each in answers.estimates().items()
     }
-    return (SplitMetrics(split, len(answers.correct), set_hash(set(hashes)), raw),)
+    return (SplitMetrics(SPLIT, len(answers.correct), set_hash(set(hashes)), raw),)
 
 
 def confidence_histogram(answers: MeasuredAnswers | None) -> tuple[float, ...]:
