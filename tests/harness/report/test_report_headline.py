@@ -42,10 +42,11 @@ def made(
     n: int = 1000,
     path: Path = Path("nowhere"),
 ) -> Run:
-    """A run with these (ECE, accuracy); on calibration the same unless given."""
+    """A run with these (ECE, accuracy), chosen by ECE; on calibration the same unless given."""
     tuned = test if calibration is None else calibration
     both = [*rows("test", test, seeds, n), *rows("calibration", tuned, seeds, n)]
-    return Run(path=path, rows=tuple(both), record={}, config_text="")
+    record = {"config": {"report": {"rule": "ece"}}}
+    return Run(path=path, rows=tuple(both), record=record, config_text="")
 
 
 def text(run: Run) -> str:
@@ -98,13 +99,14 @@ def test_where_none_keeps_the_accuracy_the_most_accurate_is_taken_and_it_is_said
 
 
 def test_the_rule_is_that_of_the_configuration() -> None:
-    run = made({"sft": (0.12, 0.74), "cols": (0.01, 0.74), "combls": (0.05, 0.5)})
+    run = made({"sft": (0.12, 0.74), "cols": (0.01, 0.74), "combls": (0.05, 0.74)})
     rows = tuple(row | {"nll": 0.5} if row["method"] == "combls" else row for row in run.rows)
     assert chosen(replace(run, rows=rows)) == "cols"
     record = {"config": {"report": {"resamples": 10, "rule": "nll"}}}
     asked = replace(run, rows=rows, record=record)
     assert chosen(asked) == "combls"
     assert "CoMbLS was chosen out of 2 variants on the calibration split: lowest NLL" in text(asked)
+    assert chosen(replace(run, rows=rows, record={})) == "cols", "older than the key: by ECE"
 
 
 def test_the_methods_of_a_tuned_run_are_singled_out() -> None:

@@ -3,7 +3,8 @@
 A method is trustworthy against another (plain fine-tuning, unless said) if
 
 - its ECE is lower under every confidence definition that both have,
-- its Brier score, NLL and AURC are not worse,
+- its Brier score, NLL and AURC are not worse (of the confidence ``options`` in multiple choice, as
+  the NLL is over the options),
 - its accuracy is equal: at most `EQUAL_ACCURACY` lower, or not distinguishable.
 
 Lower, worse and distinguishable mean that the 95 % interval of the paired difference excludes 0.
@@ -78,6 +79,7 @@ class Judge:
 
     def __init__(self, run: Run, task: TaskSummary) -> None:
         self._run, self._task = run, task
+        self._definition = "options" if "options" in task.definitions else task.primary
         self._resampled: dict[str, Resampled | None] = {}
 
     def compare(self, method: str, against: str = "sft") -> Verdict | None:
@@ -105,7 +107,7 @@ class Judge:
             runs = self._predictions(method)
             alike = len({frozenset(row.id for row in rows) for rows in runs.values()}) == 1
             self._resampled[method] = (
-                resample(runs, RESAMPLES, definition=self._task.primary, ranking=True)
+                resample(runs, RESAMPLES, definition=self._definition, ranking=True)
                 if alike
                 else None
             )
