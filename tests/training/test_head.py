@@ -21,7 +21,6 @@ from cogcalib.training.linear_head import (
     call_inside,
     head_parts,
     linear_head,
-    logit_scale_and_softcap,
 )
 
 PROJECTIONS = ["q_proj", "v_proj", "down_proj"]
