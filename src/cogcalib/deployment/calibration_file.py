@@ -182,6 +182,8 @@ class Calibration:
         model: Whose confidence it is.
         answers: How questions are put and where their answers are read.
         map: The post-hoc map, None if the model's own confidence stands.
+        folded_temperature: The temperature that `cogcalib merge` put into the weights, where it is
+            part of the model's own confidence; None if none was.
         rules: Abstention rules, the one in force first.
         metrics: Of the model on its calibration split, and where else it was measured.
         trained_on: ``n`` training questions and their ``sha256`` (`seen_questions.set_hash`).
@@ -200,6 +202,7 @@ class Calibration:
     confidence_histogram: tuple[float, ...] = ()
     method: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    folded_temperature: float | None = None
 
 
 def read_calibration(folder: Path) -> Calibration:
