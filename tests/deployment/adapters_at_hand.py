@@ -62,9 +62,7 @@ def save_adapter(base: Path, folder: Path, config: PeftConfig | None = None) -> 
 
 def calibration_of(model: Path, fitted: FittedMap | None, **fields: Any) -> Calibration:
     own = fingerprint(model)
-    identity = ModelIdentity(
-        model.name, own["sha256"], None, tokenizer_hash(load_tokenizer(model))
-    )
+    identity = ModelIdentity(model.name, own["sha256"], None, tokenizer_hash(load_tokenizer(model)))
     answers = fields.pop("answers", AnswerFormat("options", "options", options=OPTIONS))
     return Calibration(identity, answers, fitted, **fields)
 

@@ -20,7 +20,7 @@ HELP = "merge an adapter and its temperature into a model that any program can s
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument(
-        "model", type=Path, metavar="MODEL", help="folder of an adapter or a whole model"
+        "model", metavar="MODEL", help="folder or hub id of an adapter or a whole model"
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to be made")
     parser.add_argument(

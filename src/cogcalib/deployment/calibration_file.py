@@ -86,6 +86,8 @@ class FittedMap:
         n: Questions fitted on.
         source: Name of the data fitted on, without its folder.
         sha256: Of these questions.
+        one_token: Whether the options of each of these questions were tokens at one position, all
+            in one distribution; None if not known, or if there were none.
     """
 
     method: str
@@ -93,6 +95,7 @@ class FittedMap:
     n: int
     source: str
     sha256: str
+    one_token: bool | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

@@ -40,11 +40,8 @@ APART = {"float64": 1e-4, "float32": 1e-4, "float16": 0.02, "bfloat16": 0.1}
 and the one written: one for real in float32, in half precision one that rounding does not reach."""
 
 
-
 class MergeError(RuntimeError):
     """A merged model that is not what it was made from."""
-
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +74,13 @@ def merge(plan: MergePlan, say: Callable[[str], None] = lambda _: None) -> Merge
         MergeError: If the written model answers otherwise than the one merged from.
     """
     say(f"reading {plan.base}")
-    model, tokenizer = load_model(
-        plan.base, adapter=plan.adapter, dtype=plan.dtype, device="cpu"
-    )
+    adapter = plan.saved.source if plan.saved.adapter else None
+    model, _ = load_model(plan.base, adapter=adapter, dtype=plan.dtype, device="cpu")
+    tokenizer = load_tokenizer(plan.tokenizer)
     wanted = _probabilities(probe_logits(model), plan.temperature or 1.0)
-    if plan.adapter is not None:
+    if adapter is not None:
         say("merging the adapter")
-        model = _merged(model, plan.adapter)
+        model = _merged(model, adapter)
     folded = None
     if plan.temperature is not None:
         say(f"folding the temperature {plan.temperature:.4g}, and checking it")
@@ -197,13 +194,14 @@ def _write(
 ) -> None:
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
-    base = resolve_model(plan.base)
     # llama.cpp's converter prefers SentencePiece's own file, which transformers no longer writes.
-    pieces = cached_file(base, "tokenizer.model", _raise_exceptions_for_missing_entries=False)
+    pieces = cached_file(
+        resolve_model(plan.base), "tokenizer.model", _raise_exceptions_for_missing_entries=False
+    )
     if pieces and not (folder / "tokenizer.model").exists():
         shutil.copyfile(pieces, folder / "tokenizer.model")
-    if (plan.source / SEEN).is_file():
-        shutil.copyfile(plan.source / SEEN, folder / SEEN)
+    if seen := plan.saved.file(SEEN):
+        shutil.copyfile(seen, folder / SEEN)
     for name in ("config.json", "tokenizer_config.json"):
         _name_no_code(folder / name)
 
@@ -221,19 +219,17 @@ def _compare(folder: Path, wanted: Tensor, plan: MergePlan) -> float:
     found = largest_difference(_probabilities(probe_logits(written), 1.0), wanted)
     if found > APART[plan.dtype]:
         raise MergeError(
-            f"the merged model answers otherwise than {plan.source}: a probability differs by "
+            f"the merged model answers otherwise than {plan.saved.name}: a probability differs by "
             f"{found:.2g}, in {plan.dtype} {APART[plan.dtype]:g} is allowed; nothing was written"
         )
     return found
 
 
-def _write_calibration(
-    plan: MergePlan, folder: Path, tokenizer: PreTrainedTokenizerBase
-) -> None:
+def _write_calibration(plan: MergePlan, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     own = tokenizer_hash(load_tokenizer(folder))
     if own != tokenizer_hash(tokenizer):
         raise MergeError(
-            f"the tokenizer of {plan.base} is another one after it was saved; nothing was written"
+            f"the tokenizer of {plan.tokenizer} is another one after it was saved; nothing was written"
         )
     identity = ModelIdentity(plan.out.name, fingerprint(folder)["sha256"], None, own)
     write_calibration(folder, merged_calibration(plan.calibration, identity, plan.temperature))

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +14,23 @@ from typing import Any
 import torch
 from peft import PeftConfig
 from safetensors import safe_open
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
-from cogcalib.artifacts import check_writable, read_json
+from cogcalib.artifacts import check_writable
 from cogcalib.deployment.calibration_file import (
+    FILE,
     OPTIONS,
+    AnswerFormat,
     Calibration,
-    FittedMap,
-    ModelIdentity,
     check_identity,
     read_calibration,
-    tokenizer_hash,
 )
-from cogcalib.modeling import fingerprint, load_tokenizer, resolve_model
+from cogcalib.deployment.identity import identify
+from cogcalib.deployment.inputs import to_questions
+from cogcalib.deployment.opened import SavedModel, base_model, calibration_folder, find_model
+from cogcalib.modeling import load_tokenizer, resolve_model
 from cogcalib.modeling.adapters import bare_model, check_adapter
-from cogcalib.modeling.model_files import ADAPTER, checked_source
+from cogcalib.modeling.model_files import TOKENIZERS, checked_source
 from cogcalib.records import DTYPES, InputError
 
 _STORED = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -38,21 +41,21 @@ class MergePlan:
     """What `cogcalib.deployment.merge.merge` does.
 
     Attributes:
-        source: Folder with `calibration.json`.
+        saved: The model merged from, an adapter or whole.
         base: The model whose weights are read: folder or hub id.
-        adapter: The adapter's folder; None if `source` is a whole model.
+        tokenizer: Folder or hub id of the tokenizer: the adapter's own if it was saved with it.
         out: Folder to be made.
         dtype: Number format of the merged weights, one of `cogcalib.records.DTYPES`.
-        calibration: As it lies in `source`.
+        calibration: That of the model merged from.
         temperature: What goes into the weights; None if nothing does.
         weights: Bytes of the merged weights.
         disk: Bytes needed on disk.
         memory: Bytes of memory needed at once.
     """
 
-    source: Path
+    saved: SavedModel
     base: str
-    adapter: str | None
+    tokenizer: str
     out: Path
     dtype: str
     calibration: Calibration
@@ -63,7 +66,7 @@ class MergePlan:
 
 
 def plan_merge(
-    source: Path,
+    path: str | Path,
     out: Path,
     *,
     base: str | None = None,
@@ -74,7 +77,7 @@ def plan_merge(
     """Check everything that can be checked before weights are read.
 
     Args:
-        source: Folder of an adapter or of a whole model, with `calibration.json`.
+        path: Folder or hub id of an adapter or of a whole model, with `calibration.json`.
         out: Folder to be made.
         base: The model that the adapter sits on, if the adapter's own record does not say.
         dtype: Number format of the merged weights; None: that of the base's stored weights.
@@ -87,21 +90,35 @@ def plan_merge(
     """
     if dtype is not None and dtype not in DTYPES:
         raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    if not source.is_dir():
-        raise InputError(f"model folder {source} does not exist")
     _check_new(out)
-    calibration = read_calibration(source)
-    adapter = str(source) if (source / ADAPTER[0]).is_file() else None
-    base = _base_of(source, base) if adapter else _no_base(source, base)
-    _check_identity(calibration, base, source)
-    if adapter:
-        _check_mergeable(adapter)
-        check_adapter(adapter, base)
+    saved = find_model(path)
+    folder = calibration_folder(saved)
+    calibration = read_calibration(folder)
+    base = _base_of(saved, base, calibration)
+    own = any(saved.file(name) for name in TOKENIZERS)
+    tokenizer_source = saved.source if own else base
+    tokenizer = load_tokenizer(tokenizer_source)
+    check_identity(calibration, identify(base, tokenizer), folder)
+    if saved.adapter:
+        _check_mergeable(saved.source)
+        check_adapter(saved.source, base)
     dtype = dtype or stored_dtype(base)
-    temperature = None if keep_temperature else _temperature(calibration.map, calibration, source)
+    temperature = None if keep_temperature else _temperature(calibration, tokenizer)
     weights, memory = _sizes(base, getattr(torch, dtype).itemsize)
-    _check_disk(out, weights)
-    return MergePlan(source, base, adapter, out, dtype, calibration, temperature, weights, memory)
+    disk = 2 * weights if gguf else weights
+    _check_disk(out, disk)
+    return MergePlan(
+        saved=saved,
+        base=base,
+        tokenizer=tokenizer_source,
+        out=out,
+        dtype=dtype,
+        calibration=calibration,
+        temperature=temperature,
+        weights=weights,
+        disk=disk,
+        memory=memory,
+    )
 
 
 def stored_dtype(model: str) -> str:
@@ -124,8 +141,8 @@ def stored_dtype(model: str) -> str:
     dtype = _STORED.get(found.most_common(1)[0][0], "") if found else named
     if quantised or dtype not in DTYPES:
         raise InputError(
-            f"the weights of {model} are quantised, and nothing can be merged into them: give the "
-            "model that they were made from with --base"
+            f"the weights of {model} are quantised, and nothing can be merged into them: an "
+            "adapter goes into the model that they were made from, named with --base"
         )
     return dtype
 
@@ -136,29 +153,15 @@ def _check_new(out: Path) -> None:
     check_writable(out)
 
 
-def _base_of(source: Path, given: str | None) -> str:
-    """The base model of an adapter."""
-    base = given or read_json(source / ADAPTER[0], dict).get("base_model_name_or_path")
-    if not base:
-        raise InputError(f"{source / ADAPTER[0]} does not name its base model; give it with --base")
-    try:
-        return checked_source(resolve_model(base), "model", "config.json") and base
-    except ValueError as error:
-        raise InputError(f"the base of adapter {source}: {error}; give it with --base") from error
-
-
-def _no_base(source: Path, given: str | None) -> str:
-    if given is not None:
-        raise InputError(f"--base is for adapters, and {source} is a whole model")
-    checked_source(str(source), "model", "config.json")
-    return str(source)
-
-
-def _check_identity(calibration: Calibration, base: str, source: Path) -> None:
-    found = fingerprint(base)
-    tokenizer = tokenizer_hash(load_tokenizer(base))
-    own = ModelIdentity(Path(base).name, found["sha256"], found["commit"], tokenizer)
-    check_identity(calibration, own, source)
+def _base_of(saved: SavedModel, given: str | None, calibration: Calibration) -> str:
+    """The model whose weights are read."""
+    if not saved.adapter:
+        if given is not None:
+            raise InputError(f"--base is for adapters, and {saved.name} is a whole model")
+        return saved.source
+    base = base_model(saved, given, calibration)
+    checked_source(resolve_model(base), "base model", "config.json")
+    return base
 
 
 def _check_mergeable(adapter: str) -> None:
@@ -170,11 +173,53 @@ def _check_mergeable(adapter: str) -> None:
         )
 
 
-def _temperature(fitted: FittedMap | None, calibration: Calibration, source: Path) -> float | None:
-    """The temperature that goes into the weights; None if the map is none or of another method."""
+def _temperature(calibration: Calibration, tokenizer: PreTrainedTokenizerBase) -> float | None:
+    """The temperature that goes into the weights; None if the map is none or of another method.
+
+    A temperature in the weights divides the logits of the whole vocabulary. Over options that are
+    tokens at one position its normaliser cancels, and ``softmax(log p / T)`` over them is left,
+    which is the map. Options of several tokens have a normaliser at each, and it does not cancel.
+
+    Raises:
+        InputError: If it is a map over options of several tokens, or that is not known.
+    """
+    fitted, answers = calibration.map, calibration.answers
     if fitted is None or fitted.method != "temperature":
         return None
+    if answers.kind != OPTIONS:
+        raise InputError(f"{FILE}: a temperature acts on options, and the answers are generated")
+    one_token = fitted.one_token
+    if one_token is None:
+        one_token = _options_of_one_token(answers, tokenizer)
+    if not one_token:
+        known = (
+            "whether its options are tokens at one position is not known, as calibration.json "
+            "records none"
+            if one_token is None
+            else "it was fitted over options of several tokens"
+        )
+        raise InputError(
+            f"the temperature cannot go into the weights: {known}, and a temperature of the "
+            "vocabulary is another one there. --keep-temperature leaves it in calibration.json"
+        )
     return float(fitted.parameters["temperature"])
+
+
+def _options_of_one_token(answers: AnswerFormat, tokenizer: PreTrainedTokenizerBase) -> bool | None:
+    """Whether the recorded options, or the letters of the preset, are tokens at one position."""
+    if answers.options is not None:
+        asked: dict[str, Any] = {"prompt": "Question\nAnswer:"}
+    elif answers.preset is not None:
+        asked = {"question": "Question", "options": ["one", "two", "three", "four"]}
+    else:
+        return None
+    (question,) = to_questions([asked], tokenizer, answers)
+    return in_one_distribution(question.option_ids)
+
+
+def in_one_distribution(options: Sequence[Sequence[int]]) -> bool:
+    """Whether options, as tokens behind a prompt, differ in their last token alone."""
+    return len({(*ids[:-1], None) for ids in options}) == 1
 
 
 def _sizes(model: str, itemsize: int) -> tuple[int, int]:

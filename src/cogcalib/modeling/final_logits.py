@@ -1,4 +1,4 @@
-"""The scale and the softcap between a model's head and its logits, by the names of configurations."""
+"""The scale and the softcap between a head and its logits, by the names of configurations."""
 
 from __future__ import annotations
 

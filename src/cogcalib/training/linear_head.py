@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from cogcalib.losses.projection import LinearHead
 from cogcalib.modeling.final_logits import logit_scale_and_softcap
 
+
 class UnfusableHead(ValueError):
     """The head does something a fused loss cannot compute; the message says what."""
 
