@@ -46,7 +46,7 @@ class _Place:
     """Weights that scale every logit, and what to write into them."""
 
     name: str
-    weights: tuple[tuple[nn.Parameter, Tensor], ...]
+    weights: tuple[tuple[Tensor, Tensor], ...]
 
 
 @torch.no_grad()
@@ -59,10 +59,10 @@ def fold_temperature(model: PreTrainedModel, temperature: float) -> Folded:
     ``cap tanh(x / cap)`` becomes ``(cap / T) tanh(x / cap)``, exactly, if cap is divided as well.
 
     No list of architectures is trusted: whatever was written, the log-probabilities of random
-    tokens must then be log_softmax(logits / T). For that check the last norm and the head compute in
-    float32 where their weights are in half precision. There the vectors that carry the temperature
-    stay in float32, so that a program that computes in float32 loses nothing: such a model is to
-    be saved, not run.
+    tokens must then be log_softmax(logits / T), to `TOLERANCE` or eight roundings of the largest
+    logit. For that check the last norm and the head compute in float32 where their weights are in
+    half precision. There the vectors that carry the temperature stay in float32, so that a
+    program that computes in float32 loses nothing: such a model is to be saved, not run.
 
     Args:
         model: A causal language model without an adapter, in evaluation mode. Changed in place.
@@ -175,7 +175,7 @@ def _places(
 
 def _storage(module: nn.Module) -> int:
     """Where its weight lies: a tied head and the embeddings have one."""
-    return int(module.weight.data_ptr())  # type: ignore[operator, union-attr]
+    return int(module.weight.data_ptr())  # type: ignore[operator]
 
 
 @contextmanager
@@ -188,7 +188,7 @@ def _written(place: _Place, config: PretrainedConfig, temperature: float) -> Ite
     config = config.get_text_config()
     before = [(weight, weight.clone()) for weight, _ in place.weights]
     key = next((each for each in SOFTCAPS if first_number(config, [each])), "")
-    cap = getattr(config, key) if key else None
+    cap: float = getattr(config, key) if key else 0.0
     kept: list[bool] = []
     for weight, new in place.weights:
         weight.copy_(new)
@@ -206,7 +206,7 @@ def _written(place: _Place, config: PretrainedConfig, temperature: float) -> Ite
 
 @contextmanager
 def _in_float32(modules: Sequence[nn.Module]) -> Iterator[Any]:
-    """Let modules in half precision compute in float32; each is as it was unless `settle` is called.
+    """Let modules in half precision compute in float32, afterwards as they were but for `settle`.
 
     Yields:
         `settle`: vectors then stay in float32, and what was written into a matrix goes back into
@@ -246,8 +246,8 @@ def _refusal(model: PreTrainedModel, head: nn.Linear, found: float, allowed: flo
     kind = type(model).__name__
     if found == math.inf:
         return (
-            f"{kind} has no weights behind its last norm, and its head is its embeddings too, which "
-            "a temperature would change"
+            f"{kind} has no weights behind its last norm, and its head is its embeddings too, "
+            "which a temperature would change"
         )
     return (
         f"the logits of {kind} do not scale with its last norm or its head: its log-probabilities "

@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cogcalib.artifacts import check_writable, read_json
+from transformers import PretrainedConfig
+
+from cogcalib.artifacts import check_writable
+from cogcalib.modeling.final_logits import SOFTCAPS, first_number
 from cogcalib.records import InputError, replacing
 
 CONVERTER = "convert_hf_to_gguf.py"
@@ -16,7 +19,7 @@ VARIABLE = "COGCALIB_GGUF_CONVERTER"
 
 _TYPES = {"float32": "f32", "float64": "f32", "float16": "f16", "bfloat16": "bf16"}
 _READS_SOFTCAP = ("gemma2", "gemma3", "gemma3_text", "gemma4", "gemma4_text")
-"""Architectures whose softcap llama.cpp reads from the file; of Gemma 3n it takes 30 for granted."""
+"""Architectures whose softcap llama.cpp reads; Gemma 3n's it takes for 30, whatever a file says."""
 
 
 class ConversionError(RuntimeError):
@@ -72,21 +75,21 @@ def check_gguf(file: Path) -> None:
     check_writable(file)
 
 
-def check_softcap(model_type: str, key: str) -> None:
-    """Check that llama.cpp reads the softcap that a temperature was put into.
+def check_softcap(config: PretrainedConfig) -> None:
+    """Check that llama.cpp reads the softcap that a temperature is put into.
 
     Args:
-        model_type: Of the configuration.
-        key: The softcap's configuration key; empty without one.
+        config: Of a model; most have no softcap.
 
     Raises:
         InputError: If it takes a number of its own.
     """
-    if key and model_type not in _READS_SOFTCAP:
+    capped = first_number(config.get_text_config(), SOFTCAPS) is not None
+    if capped and config.model_type not in _READS_SOFTCAP:
         raise InputError(
-            f"llama.cpp does not read the softcap of {model_type} from a GGUF file, and the "
-            "temperature has changed it: serve the merged folder with vLLM, or merge with "
-            "--keep-temperature"
+            f"llama.cpp does not read the softcap of {config.model_type} from a GGUF file, and a "
+            "temperature changes it: leave --gguf out, or keep the temperature in "
+            "calibration.json (--keep-temperature)"
         )
 
 
@@ -127,8 +130,3 @@ def write_gguf(folder: Path, file: Path, dtype: str, converter: Path) -> Path:
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else "it said nothing"
-
-
-def model_type(folder: Path) -> str:
-    """The architecture of a model, as its configuration names it."""
-    return str(read_json(folder / "config.json", dict).get("model_type", ""))

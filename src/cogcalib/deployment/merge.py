@@ -229,7 +229,8 @@ def _write_calibration(plan: MergePlan, folder: Path, tokenizer: PreTrainedToken
     own = tokenizer_hash(load_tokenizer(folder))
     if own != tokenizer_hash(tokenizer):
         raise MergeError(
-            f"the tokenizer of {plan.tokenizer} is another one after it was saved; nothing was written"
+            f"the tokenizer of {plan.tokenizer} is another one after it was saved; nothing was "
+            "written"
         )
     identity = ModelIdentity(plan.out.name, fingerprint(folder)["sha256"], None, own)
     write_calibration(folder, merged_calibration(plan.calibration, identity, plan.temperature))

@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from peft import PeftConfig
 from safetensors import safe_open
-from transformers import AutoConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from cogcalib.artifacts import check_writable
 from cogcalib.deployment.calibration_file import (
@@ -25,6 +24,7 @@ from cogcalib.deployment.calibration_file import (
     check_identity,
     read_calibration,
 )
+from cogcalib.deployment.gguf import check_softcap
 from cogcalib.deployment.identity import identify
 from cogcalib.deployment.inputs import to_questions
 from cogcalib.deployment.opened import SavedModel, base_model, calibration_folder, find_model
@@ -104,6 +104,8 @@ def plan_merge(
         check_adapter(saved.source, base)
     dtype = dtype or stored_dtype(base)
     temperature = None if keep_temperature else _temperature(calibration, tokenizer)
+    if gguf and temperature is not None:
+        check_softcap(_config(base))
     weights, memory = _sizes(base, getattr(torch, dtype).itemsize)
     disk = 2 * weights if gguf else weights
     _check_disk(out, disk)
@@ -129,7 +131,7 @@ def stored_dtype(model: str) -> str:
     """
     source = checked_source(resolve_model(model), "model", "config.json")
     local = os.path.isdir(source)
-    config = AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=local)
+    config = _config(model)
     quantised = getattr(config, "quantization_config", None) is not None
     found: Counter[str] = Counter()
     for file in sorted(Path(source).glob("*.safetensors")) if local else ():
@@ -145,6 +147,14 @@ def stored_dtype(model: str) -> str:
             "adapter goes into the model that they were made from, named with --base"
         )
     return dtype
+
+
+def _config(model: str) -> PretrainedConfig:
+    source = resolve_model(model)
+    config: PretrainedConfig = AutoConfig.from_pretrained(
+        source, trust_remote_code=False, local_files_only=os.path.isdir(source)
+    )
+    return config
 
 
 def _check_new(out: Path) -> None:
@@ -214,12 +224,7 @@ def _options_of_one_token(answers: AnswerFormat, tokenizer: PreTrainedTokenizerB
     else:
         return None
     (question,) = to_questions([asked], tokenizer, answers)
-    return in_one_distribution(question.option_ids)
-
-
-def in_one_distribution(options: Sequence[Sequence[int]]) -> bool:
-    """Whether options, as tokens behind a prompt, differ in their last token alone."""
-    return len({(*ids[:-1], None) for ids in options}) == 1
+    return question.one_token
 
 
 def _sizes(model: str, itemsize: int) -> tuple[int, int]:
