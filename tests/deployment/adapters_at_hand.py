@@ -20,6 +20,7 @@ from cogcalib.deployment.calibration_file import (
     write_calibration,
 )
 from cogcalib.modeling import fingerprint, load_tokenizer, lora_config
+from cogcalib.modeling.adapters import record_base
 
 OPTIONS = (" A", " B", " C", " D")
 
@@ -76,5 +77,6 @@ def save_calibrated_adapter(
 ) -> Path:
     """An adapter with the `calibration.json` that belongs to it."""
     save_adapter(base, folder, config)
+    record_base(folder, str(base))
     write_calibration(folder, calibration_of(base, fitted))
     return folder
