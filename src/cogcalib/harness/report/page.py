@@ -11,9 +11,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from cogcalib.drawing.canvas import to_svg
+from cogcalib.drawing.reliability import confidence_histogram, reliability_diagram
 from cogcalib.harness.config.methods import Method, canonical_order, label
 from cogcalib.harness.report import style
-from cogcalib.harness.report.canvas import to_svg
 from cogcalib.harness.report.columns import CONFIDENCE, caption, columns, percent, title
 from cogcalib.harness.report.figures import (
     CATEGORIES,
@@ -24,7 +25,6 @@ from cogcalib.harness.report.figures import (
 )
 from cogcalib.harness.report.headline import headline
 from cogcalib.harness.report.mistakes import Mistake, confident_mistakes
-from cogcalib.harness.report.reliability import confidence_histogram, reliability_diagram
 from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.summary import TaskSummary, group_rows
 

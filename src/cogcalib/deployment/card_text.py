@@ -1,0 +1,357 @@
+"""What a model card says, in words, tables and code, of a `Calibration`."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from cogcalib.artifacts import read_json
+from cogcalib.deployment.calibration_file import (
+    OPTIONS,
+    AbstentionRule,
+    Calibration,
+    FittedMap,
+    ModelIdentity,
+    SplitMetrics,
+)
+from cogcalib.metrics import SMALL_N
+from cogcalib.modeling.model_files import ATLAS
+from cogcalib.scoring.metrics_row import BINS
+
+HOME = "https://github.com/cogcalib/cogcalib"
+PAPER = (
+    "Towards Objective Fine-tuning: How LLMs' Prior Knowledge Causes Potential Poor Calibration?"
+)
+
+METRICS = {
+    "accuracy": "Accuracy, %",
+    "ece": "ECE, %",
+    "brier": "Brier score",
+    "nll": "NLL, nats",
+    "aurc": "AURC",
+}
+"""Metrics in the order shown, and how they are headed."""
+
+_DEFINITIONS = {
+    "options": "softmax over the log-probabilities of the question's options",
+    "mean": "geometric mean of the probabilities of the generated tokens",
+    "joint": "product of the probabilities of the generated tokens",
+}
+_MAPS = {
+    "temperature": "temperature",
+    "platt": "Platt scaling",
+    "isotonic": "isotonic regression",
+    "vector": "vector scaling",
+}
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
+
+
+def markdown(value: object) -> Markup:
+    """A value as text in Markdown, on one line: nothing in it is a mark, a tag or a control.
+
+    What is `Markup` already is left as it is.
+    """
+    if isinstance(value, Markup):
+        return value
+    plain = "".join(
+        " " if unicodedata.category(each) in ("Cc", "Cf", "Cs", "Zl", "Zp") else each
+        for each in str(value)
+    )
+    return Markup(_SPECIAL.sub(r"\\\1", html.escape(" ".join(plain.split()), quote=False)))
+
+
+class CardText:
+    """The parts of one model's card.
+
+    Args:
+        folder: Of the model, which tells whether it is an adapter.
+        calibration: What is beside it.
+        images: Number of a set of questions -> name of its reliability diagram.
+        repository: Name of the model on the hub, if it has one.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        calibration: Calibration,
+        images: Mapping[int, str],
+        repository: str | None = None,
+    ) -> None:
+        config = folder / "adapter_config.json"
+        self.adapter: Mapping[str, Any] | None = (
+            read_json(config, dict) if config.is_file() else None
+        )
+        self.calibration = calibration
+        self.images = images
+        self.repository = repository
+
+    @property
+    def hub_base(self) -> str | None:
+        """The base model's name on the hub, if it is there."""
+        return hub_name(self.calibration.model)
+
+    @property
+    def name(self) -> str:
+        """What the model is called."""
+        if self.repository:
+            return self.repository.rpartition("/")[2]
+        return f"{self.calibration.model.name.rpartition('/')[2]}-cogcalib"
+
+    def content(self, *, metadata: str, marker: str) -> dict[str, Any]:
+        """The names that the template uses."""
+        calibration = self.calibration
+        definition = calibration.answers.confidence
+        options = calibration.answers.kind == OPTIONS
+        n = calibration.metrics[0].n if calibration.metrics else 1
+        return {
+            "metadata": Markup(metadata),
+            "marker": Markup(marker),
+            "title": self.name,
+            "home": Markup(HOME),
+            "paper": PAPER,
+            "weights": "An adapter" if self.adapter is not None else "All weights",
+            "base_link": self._base(),
+            "facts": list(self._facts()),
+            "definition": definition,
+            "sets": [self._set(*each) for each in enumerate(calibration.metrics)],
+            "floor": f"{30 * math.sqrt(BINS / n):.1f}",
+            "rules": [_rule(each) for each in calibration.rules],
+            "ours": Markup(self.our_code()),
+            "plain": Markup(self.plain_code()),
+            "plain_confidence": "the confidence is then the model's own, "
+            + ("a softmax over the options" if options else "read off the generated tokens"),
+            "limits": list(self._limits()),
+            "versions": _versions(calibration.versions),
+        }
+
+    def _base(self) -> Markup:
+        name = markdown(self.calibration.model.name)
+        if not self.hub_base:
+            return name
+        return Markup(f"[{name}](https://huggingface.co/{self.hub_base})")
+
+    def _facts(self) -> Iterator[tuple[str, object]]:
+        calibration, answers = self.calibration, self.calibration.answers
+        model = calibration.model
+        yield "Base model", self._base()
+        if model.sha256:
+            yield "Its files", Markup(f"sha256 {_code(model.sha256)}")
+        if model.commit:
+            yield "Its commit", Markup(_code(model.commit))
+        yield "Weights", _weights(self.adapter)
+        if calibration.method:
+            yield "Training", calibration.method
+        if trained := _trained_on(calibration.trained_on):
+            yield "Trained on", trained
+        if answers.kind == OPTIONS:
+            yield "Answers", "one of the options of a question"
+        else:
+            yield "Answers", f"generated, at most {answers.max_new_tokens} tokens"
+        if answers.preset:
+            yield "Prompts", Markup(f"preset {_code(answers.preset)}")
+        else:
+            yield "Prompts", "as they are"
+        meaning = _DEFINITIONS[answers.confidence]
+        yield "Confidence", Markup(f"{_code(answers.confidence)}: {meaning}")
+        yield "Calibrated by", _map(calibration.map)
+
+    def _set(self, number: int, measured: SplitMetrics) -> dict[str, Any]:
+        rows = [
+            (title, _shown(name, measured.raw), _shown(name, measured.calibrated))
+            for name, title in METRICS.items()
+            if name in measured.raw or name in measured.calibrated
+        ]
+        which = "of the model's own and of the calibrated" if measured.calibrated else "of the"
+        gap = " and ".join(
+            f"ECE {100 * each['ece']['value']:.1f} %"
+            for each in (measured.raw, measured.calibrated)
+            if "ece" in each
+        )
+        return {
+            "split": Markup(f"{_code(measured.split)} (sha256 {_code(measured.sha256[:16])})"),
+            "n": f"{measured.n:,}",
+            "rows": rows,
+            "calibrated": bool(measured.calibrated),
+            "image": self.images.get(number, ""),
+            "alt": f"Reliability diagram {which} confidence on {measured.split}: {gap}",
+        }
+
+    def our_code(self) -> str:
+        """Python that loads the model and asks it a question."""
+        calibration = self.calibration
+        lines, folder = ["import cogcalib"], '"."'
+        if self.repository:
+            lines = ["from huggingface_hub import snapshot_download", "", *lines]
+            folder = f"snapshot_download({json.dumps(self.repository)})"
+        place = "" if self.repository else "  # the folder of this file"
+        base = ""
+        if self._base_is_elsewhere():
+            base = f", base={json.dumps(calibration.model.name)}"
+            place = "  # base: the folder of the base model"
+        return "\n".join(
+            [
+                *lines,
+                "",
+                f"predictor = cogcalib.load({folder}{base}){place}",
+                f"(answer,) = predictor.predict([{_question(calibration)}])",
+                "print(answer.answer, answer.confidence, answer.abstain)",
+            ]
+        )
+
+    def plain_code(self) -> str:
+        """Python that loads it with transformers, and PEFT where it is an adapter."""
+        folder = json.dumps(self.repository or ".")
+        imports = ["from transformers import AutoModelForCausalLM, AutoTokenizer"]
+        tokenizer = f"tokenizer = AutoTokenizer.from_pretrained({folder})"
+        if self.adapter is None:
+            model = [f"model = AutoModelForCausalLM.from_pretrained({folder})"]
+            return "\n".join([*imports, "", tokenizer, *model])
+        name = self.calibration.model.name
+        base, place = json.dumps(name), ""
+        if name in ATLAS:
+            base = f"resolve_model({base})"
+            imports = [*imports, "", "from cogcalib.modeling import resolve_model"]
+        elif self._base_is_elsewhere():
+            place = "  # the folder of the base model"
+        return "\n".join(
+            [
+                "from peft import PeftModel",
+                *imports,
+                "",
+                tokenizer,
+                f"base = AutoModelForCausalLM.from_pretrained({base}){place}",
+                f"model = PeftModel.from_pretrained(base, {folder})",
+            ]
+        )
+
+    def _base_is_elsewhere(self) -> bool:
+        """Whether the reader has to say where the base model lies."""
+        embedded = self.calibration.model.name in ATLAS
+        return self.adapter is not None and self.hub_base is None and not embedded
+
+    def _limits(self) -> Iterator[str]:
+        calibration = self.calibration
+        if calibration.metrics:
+            yield (
+                "The figures hold for questions that are put like these and drawn like them. About "
+                "other subjects or in another wording the confidence may be off: measure it there, "
+                "with `cogcalib recalibrate`."
+            )
+        if any(each.split == "calibration" for each in calibration.metrics):
+            yield (
+                "The calibration split was looked at while training, for the threshold and for what "
+                "else is chosen on it, so that figures on it flatter the model."
+            )
+        fitted = calibration.map
+        if fitted and any(each.sha256 == fitted.sha256 for each in calibration.metrics):
+            yield (
+                "The map was fitted on questions that the calibrated figures are of, which flatters "
+                "them."
+            )
+        if small := [each.n for each in calibration.metrics if each.n < SMALL_N]:
+            yield f"With n = {min(small):,} much of a calibration error is noise."
+        if calibration.rules:
+            yield (
+                "What a rule of abstention promises, it promises of questions drawn like the held-out "
+                "ones, and of nothing else."
+            )
+        yield (
+            "A confidence is the chance that an answer matches the accepted one. It says nothing of "
+            "harm, bias or of whether a question should be answered at all."
+        )
+
+
+def hub_name(model: ModelIdentity) -> str | None:
+    """The hub id of a base model; None of a local one."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    if model.commit is None or model.sha256 is not None:
+        return None
+    try:
+        validate_repo_id(model.name)
+    except HFValidationError:
+        return None
+    return model.name
+
+
+def _code(text: str) -> str:
+    """Text as a code span, in which a backtick or a bar would end more than itself."""
+    return f"`{re.sub(r'[`|]', ' ', ' '.join(text.split()))}`" if text.strip() else "–"
+
+
+def _weights(adapter: Mapping[str, Any] | None) -> str:
+    if adapter is None:
+        return "all of the model's"
+    kind, rank = adapter.get("peft_type"), adapter.get("r")
+    named = "LoRA" if kind == "LORA" else str(kind or "PEFT")
+    return f"{named} adapter" + (f", rank {rank}" if isinstance(rank, int) else "")
+
+
+def _trained_on(trained_on: Mapping[str, Any]) -> Markup | None:
+    parts = []
+    if isinstance(n := trained_on.get("n"), int):
+        parts.append(f"{n:,} questions")
+    if isinstance(digest := trained_on.get("sha256"), str):
+        parts.append(f"sha256 {_code(digest)}")
+    return Markup(", ".join(parts)) if parts else None
+
+
+def _map(fitted: FittedMap | None) -> Markup:
+    if fitted is None:
+        return Markup("nothing further: the model's own confidence stands")
+    number = fitted.parameters.get("temperature")
+    value = f" {number:.3g}" if isinstance(number, float | int) else ""
+    return Markup(
+        f"{_MAPS[fitted.method]}{value}, fitted on {fitted.n:,} questions of "
+        f"{markdown(fitted.source)} (sha256 {_code(fitted.sha256[:16])})"
+    )
+
+
+def _shown(name: str, metrics: Mapping[str, Mapping[str, float]]) -> str:
+    if name not in metrics:
+        return "–"
+    row = metrics[name]
+    scale, digits = (100, 1) if METRICS[name].endswith("%") else (1, 3)
+    value, low, high = (f"{scale * row[key]:.{digits}f}" for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _rule(rule: AbstentionRule) -> tuple[object, ...]:
+    n = f"{rule.n:,} of {rule.source} (sha256 {rule.sha256[:16]})"
+    head = (f"{100 * rule.target_error:g} %", f"{100 * (1 - rule.delta):g} %")
+    if rule.threshold is None:
+        reason = f"nothing is promised: {rule.reason}" if rule.reason else "nothing is promised"
+        return (*head, reason, "–", "–", n)
+    low, high = (f"{100 * each:.1f}" for each in rule.coverage_interval[:2])
+    error = "–" if rule.error is None else f"{100 * rule.error:.1f} %"
+    answered = f"{100 * rule.coverage:.1f} % [{low}, {high}]"
+    return (*head, f"{rule.threshold:.4f}", answered, error, n)
+
+
+def _question(calibration: Calibration) -> str:
+    """A question as `Predictor.predict` takes it, as Python."""
+    answers = calibration.answers
+    open_ended = answers.kind != OPTIONS
+    if answers.preset:
+        asked: dict[str, Any] = {"question": "What is the capital of France?"}
+        return json.dumps(asked if open_ended else {**asked, "options": ["Paris", "Rome"]})
+    if open_ended:
+        return json.dumps({"prompt": "Question: What is the capital of France?\nAnswer:"})
+    options = list(answers.options or (" A", " B"))
+    texts = ("Paris", "Rome", "Madrid", "Berlin", "Vienna", "Lisbon", "Athens", "Oslo")
+    lines = [f"{letter.strip()}. {text}" for letter, text in zip(options, texts, strict=False)]
+    prompt = "\n".join(["Question: What is the capital of France?", *lines, "Answer:"])
+    return json.dumps({"prompt": prompt, "options": options}, ensure_ascii=False)
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {each}" for name, each in versions.items())
