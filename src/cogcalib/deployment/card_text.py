@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import math
 import re
 import unicodedata
@@ -19,17 +18,19 @@ from cogcalib.deployment.calibration_file import (
     AbstentionRule,
     Calibration,
     FittedMap,
-    ModelIdentity,
     SplitMetrics,
 )
+from cogcalib.deployment.card_code import hub_name, our_code, plain_code
 from cogcalib.metrics import SMALL_N
-from cogcalib.modeling.model_files import ATLAS
 from cogcalib.scoring.metrics_row import BINS
 
 HOME = "https://github.com/cogcalib/cogcalib"
 PAPER = (
     "Towards Objective Fine-tuning: How LLMs' Prior Knowledge Causes Potential Poor Calibration?"
 )
+
+NOTHING = "\u2013"
+"""Where a table has nothing to show."""
 
 METRICS = {
     "accuracy": "Accuracy, %",
@@ -110,6 +111,7 @@ class CardText:
         calibration = self.calibration
         definition = calibration.answers.confidence
         options = calibration.answers.kind == OPTIONS
+        adapter = self.adapter is not None
         n = calibration.metrics[0].n if calibration.metrics else 1
         return {
             "metadata": Markup(metadata),
@@ -117,15 +119,15 @@ class CardText:
             "title": self.name,
             "home": Markup(HOME),
             "paper": PAPER,
-            "weights": "An adapter" if self.adapter is not None else "All weights",
+            "weights": "An adapter" if adapter else "All weights",
             "base_link": self._base(),
             "facts": list(self._facts()),
             "definition": definition,
             "sets": [self._set(*each) for each in enumerate(calibration.metrics)],
             "floor": f"{30 * math.sqrt(BINS / n):.1f}",
             "rules": [_rule(each) for each in calibration.rules],
-            "ours": Markup(self.our_code()),
-            "plain": Markup(self.plain_code()),
+            "ours": Markup(our_code(calibration, adapter, self.repository)),
+            "plain": Markup(plain_code(calibration, adapter, self.repository)),
             "plain_confidence": "the confidence is then the model's own, "
             + ("a softmax over the options" if options else "read off the generated tokens"),
             "limits": list(self._limits()),
@@ -184,59 +186,6 @@ class CardText:
             "alt": f"Reliability diagram {which} confidence on {measured.split}: {gap}",
         }
 
-    def our_code(self) -> str:
-        """Python that loads the model and asks it a question."""
-        calibration = self.calibration
-        lines, folder = ["import cogcalib"], '"."'
-        if self.repository:
-            lines = ["from huggingface_hub import snapshot_download", "", *lines]
-            folder = f"snapshot_download({json.dumps(self.repository)})"
-        place = "" if self.repository else "  # the folder of this file"
-        base = ""
-        if self._base_is_elsewhere():
-            base = f", base={json.dumps(calibration.model.name)}"
-            place = "  # base: the folder of the base model"
-        return "\n".join(
-            [
-                *lines,
-                "",
-                f"predictor = cogcalib.load({folder}{base}){place}",
-                f"(answer,) = predictor.predict([{_question(calibration)}])",
-                "print(answer.answer, answer.confidence, answer.abstain)",
-            ]
-        )
-
-    def plain_code(self) -> str:
-        """Python that loads it with transformers, and PEFT where it is an adapter."""
-        folder = json.dumps(self.repository or ".")
-        imports = ["from transformers import AutoModelForCausalLM, AutoTokenizer"]
-        tokenizer = f"tokenizer = AutoTokenizer.from_pretrained({folder})"
-        if self.adapter is None:
-            model = [f"model = AutoModelForCausalLM.from_pretrained({folder})"]
-            return "\n".join([*imports, "", tokenizer, *model])
-        name = self.calibration.model.name
-        base, place = json.dumps(name), ""
-        if name in ATLAS:
-            base = f"resolve_model({base})"
-            imports = [*imports, "", "from cogcalib.modeling import resolve_model"]
-        elif self._base_is_elsewhere():
-            place = "  # the folder of the base model"
-        return "\n".join(
-            [
-                "from peft import PeftModel",
-                *imports,
-                "",
-                tokenizer,
-                f"base = AutoModelForCausalLM.from_pretrained({base}){place}",
-                f"model = PeftModel.from_pretrained(base, {folder})",
-            ]
-        )
-
-    def _base_is_elsewhere(self) -> bool:
-        """Whether the reader has to say where the base model lies."""
-        embedded = self.calibration.model.name in ATLAS
-        return self.adapter is not None and self.hub_base is None and not embedded
-
     def _limits(self) -> Iterator[str]:
         calibration = self.calibration
         if calibration.metrics:
@@ -247,45 +196,31 @@ class CardText:
             )
         if any(each.split == "calibration" for each in calibration.metrics):
             yield (
-                "The calibration split was looked at while training, for the threshold and for what "
-                "else is chosen on it, so that figures on it flatter the model."
+                "Training looked at the calibration split, for the threshold and for what else is "
+                "chosen on it, so that figures on it flatter the model."
             )
         fitted = calibration.map
         if fitted and any(each.sha256 == fitted.sha256 for each in calibration.metrics):
             yield (
-                "The map was fitted on questions that the calibrated figures are of, which flatters "
-                "them."
+                "The map was fitted on the questions that the calibrated figures are of, which "
+                "flatters them."
             )
         if small := [each.n for each in calibration.metrics if each.n < SMALL_N]:
             yield f"With n = {min(small):,} much of a calibration error is noise."
         if calibration.rules:
             yield (
-                "What a rule of abstention promises, it promises of questions drawn like the held-out "
-                "ones, and of nothing else."
+                "What a rule of abstention promises holds for questions drawn like the held-out "
+                "ones, and for no others."
             )
         yield (
-            "A confidence is the chance that an answer matches the accepted one. It says nothing of "
-            "harm, bias or of whether a question should be answered at all."
+            "A confidence is the chance that an answer matches the accepted one. It says nothing "
+            "about harm or bias, or whether a question should be answered at all."
         )
-
-
-def hub_name(model: ModelIdentity) -> str | None:
-    """The hub id of a base model; None of a local one."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    if model.commit is None or model.sha256 is not None:
-        return None
-    try:
-        validate_repo_id(model.name)
-    except HFValidationError:
-        return None
-    return model.name
 
 
 def _code(text: str) -> str:
     """Text as a code span, in which a backtick or a bar would end more than itself."""
-    return f"`{re.sub(r'[`|]', ' ', ' '.join(text.split()))}`" if text.strip() else "–"
+    return f"`{re.sub(r'[`|]', ' ', ' '.join(text.split()))}`" if text.strip() else NOTHING
 
 
 def _weights(adapter: Mapping[str, Any] | None) -> str:
@@ -318,7 +253,7 @@ def _map(fitted: FittedMap | None) -> Markup:
 
 def _shown(name: str, metrics: Mapping[str, Mapping[str, float]]) -> str:
     if name not in metrics:
-        return "–"
+        return NOTHING
     row = metrics[name]
     scale, digits = (100, 1) if METRICS[name].endswith("%") else (1, 3)
     value, low, high = (f"{scale * row[key]:.{digits}f}" for key in ("value", "low", "high"))
@@ -330,27 +265,11 @@ def _rule(rule: AbstentionRule) -> tuple[object, ...]:
     head = (f"{100 * rule.target_error:g} %", f"{100 * (1 - rule.delta):g} %")
     if rule.threshold is None:
         reason = f"nothing is promised: {rule.reason}" if rule.reason else "nothing is promised"
-        return (*head, reason, "–", "–", n)
+        return (*head, reason, NOTHING, NOTHING, n)
     low, high = (f"{100 * each:.1f}" for each in rule.coverage_interval[:2])
-    error = "–" if rule.error is None else f"{100 * rule.error:.1f} %"
+    error = NOTHING if rule.error is None else f"{100 * rule.error:.1f} %"
     answered = f"{100 * rule.coverage:.1f} % [{low}, {high}]"
     return (*head, f"{rule.threshold:.4f}", answered, error, n)
-
-
-def _question(calibration: Calibration) -> str:
-    """A question as `Predictor.predict` takes it, as Python."""
-    answers = calibration.answers
-    open_ended = answers.kind != OPTIONS
-    if answers.preset:
-        asked: dict[str, Any] = {"question": "What is the capital of France?"}
-        return json.dumps(asked if open_ended else {**asked, "options": ["Paris", "Rome"]})
-    if open_ended:
-        return json.dumps({"prompt": "Question: What is the capital of France?\nAnswer:"})
-    options = list(answers.options or (" A", " B"))
-    texts = ("Paris", "Rome", "Madrid", "Berlin", "Vienna", "Lisbon", "Athens", "Oslo")
-    lines = [f"{letter.strip()}. {text}" for letter, text in zip(options, texts, strict=False)]
-    prompt = "\n".join(["Question: What is the capital of France?", *lines, "Answer:"])
-    return json.dumps({"prompt": prompt, "options": options}, ensure_ascii=False)
 
 
 def _versions(versions: Mapping[str, str]) -> str:

@@ -1,0 +1,106 @@
+"""The Python of a model card: how the model is loaded and asked."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from cogcalib.deployment.calibration_file import OPTIONS, Calibration, ModelIdentity
+from cogcalib.modeling.model_files import ATLAS
+
+_HERE = "."
+_TEXTS = ("Paris", "Rome", "Madrid", "Berlin", "Vienna", "Lisbon", "Athens", "Oslo")
+
+
+def hub_name(model: ModelIdentity) -> str | None:
+    """The hub id of a base model; None of a local one."""
+    if model.commit is None or model.sha256 is not None:
+        return None
+    try:
+        validate_repo_id(model.name)
+    except HFValidationError:
+        return None
+    return model.name
+
+
+def our_code(calibration: Calibration, adapter: bool, repository: str | None) -> str:
+    """Code that loads the model with its confidence and asks it a question.
+
+    Args:
+        calibration: Of the model.
+        adapter: Whether the model is an adapter, which needs its base.
+        repository: Name of the model on the hub; None: the code runs in the model's folder.
+    """
+    lines, folder = ["import cogcalib"], json.dumps(_HERE)
+    if repository:
+        lines = ["from huggingface_hub import snapshot_download", "", *lines]
+        folder = f"snapshot_download({json.dumps(repository)})"
+    base = place = ""
+    if adapter and _is_elsewhere(calibration.model):
+        base = f", base={json.dumps(calibration.model.name)}"
+        place = "  # base: the folder of the base model"
+    elif not repository:
+        place = "  # the folder of this file"
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"predictor = cogcalib.load({folder}{base}){place}",
+            f"(answer,) = predictor.predict([{_question(calibration)}])",
+            "print(answer.answer, answer.confidence, answer.abstain)",
+        ]
+    )
+
+
+def plain_code(calibration: Calibration, adapter: bool, repository: str | None) -> str:
+    """Code that loads it with transformers, and with PEFT where it is an adapter."""
+    folder = json.dumps(repository or _HERE)
+    imports = ["from transformers import AutoModelForCausalLM, AutoTokenizer"]
+    tokenizer = f"tokenizer = AutoTokenizer.from_pretrained({folder})"
+    if not adapter:
+        model = f"model = AutoModelForCausalLM.from_pretrained({folder})"
+        return "\n".join([*imports, "", tokenizer, model])
+    model = calibration.model
+    base, place = json.dumps(model.name), ""
+    if model.name in ATLAS:
+        base = f"resolve_model({base})"
+        imports = [*imports, "", "from cogcalib.modeling import resolve_model"]
+    elif _is_elsewhere(model):
+        place = "  # the folder of the base model"
+    return "\n".join(
+        [
+            "from peft import PeftModel",
+            *imports,
+            "",
+            tokenizer,
+            f"base = AutoModelForCausalLM.from_pretrained({base}){place}",
+            f"model = PeftModel.from_pretrained(base, {folder})",
+        ]
+    )
+
+
+def _is_elsewhere(model: ModelIdentity) -> bool:
+    """Whether the reader has to say where the base model lies."""
+    return model.name not in ATLAS and hub_name(model) is None
+
+
+def _question(calibration: Calibration) -> str:
+    """A question as `Predictor.predict` takes it, as Python."""
+    answers = calibration.answers
+    asked: dict[str, Any] = {}
+    text = "What is the capital of France?"
+    if answers.preset:
+        asked["question"] = text
+        if answers.kind == OPTIONS:
+            asked["options"] = [*_TEXTS[: max(len(answers.options or ()), 2)]]
+    elif answers.kind == OPTIONS:
+        options = list(answers.options or (" A", " B"))
+        lines = [f"{letter.strip()}. {each}" for letter, each in zip(options, _TEXTS, strict=False)]
+        asked["prompt"] = "\n".join([f"Question: {text}", *lines, "Answer:"])
+        asked["options"] = options
+    else:
+        asked["prompt"] = f"Question: {text}\nAnswer:"
+    return json.dumps(asked)
