@@ -49,7 +49,8 @@ def our_code(calibration: Calibration, adapter: bool, repository: str | None) ->
             *lines,
             "",
             f"predictor = cogcalib.load({folder}{base}){place}",
-            f"(answer,) = predictor.predict([{_question(calibration)}])",
+            *_question(calibration),
+            "(answer,) = predictor.predict([question])",
             "print(answer.answer, answer.confidence, answer.abstain)",
         ]
     )
@@ -87,8 +88,8 @@ def _is_elsewhere(model: ModelIdentity) -> bool:
     return model.name not in ATLAS and hub_name(model) is None
 
 
-def _question(calibration: Calibration) -> str:
-    """A question as `Predictor.predict` takes it, as Python."""
+def _question(calibration: Calibration) -> list[str]:
+    """A question as `Predictor.predict` takes it, as lines of Python."""
     answers = calibration.answers
     asked: dict[str, Any] = {}
     text = "What is the capital of France?"
@@ -103,4 +104,5 @@ def _question(calibration: Calibration) -> str:
         asked["options"] = options
     else:
         asked["prompt"] = f"Question: {text}\nAnswer:"
-    return json.dumps(asked)
+    items = [f"    {json.dumps(key)}: {json.dumps(value)}," for key, value in asked.items()]
+    return ["question = {", *items, "}"]

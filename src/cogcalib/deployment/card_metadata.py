@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from cogcalib.deployment.calibration_file import OPTIONS, Calibration
-from cogcalib.deployment.card_text import METRICS, CardText
+from cogcalib.deployment.card_text import METRICS, CardText, one_line
 
 _OURS = {"base_model", "library_name", "pipeline_tag", "tags", "model-index", "model_name"}
 _MADE_WITH = {"ece": {"bins": 15, "binning": "width"}}
@@ -43,7 +43,7 @@ def card_metadata(
         library_name="peft" if text.adapter is not None else "transformers",
         pipeline_tag="text-generation",
         tags=[*own, *map(str, old), *tags],
-        model_name=text.name if results else None,
+        model_name=one_line(text.name) if results else None,
         eval_results=results or None,
         **others,
     )
@@ -68,9 +68,9 @@ def _results(calibration: Calibration) -> Iterator[EvalResult]:
                 yield EvalResult(
                     task_type=task,
                     dataset_type="custom",
-                    dataset_name=measured.split,
+                    dataset_name=one_line(measured.split),
                     # Results of one split and revision are one entry of the index.
-                    dataset_split=measured.split,
+                    dataset_split=one_line(measured.split),
                     dataset_revision=measured.sha256,
                     dataset_args={"n": measured.n},
                     metric_type=name,

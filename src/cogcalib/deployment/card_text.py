@@ -62,11 +62,16 @@ def markdown(value: object) -> Markup:
     """
     if isinstance(value, Markup):
         return value
+    return Markup(_SPECIAL.sub(r"\\\1", html.escape(one_line(value), quote=False)))
+
+
+def one_line(value: object) -> str:
+    """A value as text without line ends, controls and marks that turn the writing round."""
     plain = "".join(
         " " if unicodedata.category(each) in ("Cc", "Cf", "Cs", "Zl", "Zp") else each
         for each in str(value)
     )
-    return Markup(_SPECIAL.sub(r"\\\1", html.escape(" ".join(plain.split()), quote=False)))
+    return " ".join(plain.split())
 
 
 class CardText:
@@ -119,7 +124,7 @@ class CardText:
             "title": self.name,
             "home": Markup(HOME),
             "paper": PAPER,
-            "weights": "An adapter" if adapter else "All weights",
+            "weights": "An adapter for" if adapter else "All weights of",
             "base_link": self._base(),
             "facts": list(self._facts()),
             "definition": definition,
@@ -189,7 +194,7 @@ class CardText:
     def _limits(self) -> Iterator[str]:
         calibration = self.calibration
         if calibration.metrics:
-            yield (
+            yield Markup(
                 "The figures hold for questions that are put like these and drawn like them. About "
                 "other subjects or in another wording the confidence may be off: measure it there, "
                 "with `cogcalib recalibrate`."
@@ -220,7 +225,8 @@ class CardText:
 
 def _code(text: str) -> str:
     """Text as a code span, in which a backtick or a bar would end more than itself."""
-    return f"`{re.sub(r'[`|]', ' ', ' '.join(text.split()))}`" if text.strip() else NOTHING
+    plain = one_line(re.sub(r"[`|]", " ", text))
+    return f"`{plain}`" if plain else NOTHING
 
 
 def _weights(adapter: Mapping[str, Any] | None) -> str:
@@ -257,7 +263,7 @@ def _shown(name: str, metrics: Mapping[str, Mapping[str, float]]) -> str:
     row = metrics[name]
     scale, digits = (100, 1) if METRICS[name].endswith("%") else (1, 3)
     value, low, high = (f"{scale * row[key]:.{digits}f}" for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+    return Markup(f"{value} [{low}, {high}]")
 
 
 def _rule(rule: AbstentionRule) -> tuple[object, ...]:
@@ -268,7 +274,7 @@ def _rule(rule: AbstentionRule) -> tuple[object, ...]:
         return (*head, reason, NOTHING, NOTHING, n)
     low, high = (f"{100 * each:.1f}" for each in rule.coverage_interval[:2])
     error = NOTHING if rule.error is None else f"{100 * rule.error:.1f} %"
-    answered = f"{100 * rule.coverage:.1f} % [{low}, {high}]"
+    answered = Markup(f"{100 * rule.coverage:.1f} % [{low}, {high}]")
     return (*head, f"{rule.threshold:.4f}", answered, error, n)
 
 
