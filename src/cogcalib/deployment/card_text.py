@@ -1,4 +1,4 @@
-"""What a model card says, in words, tables and code, of a `Calibration`."""
+"""The words, tables and code of a model card, made of a `Calibration`."""
 
 from __future__ import annotations
 

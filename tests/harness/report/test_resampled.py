@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cogcalib.harness.config import parse_config
+from cogcalib.harness.report.resampled import Resampled, difference, resample
 from cogcalib.harness.reproduce import Place, load_table
-from cogcalib.harness.reproduce.compare import Resampled, difference, resample
 from cogcalib.harness.reproduce.markdown import MISSING, difference_text, methods_page
 from cogcalib.harness.reproduce.table_rows import MethodCost, RowGroup, TableRow
 from cogcalib.metrics import brier_score, expected_calibration_error, resample_weights
