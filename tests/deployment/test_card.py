@@ -90,7 +90,7 @@ def test_card_is_read_by_the_hub_and_tells_no_secrets(
     loaded = ModelCard.load(tmp_path / "README.md")
     data = metadata_load(tmp_path / "README.md")
     assert data["library_name"] == ("peft" if adapter else "transformers")
-    assert data.get("base_model") == (HUB.name if model is HUB else None)
+    assert data.get("base_model") == (HUB.name if model is HUB and adapter else None)
     assert "license" not in data
     assert loaded.data.pipeline_tag == "text-generation"
     assert ("model-index" in data) == (not bare)
@@ -215,10 +215,10 @@ def test_card_of_trl_and_peft_is_replaced(tmp_path: Path) -> None:
 
 
 def test_hub_name_is_of_a_model_on_the_hub_alone() -> None:
-    assert hub_name(HUB) == HUB.name
-    assert hub_name(LOCAL) is None
-    assert hub_name(replace(HUB, commit=None)) is None
-    assert hub_name(replace(HUB, name="not a name/of/the hub")) is None
+    assert hub_name(HUB.name) == HUB.name
+    assert hub_name("gpt2", "ab" * 20) == "gpt2"
+    assert hub_name("atlas") is None
+    assert hub_name("not a name/of/the hub") is None
 
 
 def test_without_calibration_there_is_no_card(tmp_path: Path) -> None:

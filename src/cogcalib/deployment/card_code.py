@@ -15,15 +15,20 @@ _HERE = "."
 _TEXTS = ("Paris", "Rome", "Madrid", "Berlin", "Vienna", "Lisbon", "Athens", "Oslo")
 
 
-def hub_name(model: ModelIdentity) -> str | None:
-    """The hub id of a base model; None of a local one."""
-    if model.commit is None or model.sha256 is not None:
+def hub_name(name: str, commit: str | None = None) -> str | None:
+    """The hub id that a model's public name is; None if it is that of a local folder.
+
+    Args:
+        name: As `cogcalib.modeling.model_files.public_name`: a folder's last part has no slash.
+        commit: On the hub, which only models there have.
+    """
+    if "/" not in name and commit is None:
         return None
     try:
-        validate_repo_id(model.name)
+        validate_repo_id(name)
     except HFValidationError:
         return None
-    return model.name
+    return name
 
 
 def our_code(calibration: Calibration, adapter: bool, repository: str | None) -> str:
@@ -34,10 +39,6 @@ def our_code(calibration: Calibration, adapter: bool, repository: str | None) ->
         adapter: Whether the model is an adapter, which needs its base.
         repository: Name of the model on the hub; None: the code runs in the model's folder.
     """
-    lines, folder = ["import cogcalib"], json.dumps(_HERE)
-    if repository:
-        lines = ["from huggingface_hub import snapshot_download", "", *lines]
-        folder = f"snapshot_download({json.dumps(repository)})"
     base = place = ""
     if adapter and _is_elsewhere(calibration.model):
         base = f", base={json.dumps(calibration.model.name)}"
@@ -46,9 +47,9 @@ def our_code(calibration: Calibration, adapter: bool, repository: str | None) ->
         place = "  # the folder of this file"
     return "\n".join(
         [
-            *lines,
+            "import cogcalib",
             "",
-            f"predictor = cogcalib.load({folder}{base}){place}",
+            f"predictor = cogcalib.load({json.dumps(repository or _HERE)}{base}){place}",
             *_question(calibration),
             "(answer,) = predictor.predict([question])",
             "print(answer.answer, answer.confidence, answer.abstain)",
@@ -85,7 +86,7 @@ def plain_code(calibration: Calibration, adapter: bool, repository: str | None) 
 
 def _is_elsewhere(model: ModelIdentity) -> bool:
     """Whether the reader has to say where the base model lies."""
-    return model.name not in ATLAS and hub_name(model) is None
+    return model.name not in ATLAS and hub_name(model.name, model.commit) is None
 
 
 def _question(calibration: Calibration) -> list[str]:

@@ -100,16 +100,27 @@ class CardText:
         self.repository = repository
 
     @property
+    def base(self) -> str | None:
+        """Name of the model that was trained, as far as it is known."""
+        if self.adapter is not None:
+            return self.calibration.model.name
+        base = self.calibration.trained_on.get("base")
+        return base if isinstance(base, str) else None
+
+    @property
     def hub_base(self) -> str | None:
-        """The base model's name on the hub, if it is there."""
-        return hub_name(self.calibration.model)
+        """Its name on the hub, if it is there."""
+        commit = None if self.adapter is None else self.calibration.model.commit
+        return hub_name(self.base, commit) if self.base else None
 
     @property
     def name(self) -> str:
         """What the model is called."""
         if self.repository:
             return self.repository.rpartition("/")[2]
-        return f"{self.calibration.model.name.rpartition('/')[2]}-cogcalib"
+        if self.base:
+            return f"{self.base.rpartition('/')[2]}-cogcalib"
+        return self.calibration.model.name
 
     def content(self, *, metadata: str, marker: str) -> dict[str, Any]:
         """The names that the template uses."""
@@ -124,8 +135,7 @@ class CardText:
             "title": self.name,
             "home": Markup(HOME),
             "paper": PAPER,
-            "weights": "An adapter for" if adapter else "All weights of",
-            "base_link": self._base(),
+            "opening": self._opening(),
             "facts": list(self._facts()),
             "definition": definition,
             "sets": [self._set(*each) for each in enumerate(calibration.metrics)],
@@ -139,21 +149,28 @@ class CardText:
             "versions": _versions(calibration.versions),
         }
 
+    def _opening(self) -> Markup:
+        if self.adapter is not None:
+            return Markup(f"An adapter for {self._base()},")
+        return Markup(f"{self._base()}," if self.base else "A language model,")
+
     def _base(self) -> Markup:
-        name = markdown(self.calibration.model.name)
-        if not self.hub_base:
-            return name
-        return Markup(f"[{name}](https://huggingface.co/{self.hub_base})")
+        name = markdown(self.base)
+        return (
+            Markup(f"[{name}](https://huggingface.co/{self.hub_base})") if self.hub_base else name
+        )
 
     def _facts(self) -> Iterator[tuple[str, object]]:
         calibration, answers = self.calibration, self.calibration.answers
         model = calibration.model
-        yield "Base model", self._base()
-        if model.sha256:
-            yield "Its files", Markup(f"sha256 {_code(model.sha256)}")
-        if model.commit:
-            yield "Its commit", Markup(_code(model.commit))
+        if self.base:
+            yield "Base model", self._base()
         yield "Weights", _weights(self.adapter)
+        of = "Files" if self.adapter is None else "Files of the base"
+        if model.sha256:
+            yield of, Markup(f"sha256 {_code(model.sha256)}")
+        if model.commit:
+            yield of, Markup(f"commit {_code(model.commit)}")
         if calibration.method:
             yield "Training", calibration.method
         if trained := _trained_on(calibration.trained_on):
@@ -241,6 +258,8 @@ def _trained_on(trained_on: Mapping[str, Any]) -> Markup | None:
     parts = []
     if isinstance(n := trained_on.get("n"), int):
         parts.append(f"{n:,} questions")
+    if isinstance(tasks := trained_on.get("tasks"), list | tuple) and tasks:
+        parts[-1:] = [" of ".join([*parts[-1:], ", ".join(str(markdown(each)) for each in tasks)])]
     if isinstance(digest := trained_on.get("sha256"), str):
         parts.append(f"sha256 {_code(digest)}")
     return Markup(", ".join(parts)) if parts else None
