@@ -116,6 +116,7 @@ def test_index_has_every_metric_with_its_interval(tmp_path: Path) -> None:
 
 def test_table_has_both_confidences_and_the_rules(tmp_path: Path) -> None:
     of = calibration()
+    as_adapter(tmp_path)
     text = card(tmp_path, of)
     raw = of.metrics[0].raw["ece"]
     assert f"| ECE, % | {100 * raw['value']:.1f} [" in text
