@@ -14,6 +14,7 @@ from types import ModuleType
 
 from cogcalib import __version__
 from cogcalib.cli import (
+    compare,
     demo,
     ledger,
     merge,
@@ -39,6 +40,7 @@ VERBS = {
         ledger,
         score,
         report,
+        compare,
         tasks,
         merge,
     )
