@@ -16,9 +16,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from cogcalib.drawing.canvas import FAINT, INK, new_figure, percent_axis, styled, to_svg
 from cogcalib.harness.config.methods import label
 from cogcalib.harness.report import load_run
-from cogcalib.harness.report.canvas import FAINT, INK, new_figure, percent_axis, styled, to_svg
 from cogcalib.harness.report.headline import headline
 from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.singled_out import single_out
