@@ -34,6 +34,12 @@ from cogcalib.harness.config import (
         ("name: x\ntasks: {unknown_share: 2.0}", "tasks.unknown_share", "less than or equal to 1"),
         ("name: x\nmethods: []", "methods", "at least one"),
         ("name: x\nmethods: [sft, sft]", "methods", "twice"),
+        ("name: x\nmethods: [cols@0.2, cols@0.20]", "methods", "cols@0.2 and cols@0.20 are one"),
+        (
+            "name: x\nmethods: [cols-random-options, sft, cols-options-random+ts]",
+            "methods",
+            "cols-random-options and cols-options-random are one method",
+        ),
         ("name: x\nmethods: [cols-foo]", "methods", "suffix -foo"),
         ("name: x\nmethods: [sft-options]", "methods", "no penalty"),
         ("name: x\nmethods: [cols+beta]", "methods", "after '+'"),
@@ -67,6 +73,12 @@ def test_an_error_names_the_key(text: str, key: str, what: str) -> None:
         parse_config(text)
     assert key in str(error.value)
     assert what in str(error.value)
+
+
+def test_methods_that_differ_and_old_spellings_are_kept() -> None:
+    methods = ("cols-random-options@0.20", "cols-random-options@0.20+ts", "cols-random", "cols@.2")
+    found = parse_config(f"name: x\nmethods: [{', '.join(methods)}]")
+    assert found.methods == methods
 
 
 def test_every_error_is_told_at_once() -> None:
