@@ -58,12 +58,16 @@ def _training(run: Path, method: str | None, seed: int | None) -> tuple[Path, st
     Raises:
         FileNotFoundError: If there is no folder, or no ledger that fits, naming those there are.
     """
+    from cogcalib.harness.config.methods import Method
     from cogcalib.harness.run_folder import RunFolder
+    from cogcalib.knowledge.ledger import has_ledger
 
     if not run.is_dir():
         raise FileNotFoundError(f"there is no folder {run}")
-    if (run / "ledger").is_dir():
+    if has_ledger(run):
         return run, run.name
+    # A method such as cols+ts is trained as another.
+    method = method and Method.read(method).trained
     found = RunFolder(run).ledgers()
     fitting = [
         path for (name, number), path in found if method in (None, name) and seed in (None, number)
