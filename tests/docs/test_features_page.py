@@ -20,7 +20,7 @@ ROW = re.compile(
 )
 PAGE = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
 LOG = (ROOT / "docs" / "lab-log.md").read_text(encoding="utf-8")
-STATUSES = {"right", "right, by hand", "refused", "untested"}
+STATUSES = {"correct", "correct, by hand", "refused", "untested"}
 ROWS = [match.groupdict() for match in ROW.finditer(PAGE) if match["status"] in STATUSES]
 
 

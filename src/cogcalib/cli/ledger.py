@@ -98,13 +98,15 @@ def _names(keys: Iterable[tuple[str, int]]) -> str:
 
 
 def _print(summaries: Any, name: str) -> None:
+    from rich.markup import escape
     from rich.table import Column, Table
 
     titles = ("pass", "step", "n", "known %", "learnt %", "forgotten %", "penalty")
-    halves = [
-        f"{half} at first: {what} %" for half in ("known", "unknown") for what in ("right", "conf.")
-    ]
-    table = Table(*(Column(title, justify="right") for title in (*titles, *halves)), title=name)
+    measures = ("correct", "conf.")
+    halves = [f"{half} at first: {what} %" for half in ("known", "unknown") for what in measures]
+    table = Table(
+        *(Column(title, justify="right") for title in (*titles, *halves)), title=escape(name)
+    )
     for each in summaries:
         shares = [f"{100 * value:.1f}" for value in (each.known, each.learnt, each.forgotten)]
         pairs = [each.at_first[half] or (None, None) for half in ("known", "unknown")]

@@ -98,9 +98,16 @@ def select(
     best = min(accurate, key=error)
     return Selection(
         best.method,
-        f"lowest ECE ({definition or next(iter(best.ece))}), {100 * error(best):.1f} %, of "
-        f"{len(accurate)} of {len(grid)} {floor}",
+        f"lowest ECE ({definition or next(iter(best.ece))}), {100 * error(best):.1f} %, "
+        f"{_of(len(accurate), len(grid))} {floor}",
     )
+
+
+def _of(accurate: int, tried: int) -> str:
+    """Among how many it was chosen, a phrase before the accuracy that they keep."""
+    if tried == 1:
+        return "the only one,"
+    return f"of {tried}, all" if accurate == tried else f"of the {accurate} of {tried}"
 
 
 def measure(predictions: Sequence[Prediction], method: str, seed: int) -> Trial:

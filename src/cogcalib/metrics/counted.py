@@ -140,7 +140,7 @@ class Resample:
 
     @cached_property
     def right(self) -> FloatVector:
-        """Draws of right predictions from each group."""
+        """Draws of correct predictions from each group."""
         return _by_group((self.drawn * self.rows.right).astype(np.float64), self.rows)
 
     @cached_property
@@ -208,7 +208,7 @@ def _auroc(drawn: Resample) -> float:
     wrong = drawn.n - right
     if right == 0 or wrong == 0:
         return float("nan")
-    # Twice the Mann-Whitney statistic, from the ranks of right predictions; whole numbers all.
+    # Twice the Mann-Whitney statistic, from the ranks of correct predictions; whole numbers all.
     twice_ranks = (2 * drawn.n + 1) * right + int(drawn.right @ drawn.size)
     twice_ranks -= 2 * int(drawn.right @ drawn.answered)
     return (twice_ranks - right * (right + 1)) / (2 * right * wrong)

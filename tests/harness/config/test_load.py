@@ -63,7 +63,10 @@ from cogcalib.harness.config import (
             "label_smoothing",
             "at most 1",
         ),
-        ("- 1", "config", "keys and values"),
+        ("- 1", "config", "must hold keys and values, got a list"),
+        ("", "config", "must hold keys and values, got nothing"),
+        ("# all of it is a comment", "config", "got nothing"),
+        ("name", "config", "got text"),
         ("name: [", "config", "YAML"),
         ("name: x\nseeds: [2001-01-01]", "seeds.0", "2001-01-01"),
     ],
@@ -128,6 +131,14 @@ def test_overrides_win_in_order_and_are_checked() -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.yaml: no such"):
         load_config(tmp_path / "absent.yaml")
+
+
+def test_what_is_there_and_no_file_is_told_so(tmp_path: Path) -> None:
+    for path in (tmp_path, Path("/dev/null")):
+        with pytest.raises(ConfigError, match=f"{path} must be a configuration file.*is no file"):
+            load_config(path)
+    with pytest.raises(ConfigError, match="got '/tmp/out'; runs go into the folder --runs"):
+        parse_config("name: x", ["/tmp/out"])
 
 
 def test_the_shipped_demo_is_valid() -> None:

@@ -39,6 +39,20 @@ def headline(run: Run, task: TaskSummary) -> list[str]:
     return sentences
 
 
+def verdict(run: Run, task: TaskSummary) -> list[str]:
+    """The first sentences of `headline`, which need no bootstrap: which method came out best.
+
+    Args:
+        run: As of `headline`.
+        task: As of `headline`.
+    """
+    best = single_out(run, task).method
+    if best is None or "sft" not in task or not task.ece("sft").values:
+        return [_lowest(task)]
+    scaled = "sft+ts" in task and task.ece("sft+ts").values
+    return [_comparison(task, best), *([_temperature(task, best)] if scaled else [])]
+
+
 def _shown(statistic: Statistic) -> float:
     """The mean in percent at the precision shown, so that words and digits cannot disagree."""
     return round(100 * (statistic.mean or 0.0), 1)
