@@ -142,7 +142,7 @@ def test_the_base_is_known_by_what_was_noted(base, adapter, tmp_path) -> None:
     beside, of_run = tmp_path / "beside", tmp_path / "run" / "train" / "cogcalib" / "seed-0"
     for folder in (beside, of_run):
         without_name(adapter, folder)
-    record_base(beside, str(base))
+    record_base(beside, fingerprint(base))
     write_json(tmp_path / "run" / "model.json", fingerprint(base))
     for folder, record in ((beside, BASE_RECORD), (of_run, "model.json")):
         load_model(base, adapter=folder, device="cpu")
@@ -179,7 +179,7 @@ def test_two_names_of_the_hub_are_two_models(base, adapter, tmp_path, monkeypatc
         tmp_path / "lora" / "adapter_config.json", config | {"base_model_name_or_path": "a/one"}
     )
     bare = LlamaForCausalLM.from_pretrained(base).to("meta")
-    monkeypatch.setattr("cogcalib.modeling.adapters._bare_model", lambda _: bare)
+    monkeypatch.setattr("cogcalib.modeling.adapters.bare_model", lambda _: bare)
     served = {"path": "b/two", "sha256": None, "commit": "0" * 40}
     monkeypatch.setattr("cogcalib.modeling.adapters.fingerprint", lambda _: served)
     with pytest.raises(ValueError, match="was trained on a/one, not on the model b/two"):

@@ -57,5 +57,5 @@ def execute(options: argparse.Namespace) -> None:
     best = record["recommended"]
     if best and len(record["choices"]) > 1:
         console.print(f"  best of these, {best['chosen']}: {best['reason']}", markup=False)
-    config = escape(str(folder.tuned_config))
-    console.print(f"\nNow: [bold]cogcalib run {config}[/bold]\n", soft_wrap=True)
+    tuned = escape(str(folder.tuned_config))
+    console.print(f"\nNow: [bold]cogcalib run {tuned}[/bold]\n", soft_wrap=True)

@@ -74,8 +74,17 @@ def read_spec(spec: BackendSpec) -> ModelSpec:
     return vllm_spec(spec.model)
 
 
-def load_backend(spec: BackendSpec) -> Backend:
+def load_backend(
+    spec: BackendSpec,
+    device: str | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Backend:
     """Load the model, or reach out for it.
+
+    Args:
+        spec: The model and its engine.
+        device: Of a model in transformers, as `load_model` takes it.
+        tokenizer: Of a model in transformers or behind an endpoint, where it is not its own.
 
     Raises:
         ValueError: As `load_model`, `VllmBackend` or `read_spec`.
@@ -83,13 +92,19 @@ def load_backend(spec: BackendSpec) -> Backend:
     """
     server = spec.server()
     if server is not None:
-        return EndpointBackend(server, *_reach(spec, server))
+        return EndpointBackend(server, *_reach(spec, server, tokenizer))
     if spec.worker == VLLM:
         if spec.adapter is not None:
             check_adapter(spec.adapter, spec.model)
         return VllmBackend(spec.model, spec.adapter, spec.dtype, spec.batch_size)
-    loaded = load_model(spec.model, adapter=spec.adapter, dtype=spec.dtype, four_bit=spec.four_bit)
-    return TransformersBackend(*loaded, batch_size=spec.batch_size)
+    model, own = load_model(
+        spec.model,
+        adapter=spec.adapter,
+        dtype=spec.dtype,
+        four_bit=spec.four_bit,
+        device=device,
+    )
+    return TransformersBackend(model, tokenizer or own, batch_size=spec.batch_size)
 
 
 def fingerprints(spec: BackendSpec) -> dict[str, Any]:
@@ -107,8 +122,12 @@ def _limits(spec: BackendSpec) -> EndpointBackend | type[VllmBackend] | type[Tra
     return VllmBackend if spec.worker == VLLM else TransformersBackend
 
 
-def _reach(spec: BackendSpec, server: Endpoint) -> tuple[PreTrainedTokenizerBase, int | None]:
-    """Tokenizer of a served model, and how many tokens it takes."""
+def _reach(
+    spec: BackendSpec, server: Endpoint, tokenizer: PreTrainedTokenizerBase | None = None
+) -> tuple[PreTrainedTokenizerBase, int | None]:
+    """Tokenizer of a served model (one that is given, if any), and how many tokens it takes."""
+    if tokenizer is not None:
+        return tokenizer, served_length(server)
     if spec.tokenizer is not None:
         # Wrong names are told before anything is sent.
         return _served_tokenizer(spec.tokenizer), served_length(server)

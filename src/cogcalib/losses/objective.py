@@ -50,6 +50,8 @@ class FusedParts(NamedTuple):
         correct: Whether the target is the arg max, ``[N]`` bool.
         log_confidence: Log of the largest probability at each token, nats, detached, ``[N]``.
         token_penalty: R of each token, detached, ``[N]``; defined where the gate is open.
+        option_scores: Logits of the options, -inf where there is none, detached, ``[N, K]``; None
+            without options.
     """
 
     loss: Tensor
@@ -62,6 +64,7 @@ class FusedParts(NamedTuple):
     correct: Tensor
     log_confidence: Tensor
     token_penalty: Tensor
+    option_scores: Tensor | None
 
     @classmethod
     def of(cls, parts: LossParts, found: TokenStatistics, token_penalty: Tensor) -> FusedParts:
@@ -77,6 +80,7 @@ class FusedParts(NamedTuple):
             correct=found.correct,
             log_confidence=found.log_confidence,
             token_penalty=token_penalty.detach(),
+            option_scores=found.option_scores,
         )
 
 
@@ -186,5 +190,5 @@ def reference_loss(
         nll_reduction=nll_reduction,
     )
     with torch.no_grad():
-        found = token_statistics(logits, targets)
+        found = token_statistics(logits, targets, option_ids)
     return FusedParts.of(parts, found, of_token)

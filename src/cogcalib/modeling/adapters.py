@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from cogcalib.modeling.model_files import (
     checked_source,
     fingerprint,
     no_adapter,
+    public_name,
     resolve_model,
 )
 from cogcalib.records import write_json
@@ -71,18 +73,14 @@ def with_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
     return cast(PreTrainedModel, adapted)  # it passes everything on to the model inside
 
 
-def record_base(folder: Path, model: str) -> None:
-    """Note beside an adapter which model it was trained on, if that has a name.
+def record_base(folder: Path, base: Mapping[str, str | None]) -> None:
+    """Note beside an adapter which model it was trained on.
 
     Args:
         folder: Of the adapter.
-        model: Folder or hub id; where it is neither, nothing is noted.
+        base: `fingerprint` of the model; of a local folder the last part alone is written.
     """
-    try:
-        base = fingerprint(model)
-    except (ValueError, OSError):
-        return
-    write_json(folder / BASE_RECORD, base)
+    write_json(folder / BASE_RECORD, {**base, "path": public_name(str(base["path"]))})
 
 
 def _check_safetensors(adapter: str) -> None:
@@ -118,7 +116,7 @@ def _check_tensors(adapter: str, config: PeftConfig, model: str) -> str:
     Returns:
         That it leaves the model's last layers alone, if it does.
     """
-    bare = _bare_model(model)
+    bare = bare_model(model)
     try:
         weights = load_peft_weights(
             adapter,
@@ -172,7 +170,7 @@ def _check_tensors(adapter: str, config: PeftConfig, model: str) -> str:
     return f"reaches {last} of {layers} layers" if last < layers else ""
 
 
-def _bare_model(model: str) -> PreTrainedModel:
+def bare_model(model: str) -> PreTrainedModel:
     """The model without memory for its weights."""
     local = os.path.isdir(model)
     config = AutoConfig.from_pretrained(model, trust_remote_code=False, local_files_only=local)

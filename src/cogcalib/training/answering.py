@@ -1,0 +1,214 @@
+"""The trainer's part after the training: a model saved with its calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from datasets import Dataset
+from peft import PeftModel
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
+
+from cogcalib.losses import FusedParts, Penalty
+from cogcalib.training.calibration_pass import CalibrationPass, run_calibration_pass
+from cogcalib.training.checkpoints import ResumableTrainer
+from cogcalib.training.loss import LossRunner
+from cogcalib.training.measured_answers import EvaluatedUnits, MeasuredAnswers, judge
+from cogcalib.training.supervision import SupervisedTokens
+
+if TYPE_CHECKING:
+    from cogcalib.training.calibration_record import ModelRecords
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a training's questions come from, and what becomes of it.
+
+    Attributes:
+        preset: Prompt preset that worded them; None if prompts are taken as they are.
+        tasks: Their names.
+        name: Of the model trained whole; empty: that of the folder it is saved into.
+    """
+
+    preset: str | None = None
+    tasks: tuple[str, ...] = ()
+    name: str = ""
+
+
+class AnsweringTrainer(ResumableTrainer):
+    """A `ResumableTrainer` that measures its model's answers and saves it with what it found.
+
+    Attributes:
+        runner: Takes batches through the model.
+        penalty: Of the training; its support is that of the calibration pass.
+        base: Folder or hub id of the model that is trained; empty where it has none.
+        origin: Where the questions come from, for the record.
+    """
+
+    runner: LossRunner
+    penalty: Penalty
+    base: str
+    origin: Origin = Origin()
+    _measured: tuple[int, MeasuredAnswers | None] = (-1, None)
+    _evaluated: EvaluatedUnits | None = None
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Train; see `ResumableTrainer.train`."""
+        output = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        # All ranks are here; to `save_model` the first may come alone.
+        if self.accelerator.num_processes > 1 and self.calibration_dataset is not None:
+            self._measured = self.state.global_step, self.run_calibration_pass().answers
+        return output
+
+    def run_calibration_pass(self) -> CalibrationPass:
+        """Measure the model, as it stands now, on the calibration split.
+
+        Raises:
+            ValueError: If the trainer has no calibration data set.
+        """
+        if self.calibration_dataset is None:
+            raise ValueError("estimate_threshold needs a calibration_dataset, the trainer has none")
+        return run_calibration_pass(
+            self.model_wrapped,
+            self.calibration_dataset,
+            runner=self.runner,
+            collate=self.padded_collator,
+            prepare=self._prepare_inputs,
+            accelerator=self.accelerator,
+            batch_size=self.args.per_device_eval_batch_size,
+            unit=self.args.unit_name,
+            nll_reduction=self.args.nll_reduction_name,
+            support=self.penalty.support,
+            step=self.state.global_step,
+        )
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Evaluate as `Trainer.evaluation_loop`, and with ``eval_calibration`` judge the answers.
+
+        The logits are those that the loss is made of. Metrics of the same name that a
+        ``compute_metrics`` gives stand.
+        """
+        self._evaluated = EvaluatedUnits() if self.args.eval_calibration else None
+        try:
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+            answers = None if self._evaluated is None else self._evaluated.answers()
+        finally:
+            self._evaluated = None
+        if answers is not None and output.metrics is not None:
+            for name, value in answers.metrics().items():
+                output.metrics.setdefault(f"{metric_key_prefix}_{name}", value)
+        return output
+
+    def _judge(self, parts: FusedParts, tokens: SupervisedTokens, numbers: Tensor | None) -> None:
+        """Keep what a batch under evaluation says of its answers."""
+        if self._evaluated is not None and numbers is not None and not self.model.training:
+            units = tokens.units.to(parts.token_ce.device)
+            self._evaluated.add(judge(parts, tokens), numbers.to(parts.token_ce.device), units)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model as `Trainer.save_model` does, and beside it what its confidence is worth.
+
+        ``calibration.json`` holds the metrics of the model as it is saved, on the calibration split
+        (`cogcalib.deployment.calibration_file`), ``trained_on.txt`` hashes of the training
+        questions, and ``base_model.json`` the fingerprint of an adapter's base. The checkpoints of
+        a training have them, too, without metrics. On several processes the metrics are those at
+        the end of the training: the main process may come here alone.
+        """
+        folder = Path(str(self.args.output_dir) if output_dir is None else output_dir)
+        readme = folder / "README.md"
+        before = readme.read_bytes() if readme.is_file() else None
+        super().save_model(str(folder), _internal_call=True)
+        checkpoint = _internal_call and self.is_in_train
+        measured = None if checkpoint else self._measured_as_saved()
+        if self.args.should_save:
+            self._records.write(folder, measured, hashed=not checkpoint)
+            # PEFT writes a card of its own, or into the one that is there.
+            readme.unlink(missing_ok=True)
+            if before is not None:
+                readme.write_bytes(before)
+            if not checkpoint:
+                self._write_card(folder)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def create_model_card(
+        self,
+        model_name: str | None = None,
+        dataset_name: str | None = None,
+        tags: str | list[str] | None = None,
+    ) -> None:
+        """Write the model card of what was saved last, in the place of TRL's.
+
+        Args:
+            model_name: Not used: the card has the model's name on the hub, or its base's.
+            dataset_name: Hub id of the data trained on.
+            tags: More tags.
+        """
+        folder = Path(str(self.args.output_dir))
+        if (
+            self.args.should_save
+            and not self.is_in_train
+            and (folder / "calibration.json").exists()
+        ):
+            more = [tags] if isinstance(tags, str) else tags or []
+            self._write_card(folder, tags=more, datasets=[dataset_name] if dataset_name else [])
+
+    def _write_card(
+        self, folder: Path, *, tags: Sequence[str] = (), datasets: Sequence[str] = ()
+    ) -> None:
+        from cogcalib.deployment.card import write_card
+
+        name = getattr(self, "hub_model_id", None)
+        repository = name if name and "/" in name else None
+        write_card(folder, repository=repository, tags=tags, datasets=datasets)
+
+    def _measured_as_saved(self) -> MeasuredAnswers | None:
+        """The answers of the model as it stands, without waiting for other processes."""
+        if self.calibration_dataset is None:
+            return None
+        if self.accelerator.num_processes == 1:
+            return self.run_calibration_pass().answers
+        step, answers = self._measured
+        return answers if step == self.state.global_step else None
+
+    @cached_property
+    def _records(self) -> ModelRecords:
+        from cogcalib.training.calibration_record import ModelRecords
+
+        return ModelRecords(
+            self.args,
+            self._tokenizer,
+            base=self.base,
+            adapter=self._has_adapter,
+            train=cast(Dataset, self.train_dataset),
+            calibration=self.calibration_dataset,
+            split="calibration",
+            origin=self.origin,
+        )
+
+    def _note_base(self) -> None:
+        """Remember what is trained, before it is wrapped."""
+        model: Any = self.model
+        self._has_adapter = isinstance(model, PeftModel)
+        inner: PreTrainedModel = model.get_base_model() if self._has_adapter else model
+        self.base = str(inner.name_or_path)
