@@ -293,7 +293,7 @@ def _print_table(pairs: Iterable[Pair], calibration: Calibration) -> None:
             f"{100 * answer.raw_confidence:.1f}",
             ", ".join(f"{each.answer.strip()} {100 * each.probability:.1f}" for each in others),
         )
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*(Text(shown(cell)) for cell in cells))
     terminal = screen()
     terminal.print(table)
     if counted.answers > MOST_ROWS:
