@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
 import pytest
 from datasets import Dataset
 
@@ -221,9 +222,9 @@ def test_what_cannot_be_asked_is_refused_by_its_index(value, answers, what) -> N
     assert refused.value.index == 12
 
 
-@pytest.mark.parametrize("inputs", [ASK, b"x", {"prompt": ASK}])
-def test_one_input_by_itself_is_refused(inputs) -> None:
-    with pytest.raises(InputError, match="must be a list, got one"):
+@pytest.mark.parametrize("inputs", [ASK, b"x", {"prompt": ASK}, pd.DataFrame({"prompt": [ASK]})])
+def test_what_is_no_list_of_inputs_is_refused(inputs) -> None:
+    with pytest.raises(InputError, match="must be a list, got a"):
         to_questions(inputs, load_tokenizer("atlas"), OPEN)
 
 
