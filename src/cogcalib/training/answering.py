@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,16 +10,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 from datasets import Dataset
 from peft import PeftModel
+from torch import Tensor
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
-from transformers.trainer_utils import TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from cogcalib.losses import Penalty
+from cogcalib.losses import FusedParts, Penalty
 from cogcalib.training.calibration_pass import CalibrationPass, run_calibration_pass
 from cogcalib.training.checkpoints import ResumableTrainer
 from cogcalib.training.loss import LossRunner
-from cogcalib.training.measured_answers import MeasuredAnswers
+from cogcalib.training.measured_answers import EvaluatedUnits, MeasuredAnswers, judge
+from cogcalib.training.supervision import SupervisedTokens
 
 if TYPE_CHECKING:
+    from cogcalib.deployment.answer import Answer
     from cogcalib.training.calibration_record import ModelRecords
 
 
@@ -43,15 +48,18 @@ class AnsweringTrainer(ResumableTrainer):
     Attributes:
         runner: Takes batches through the model.
         penalty: Of the training; its support is that of the calibration pass.
+        split_off: Whether the calibration split was split off the training set.
         base: Folder or hub id of the model that is trained; empty where it has none.
         origin: Where the questions come from, for the record.
     """
 
     runner: LossRunner
     penalty: Penalty
+    split_off: bool = False
     base: str
     origin: Origin = Origin()
-    _measured: tuple[int, MeasuredAnswers] | None = None
+    _measured: tuple[int, MeasuredAnswers | None] = (-1, None)
+    _evaluated: EvaluatedUnits | None = None
 
     def train(
         self,
@@ -88,6 +96,67 @@ class AnsweringTrainer(ResumableTrainer):
             step=self.state.global_step,
         )
 
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Evaluate as `Trainer.evaluation_loop`, and with ``eval_calibration`` judge the answers.
+
+        The logits are those that the loss is made of. Metrics of the same name that a
+        ``compute_metrics`` gives stand.
+        """
+        self._evaluated = EvaluatedUnits() if self.args.eval_calibration else None
+        try:
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+            answers = None if self._evaluated is None else self._evaluated.answers()
+        finally:
+            self._evaluated = None
+        if answers is not None and output.metrics is not None:
+            for name, value in answers.metrics().items():
+                output.metrics.setdefault(f"{metric_key_prefix}_{name}", value)
+        return output
+
+    def predict_with_confidence(self, dataset: Iterable[Any]) -> list[Answer]:
+        """Answers of the model as it stands, each with its confidence, in the order of the rows.
+
+        Args:
+            dataset: A data set or rows in a format of the trainer's, whose answers are not looked
+                at: ``prompt`` and perhaps ``options``, ``messages``, or ``input_ids`` with
+                ``labels``; also what `Predictor.predict` takes. Rows without options are answered
+                by generated text, or by the options that all training examples share.
+
+        Raises:
+            RefusedInput: Naming the index of the first row that cannot be asked.
+            ValueError: If the weights are sharded over processes.
+        """
+        from cogcalib.deployment.calibrated import calibrate
+        from cogcalib.deployment.raw_answers import ask
+        from cogcalib.inference.transformers_backend import TransformersBackend
+        from cogcalib.training.row_questions import rows_to_questions
+
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ValueError(
+                "predict_with_confidence needs a model that one process holds whole; save it, and "
+                "ask it by cogcalib.load"
+            )
+        calibration = self._records.calibration()
+        questions = rows_to_questions(dataset, self._tokenizer, calibration.answers)
+        model = self.accelerator.unwrap_model(self.model)
+        backend = TransformersBackend(model, self._tokenizer)
+        return calibrate(ask(backend, questions, calibration.answers), calibration)
+
+    def _judge(self, parts: FusedParts, tokens: SupervisedTokens, numbers: Tensor | None) -> None:
+        """Keep what a batch under evaluation says of its answers."""
+        if self._evaluated is not None and numbers is not None and not self.model.training:
+            units = tokens.units.to(parts.token_ce.device)
+            self._evaluated.add(judge(parts, tokens), numbers.to(parts.token_ce.device), units)
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model as `Trainer.save_model` does, and beside it what its confidence is worth.
 
@@ -112,7 +181,7 @@ class AnsweringTrainer(ResumableTrainer):
             return None
         if self.accelerator.num_processes == 1:
             return self.run_calibration_pass().answers
-        step, answers = self._measured or (None, None)
+        step, answers = self._measured
         return answers if step == self.state.global_step else None
 
     @cached_property
@@ -126,8 +195,11 @@ class AnsweringTrainer(ResumableTrainer):
             adapter=self._has_adapter,
             train=cast(Dataset, self.train_dataset),
             calibration=self.calibration_dataset,
-            split="calibration",
-            origin=self.origin,
+            split_off=self.split_off,
+            options=self._option_texts,
+            preset=self.origin.preset,
+            tasks=self.origin.tasks,
+            name=self.origin.name,
         )
 
     def _note_base(self) -> None:

@@ -17,7 +17,7 @@ from cogcalib.training import dataset_checks
 from cogcalib.training.collator import EXTRA_COLUMNS, CogCalibCollator
 from cogcalib.training.column_checks import check_token_columns, check_vocabulary
 from cogcalib.training.config import CogCalibConfig
-from cogcalib.training.option_ids import OPTIONS, resolve_options
+from cogcalib.training.option_ids import OPTIONS, resolve_options, shared_options
 from cogcalib.training.packing import LENGTHS, TOLERANCE, TOLERANCE_HALF, check_isolation, pack
 from cogcalib.training.text import check_text, warn_of_doubled, without_doubled
 
@@ -37,6 +37,8 @@ class PreparedTrainer(SFTTrainer):
     padded_collator: CogCalibCollator
     own_collator: bool = False
     _vocabulary: tuple[int, int] | None = None
+    _prepares_evaluation: bool = False
+    _option_texts: tuple[str, ...] | None = None
     _signature_columns: Any
 
     def _prepare_dataset(
@@ -74,6 +76,8 @@ class PreparedTrainer(SFTTrainer):
         unit = cast(CogCalibConfig, args).unit_name
         tokenised = tokenise(dataset)
         if OPTIONS in dataset.column_names:
+            if not self._prepares_evaluation:
+                self._option_texts = shared_options(dataset[OPTIONS])
             by_line = formatting_func is None
             tokenised = resolve_options(
                 dataset, tokenised, tokenise, dataset_name, unit, by_line=by_line
@@ -83,6 +87,9 @@ class PreparedTrainer(SFTTrainer):
             warn_of_doubled(tokenised, self._tokenizer, dataset_name)
         if self._vocabulary is not None:
             check_vocabulary(tokenised, dataset_name, *self._vocabulary)
+        if self._prepares_evaluation and cast(CogCalibConfig, args).eval_calibration:
+            tokenised = dataset_checks.numbered(tokenised)
+        self._prepares_evaluation = True  # the training set comes first
         # Cut and shuffled by TRL, in this order, before and, as there, once more after the packing.
         prepared = prepare(tokenised, processing_class, args, False, None, dataset_name)
         if not packing:
@@ -112,7 +119,8 @@ class PreparedTrainer(SFTTrainer):
             "calibration",
         )
         # As the training's loader does it: a collator is given what it is given there.
-        self.calibration_dataset = self._remove_unused_columns(prepared, "calibration")
+        prepared = self._remove_unused_columns(prepared, "calibration")
+        self.calibration_dataset = dataset_checks.without_numbers(prepared)
         # Without a gate as well: a temperature fitted on leaked examples would be worth nothing.
         dataset_checks.check_disjoint(
             self.train_dataset, self.calibration_dataset, self._tokenizer.all_special_ids
