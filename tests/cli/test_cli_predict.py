@@ -249,3 +249,20 @@ def test_help_shows_what_there_is_to_choose(capsys) -> None:
     assert f"--dtype {{{','.join(DTYPES)}}}" in out
     for option in ("--base", "--device", "--four-bit", "--served-name", "--api-key-env"):
         assert option in out
+
+
+@pytest.mark.parametrize("questions", ["Where is it?", "q.jsonl", "-"])
+def test_questions_may_stand_behind_options(questions, capsys) -> None:
+    for words in (
+        ["model", questions, "--jsonl", "--dtype", "float64"],
+        ["model", "--jsonl", questions, "--dtype", "float64"],
+        ["model", "--jsonl", "--dtype", "float64", questions],
+        ["--jsonl", "model", "--dtype", "float64", questions],
+    ):
+        options = cli.parse(["predict", *words])
+        assert (options.model, options.questions) == ("model", questions)
+    for words in (["model", questions, "--jsonl", "more"], ["model", "--jsonl", questions, "-x"]):
+        with pytest.raises(SystemExit) as exit:
+            cli.parse(["predict", *words])
+        assert exit.value.code == 2
+        assert "unrecognized arguments" in capsys.readouterr().err

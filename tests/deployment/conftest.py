@@ -9,16 +9,10 @@ from pathlib import Path
 import pytest
 from tiny_models import choices, llama, model, questions, tokenizer
 
-from cogcalib.deployment import AbstentionRule, AnswerFormat, Calibration, write_calibration
+from cogcalib.deployment import AnswerFormat, Calibration, write_calibration
 from cogcalib.deployment.identity import identify
 
-__all__ = ["choices", "llama", "model", "questions", "rule", "saved", "tokenizer"]
-
-
-def rule(target: float, threshold: float | None) -> AbstentionRule:
-    """A rule with a threshold; None promises nothing."""
-    reason = "" if threshold is not None else "too few questions"
-    return AbstentionRule(target, 0.1, threshold, 500, 0.5, (0.4, 0.6), 0.01, "h", "0", reason)
+__all__ = ["choices", "llama", "model", "questions", "saved", "tokenizer"]
 
 
 @pytest.fixture

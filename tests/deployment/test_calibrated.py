@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import rule
+from abstention_rules import rule
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from abstention_rules import rule
 from completion_server import CompletionServer, serve
-from conftest import rule
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
@@ -231,6 +231,7 @@ def test_served_model_answers_as_the_loaded_one(saved, llama, tokenizer, answers
         ({"dtype": "int8"}, "dtype must be one of"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"device": "potato"}, "device must be a torch device"),
+        ({"device": "cuda:99"}, "device must be one that is there"),
     ],
 )
 def test_what_does_not_go_together_is_refused(saved, given, what) -> None:

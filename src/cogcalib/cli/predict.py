@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 HELP = "answer questions with a calibrated confidence, or abstain"
 
+LATE = "questions"
+"""May stand behind options, too; before Python 3.13 argparse finds it missing at the first one."""
 MOST_ROWS = 100
 """Rows of the table on the screen."""
 WIDEST = 60
