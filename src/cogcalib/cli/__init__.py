@@ -18,6 +18,7 @@ from cogcalib.cli import (
     demo,
     ledger,
     merge,
+    predict,
     probe,
     report,
     reproduce,
@@ -39,10 +40,11 @@ VERBS = {
         probe,
         ledger,
         score,
+        predict,
+        merge,
         report,
         compare,
         tasks,
-        merge,
     )
 }
 
@@ -76,7 +78,13 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         added = verbs.add_parser(name, help=verb.HELP)
         if name == chosen:
             verb.add_options(added)
-    return parser.parse_args(words)
+    options, rest = parser.parse_known_args(words)
+    late = getattr(VERBS[options.verb], "LATE", None)
+    if rest and late and getattr(options, late) is None and (rest[0] == "-" or rest[0][:1] != "-"):
+        setattr(options, late, rest.pop(0))
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
 
 
 def _kept(verb: ModuleType, options: argparse.Namespace) -> str:
