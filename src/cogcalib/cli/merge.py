@@ -99,7 +99,7 @@ def _show(plan: MergePlan, merged: Merged) -> None:
         cap = f" and the configuration's {folded.softcap}" if folded.softcap else ""
         print(
             f"Temperature {plan.temperature:.4g}: in {folded.place}{cap}; log-probabilities are "
-            f"log_softmax(logits / T) to {folded.difference:.1g} nats in float32"
+            f"log_softmax(logits / T) to {folded.difference:.1g} nats"
         )
     elif fitted is None:
         print("No map was fitted: the model's own confidence stands")
