@@ -126,7 +126,6 @@ class CardText:
         """The names that the template uses."""
         calibration = self.calibration
         definition = calibration.answers.confidence
-        options = calibration.answers.kind == OPTIONS
         adapter = self.adapter is not None
         n = calibration.metrics[0].n if calibration.metrics else 1
         return {
@@ -143,11 +142,21 @@ class CardText:
             "rules": [_rule(each) for each in calibration.rules],
             "ours": Markup(our_code(calibration, adapter, self.repository)),
             "plain": Markup(plain_code(calibration, adapter, self.repository)),
-            "plain_confidence": "the confidence is then the model's own, "
-            + ("a softmax over the options" if options else "read off the generated tokens"),
+            "answers": Markup(self._answers()),
             "limits": list(self._limits()),
             "versions": _versions(calibration.versions),
         }
+
+    def _answers(self) -> str:
+        """What an answer holds, and what is missing without cogcalib."""
+        calibrated, ruled = self.calibration.map is not None, bool(self.calibration.rules)
+        own = "calibrated" if calibrated else "the model's own"
+        rule = "whether the rule above holds it back" if ruled else "False, for want of a rule"
+        return (
+            f"The confidence is {own}, and `answer.abstain` says {rule}.\n"
+            "Without cogcalib it is a model as any other"
+            + (", with confidences that are not calibrated:" if calibrated else ":")
+        )
 
     def _opening(self) -> Markup:
         if self.adapter is not None:
@@ -216,7 +225,8 @@ class CardText:
                 "other subjects or in another wording the confidence may be off: measure it there, "
                 "with `cogcalib recalibrate`."
             )
-        if any(each.split == "calibration" for each in calibration.metrics):
+        seen = "gate none" not in calibration.method
+        if seen and any(each.split == "calibration" for each in calibration.metrics):
             yield (
                 "Training looked at the calibration split, for the threshold and for what else is "
                 "chosen on it, so that figures on it flatter the model."
