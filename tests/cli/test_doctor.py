@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -107,7 +108,9 @@ def test_offline_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Hub.asked == 0
 
 
-def test_unreachable_hub_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_hub_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     class Away:
         def head(self, url: str, timeout: float) -> None:
             raise ConnectionError("secret-proxy:3128")
@@ -115,6 +118,14 @@ def test_unreachable_hub_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.get_session", Away)
     found = of(environment())["huggingface.co"]
     assert (found.state, found.text) == ("note", "cannot be reached: ConnectionError")
+    # Of a model on the hub the cache alone is asked, once, and the rest is told all the same.
+    with pytest.raises(SystemExit) as left:
+        cli.main(["doctor", "owner/absent"])
+    assert left.value.code == 1
+    captured = capsys.readouterr()
+    assert "!! owner/absent: mind the spelling" in captured.out
+    assert "processor" in captured.out
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE
 
 
 def test_packages_are_held_against_the_metadata(monkeypatch: pytest.MonkeyPatch) -> None:

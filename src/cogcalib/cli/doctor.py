@@ -35,19 +35,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> None:
     """Print the findings; exit code 1 if something needed is broken."""
-    from cogcalib.cli.findings import BROKEN, environment
+    from cogcalib.cli.findings import BROKEN, environment, reachable
 
     quiet()
     with input_errors():
         check_json(options.json)
         if options.base is not None and options.model is None:
             raise ValueError("--base goes with a MODEL, the adapter")
-        of_model = []
+        found = list(environment())
         if options.model is not None:
             from cogcalib.cli.model_findings import model_findings
 
-            of_model = list(model_findings(options.model, options.base))
-    found = [*environment(), *of_model]
+            with reachable(found):
+                found += model_findings(options.model, options.base)
     _show(found)
     if options.json is not None:
         write_json(options.json, [asdict(each) for each in found])

@@ -6,7 +6,8 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -25,6 +26,8 @@ NOT_FOR_USERS = ("dev", "atlas")
 
 HUB_TIMEOUT = 3.0
 """Seconds to wait for the hub."""
+
+AWAY = "cannot be reached"
 
 LITTLE_SPACE = 10 * 2**30
 """Bytes below which the room for models is remarked upon."""
@@ -56,6 +59,23 @@ def environment() -> Iterator[Finding]:
     yield from _devices()
     yield from _hub()
     yield from _folders()
+
+
+@contextmanager
+def reachable(found: Sequence[Finding]) -> Iterator[None]:
+    """Around what may ask the hub: only its cache is looked into where the hub did not answer.
+
+    Every file would be asked for again and again.
+    """
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    away = any(each.section == "hub" and each.text.startswith(AWAY) for each in found)
+    constants.HF_HUB_OFFLINE = before or away
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _packages() -> Iterator[Finding]:
@@ -163,7 +183,7 @@ def _hub() -> Iterator[Finding]:
         try:
             get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT)
         except Exception as error:  # whichever HTTP client the hub's library has
-            text = f"cannot be reached: {type(error).__name__}"
+            text = f"{AWAY}: {type(error).__name__}"
             remedy = "HF_ENDPOINT names a mirror; HF_HUB_OFFLINE=1 takes what is in the cache"
             yield Finding("hub", host, NOTE, text, remedy)
         else:

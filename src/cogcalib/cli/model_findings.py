@@ -43,11 +43,14 @@ def model_findings(model: str, base: str | None = None) -> Iterator[Finding]:
         InputError: If no model lies in a folder of that name, or a base is given for a whole model.
     """
     from cogcalib.deployment.opened import base_model, find_model
+    from cogcalib.modeling import ATLAS
 
     try:
         saved = find_model(model)
+        if not (saved.folder or model in ATLAS or saved.adapter or saved.file("config.json")):
+            raise InputError(f"neither the hub nor its cache has a model {model}")
     except InputError as error:
-        if Path(model).expanduser().exists() or model.count("/") != 1:
+        if Path(model).expanduser().exists() or model.count("/") > 1:
             raise
         remedy = "mind the spelling; hf auth login for a gated model"
         yield Finding(_SECTION, model, BROKEN, _in_a_line(error), remedy)
