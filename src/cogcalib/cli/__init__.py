@@ -18,6 +18,7 @@ from cogcalib.cli import (
     demo,
     doctor,
     ledger,
+    merge,
     probe,
     report,
     reproduce,
@@ -31,7 +32,20 @@ from cogcalib.records import InputError, path_errors
 
 VERBS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (run, demo, tune, reproduce, probe, ledger, score, report, compare, tasks, doctor)
+    for module in (
+        run,
+        demo,
+        tune,
+        reproduce,
+        probe,
+        ledger,
+        score,
+        report,
+        compare,
+        tasks,
+        merge,
+        doctor,
+    )
 }
 
 
