@@ -55,6 +55,8 @@ def execute(options: argparse.Namespace) -> None:
     try:
         with input_errors():
             converter = None
+            if options.gguf is None and options.converter is not None:
+                raise ValueError("--converter goes with --gguf")
             if options.gguf is not None:
                 check_gguf(options.gguf)
                 converter = find_converter(options.converter)
