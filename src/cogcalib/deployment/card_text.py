@@ -17,7 +17,6 @@ from cogcalib.deployment.calibration_file import (
     OPTIONS,
     AbstentionRule,
     Calibration,
-    FittedMap,
     SplitMetrics,
 )
 from cogcalib.deployment.card_code import hub_name, our_code, plain_code
@@ -194,7 +193,7 @@ class CardText:
             yield "Prompts", "as they are"
         meaning = _DEFINITIONS[answers.confidence]
         yield "Confidence", Markup(f"{_code(answers.confidence)}: {meaning}")
-        yield "Calibrated by", _map(calibration.map)
+        yield "Calibrated by", _map(calibration)
 
     def _set(self, number: int, measured: SplitMetrics) -> dict[str, Any]:
         rows = [
@@ -266,17 +265,22 @@ def _weights(adapter: Mapping[str, Any] | None) -> str:
 
 def _trained_on(trained_on: Mapping[str, Any]) -> Markup | None:
     parts = []
-    if isinstance(n := trained_on.get("n"), int):
-        parts.append(f"{n:,} questions")
-    if isinstance(tasks := trained_on.get("tasks"), list | tuple) and tasks:
-        parts[-1:] = [" of ".join([*parts[-1:], ", ".join(str(markdown(each)) for each in tasks)])]
+    n, tasks, off = (trained_on.get(name) for name in ("n", "tasks", "split_off"))
+    if isinstance(n, int):
+        names = ", ".join(markdown(each) for each in tasks) if isinstance(tasks, list) else ""
+        parts.append(f"{n:,} questions" + (f" of {names}" if names else ""))
     if isinstance(digest := trained_on.get("sha256"), str):
         parts.append(f"sha256 {_code(digest)}")
+    if isinstance(off, int):
+        parts.append(f"{off:,} more were split off for calibration")
     return Markup(", ".join(parts)) if parts else None
 
 
-def _map(fitted: FittedMap | None) -> Markup:
+def _map(calibration: Calibration) -> Markup:
+    fitted, folded = calibration.map, calibration.folded_temperature
     if fitted is None:
+        if folded is not None:
+            return Markup(f"temperature {folded:.3g}, which is in the weights")
         return Markup("nothing further: the model's own confidence stands")
     number = fitted.parameters.get("temperature")
     value = f" {number:.3g}" if isinstance(number, float | int) else ""
