@@ -183,7 +183,7 @@ class AnsweringTrainer(ResumableTrainer):
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
-    def create_model_card(
+    def create_model_card(  # type: ignore[override] # TRL's signature, not transformers'
         self,
         model_name: str | None = None,
         dataset_name: str | None = None,
