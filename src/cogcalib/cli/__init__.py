@@ -16,6 +16,7 @@ from cogcalib import __version__
 from cogcalib.cli import (
     compare,
     demo,
+    doctor,
     ledger,
     merge,
     probe,
@@ -43,6 +44,7 @@ VERBS = {
         compare,
         tasks,
         merge,
+        doctor,
     )
 }
 
