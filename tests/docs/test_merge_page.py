@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shlex
 from pathlib import Path
@@ -14,7 +15,9 @@ from cogcalib.deployment.gguf import CONVERTER, VARIABLE
 from cogcalib.deployment.merge import APART
 from cogcalib.records import DTYPES
 
-PAGE = (Path(__file__).parents[2] / "docs" / "merge.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "merge.md").read_text(encoding="utf-8")
+RECORD = ROOT / "experiments" / "merge" / "served_by_llama_cpp.json"
 
 
 def test_every_option_stands_in_a_table() -> None:
@@ -43,3 +46,15 @@ def test_names_and_tolerances_are_those_of_the_code() -> None:
         assert f"`{name}`" in PAGE
     assert Calibration.__dataclass_fields__["folded_temperature"].default is None
     assert FittedMap.__dataclass_fields__["one_token"].default is None
+
+
+def test_the_figures_are_those_of_the_record() -> None:
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    f32, f16 = record["by cache"]["f32"], record["by cache"]["f16"]
+    rows = re.findall(r"^\| .+ \| ([\d.e-]+) \| ([\d.e-]+) \|$", PAGE, re.M)
+    keys = ("server", "logprob", "merged", "without")
+    assert rows == [(f"{f32[key]:.1e}", f"{f16[key]:.1e}") for key in keys]
+    assert f"temperature of {record['temperature']:.3f}" in PAGE
+    assert f"test accuracy {100 * f32['accuracy']:.1f} %" in PAGE
+    assert f"{record['questions']} test questions" in PAGE
+    assert f"trained on {4 * record['steps']} questions of `{record['task']}`" in PAGE
