@@ -132,6 +132,16 @@ def test_table_has_both_confidences_and_the_rules(tmp_path: Path) -> None:
     assert 'src="reliability.png"' in rendered
 
 
+def test_facts_of_a_merged_model_are_told(tmp_path: Path) -> None:
+    trained = {"n": 900, "tasks": ["a/b", "c"], "split_off": 300, "base": HUB.name}
+    text = card(tmp_path, calibration(map=None, folded_temperature=1.25, trained_on=trained))
+    assert "temperature 1.25, which is in the weights" in text
+    assert "900 questions of a/b, c, 300 more were split off for calibration" in text
+    assert f"[{HUB.name}](https://huggingface.co/{HUB.name}), fine-tuned with" in text
+    assert metadata_load(tmp_path / "README.md")["base_model"] == HUB.name
+    assert "The confidence is the model's own" in text
+
+
 def test_card_written_twice_is_the_same(tmp_path: Path) -> None:
     first = card(tmp_path, calibration())
     image = (tmp_path / "reliability.png").read_bytes()

@@ -16,6 +16,7 @@ from cogcalib import __version__
 from cogcalib.cli import (
     compare,
     demo,
+    doctor,
     ledger,
     merge,
     predict,
@@ -45,6 +46,7 @@ VERBS = {
         report,
         compare,
         tasks,
+        doctor,
     )
 }
 
