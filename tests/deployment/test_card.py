@@ -128,7 +128,7 @@ def test_table_has_both_confidences_and_the_rules(tmp_path: Path) -> None:
     assert len(image) < 100_000
     rendered = MarkdownIt().enable("table").render(text)
     assert rendered.count("<table>") == 3
-    assert rendered.count("<tr>") == 3 + 9 + 5 + 2
+    assert rendered.count("<tr>") == 9 + 6 + 3
     assert 'src="reliability.png"' in rendered
 
 
