@@ -235,8 +235,8 @@ class CardText:
         fitted = calibration.map
         if fitted and any(each.sha256 == fitted.sha256 for each in calibration.metrics):
             yield (
-                "The calibrated figures are out of fold: each question was judged by a map that was "
-                "fitted to others, not by the one that is kept, which was fitted to all."
+                "The calibrated figures are out of fold: each question was judged by a map that "
+                "was fitted to others, not by the one that is kept, which was fitted to all."
             )
         if small := [each.n for each in calibration.metrics if each.n < SMALL_N]:
             yield f"With n = {min(small):,} much of a calibration error is noise."
