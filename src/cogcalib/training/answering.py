@@ -175,8 +175,9 @@ class AnsweringTrainer(ResumableTrainer):
         if self.args.should_save:
             self._records.write(folder, measured, hashed=not checkpoint)
             # PEFT writes a card of its own, or into the one that is there.
-            readme.unlink(missing_ok=True)
-            if before is not None:
+            if before is None:
+                readme.unlink(missing_ok=True)
+            elif readme.read_bytes() != before:
                 readme.write_bytes(before)
             if not checkpoint:
                 self._write_card(folder)
