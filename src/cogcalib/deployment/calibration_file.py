@@ -22,6 +22,9 @@ SCHEMA = 1
 OPTIONS, OPEN_ENDED = KINDS = ("options", "open-ended")
 METHODS = ("temperature", "platt", "isotonic", "vector")
 
+HISTOGRAM_BINS = 20
+"""Of `Calibration.confidence_histogram`."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
@@ -129,6 +132,25 @@ class AbstentionRule:
 
 
 @dataclass(frozen=True, slots=True)
+class ReliabilityBins:
+    """Confidence against correctness in bins of equal width over [0, 1], closed on the right.
+
+    Attributes:
+        count: Answers in each bin.
+        confidence: Their mean confidence, a fraction; 0 in an empty bin.
+        accuracy: Share of them that is right; 0 in an empty bin.
+    """
+
+    count: tuple[int, ...]
+    confidence: tuple[float, ...]
+    accuracy: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.count) == len(self.confidence) == len(self.accuracy) > 0:
+            raise ValueError("count, confidence and accuracy must have a value for each bin")
+
+
+@dataclass(frozen=True, slots=True)
 class SplitMetrics:
     """Metrics on one set of questions.
 
@@ -139,6 +161,8 @@ class SplitMetrics:
         raw: Metric -> ``{"value", "low", "high"}``, fractions (NLL in nats), of the model's own
             confidence: ``accuracy``, ``nll`` where it is defined, ``brier``, ``ece``, ``aurc``.
         calibrated: The same behind the map; empty without one.
+        raw_bins: Reliability of the model's own confidence; None where it was not kept.
+        calibrated_bins: The same behind the map.
     """
 
     split: str
@@ -146,6 +170,8 @@ class SplitMetrics:
     sha256: str
     raw: Mapping[str, Mapping[str, float]]
     calibrated: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    raw_bins: ReliabilityBins | None = None
+    calibrated_bins: ReliabilityBins | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +185,8 @@ class Calibration:
         rules: Abstention rules, the one in force first.
         metrics: Of the model on its calibration split, and where else it was measured.
         trained_on: ``n`` training questions and their ``sha256`` (`seen_questions.set_hash`).
-        confidence_histogram: Shares of calibrated confidences in 20 bins of equal width on the
-            calibration split: what drift is measured against. Empty if not known.
+        confidence_histogram: Shares of calibrated confidences in `HISTOGRAM_BINS` bins of equal
+            width on the calibration split: what drift is measured against. Empty if not known.
         method: How it was trained, such as ``label_smoothing, support options, gate nll``.
         versions: Of what took part.
     """
