@@ -6,8 +6,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -62,11 +62,12 @@ class Waiting(Generic[T, R]):
 class Batcher(Generic[T, R]):
     """A queue, and one thread that answers it in batches.
 
-    The thread waits for a first question, then up to `gather` seconds for more of its key.
+    The thread waits for a first question, then up to `gather` seconds for more of its key. A batch
+    that raises a ValueError is asked again one by one, so that one question does not spoil others;
+    with any other exception all of the batch is answered.
 
     Args:
-        work: Takes the items of a batch and gives a result for each, in order. What it raises,
-            every question of the batch is answered with.
+        work: Takes the items of a batch and gives a result for each, in order.
         most: Items in a batch.
         gather: Seconds that a batch waits for more.
     """
@@ -92,6 +93,11 @@ class Batcher(Generic[T, R]):
             self._queue.append(waiting)
             self._changed.notify()
         return waiting.answer
+
+    @property
+    def alive(self) -> bool:
+        """Whether questions are still answered."""
+        return self._thread.is_alive()
 
     def close(self) -> None:
         """Answer what is in the queue, then end the thread."""
@@ -133,16 +139,13 @@ class Batcher(Generic[T, R]):
     def _answer(self, batch: list[Waiting[T, R]]) -> None:
         try:
             results = self._work([each.item for each in batch])
+        except Exception as error:
+            if isinstance(error, ValueError) and len(batch) > 1:
+                for each in batch:
+                    self._answer([each])
+                return
+            for each in batch:
+                each.answer.set_exception(error)
+        else:
             for each, result in zip(batch, results, strict=True):
                 each.answer.set_result(result)
-        except Exception as error:
-            for each in batch:
-                if not each.answer.done():
-                    each.answer.set_exception(error)
-
-
-def forget(answers: Sequence[Future[R]]) -> None:
-    """Cancel what has not begun, and let nobody wait for the rest."""
-    for answer in answers:
-        with suppress(CancelledError):
-            answer.cancel()
