@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING
 from cogcalib.lazy import import_on_use
 
 if TYPE_CHECKING:
+    from cogcalib.deployment import load
     from cogcalib.tasks import load_task
     from cogcalib.training import CogCalibConfig, CogCalibTrainer
 
 __version__ = "0.1.0"
 
-__all__ = ["CogCalibConfig", "CogCalibTrainer", "__version__", "load_task"]
+__all__ = ["CogCalibConfig", "CogCalibTrainer", "__version__", "load", "load_task"]
 
 import_on_use(
     __name__,
     {
+        "cogcalib.deployment": ["load"],
         "cogcalib.knowledge": [],
         "cogcalib.losses": [],
         "cogcalib.metrics": [],

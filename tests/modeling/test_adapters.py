@@ -142,7 +142,7 @@ def test_the_base_is_known_by_what_was_noted(base, adapter, tmp_path) -> None:
     beside, of_run = tmp_path / "beside", tmp_path / "run" / "train" / "cogcalib" / "seed-0"
     for folder in (beside, of_run):
         without_name(adapter, folder)
-    record_base(beside, str(base))
+    record_base(beside, fingerprint(base))
     write_json(tmp_path / "run" / "model.json", fingerprint(base))
     for folder, record in ((beside, BASE_RECORD), (of_run, "model.json")):
         load_model(base, adapter=folder, device="cpu")

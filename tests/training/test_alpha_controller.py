@@ -8,9 +8,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_run import make_args, make_trainer, weights
+from tiny_run import make_args, make_reading, make_trainer, weights
 
-from cogcalib.losses import AccuracyCurve, token_statistics
+from cogcalib.losses import token_statistics
 from cogcalib.records import Threshold
 from cogcalib.training.alpha_controller import (
     FOLLOWED,
@@ -19,11 +19,10 @@ from cogcalib.training.alpha_controller import (
     AlphaController,
     AlphaStep,
 )
-from cogcalib.training.calibration_pass import CalibrationPass, confident_units
+from cogcalib.training.measured_answers import confident_units
 from cogcalib.training.supervision import SupervisedTokens, Units
 
 fractions = st.floats(0, 1)
-LEVEL = AccuracyCurve((0.0,), (0.5,))
 
 
 def settle(
@@ -159,7 +158,7 @@ def test_the_trainer_follows_its_calibration_split(tmp_path: Path, gate: str, su
 def test_the_controllers_alpha_reaches_the_loss(tmp_path: Path) -> None:
     def trained(alpha: float | str) -> dict[str, torch.Tensor]:
         trainer = make_trainer(tmp_path, alpha=alpha, gate="all", threshold_every=99, max_steps=3)
-        overconfident = CalibrationPass(Threshold(1.0, 0.5, 0.8, 12, 12), 0.7, 0.5, LEVEL)
+        overconfident = make_reading(Threshold(1.0, 0.5, 0.8, 12, 12), 0.7, 0.5)
         trainer.run_calibration_pass = lambda: overconfident
         trainer.train()
         tuned.append(trainer.alpha)

@@ -19,7 +19,7 @@ from transformers import DataCollatorForSeq2Seq
 
 from cogcalib.knowledge.threshold import estimate_threshold
 from cogcalib.losses import token_statistics
-from cogcalib.training.calibration_pass import known_units
+from cogcalib.training.measured_answers import known_units
 from cogcalib.training.supervision import SupervisedTokens, Units, supervised_tokens
 
 

@@ -15,13 +15,12 @@ from tiny_run import (
     LETTERS,
     assert_same_weights,
     largest_difference,
+    make_reading,
     make_rows,
     make_trainer,
 )
 
-from cogcalib.losses import AccuracyCurve
 from cogcalib.records import Threshold
-from cogcalib.training.calibration_pass import CalibrationPass
 
 STYLE_STEPS = 6  # enough to learn that an answer ends after its letter
 SETTINGS: dict[str, Any] = {
@@ -108,11 +107,10 @@ def test_every_change_is_said_and_nothing_twice(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     inf = math.inf
-    level = AccuracyCurve((0.0,), (0.5,))
     values = iter([2.0, inf, inf, -inf, -inf, 1.5, 1.6, inf])
     trainer = make_trainer(tmp_path, max_steps=8)
-    trainer.run_calibration_pass = lambda: CalibrationPass(
-        Threshold(next(values), 0.5, 0.8, 1, 1, trainer.state.global_step), 0.5, 0.5, level
+    trainer.run_calibration_pass = lambda: make_reading(
+        Threshold(next(values), 0.5, 0.8, 1, 1, trainer.state.global_step), 0.5, 0.5
     )
     with caplog.at_level(logging.WARNING, logger="cogcalib"):
         trainer.train()

@@ -17,6 +17,7 @@ from cogcalib.losses import AccuracyCurve
 from cogcalib.records import Threshold
 from cogcalib.training import CogCalibConfig, CogCalibTrainer
 from cogcalib.training.calibration_pass import CalibrationPass
+from cogcalib.training.measured_answers import MeasuredAnswers
 
 LETTERS = [" A", " B", " C", " D"]
 CHAT_TEMPLATE = (
@@ -99,6 +100,15 @@ def make_args(output: Path, **settings: Any) -> CogCalibConfig:
     return CogCalibConfig(**{**defaults, **settings})
 
 
+LEVEL = AccuracyCurve((0.0,), (0.5,))
+
+
+def make_reading(threshold: Threshold, confidence: float, accuracy: float) -> CalibrationPass:
+    """A calibration pass that found these, of two questions."""
+    answers = MeasuredAnswers(np.full(2, confidence), np.array([True, False]), None)
+    return CalibrationPass(threshold, confidence, accuracy, LEVEL, answers)
+
+
 def make_trainer(
     output: Path,
     *,
@@ -120,9 +130,7 @@ def make_trainer(
         **(sft_arguments or {}),
     )
     if cut is not None:
-        reading = CalibrationPass(
-            Threshold(cut, 0.5, 0.8, 1, 1), 0.5, 0.5, AccuracyCurve((0.0,), (0.5,))
-        )
+        reading = make_reading(Threshold(cut, 0.5, 0.8, 1, 1), 0.5, 0.5)
         trainer.run_calibration_pass = lambda: reading  # type: ignore[method-assign]
     return trainer
 

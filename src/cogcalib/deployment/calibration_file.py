@@ -55,6 +55,8 @@ class AnswerFormat:
         options: The options that a prompt is answered with where it brings none, as they follow
             it, such as ``" A"``; None if every question has to bring its own.
         max_new_tokens: Longest generated answer.
+        multiline: Whether a generated answer may have several lines; otherwise a line break ends
+            it, outside a chat.
     """
 
     kind: str
@@ -62,6 +64,7 @@ class AnswerFormat:
     preset: str | None = None
     options: tuple[str, ...] | None = None
     max_new_tokens: int = 32
+    multiline: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -68,8 +68,17 @@ def read_spec(spec: BackendSpec) -> ModelSpec:
     return vllm_spec(spec.model)
 
 
-def load_backend(spec: BackendSpec) -> Backend:
+def load_backend(
+    spec: BackendSpec,
+    device: str | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> Backend:
     """Load the model, or reach out for it.
+
+    Args:
+        spec: The model and its engine.
+        device: Of a model in transformers, as `load_model` takes it.
+        tokenizer: Of a model in transformers or behind an endpoint, where it is not its own.
 
     Raises:
         ValueError: As `load_model`, `VllmBackend` or `read_spec`.
@@ -77,14 +86,21 @@ def load_backend(spec: BackendSpec) -> Backend:
     """
     server = spec.server()
     if server is not None:
-        read = read_spec(spec)
-        return EndpointBackend(server, read.tokenizer, read.positions)
+        if tokenizer is None:
+            tokenizer = _served_tokenizer(spec)
+        return EndpointBackend(server, tokenizer, served_length(server))
     if spec.worker == VLLM:
         if spec.adapter is not None:
             check_adapter(spec.adapter, spec.model)
         return VllmBackend(spec.model, spec.adapter, spec.dtype, spec.batch_size)
-    loaded = load_model(spec.model, adapter=spec.adapter, dtype=spec.dtype, four_bit=spec.four_bit)
-    return TransformersBackend(*loaded, batch_size=spec.batch_size)
+    model, own = load_model(
+        spec.model,
+        adapter=spec.adapter,
+        dtype=spec.dtype,
+        four_bit=spec.four_bit,
+        device=device,
+    )
+    return TransformersBackend(model, tokenizer or own, batch_size=spec.batch_size)
 
 
 def fingerprints(spec: BackendSpec) -> dict[str, Any]:

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from cogcalib.losses.terms import NO_OPTION, cross_entropy, entropy
+
+
+class AnswerStatistics(Protocol):
+    """What judges an answer, as `TokenStatistics` and the parts of a loss have it."""
+
+    @property
+    def correct(self) -> Tensor:
+        """Whether the target is the arg max, ``[N]`` bool."""
+        ...
+
+    @property
+    def log_confidence(self) -> Tensor:
+        """Log of the largest probability over the vocabulary, nats, ``[N]``."""
+        ...
+
+    @property
+    def option_scores(self) -> Tensor | None:
+        """Logits of the options, -inf where there is none, ``[N, K]``; or None."""
+        ...
 
 
 class TokenStatistics(NamedTuple):
@@ -58,7 +77,7 @@ def token_statistics(
 
 
 def known_examples(
-    statistics: TokenStatistics,
+    statistics: AnswerStatistics,
     targets: Tensor,
     example: Tensor,
     n_examples: int,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from cogcalib.modeling.model_files import (
     checked_source,
     fingerprint,
     no_adapter,
+    public_name,
     resolve_model,
 )
 from cogcalib.records import write_json
@@ -71,18 +73,14 @@ def with_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
     return cast(PreTrainedModel, adapted)  # it passes everything on to the model inside
 
 
-def record_base(folder: Path, model: str) -> None:
-    """Note beside an adapter which model it was trained on, if that has a name.
+def record_base(folder: Path, base: Mapping[str, str | None]) -> None:
+    """Note beside an adapter which model it was trained on.
 
     Args:
         folder: Of the adapter.
-        model: Folder or hub id; where it is neither, nothing is noted.
+        base: `fingerprint` of the model; of a local folder the last part alone is written.
     """
-    try:
-        base = fingerprint(model)
-    except (ValueError, OSError):
-        return
-    write_json(folder / BASE_RECORD, base)
+    write_json(folder / BASE_RECORD, {**base, "path": public_name(str(base["path"]))})
 
 
 def _check_safetensors(adapter: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cogcalib.modeling.prompts import (
+    Worded,
     chat_prompt,
     completion,
     in_chat,
@@ -31,23 +32,37 @@ def continuations(
     tokenizer: PreTrainedTokenizerBase,
     shots: Sequence[Example] = (),
 ) -> list[tuple[list[int], list[list[int] | None]]]:
-    """Tokens of each prompt and of each completion after it, None where there is no such split.
+    """`text_continuations` of worded questions; `shots` stand, answered, before every one."""
+    return text_continuations(prompt_texts(examples, tokenizer, shots), completions, tokenizer)
 
-    Prompt and completion are tokenised together; where the tokenizer would merge across their
-    boundary the completion is tokenised apart, provided the text stays the same. `shots` stand,
-    answered, before every question.
 
-    A prompt, which may hold a long passage, is tokenised once: behind its last line alone a
-    completion has the tokens that it has behind the whole. Only where that line ends with another
-    token than the prompt does, or merges with the completion, is the whole tokenised again.
-    """
+def prompt_texts(
+    examples: Sequence[Worded], tokenizer: PreTrainedTokenizerBase, shots: Sequence[Example] = ()
+) -> list[Text]:
+    """Each question in the words of its preset, behind the answered `shots`."""
     shown = "" if any(in_chat(example) for example in examples) else render_shots(shots)
-    prompts: list[Text] = [
+    return [
         (chat_prompt(example, tokenizer, shots), True)
         if in_chat(example)
         else (shown + render_prompt(example), False)
         for example in examples
     ]
+
+
+def text_continuations(
+    prompts: Sequence[Text],
+    completions: Sequence[Sequence[str]],
+    tokenizer: PreTrainedTokenizerBase,
+) -> list[tuple[list[int], list[list[int] | None]]]:
+    """Tokens of each prompt and of each completion after it, None where there is no such split.
+
+    Prompt and completion are tokenised together; where the tokenizer would merge across their
+    boundary the completion is tokenised apart, provided the text stays the same.
+
+    A prompt, which may hold a long passage, is tokenised once: behind its last line alone a
+    completion has the tokens that it has behind the whole. Only where that line ends with another
+    token than the prompt does, or merges with the completion, is the whole tokenised again.
+    """
     lines = [(last_line(prompt), bare) for prompt, bare in prompts]
     texts = [
         (line + text, bare)

@@ -51,6 +51,16 @@ def atlas_cache() -> Path:
     return Path(root) / "cogcalib" / "atlas"
 
 
+def public_name(path_or_id: str | Path) -> str:
+    """A model's name without the folders of this machine: a hub id or an embedded model's name as
+    it is, of a folder the last part."""
+    folder = Path(path_or_id)
+    for name, architecture in ATLAS.items():
+        if folder.parts[-3:] == ("atlas", "models", architecture):
+            return name
+    return folder.resolve().name if folder.is_dir() else str(path_or_id)
+
+
 def fingerprint(path_or_id: str | Path) -> dict[str, str | None]:
     """What identifies a model: the hash of its weights and tokenizer, or its commit on the hub.
 

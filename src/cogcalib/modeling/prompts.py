@@ -7,7 +7,7 @@ included, for comparison with their numbers; docs/tasks.md says which parts were
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cogcalib.records import CHAT, Example, Option
 
@@ -23,10 +23,28 @@ DATE = "26 Jul 2024"
 SHOT_END = "\n\n"
 """What separates an answered question from the next one."""
 
+
+class Worded(Protocol):
+    """What is worded: an `Example`, or a question to which nobody has the answer."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def prompt(self) -> str: ...
+    @property
+    def options(self) -> tuple[Option, ...] | None: ...
+    @property
+    def context(self) -> str: ...
+    @property
+    def preset(self) -> str: ...
+
+
 _TEXT_BEFORE_LETTER = ("openbookqa", "arc_challenge", "arc_easy")
 
 
-def render_prompt(example: Example) -> str:
+def render_prompt(example: Worded) -> str:
     """The text a model is asked with, up to where the answer begins; as `Example.preset` says.
 
     Raises:
@@ -43,18 +61,18 @@ def render_completion(example: Example) -> str:
     return completion(example, example.answer)
 
 
-def completion(example: Example, answer: str) -> str:
+def completion(example: Worded, answer: str) -> str:
     """`answer` as it would follow the prompt."""
     return answer.strip() if in_chat(example) else f" {answer.strip()}"
 
 
-def shown_passage(example: Example) -> str:
+def shown_passage(example: Worded) -> str:
     """As much of the passage as the preset shows."""
     blob = example.preset.removesuffix(CHAT) == "blob"
     return example.context[:BLOB_PASSAGE] if blob else example.context
 
 
-def in_chat(example: Example) -> bool:
+def in_chat(example: Worded) -> bool:
     """Whether the prompt goes through the model's chat template."""
     return example.preset.endswith(CHAT)
 
@@ -65,7 +83,7 @@ def render_shots(shots: Sequence[Example]) -> str:
 
 
 def chat_prompt(
-    example: Example, tokenizer: PreTrainedTokenizerBase, shots: Sequence[Example] = ()
+    example: Worded, tokenizer: PreTrainedTokenizerBase, shots: Sequence[Example] = ()
 ) -> str:
     """The prompt as the user's turn of a chat, the assistant's turn opened behind it.
 
@@ -96,14 +114,14 @@ def chat_prompt(
     )
 
 
-def _cogcalib(example: Example) -> str:
+def _cogcalib(example: Worded) -> str:
     lines = [f"Passage: {example.context.strip()}"] if example.context else []
     lines.append(f"Question: {example.prompt.strip()}")
     lines += [f"{option.letter}. {option.text}" for option in example.options or ()]
     return "\n".join([*lines, "Answer:"])
 
 
-def _blob(example: Example) -> str:
+def _blob(example: Worded) -> str:
     question = example.prompt.strip()
     if example.context:
         _check_truth_values(example)
@@ -129,7 +147,7 @@ def _blob(example: Example) -> str:
     )
 
 
-def _laplace(example: Example) -> str:
+def _laplace(example: Worded) -> str:
     question = example.prompt.strip()
     if example.options is None:
         raise ValueError(
@@ -154,7 +172,7 @@ def _as_sentence(option: Option) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _check_truth_values(example: Example) -> None:
+def _check_truth_values(example: Worded) -> None:
     letters = [option.letter for option in example.options or ()]
     if sorted(letters) != ["False", "True"]:
         came = f"the letters {letters}" if letters else "an open-ended question"
@@ -164,7 +182,7 @@ def _check_truth_values(example: Example) -> None:
         )
 
 
-_WORDINGS: dict[str, Callable[[Example], str]] = {
+_WORDINGS: dict[str, Callable[[Worded], str]] = {
     "cogcalib": _cogcalib,
     "blob": _blob,
     "laplace": _laplace,

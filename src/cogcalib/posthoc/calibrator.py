@@ -37,12 +37,32 @@ class Calibrator(ABC):
     fitted_on: ClassVar[str]
     parts: ClassVar[Mapping[str, Callable[[object], Any]]]
 
+    def fitted(self) -> dict[str, Any]:
+        """What was fitted, by its names in a file, as JSON has it; RuntimeError if unfitted."""
+        self._check_fitted()
+        values = {name: getattr(self, f"{name}_") for name in self.parts}
+        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+
+    @classmethod
+    def from_fitted(cls, values: Mapping[str, Any]) -> Self:
+        """The calibrator that has these values of `fitted`.
+
+        Raises:
+            ValueError: If they cannot have been fitted.
+        """
+        made = cls()
+        for name, check in cls.parts.items():
+            try:
+                setattr(made, f"{name}_", check(values.get(name)))
+            except ValueError as error:
+                raise ValueError(f"{name} {error}") from error
+        if problem := made._problem():
+            raise ValueError(problem)
+        return made
+
     def save(self, path: Path | str) -> Path:
         """Write what was fitted as JSON, atomically; raises RuntimeError if unfitted."""
-        self._check_fitted()
-        fitted = {name: getattr(self, f"{name}_") for name in self.parts}
-        plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in fitted.items()}
-        return write_json(path, {"kind": self.kind, **plain})
+        return write_json(path, {"kind": self.kind, **self.fitted()})
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -59,15 +79,10 @@ class Calibrator(ABC):
         found = content.get("kind") if isinstance(content, dict) else None
         if found != cls.kind:
             raise ValueError(f"{path}: kind must be {cls.kind!r}, got {found!r}")
-        loaded = cls()
-        for name, check in cls.parts.items():
-            try:
-                setattr(loaded, f"{name}_", check(content.get(name)))
-            except ValueError as error:
-                raise ValueError(f"{path}: {name} {error}") from error
-        if problem := loaded._problem():
-            raise ValueError(f"{path}: {problem}")
-        return loaded
+        try:
+            return cls.from_fitted(content)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
     def _problem(self) -> str:
         """Why the parts that were read cannot belong together; empty if they can."""

@@ -63,9 +63,7 @@ def judge(
     ends: Collection[int],
 ) -> Prediction:
     """The prediction that a generated answer makes, see `score_open_ended`."""
-    said = [token for token in generation.tokens if token not in ends]
-    text = str(tokenizer.decode(said, skip_special_tokens=True)).strip()
-    total = sum(generation.logprobs)
+    text, confidence = read_generation(generation, tokenizer, ends)
     return Prediction(
         id=example.id,
         task=example.task,
@@ -74,11 +72,20 @@ def judge(
         prediction=text,
         correct=exact_match(text, [example.answer, *example.aliases]),
         nll=nll,
-        confidence={
-            "mean": min(1.0, math.exp(total / len(generation.logprobs))),
-            "joint": min(1.0, math.exp(total)),
-        },
+        confidence=confidence,
         option_logprobs=None,
         model=settings.model_name,
         run=settings.run,
     )
+
+
+def read_generation(
+    generation: Generation, tokenizer: PreTrainedTokenizerBase, ends: Collection[int]
+) -> tuple[str, dict[str, float]]:
+    """The text of a generated answer, and its confidence, see `score_open_ended`."""
+    said = [token for token in generation.tokens if token not in ends]
+    total = sum(generation.logprobs)
+    return str(tokenizer.decode(said, skip_special_tokens=True)).strip(), {
+        "mean": min(1.0, math.exp(total / len(generation.logprobs))),
+        "joint": min(1.0, math.exp(total)),
+    }

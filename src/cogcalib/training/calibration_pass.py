@@ -14,18 +14,22 @@ from torch import Tensor, nn
 
 from cogcalib.knowledge.threshold import estimate_threshold
 from cogcalib.losses import (
-    NO_OPTION,
     AccuracyCurve,
     NllReduction,
     Support,
     TokenStatistics,
     example_nll,
-    known_examples,
 )
 from cogcalib.posthoc.isotonic_fit import isotonic_fit
 from cogcalib.records import Threshold
 from cogcalib.training.collator import KNOWN, OPTION_IDS
 from cogcalib.training.loss import LossRunner
+from cogcalib.training.measured_answers import (
+    MeasuredAnswers,
+    confident_units,
+    judge,
+    known_units,
+)
 from cogcalib.training.supervised_logits import undisturbed
 from cogcalib.training.supervision import SupervisedTokens, Unit, supervised_tokens, unit_starts
 
@@ -39,43 +43,14 @@ class CalibrationPass:
         confidence: Mean over the units of `confident_units`, a fraction.
         accuracy: Share of the units that are correct.
         curve: How the accuracy depends on the NLL of the model's own answer.
+        answers: The units judged, whatever the support.
     """
 
     threshold: Threshold
     confidence: float
     accuracy: float
     curve: AccuracyCurve
-
-
-def known_units(statistics: TokenStatistics, tokens: SupervisedTokens) -> Tensor:
-    """Whether the model answers correctly by itself, for each unit: `known_examples`, ``[U]``."""
-    units = tokens.units
-    return known_examples(statistics, tokens.targets, units.index, len(units), tokens.options)
-
-
-def confident_units(
-    statistics: TokenStatistics, tokens: SupervisedTokens, support: Support
-) -> tuple[Tensor, Tensor]:
-    """Confidence in its own answer and whether that is correct, for each unit, both ``[U]``.
-
-    With options, at the token where they compete: the largest probability among them or over the
-    whole vocabulary, as `support` says, and whether their arg max is the gold one. Otherwise
-    ``mean``, the confidence that open-ended answers are scored by: exp of the mean over the unit's
-    tokens of the largest log-probability, under teacher forcing, and whether every token is gold.
-    """
-    units, options, scores = tokens.units, tokens.options, statistics.option_scores
-    log_confidence, counted = statistics.log_confidence, torch.ones_like(statistics.correct)
-    if options is not None and scores is not None and scores.shape[1]:
-        competing = (options != NO_OPTION).any(1)
-        if support == "options":
-            share = scores.masked_fill(~competing[:, None], 0).log_softmax(1).amax(1)
-            log_confidence = torch.where(competing, share.to(log_confidence), log_confidence)
-        chosen = competing.new_zeros(len(units))
-        chosen[units.index[competing]] = True
-        # Of a unit with options the other tokens do not count.
-        counted = competing | ~chosen[units.index]
-    mean = example_nll(-log_confidence[counted], units.index[counted], len(units), "mean")
-    return (-mean).exp(), known_units(statistics, tokens).to(mean)
+    answers: MeasuredAnswers
 
 
 def accuracy_curve(own_nll: Tensor, correct: Tensor) -> AccuracyCurve:
@@ -126,7 +101,7 @@ def run_calibration_pass(
     order = sorted(range(len(dataset)), key=lambda index: -lengths[index])
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     ends = list(accumulate(len(unit_starts(labels, unit)) for labels in dataset["labels"]))
-    result = torch.zeros(5, ends[-1], device=accelerator.device)
+    result = torch.zeros(8, ends[-1], device=accelerator.device)
     with undisturbed(model, accelerator.device):
         # Sharded models gather their weights together: no rank may make fewer passes than another.
         rounds = -(-len(batches) // accelerator.num_processes)
@@ -140,14 +115,16 @@ def run_calibration_pass(
             statistics = runner.statistics(model, batch, tokens)
             if position < len(batches):
                 columns = [c for row in rows for c in range(ends[row - 1] if row else 0, ends[row])]
-                found = _measured(statistics, tokens, nll_reduction, support)
-                result[:, columns] = found.to(result)
-    nll, known, confidence, correct, own = accelerator.reduce(result, reduction="sum").cpu()
+                measured = _measured(statistics, tokens, nll_reduction, support)
+                result[:, columns] = measured.to(result)
+    found = accelerator.reduce(result, reduction="sum").cpu()
+    nll, known, confidence, correct, own = found[:5]
     return CalibrationPass(
         threshold=estimate_threshold(nll.numpy(), known.numpy() == 1, step=step),
         confidence=float(confidence.numpy().mean()),
         accuracy=float(correct.numpy().mean()),
         curve=accuracy_curve(own, correct),
+        answers=MeasuredAnswers.of_units(found[5:].numpy()),
     )
 
 
@@ -157,10 +134,12 @@ def _measured(
     nll_reduction: NllReduction,
     support: Support,
 ) -> Tensor:
-    """NLL, known, confidence, correct, NLL of the model's own answer: of each unit, ``[5, U]``."""
+    """NLL, known, confidence, correct, NLL of the model's own answer, and what `judge` finds: of
+    each unit, ``[8, U]``."""
     tokens = tokens.to(statistics.ce.device)
     index, size = tokens.units.index, len(tokens.units)
     nll = example_nll(statistics.ce, index, size, nll_reduction)
     own = example_nll(-statistics.log_confidence, index, size, nll_reduction)
     known = known_units(statistics, tokens).to(nll)
-    return torch.stack([nll, known, *confident_units(statistics, tokens, support), own])
+    found = [nll, known, *confident_units(statistics, tokens, support), own]
+    return torch.stack([*found, *judge(statistics, tokens).to(nll)])

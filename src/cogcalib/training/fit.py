@@ -23,9 +23,9 @@ from transformers import (
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from cogcalib.jsonl import write_jsonl
-from cogcalib.modeling.adapters import record_base
 from cogcalib.modeling.encoding import to_dataset
 from cogcalib.records import Example
+from cogcalib.training.answering import Origin
 from cogcalib.training.checkpoints import last_complete_checkpoint
 from cogcalib.training.collator import EXAMPLE_ID
 from cogcalib.training.config import CogCalibConfig
@@ -82,7 +82,6 @@ def fit(
         **settings,
     )
     use_one_device(arguments)
-    base = model.name_or_path  # before PEFT wraps it
     set_seed(arguments.seed)  # the adapter's weights are drawn before the trainer seeds itself
     train = to_dataset(data.train, tokenizer, data.known, arguments.max_length)
     trainer = CogCalibTrainer(
@@ -96,17 +95,23 @@ def fit(
         peft_config=peft_config,
         callbacks=[_Progress(progress)] if progress else None,
     )
+    trainer.origin = _origin(data.train, output.name)
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(partial, arguments.gate))
     trainer.save_model(str(partial))
-    if peft_config is not None:
-        record_base(partial, str(base))
     write_jsonl(partial / LOG, trainer.state.log_history)
     partial.rename(output)
     # Only now: killed before, the run could still go on from them.
     for leftover in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
         shutil.rmtree(leftover)
     return output
+
+
+def _origin(examples: Sequence[Example], name: str) -> Origin:
+    """The preset that worded all the questions, if one did, their tasks, and the model's name."""
+    presets = {example.preset for example in examples}
+    tasks = sorted({example.task for example in examples})
+    return Origin(presets.pop() if len(presets) == 1 else None, tuple(tasks), name)
 
 
 def use_one_device(arguments: TrainingArguments) -> None:

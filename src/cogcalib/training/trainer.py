@@ -20,9 +20,8 @@ from transformers import PreTrainedModel
 from cogcalib.losses import CLOSED, FusedParts, Gate
 from cogcalib.records import Threshold
 from cogcalib.training import checks
-from cogcalib.training.calibration_pass import CalibrationPass, run_calibration_pass
+from cogcalib.training.answering import AnsweringTrainer
 from cogcalib.training.callbacks import KnowledgeCallback
-from cogcalib.training.checkpoints import ResumableTrainer
 from cogcalib.training.collator import KNOWN, NUMBER, OPTION_IDS
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.dataset_checks import as_python
@@ -39,7 +38,7 @@ from cogcalib.training.state import KnowledgeState
 from cogcalib.training.supervision import SupervisedTokens, supervised_tokens
 
 
-class CogCalibTrainer(ResumableTrainer):
+class CogCalibTrainer(AnsweringTrainer):
     """Fine-tunes a causal language model without making it overconfident of what it knew before.
 
     Every example's answer has an NLL in the forward pass that training does anyway. Where it is at
@@ -124,6 +123,7 @@ class CogCalibTrainer(ResumableTrainer):
         checks.refuse_shared_batches(self.get_tp_size(), args.n_gpu)
         checks.refuse_processes_apart(self.accelerator.num_processes)
         checks.refuse_weights_without_gradient(self.model, self.accelerator.device.type)
+        self._note_base()
         self._check_vocabulary()
         self._wrap_collator()
         self.penalty = args.build_penalty()
@@ -236,28 +236,6 @@ class CogCalibTrainer(ResumableTrainer):
             ValueError: If the trainer has no calibration data set.
         """
         return self.run_calibration_pass().threshold
-
-    def run_calibration_pass(self) -> CalibrationPass:
-        """Measure the model, as it stands now, on the calibration split.
-
-        Raises:
-            ValueError: If the trainer has no calibration data set.
-        """
-        if self.calibration_dataset is None:
-            raise ValueError("estimate_threshold needs a calibration_dataset, the trainer has none")
-        return run_calibration_pass(
-            self.model_wrapped,
-            self.calibration_dataset,
-            runner=self.runner,
-            collate=self.padded_collator,
-            prepare=self._prepare_inputs,
-            accelerator=self.accelerator,
-            batch_size=self.args.per_device_eval_batch_size,
-            unit=self.args.unit_name,
-            nll_reduction=self.args.nll_reduction_name,
-            support=self.penalty.support,
-            step=self.state.global_step,
-        )
 
     # ---- Logging ----
 

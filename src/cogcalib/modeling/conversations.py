@@ -1,0 +1,78 @@
+"""Conversations as prompts: a list of messages through the model's own chat template.
+
+The text is the one TRL makes of such rows: the template alone, without special tokens around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Messages = Sequence[Mapping[str, Any]]
+
+_ANSWER = "ANSWER-OF-THE-ASSISTANT"
+"""Stands for an answer while it is looked up where answers stand."""
+
+
+def conversation_texts(
+    messages: Messages,
+    answers: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    given: Mapping[str, Any] | None = None,
+) -> tuple[str, list[str]]:
+    """A conversation up to where the assistant answers, and each answer as it would follow.
+
+    A template may put more than the answer behind its opened turn, such as empty thoughts: that is
+    part of what follows, as in training.
+
+    Args:
+        messages: ``{"role": ..., "content": ...}``, the last of them not the assistant's.
+        answers: Contents of the assistant's next message.
+        tokenizer: With a chat template.
+        given: What the template takes besides, such as ``tools``.
+
+    Raises:
+        ValueError: If there is no chat template, it refuses the messages, or it does not show an
+            answer as a whole.
+    """
+    if tokenizer.chat_template is None:
+        raise ValueError(
+            "messages need an instruct model: the tokenizer has no chat template; give a prompt"
+        )
+    opened = _render(messages, tokenizer, given, add_generation_prompt=True)
+    if not answers:
+        return opened, []
+
+    def answered(text: str) -> str:
+        return _render([*messages, {"role": "assistant", "content": text}], tokenizer, given)
+
+    head, _, tail = answered(_ANSWER).rpartition(_ANSWER)
+    prompt = opened if head.startswith(opened) else head
+    texts = []
+    for answer in answers:
+        whole = answered(answer)
+        if not (whole.startswith(head) and whole.endswith(tail) and head):
+            raise ValueError(f"the chat template does not show the answer {answer!r} as a whole")
+        texts.append(whole[len(prompt) : len(whole) - len(tail)])
+    return prompt, texts
+
+
+def _render(
+    messages: Messages,
+    tokenizer: PreTrainedTokenizerBase,
+    given: Mapping[str, Any] | None,
+    **how: Any,
+) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                [dict(message) for message in messages], tokenize=False, **how, **(given or {})
+            )
+        )
+    except (TemplateError, TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"the model's chat template refuses the messages: {error}") from error
