@@ -23,7 +23,7 @@ from cogcalib.deployment.calibration_file import (
 )
 from cogcalib.inference.transformers_backend import TransformersBackend
 from cogcalib.modeling import load_model
-from cogcalib.serving.answering import Answering, Asked, Served
+from cogcalib.serving.asked import Answering, Asked, Served
 from cogcalib.serving.run_server import make_server, take_port
 from cogcalib.serving.serve_settings import ServeSettings
 
@@ -52,7 +52,13 @@ def calibration(answers: AnswerFormat = FORMAT, **changes: Any) -> Calibration:
     made = Calibration(
         ModelIdentity("atlas", None, None, "0" * 64),
         answers,
-        FittedMap("temperature", {"temperature": 2.0}, 500, "calibration.jsonl", "0" * 64)
+        FittedMap(
+            "temperature",
+            {"temperature": 2.0, "at_bound": False},
+            500,
+            "calibration.jsonl",
+            "0" * 64,
+        )
         if answers.kind == "options"
         else None,
     )

@@ -113,10 +113,12 @@ def test_a_failure_of_the_model_is_that_of_its_batch_alone() -> None:
 
 def test_places_are_given_back_whatever_happens() -> None:
     places = Places(3)
-    with pytest.raises(ZeroDivisionError), places.taking(2):
+    with places.taking(2):
         assert places.taken == 2
         with pytest.raises(FullError, match="2 questions are waiting, of at most 3"):
             places.taking(2).__enter__()
         assert places.taken == 2
+    assert places.taken == 0
+    with pytest.raises(ZeroDivisionError), places.taking(3):
         _ = 1 / 0
     assert places.taken == 0

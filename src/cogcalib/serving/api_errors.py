@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 INVALID = "invalid_request_error"
 
 
-@dataclass(frozen=True, slots=True)
 class ApiError(Exception):
     """What a client is told.
 
-    Attributes:
+    Args:
         status: Of HTTP.
         message: For people.
         kind: OpenAI's ``type``, such as ``invalid_request_error``.
@@ -23,12 +21,18 @@ class ApiError(Exception):
         headers: Sent beside it.
     """
 
-    status: int
-    message: str
-    kind: str = INVALID
-    code: str | None = None
-    param: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        kind: str = INVALID,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.kind = status, message, kind
+        self.code, self.param, self.headers = code, param, dict(headers or {})
 
     def body(self) -> bytes:
         """The JSON object that OpenAI's clients read."""
@@ -50,9 +54,7 @@ def refused(message: str, param: str | None = None, code: str | None = None) -> 
 
 def busy(message: str) -> ApiError:
     """Too much at once; the client may come back in a second."""
-    return ApiError(
-        503, message, "server_error", "overloaded", headers={"Retry-After": "1"}
-    )
+    return ApiError(503, message, "server_error", "overloaded", headers={"Retry-After": "1"})
 
 
 def too_late(seconds: float) -> ApiError:

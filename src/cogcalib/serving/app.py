@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from cogcalib.deployment.calibration_file import Calibration
 from cogcalib.inference.experimental.endpoint_client import EndpointError, RefusedError
-from cogcalib.serving.answering import Answering, Asked, Served
 from cogcalib.serving.api_errors import ApiError, busy, failed, too_late
+from cogcalib.serving.asked import Answering, Asked, Served
 from cogcalib.serving.batcher import Batcher, FullError, Places
 from cogcalib.serving.limits import Guard, log
 from cogcalib.serving.monitoring import Monitor
@@ -102,16 +102,20 @@ class Desk:
 
 async def _answered(waiting: Sequence[Future[Served]], request: Request) -> list[Served]:
     """Wait for answers, or for the client to hang up; cancel what is then left."""
-    answers = asyncio.gather(*map(asyncio.wrap_future, waiting))
+    answers = asyncio.ensure_future(_each(waiting))
     gone = asyncio.ensure_future(_hang_up(request))
     try:
         await asyncio.wait((answers, gone), return_when=asyncio.FIRST_COMPLETED)
         if not answers.done():
             raise ConnectionAbortedError
-        return list(answers.result())
+        return answers.result()
     finally:
-        answers.cancel()
-        gone.cancel()
+        for task in (answers, gone, *waiting):
+            task.cancel()
+
+
+async def _each(waiting: Sequence[Future[Served]]) -> list[Served]:
+    return [await asyncio.wrap_future(each) for each in waiting]
 
 
 async def _hang_up(request: Request) -> None:
@@ -196,7 +200,7 @@ def _add_errors(app: FastAPI) -> None:
         path = request.url.path[:200]
         known = error.status_code != 404
         message = f"{request.method[:20]} {path}: " + (error.detail if known else "no such path")
-        return _error(ApiError(error.status_code, message, headers=dict(error.headers or {})))
+        return _error(ApiError(error.status_code, message, headers=error.headers))
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:
@@ -232,5 +236,4 @@ def _json(content: dict[str, Any], status: int = 200) -> Response:
 
 
 def _error(error: ApiError) -> Response:
-    headers = dict(error.headers)
-    return Response(error.body(), error.status, headers, media_type="application/json")
+    return Response(error.body(), error.status, error.headers, media_type="application/json")

@@ -132,9 +132,7 @@ class Guard:
         return b"".join(parts)
 
     def _too_large(self) -> ApiError:
-        return ApiError(
-            413, f"a request may have {self._most} bytes", code="request_too_large"
-        )
+        return ApiError(413, f"a request may have {self._most} bytes", code="request_too_large")
 
 
 async def send_error(send: Send, error: ApiError) -> None:

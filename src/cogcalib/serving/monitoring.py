@@ -146,9 +146,7 @@ class Monitor:
         self._gauge(
             "abstention_rate", f"Share of {about} that abstain.", self.recent.abstention_rate
         )
-        self._gauge(
-            "mean_confidence", f"Mean confidence of {about}.", self.recent.mean_confidence
-        )
+        self._gauge("mean_confidence", f"Mean confidence of {about}.", self.recent.mean_confidence)
         self._gauge(
             "confidence_drift",
             f"Total variation distance of the confidences of {about} from calibration.json's.",

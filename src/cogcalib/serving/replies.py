@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cogcalib.deployment.answer import Answer
-from cogcalib.serving.answering import Served, ShownToken
+from cogcalib.serving.asked import Served, ShownToken
 
 LEAST_LOGPROB = -9999.0
 """What OpenAI's interface gives for a probability of 0, for which JSON has no number."""

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 import uvicorn
 
 from cogcalib.records import InputError
-from cogcalib.serving.answering import Answering
 from cogcalib.serving.app import make_app
+from cogcalib.serving.asked import Answering
 from cogcalib.serving.serve_settings import ServeSettings
 from cogcalib.serving.timed_protocol import timed
 

@@ -80,9 +80,7 @@ class ServeSettings:
             return None
         key = os.environ.get(self.api_key_env, "").strip()
         if not key:
-            raise InputError(
-                f"api_key_env: the environment variable {self.api_key_env} is not set"
-            )
+            raise InputError(f"api_key_env: the environment variable {self.api_key_env} is not set")
         return key.encode()
 
 

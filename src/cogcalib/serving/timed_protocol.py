@@ -1,4 +1,4 @@
-"""HTTP for clients that are slow on purpose: uvicorn's protocol with time limits and JSON errors."""
+"""HTTP that slow clients cannot hold up: uvicorn's protocol with time limits and JSON errors."""
 
 from __future__ import annotations
 
