@@ -1,4 +1,4 @@
-"""The server under load: 64 connections on loopback, broken, oversized and slow requests among them.
+"""The server under load: 64 connections, with broken, oversized and slow requests among them.
 
 What serving a question takes against `Predictor.predict` on the same questions, its latency, how
 many requests were lost, and the server's memory before and after.

@@ -142,14 +142,15 @@ def test_headers_that_do_not_come_are_waited_for_so_long(sent: bytes) -> None:
 
 def test_an_idle_connection_is_kept() -> None:
     asked = post(completion_body())
-    with running(read_timeout=0.2) as server:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
-            client.sendall(asked)
-            assert status(read_reply(client)) == 200
-            time.sleep(0.6)
-            # What follows an answer is read with the same patience as what begins a connection.
-            client.sendall(asked)
-            assert status(read_reply(client)) == 200
+    with (
+        running(read_timeout=0.2) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=30) as client,
+    ):
+        client.sendall(asked)
+        assert status(read_reply(client)) == 200
+        time.sleep(0.6)
+        client.sendall(asked)
+        assert status(read_reply(client)) == 200
 
 
 @pytest.mark.parametrize(
