@@ -13,13 +13,37 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from cogcalib import __version__
-from cogcalib.cli import demo, ledger, probe, report, reproduce, run, score, serve, tasks, tune
+from cogcalib.cli import (
+    demo,
+    ledger,
+    predict,
+    probe,
+    report,
+    reproduce,
+    run,
+    score,
+    serve,
+    tasks,
+    tune,
+)
 from cogcalib.cli.console import shown
 from cogcalib.records import InputError, path_errors
 
 VERBS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (run, demo, tune, reproduce, probe, ledger, score, serve, report, tasks)
+    for module in (
+        run,
+        demo,
+        tune,
+        reproduce,
+        probe,
+        ledger,
+        score,
+        predict,
+        serve,
+        report,
+        tasks,
+    )
 }
 
 

@@ -17,21 +17,20 @@ if TYPE_CHECKING:
     import socket
 
     from cogcalib.deployment.calibration_file import Calibration
-    from cogcalib.deployment.opened import ModelAccess
+    from cogcalib.deployment.access import ModelAccess
     from cogcalib.deployment.predictor import Predictor
     from cogcalib.serving.serve_settings import ServeSettings
 
 HELP = "serve a calibrated model to clients of OpenAI's interface"
 
 LIBRARIES = ("fastapi", "uvicorn", "prometheus_client")
-REMOTE = ("endpoint", "served_name", "tokenizer", "concurrency", "top_logprobs")
 RENAMED = {"api_key_env": "endpoint_key_env", "timeout": "endpoint_timeout"}
 """Fields of `ModelAccess` whose names are the server's own here."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    from cogcalib.deployment.opened import ModelAccess
+    from cogcalib.deployment.access import REMOTE, ModelAccess
     from cogcalib.serving.serve_settings import ServeSettings
 
     parser.add_argument("model", metavar="MODEL", help="folder or hub id, with calibration.json")
@@ -41,12 +40,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target-error", type=float, metavar="X", help="obey the recorded rule with this target"
     )
-    add_fields(parser, ModelAccess, without=(*REMOTE, *RENAMED), values={"dtype": DTYPES})
+    add_fields(parser, ModelAccess, without=REMOTE, values={"dtype": DTYPES})
     add_fields(parser.add_argument_group("server"), ServeSettings)
     remote = parser.add_argument_group(
         "endpoint", "serve the confidence of a model that another server has"
     )
-    add_fields(remote, ModelAccess, only=REMOTE)
+    add_fields(remote, ModelAccess, only=[name for name in REMOTE if name not in RENAMED])
     remote.add_argument(
         "--endpoint-key-env", metavar="NAME", help="environment variable of that server's key"
     )
@@ -89,7 +88,7 @@ def check_libraries() -> None:
 
 
 def _access(options: argparse.Namespace) -> ModelAccess:
-    from cogcalib.deployment.opened import ModelAccess
+    from cogcalib.deployment.access import ModelAccess
 
     given = read_fields(options, ModelAccess)
     return ModelAccess(**given | {name: getattr(options, there) for name, there in RENAMED.items()})

@@ -18,6 +18,8 @@ ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 _IDENTIFYING = {"config.json", "tokenizer.json", "tokenizer_config.json"}
 
+_CACHED = "models--"  # with it begin the hub cache's folders, which owner and name make up
+
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 
 
@@ -53,12 +55,17 @@ def atlas_cache() -> Path:
 
 def public_name(path_or_id: str | Path) -> str:
     """A model's name without the folders of this machine: a hub id or an embedded model's name as
-    it is, of a folder the last part."""
-    folder = Path(path_or_id)
+    it is, of a folder the last part, in the hub's cache the id again."""
+    folder = Path(path_or_id).expanduser()
     for name, architecture in ATLAS.items():
         if folder.parts[-3:] == ("atlas", "models", architecture):
             return name
-    return folder.resolve().name if folder.is_dir() else str(path_or_id)
+    if not folder.is_dir():
+        return str(path_or_id)
+    cached = [part for part in folder.resolve().parts if part.startswith(_CACHED)]
+    if cached:
+        return cached[-1].removeprefix(_CACHED).replace("--", "/")
+    return folder.resolve().name
 
 
 def fingerprint(path_or_id: str | Path) -> dict[str, str | None]:
