@@ -16,8 +16,8 @@ from cogcalib.records import DTYPES, InputError, input_errors
 if TYPE_CHECKING:
     import socket
 
-    from cogcalib.deployment.calibration_file import Calibration
     from cogcalib.deployment.access import ModelAccess
+    from cogcalib.deployment.calibration_file import Calibration
     from cogcalib.deployment.predictor import Predictor
     from cogcalib.serving.serve_settings import ServeSettings
 

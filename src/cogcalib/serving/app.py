@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, HTTPException, Request, Response
@@ -43,9 +44,7 @@ class Desk:
         self.answering, self.name, self.settings = answering, name, settings
         self.created = int(time.time())
         self.places = Places(settings.queue)
-        self.monitor = Monitor(
-            answering.calibration, settings.window, lambda: float(self.places.taken)
-        )
+        self.monitor = Monitor(answering.calibration, settings.window, lambda: self.places.taken)
         self.batcher: Batcher[Asked, Served] = Batcher(
             self._answer_batch, settings.max_batch, settings.gather
         )
@@ -61,12 +60,12 @@ class Desk:
         asked = await self._parse(request, kind)
         inputs = asked.inputs(self.answering.calibration.answers.preset)
         longest, field = asked.longest()
-        read = (self.answering.read, inputs, longest, asked.listed(), field)
+        read = partial(self.answering.read, inputs, longest, asked.listed(), field)
         try:
             with self.places.taking(len(inputs)):
                 async with asyncio.timeout(self.settings.timeout):
                     loop = asyncio.get_running_loop()
-                    questions = await loop.run_in_executor(self._reader, *read)
+                    questions = await loop.run_in_executor(self._reader, read)
                     waiting = [self.batcher.submit(each, each.longest) for each in questions]
                     served = await _answered(waiting, request)
         except FullError as error:
@@ -110,8 +109,10 @@ async def _answered(waiting: Sequence[Future[Served]], request: Request) -> list
             raise ConnectionAbortedError
         return answers.result()
     finally:
-        for task in (answers, gone, *waiting):
-            task.cancel()
+        answers.cancel()
+        gone.cancel()
+        for each in waiting:
+            each.cancel()
 
 
 async def _each(waiting: Sequence[Future[Served]]) -> list[Served]:

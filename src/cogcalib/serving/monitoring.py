@@ -106,7 +106,7 @@ class Monitor:
         waiting: Gives the number of questions in the house.
     """
 
-    def __init__(self, calibration: Calibration, window: int, waiting: Callable[[], int]) -> None:
+    def __init__(self, calibration: Calibration, window: int, waiting: Callable[[], float]) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "cogcalib_requests",

@@ -34,11 +34,11 @@ class TimedProtocol(H11Protocol):
         if self.cycle is None or self.cycle.response_complete:
             self._expect_head()
         else:
-            self._head_timer = _stopped(self._head_timer)
+            self._head_timer = self._stop(self._head_timer)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_timer = _stopped(self._head_timer)
-        self._write_timer = _stopped(self._write_timer)
+        self._head_timer = self._stop(self._head_timer)
+        self._write_timer = self._stop(self._write_timer)
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -46,7 +46,7 @@ class TimedProtocol(H11Protocol):
         self._write_timer = self.loop.call_later(self.seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        self._write_timer = _stopped(self._write_timer)
+        self._write_timer = self._stop(self._write_timer)
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
@@ -68,6 +68,13 @@ class TimedProtocol(H11Protocol):
             pass  # within a response already: there is nothing left to say
         self.transport.close()
 
+    @staticmethod
+    def _stop(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
+        """Stop a timer that may run; gives None to keep in its place."""
+        if timer is not None:
+            timer.cancel()
+        return None
+
     def _expect_head(self) -> None:
         if self._head_timer is None and not self.transport.is_closing():
             self._head_timer = self.loop.call_later(self.seconds, self.transport.abort)
@@ -76,8 +83,3 @@ class TimedProtocol(H11Protocol):
 def timed(seconds: float) -> type[TimedProtocol]:
     """The protocol with its time limit."""
     return type("TimedProtocol", (TimedProtocol,), {"seconds": seconds})
-
-
-def _stopped(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
