@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import openai
 import pytest
@@ -104,7 +105,8 @@ def test_ten_megabytes_are_refused_by_their_length_alone() -> None:
     with running() as server:
         reply = server.raw(post(b"{", length=10 << 20))
         assert status(reply) == 413
-        got = server.http.post("/v1/completions", content=b"[" * (10 << 20))
+        kind = {"Content-Type": "application/json"}
+        got = server.http.post("/v1/completions", content=b"[" * (10 << 20), headers=kind)
         assert got.status_code == 413
         assert server.raw(post(b"", length=10**30))[:12] in (b"HTTP/1.1 413", b"HTTP/1.1 400")
         assert server.complete().status_code == 200
@@ -186,6 +188,43 @@ def test_garbage_in_json_is_refused() -> None:
             assert status(reply) == 400, body[:50]
             assert b"Traceback" not in reply
         assert server.complete().status_code == 200
+
+
+def test_a_form_of_a_browser_is_refused() -> None:
+    with running() as server:
+        for kind in (b"text/plain", b"application/x-www-form-urlencoded", b""):
+            sent = post(completion_body()).replace(b"application/json", kind)
+            assert status(server.raw(sent)) == 415
+        with_charset = b"application/json; charset=utf-8"
+        sent = post(completion_body()).replace(b"application/json", with_charset)
+        assert status(server.raw(sent)) == 200
+
+
+def test_a_client_that_does_not_read_is_dropped() -> None:
+    with running(read_timeout=0.3) as server:
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(30)
+        client.connect(("127.0.0.1", server.port))
+        asked, got = 50_000, b""
+        with client:
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * asked)
+            # More answers than fit into anybody's buffers: it is dropped before it reads.
+            time.sleep(2)
+            with suppress(ConnectionResetError):
+                while chunk := client.recv(1 << 20):
+                    got += chunk
+        assert 0 < got.count(b"HTTP/1.1 200 OK") < asked
+        assert server.complete().status_code == 200
+
+
+def test_connections_far_above_the_limit_are_dropped() -> None:
+    with running(connections=2) as server:
+        many = [socket.create_connection(("127.0.0.1", server.port), 30) for _ in range(100)]
+        assert many[-1].recv(1) == b""
+        for each in many:
+            each.close()
+        wait_for(lambda: server.http.get("/healthz").status_code == 200)
 
 
 def test_more_connections_than_allowed_are_refused() -> None:

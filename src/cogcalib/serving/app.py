@@ -73,7 +73,7 @@ class Desk:
         except TimeoutError:
             raise too_late(self.settings.timeout) from None
         except (EndpointError, RefusedError) as error:
-            log.warning("the endpoint behind: %s", error)
+            log.warning("the endpoint behind: %r", str(error)[:1000])
             raise failed("the endpoint behind this server does not answer", 502) from error
         for each in served:
             self.monitor.record(each.answer)

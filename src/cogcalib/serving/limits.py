@@ -67,7 +67,7 @@ class Guard:
         except ApiError as error:
             await send_error(counted, error)
         except Exception:
-            log.exception("%s %s failed", scope["method"], scope["path"])
+            log.exception("%s %r failed", scope["method"], scope["path"])
             if not statuses:
                 await send_error(counted, failed("the server failed; its log says how"))
         finally:
@@ -81,6 +81,8 @@ class Guard:
         headers = dict(scope["headers"])
         if scope["path"] not in OPEN:
             self._check_key(headers.get(b"authorization", b""))
+        if scope["method"] == "POST":
+            _check_type(headers.get(b"content-type", b""))
         body = await self._body(headers.get(b"content-length", b""), receive)
         given = False
 
@@ -133,6 +135,12 @@ class Guard:
 
     def _too_large(self) -> ApiError:
         return ApiError(413, f"a request may have {self._most} bytes", code="request_too_large")
+
+
+def _check_type(sent: bytes) -> None:
+    """A page in a browser can make it post anything but this without asking."""
+    if sent.partition(b";")[0].strip().lower() != b"application/json":
+        raise ApiError(415, "the Content-Type must be application/json")
 
 
 async def send_error(send: Send, error: ApiError) -> None:

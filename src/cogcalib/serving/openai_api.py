@@ -10,12 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cogcalib.serving.api_errors import ApiError, refused
 
 MOST_TOP_LOGPROBS = 20
-MOST_OPTIONS = 256
+MOST_OPTIONS = 64
 MOST_PROMPTS = 128
+MOST_MESSAGES = 1000
+MOST_PARTS = 100
 
 Text = Annotated[str, Field(min_length=1)]
 Options = (
-    Annotated[list[Text], Field(min_length=2, max_length=MOST_OPTIONS)]
+    Annotated[list[Text], Field(min_length=2, max_length=MOST_OPTIONS, fail_fast=True)]
     | Annotated[dict[Text, Text], Field(min_length=2, max_length=MOST_OPTIONS)]
 )
 
@@ -40,7 +42,7 @@ class OpenAIRequest(BaseModel):
     stop: Any = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
+    logit_bias: Any = None
     # They change nothing about a greedy answer.
     seed: int | None = None
     user: str | None = None
@@ -74,7 +76,7 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     role: Literal["system", "user", "assistant"]
-    content: str | list[TextPart]
+    content: str | Annotated[list[TextPart], Field(max_length=MOST_PARTS, fail_fast=True)]
     name: None = None
 
     def plain(self) -> dict[str, str]:
@@ -87,7 +89,10 @@ class ChatMessage(BaseModel):
 class ChatRequest(OpenAIRequest):
     """A request to ``/v1/chat/completions``."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    # The first that is wrong is told: to find all of a megabyte's would hold up everybody.
+    messages: Annotated[
+        list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True)
+    ]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
@@ -126,7 +131,9 @@ class ChatRequest(OpenAIRequest):
 class CompletionRequest(OpenAIRequest):
     """A request to ``/v1/completions``."""
 
-    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_PROMPTS)]
+    prompt: (
+        Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_PROMPTS, fail_fast=True)]
+    )
     logprobs: Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS)] | None = None
     best_of: int | None = None
     echo: bool | None = None

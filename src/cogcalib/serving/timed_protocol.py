@@ -10,6 +10,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cogcalib.serving.api_errors import error_body
 
+SPARE = 64
+"""Connections above the limit that are told so; more are dropped, lest files run out."""
+
 
 class TimedProtocol(H11Protocol):
     """Drops a connection whose headers, or whose reading of a response, take too long.
@@ -27,6 +30,9 @@ class TimedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        most = self.limit_concurrency
+        if most is not None and len(self.connections) > most + SPARE:
+            transport.abort()
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
