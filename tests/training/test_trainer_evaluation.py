@@ -116,7 +116,8 @@ def test_evaluation_needs_no_options_and_plain_fine_tuning_neither(
 def test_evaluation_says_what_that_of_trl_says(
     tmp_path: Path, gate: str, layout: dict[str, Any]
 ) -> None:
-    ours = make_trainer(tmp_path, gate=gate, sft_arguments={"eval_dataset": HELD_OUT}, **layout)
+    held_out = {"eval_calibration": False, "sft_arguments": {"eval_dataset": HELD_OUT}}
+    ours = make_trainer(tmp_path, gate=gate, **held_out, **layout)
     ours.train()
     model = make_model()
     model.load_state_dict(ours.model.state_dict())

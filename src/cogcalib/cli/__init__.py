@@ -14,8 +14,10 @@ from types import ModuleType
 
 from cogcalib import __version__
 from cogcalib.cli import (
+    compare,
     demo,
     ledger,
+    merge,
     predict,
     probe,
     report,
@@ -42,7 +44,9 @@ VERBS = {
         predict,
         serve,
         report,
+        compare,
         tasks,
+        merge,
     )
 }
 

@@ -89,6 +89,8 @@ class FittedMap:
         n: Questions fitted on.
         source: Name of the data fitted on, without its folder.
         sha256: Of these questions.
+        one_token: Whether the options of each of these questions were tokens at one position, all
+            in one distribution; None if not known, or if there were none.
     """
 
     method: str
@@ -96,6 +98,7 @@ class FittedMap:
     n: int
     source: str
     sha256: str
+    one_token: bool | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -185,9 +188,13 @@ class Calibration:
         model: Whose confidence it is.
         answers: How questions are put and where their answers are read.
         map: The post-hoc map, None if the model's own confidence stands.
+        folded_temperature: The temperature that `cogcalib merge` put into the weights, where it is
+            part of the model's own confidence; None if none was.
         rules: Abstention rules, the one in force first.
         metrics: Of the model on its calibration split, and where else it was measured.
-        trained_on: ``n`` training questions and their ``sha256`` (`seen_questions.set_hash`).
+        trained_on: ``n`` training questions and their ``sha256`` (`seen_questions.set_hash`); the
+            names of their ``tasks``, where they have some; of a model that was trained whole the
+            name of its ``base``.
         confidence_histogram: Shares of calibrated confidences in `HISTOGRAM_BINS` bins of equal
             width on the calibration split: what drift is measured against. Empty if not known.
         method: How it was trained, such as ``label_smoothing, support options, gate nll``.
@@ -203,6 +210,7 @@ class Calibration:
     confidence_histogram: tuple[float, ...] = ()
     method: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    folded_temperature: float | None = None
 
 
 def read_calibration(folder: Path) -> Calibration:

@@ -1,4 +1,4 @@
-"""Metrics and reliability of confidences on one set of questions, as `calibration.json` keeps them."""
+"""Metrics and reliability of confidences on a set of questions, as `calibration.json` has them."""
 
 from __future__ import annotations
 

@@ -84,7 +84,6 @@ def fused_cogcalib_loss(
         raise ValueError("penalty.support='options' needs option_ids, got None")
     targets, option_ids = _checked(hidden, head, targets, option_ids, tile_bytes)
     example = _checked_examples(example, n_examples, targets)
-    options = option_ids if penalty.support == "options" else None
     items = len(targets) if num_items_in_batch is None else num_items_in_batch
     denominator = torch.as_tensor(items, device=hidden.device).clamp(min=1)
     tensors = (hidden, *head.parameters)
@@ -93,7 +92,7 @@ def fused_cogcalib_loss(
     with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
         fused = FusedPass(
             projection,
-            SupervisedBatch(targets, options, example, n_examples),
+            SupervisedBatch(targets, option_ids, example, n_examples),
             Objective(penalty, alpha, gate, nll_reduction, denominator),
             tuple(graph and each is not None and each.requires_grad for each in tensors),
             tile_bytes=tile_bytes,

@@ -93,6 +93,7 @@ class FusedPass:
             correct=found.correct,
             log_confidence=found.log_confidence,
             token_penalty=of_token,
+            option_scores=found.option_scores,
         )
 
     def _any_tiles(self, examples: slice | None = None, tokens: slice | None = None) -> None:

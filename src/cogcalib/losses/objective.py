@@ -50,6 +50,8 @@ class FusedParts(NamedTuple):
         correct: Whether the target is the arg max, ``[N]`` bool.
         log_confidence: Log of the largest probability at each token, nats, detached, ``[N]``.
         token_penalty: R of each token, detached, ``[N]``; defined where the gate is open.
+        option_scores: Logits of the options, -inf where there is none, detached, ``[N, K]``; None
+            without options.
     """
 
     loss: Tensor
@@ -62,6 +64,7 @@ class FusedParts(NamedTuple):
     correct: Tensor
     log_confidence: Tensor
     token_penalty: Tensor
+    option_scores: Tensor | None
 
 
 def example_nll(
@@ -170,7 +173,7 @@ def reference_loss(
         nll_reduction=nll_reduction,
     )
     with torch.no_grad():
-        found = token_statistics(logits, targets)
+        found = token_statistics(logits, targets, option_ids)
     return FusedParts(
         loss=parts.loss,
         ce=parts.ce,
@@ -182,4 +185,5 @@ def reference_loss(
         correct=found.correct,
         log_confidence=found.log_confidence,
         token_penalty=of_token.detach(),
+        option_scores=found.option_scores,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,14 +10,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 from datasets import Dataset
 from peft import PeftModel
+from torch import Tensor
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
-from transformers.trainer_utils import TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
-from cogcalib.losses import Penalty
+from cogcalib.losses import FusedParts, Penalty
 from cogcalib.training.calibration_pass import CalibrationPass, run_calibration_pass
 from cogcalib.training.checkpoints import ResumableTrainer
 from cogcalib.training.loss import LossRunner
-from cogcalib.training.measured_answers import MeasuredAnswers
+from cogcalib.training.measured_answers import EvaluatedUnits, MeasuredAnswers, judge
+from cogcalib.training.supervision import SupervisedTokens
 
 if TYPE_CHECKING:
     from cogcalib.training.calibration_record import ModelRecords
@@ -51,7 +55,8 @@ class AnsweringTrainer(ResumableTrainer):
     penalty: Penalty
     base: str
     origin: Origin = Origin()
-    _measured: tuple[int, MeasuredAnswers] | None = None
+    _measured: tuple[int, MeasuredAnswers | None] = (-1, None)
+    _evaluated: EvaluatedUnits | None = None
 
     def train(
         self,
@@ -88,6 +93,38 @@ class AnsweringTrainer(ResumableTrainer):
             step=self.state.global_step,
         )
 
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Evaluate as `Trainer.evaluation_loop`, and with ``eval_calibration`` judge the answers.
+
+        The logits are those that the loss is made of. Metrics of the same name that a
+        ``compute_metrics`` gives stand.
+        """
+        self._evaluated = EvaluatedUnits() if self.args.eval_calibration else None
+        try:
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+            answers = None if self._evaluated is None else self._evaluated.answers()
+        finally:
+            self._evaluated = None
+        if answers is not None and output.metrics is not None:
+            for name, value in answers.metrics().items():
+                output.metrics.setdefault(f"{metric_key_prefix}_{name}", value)
+        return output
+
+    def _judge(self, parts: FusedParts, tokens: SupervisedTokens, numbers: Tensor | None) -> None:
+        """Keep what a batch under evaluation says of its answers."""
+        if self._evaluated is not None and numbers is not None and not self.model.training:
+            units = tokens.units.to(parts.token_ce.device)
+            self._evaluated.add(judge(parts, tokens), numbers.to(parts.token_ce.device), units)
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model as `Trainer.save_model` does, and beside it what its confidence is worth.
 
@@ -98,13 +135,52 @@ class AnsweringTrainer(ResumableTrainer):
         the end of the training: the main process may come here alone.
         """
         folder = Path(str(self.args.output_dir) if output_dir is None else output_dir)
+        readme = folder / "README.md"
+        before = readme.read_bytes() if readme.is_file() else None
         super().save_model(str(folder), _internal_call=True)
         checkpoint = _internal_call and self.is_in_train
         measured = None if checkpoint else self._measured_as_saved()
         if self.args.should_save:
             self._records.write(folder, measured, hashed=not checkpoint)
+            # PEFT writes a card of its own, or into the one that is there.
+            readme.unlink(missing_ok=True)
+            if before is not None:
+                readme.write_bytes(before)
+            if not checkpoint:
+                self._write_card(folder)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def create_model_card(
+        self,
+        model_name: str | None = None,
+        dataset_name: str | None = None,
+        tags: str | list[str] | None = None,
+    ) -> None:
+        """Write the model card of what was saved last, in the place of TRL's.
+
+        Args:
+            model_name: Not used: the card has the model's name on the hub, or its base's.
+            dataset_name: Hub id of the data trained on.
+            tags: More tags.
+        """
+        folder = Path(str(self.args.output_dir))
+        if (
+            self.args.should_save
+            and not self.is_in_train
+            and (folder / "calibration.json").exists()
+        ):
+            more = [tags] if isinstance(tags, str) else tags or []
+            self._write_card(folder, tags=more, datasets=[dataset_name] if dataset_name else [])
+
+    def _write_card(
+        self, folder: Path, *, tags: Sequence[str] = (), datasets: Sequence[str] = ()
+    ) -> None:
+        from cogcalib.deployment.card import write_card
+
+        name = getattr(self, "hub_model_id", None)
+        repository = name if name and "/" in name else None
+        write_card(folder, repository=repository, tags=tags, datasets=datasets)
 
     def _measured_as_saved(self) -> MeasuredAnswers | None:
         """The answers of the model as it stands, without waiting for other processes."""
@@ -112,7 +188,7 @@ class AnsweringTrainer(ResumableTrainer):
             return None
         if self.accelerator.num_processes == 1:
             return self.run_calibration_pass().answers
-        step, answers = self._measured or (None, None)
+        step, answers = self._measured
         return answers if step == self.state.global_step else None
 
     @cached_property

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
@@ -31,7 +32,13 @@ from cogcalib.training.measured_answers import (
     known_units,
 )
 from cogcalib.training.supervised_logits import undisturbed
-from cogcalib.training.supervision import SupervisedTokens, Unit, supervised_tokens, unit_starts
+from cogcalib.training.supervision import (
+    SupervisedTokens,
+    Unit,
+    has_prompt,
+    supervised_tokens,
+    unit_starts,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +50,15 @@ class CalibrationPass:
         confidence: Mean over the units of `confident_units`, a fraction.
         accuracy: Share of the units that are correct.
         curve: How the accuracy depends on the NLL of the model's own answer.
-        answers: The units judged, whatever the support.
+        answers: The units judged, whatever the support; those of texts without a prompt answer
+            nothing and are left out. None if no other are there.
     """
 
     threshold: Threshold
     confidence: float
     accuracy: float
     curve: AccuracyCurve
-    answers: MeasuredAnswers
+    answers: MeasuredAnswers | None
 
 
 def accuracy_curve(own_nll: Tensor, correct: Tensor) -> AccuracyCurve:
@@ -100,7 +108,9 @@ def run_calibration_pass(
     lengths = [len(ids) for ids in dataset["input_ids"]]
     order = sorted(range(len(dataset)), key=lambda index: -lengths[index])
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    ends = list(accumulate(len(unit_starts(labels, unit)) for labels in dataset["labels"]))
+    counts = [len(unit_starts(labels, unit)) for labels in dataset["labels"]]
+    ends = list(accumulate(counts))
+    asked = np.repeat([has_prompt(labels) for labels in dataset["labels"]], counts)
     result = torch.zeros(8, ends[-1], device=accelerator.device)
     with undisturbed(model, accelerator.device):
         # Sharded models gather their weights together: no rank may make fewer passes than another.
@@ -124,7 +134,7 @@ def run_calibration_pass(
         confidence=float(confidence.numpy().mean()),
         accuracy=float(correct.numpy().mean()),
         curve=accuracy_curve(own, correct),
-        answers=MeasuredAnswers.of_units(found[5:].numpy()),
+        answers=MeasuredAnswers.of_units(found[5:, asked].numpy()),
     )
 
 

@@ -22,6 +22,7 @@ from cogcalib.deployment.calibration_file import (
     write_calibration,
 )
 from cogcalib.deployment.seen_questions import question_hash, set_hash, write_seen
+from cogcalib.deployment.split_metrics import confidence_histogram, reliability_bins
 from cogcalib.losses import NO_OPTION
 from cogcalib.modeling.adapters import record_base
 from cogcalib.modeling.encoding import IGNORED
@@ -35,8 +36,6 @@ from cogcalib.training.packing import LENGTHS, examples
 logger = get_logger(__name__)
 UNNAMED = "unnamed"
 """Name of a model that was made in memory."""
-BINS = 20
-"""Of the histogram of confidences."""
 SHORTEST = 32
 """Tokens that a generated answer may have at least, however short those trained on are."""
 
@@ -72,7 +71,9 @@ class ModelRecords:
         self._trained_on = frozenset(question_hashes(train, tokenizer))
         self._calibrated_on = [] if calibration is None else question_hashes(calibration, tokenizer)
         self._name = origin.name
-        self._tasks = {"tasks": list(origin.tasks)} if origin.tasks else {}
+        self._tasks: dict[str, Any] = {"tasks": list(origin.tasks)} if origin.tasks else {}
+        if base and not adapter:  # of an adapter it is the model that the calibration is of
+            self._tasks["base"] = public_name(base)
         self._of_base = _fingerprint(base) if adapter else None
 
     def write(self, folder: Path, measured: MeasuredAnswers | None, *, hashed: bool) -> None:
@@ -96,7 +97,7 @@ class ModelRecords:
             answers=self._answers,
             metrics=split_metrics(measured, self._calibrated_on, self._split),
             trained_on={**n_seen, **self._tasks},
-            confidence_histogram=confidence_histogram(measured),
+            confidence_histogram=_histogram(measured),
             method=self._method,
         )
         write_calibration(folder, calibration)
@@ -164,8 +165,8 @@ def _shared_options(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> tup
     ids, labels = next(examples(dataset))
     # Behind the prompt's last token: by itself a token may lose the space that it begins with.
     before = ids[max(0, next(t for t, label in enumerate(labels) if label != IGNORED) - 1)]
-    start = tokenizer.decode([before])
-    texts = [tokenizer.decode([before, option]) for option in next(iter(sets))]
+    start = str(tokenizer.decode([before]))
+    texts = [str(tokenizer.decode([before, option])) for option in next(iter(sets))]
     return tuple(text.removeprefix(start) for text in texts)
 
 
@@ -189,13 +190,13 @@ def split_metrics(
         name: {"value": each.value, "low": each.low, "high": each.high}
         for name, each in answers.estimates().items()
     }
-    return (SplitMetrics(split, len(answers.correct), set_hash(set(hashes)), raw),)
+    bins = reliability_bins(answers.confidence, answers.correct)
+    of_questions = len(answers.correct), set_hash(set(hashes))
+    return (SplitMetrics(split, *of_questions, raw, raw_bins=bins),)
 
 
-def confidence_histogram(answers: MeasuredAnswers | None) -> tuple[float, ...]:
-    """Shares of the confidences in 20 bins of equal width; empty where there are none."""
+def _histogram(answers: MeasuredAnswers | None) -> tuple[float, ...]:
+    """Shares of the confidences by bin; empty where there are none."""
     if answers is None or not np.isfinite(answers.confidence).all():
         return ()
-    counts = np.histogram(answers.confidence, BINS, (0, 1))[0]
-    shares: list[Any] = (counts / counts.sum()).tolist()
-    return tuple(shares)
+    return confidence_histogram(answers.confidence)

@@ -90,6 +90,13 @@ class CogCalibConfig(SecretsKept, SFTConfig):
             Whether to keep the knowledge ledger, `ledger/` in `output_dir`: what the training saw
             of each example at each pass (`cogcalib.knowledge.ledger`). Examples go by a column
             `example_id`, else by their number.
+        eval_calibration (`bool`, defaults to `True`):
+            Whether evaluation also gives `eval_accuracy`, `eval_ece` (15 bins of equal width),
+            `eval_brier` and `eval_aurc`, read off the logits that the loss is made of. Where
+            examples have options, confidence is the largest probability among them, these examples
+            alone are counted, and `eval_nll` is that of the right option among the options. Else
+            it is `mean` of open-ended answers under teacher forcing: exp of the mean of the largest
+            log-probabilities, right if every token is. Texts without a prompt are left out.
 
     `padding_free=True` and `packing=True` (strategies `"bfd"` and `"bfd_split"`) change neither the
     loss nor its gradient: examples keep their own NLL, options and labels. On the first batch the
@@ -195,6 +202,11 @@ class CogCalibConfig(SecretsKept, SFTConfig):
     ledger: bool = field(
         default=True,
         metadata={"help": "Whether to keep a ledger of what the training saw of each example."},
+    )
+
+    eval_calibration: bool = field(
+        default=True,
+        metadata={"help": "Whether evaluation gives accuracy, ECE, Brier score and AURC, too."},
     )
 
     __repr__ = SecretsKept.__str__

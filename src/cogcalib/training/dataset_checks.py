@@ -11,10 +11,10 @@ from datasets import Dataset
 
 from cogcalib.losses import NO_OPTION
 from cogcalib.modeling.encoding import IGNORED
-from cogcalib.training.collator import OPTION_IDS
+from cogcalib.training.collator import NUMBER, OPTION_IDS
 from cogcalib.training.option_ids import OPTIONS
 from cogcalib.training.packing import examples
-from cogcalib.training.supervision import Unit, competing_start
+from cogcalib.training.supervision import Unit, competing_start, has_prompt
 
 
 def data_format(dataset: object, name: str, text_field: str | None) -> str:
@@ -73,6 +73,18 @@ def as_python(dataset: Any) -> Any:
     if isinstance(dataset, Dataset) and dataset.format["type"] not in (None, "custom"):
         return dataset.with_format(None)
     return dataset
+
+
+def numbered(dataset: Dataset) -> Dataset:
+    """A tokenised data set with the numbers of its examples, -1 for texts without a prompt."""
+    asked = [has_prompt(labels) for labels in dataset["labels"]]
+    numbers = [number if each else -1 for number, each in enumerate(asked)]
+    return without_numbers(dataset).add_column(NUMBER, numbers)
+
+
+def without_numbers(dataset: Dataset) -> Dataset:
+    """A data set without the numbers of its examples, if it has them."""
+    return dataset.remove_columns([c for c in (NUMBER,) if c in dataset.column_names])
 
 
 def check_masks(dataset: Dataset, name: str, completion_only_loss: bool | None) -> None:

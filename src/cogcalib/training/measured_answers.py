@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cogcalib.losses import NO_OPTION, Support, example_nll, known_examples
 from cogcalib.losses.statistics import AnswerStatistics
-from cogcalib.training.supervision import SupervisedTokens
+from cogcalib.training.supervision import SupervisedTokens, Units
 
 if TYPE_CHECKING:
     from cogcalib.metrics import Estimate
+
+NAMES = ("accuracy", "ece", "brier", "aurc")
+"""Metrics of confidence and correctness."""
 
 
 def known_units(statistics: AnswerStatistics, tokens: SupervisedTokens) -> Tensor:
@@ -87,11 +91,13 @@ class MeasuredAnswers:
     nll: NDArray[np.float64] | None
 
     @classmethod
-    def of_units(cls, judged: NDArray[np.floating]) -> MeasuredAnswers:
-        """What `judge` found of the units of a data set, ``[3, U]``.
+    def of_units(cls, judged: NDArray[np.floating]) -> MeasuredAnswers | None:
+        """What `judge` found of the units of a data set, ``[3, U]``; None without any.
 
         Where some have options, these alone are counted: one set, one definition of confidence.
         """
+        if not judged.shape[1]:
+            return None
         confidence, correct, nll = judged.astype(np.float64)
         # A softmax in single precision may pass 1 by its rounding.
         confidence, correct = confidence.clip(0, 1), correct == 1
@@ -130,4 +136,33 @@ class MeasuredAnswers:
         return NAMES if self.nll is None else (*NAMES, "nll")
 
 
-NAMES = ("accuracy", "ece", "brier", "aurc")
+class EvaluatedUnits:
+    """The units of a data set under evaluation, collected batch by batch.
+
+    Processes are given some examples twice where these do not come out even, so that each example
+    has its number.
+    """
+
+    def __init__(self) -> None:
+        self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def add(self, judged: Tensor, numbers: Tensor, units: Units) -> None:
+        """Take the units of a batch in.
+
+        Args:
+            judged: What `judge` found of them, ``[3, U]``.
+            numbers: Of the examples, ``[E]``, -1 where there is nothing to judge.
+            units: Of the batch.
+        """
+        self._batches.append((judged, numbers[units.example], units.within_example))
+
+    def answers(self) -> MeasuredAnswers | None:
+        """Those of all processes, each once; None without any. All processes wait for it."""
+        parts: tuple[list[Tensor], ...] = tuple(zip(*self._batches, strict=True)) or ([], [], [])
+        local = [torch.cat([each.cpu() for each in part], -1).numpy() for part in parts if part]
+        gathered = [rows for rows in gather_object([local]) if rows]
+        if not gathered:
+            return None
+        judged, number, place = (np.concatenate(part, -1) for part in zip(*gathered, strict=True))
+        _, once = np.unique(np.stack([number, place]), axis=1, return_index=True)
+        return MeasuredAnswers.of_units(judged[:, once[number[once] >= 0]])

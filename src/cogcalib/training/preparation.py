@@ -37,6 +37,7 @@ class PreparedTrainer(SFTTrainer):
     padded_collator: CogCalibCollator
     own_collator: bool = False
     _vocabulary: tuple[int, int] | None = None
+    _prepares_evaluation: bool = False
     _signature_columns: Any
 
     def _prepare_dataset(
@@ -83,6 +84,9 @@ class PreparedTrainer(SFTTrainer):
             warn_of_doubled(tokenised, self._tokenizer, dataset_name)
         if self._vocabulary is not None:
             check_vocabulary(tokenised, dataset_name, *self._vocabulary)
+        if self._prepares_evaluation and cast(CogCalibConfig, args).eval_calibration:
+            tokenised = dataset_checks.numbered(tokenised)
+        self._prepares_evaluation = True  # the training set comes first
         # Cut and shuffled by TRL, in this order, before and, as there, once more after the packing.
         prepared = prepare(tokenised, processing_class, args, False, None, dataset_name)
         if not packing:
@@ -112,7 +116,8 @@ class PreparedTrainer(SFTTrainer):
             "calibration",
         )
         # As the training's loader does it: a collator is given what it is given there.
-        self.calibration_dataset = self._remove_unused_columns(prepared, "calibration")
+        prepared = self._remove_unused_columns(prepared, "calibration")
+        self.calibration_dataset = dataset_checks.without_numbers(prepared)
         # Without a gate as well: a temperature fitted on leaked examples would be worth nothing.
         dataset_checks.check_disjoint(
             self.train_dataset, self.calibration_dataset, self._tokenizer.all_special_ids

@@ -168,6 +168,11 @@ def unit_starts(labels: Sequence[int], unit: Unit) -> list[int]:
     return runs if unit == "turn" else runs[:1]
 
 
+def has_prompt(labels: Sequence[int]) -> bool:
+    """Whether an example is a question and its answer, and not a text that is learnt whole."""
+    return labels[0] == IGNORED
+
+
 def competing_start(labels: Sequence[int], unit: Unit) -> int | None:
     """Where an example's options compete, None if nothing is supervised: `Units.competes` for
     data sets."""

@@ -164,6 +164,7 @@ class CogCalibTrainer(AnsweringTrainer):
             num_items_in_batch=num_items_in_batch,
             nll_reduction=self.args.nll_reduction_name,
         )
+        self._judge(parts, tokens, numbers)
         self._record(inputs, parts, gate, aux_loss, num_items_in_batch)
         if self.ledger is not None and self.model.training:
             self.ledger.add(
