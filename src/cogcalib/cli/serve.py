@@ -107,7 +107,7 @@ def _serve(
     settings: ServeSettings,
     taken: socket.socket,
 ) -> None:
-    from cogcalib.deployment.identity import public_name
+    from cogcalib.modeling.model_files import public_name
     from cogcalib.serving.asked import Answering
     from cogcalib.serving.run_server import address, make_server, run
 
