@@ -25,6 +25,7 @@ from cogcalib.cli import (
     reproduce,
     run,
     score,
+    serve,
     tasks,
     tune,
 )
@@ -43,6 +44,7 @@ VERBS = {
         score,
         predict,
         merge,
+        serve,
         report,
         compare,
         tasks,

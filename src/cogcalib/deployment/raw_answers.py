@@ -29,6 +29,8 @@ class RawAnswer:
         text: That option as it was given, or the text generated.
         confidence: Definition -> fraction: ``options``, or ``mean`` and ``joint``.
         tokens: Of generated text, the end token included; empty with options.
+        token_ids: Their ids.
+        ended: Whether an end token ends the text, not the length limit; True with options.
     """
 
     question: Question
@@ -37,6 +39,8 @@ class RawAnswer:
     text: str
     confidence: Mapping[str, float]
     tokens: tuple[TokenLogprob, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    ended: bool = True
 
 
 Found = dict[int, RawAnswer]
@@ -193,7 +197,8 @@ def _generate(
         text, confidence = read_generation(each, tokenizer, ends)
         pairs = zip(each.tokens, each.logprobs, strict=True)
         tokens = tuple(TokenLogprob(spelt[token], logprob) for token, logprob in pairs)
-        rows.append(RawAnswer(question, (), None, text, confidence, tokens))
+        ids, ended = tuple(each.tokens), each.tokens[-1] in ends
+        rows.append(RawAnswer(question, (), None, text, confidence, tokens, ids, ended))
     return rows
 
 
