@@ -3,9 +3,9 @@
 Learn-then-Test (Angelopoulos et al., arXiv 2110.01052) with fixed-sequence testing and exact
 binomial tails, for the selective error: the share of wrong answers among those that are given.
 
-**What is tested.** Questions are ranked by confidence. For k = s, s + 1, ... the hypothesis "answering
-from the k-th highest confidence on has an error above alpha" has the p-value P(Bin(k, alpha) <=
-errors among the k); testing stops at the first p-value above delta, and the last rejected k gives
+**What is tested.** Questions are ranked by confidence. For k = s, s + 1, ... the hypothesis
+"answering from the k-th highest confidence on has an error above alpha" has the p-value
+P(Bin(k, alpha) <= errors among the k); testing stops at the first p-value above delta, and the last rejected k gives
 the threshold. The start s is a tenth of the questions, where a single error cannot end everything,
 and at least k0, the least number of answers that, all correct, reject: (1 - alpha)^k0 <= delta.
 Equal confidences stand or fall together.
@@ -156,22 +156,18 @@ def check_share(name: str, value: float) -> None:
 
 def _needed(answered: Counts, errors: Counts, target: float, delta: float) -> int | None:
     """Held-out questions with which the most promising level would pass, its shares staying."""
-    n, best = int(answered[-1]), None
-    for count, wrong in zip(answered.tolist(), errors.tolist(), strict=True):
-        rate = wrong / count
-        if rate >= target:
-            continue
-        # Of few answers without an error the rate is not 0 but not known: one error in them.
-        rate = max(rate, min(1 / (count + 1), target / 2))
-        low, high = 1, max(2, LARGEST * count // n)
-        if binom.cdf(math.floor(rate * high), high, target) > delta:
-            continue
-        while low < high:
-            middle = (low + high) // 2
-            if binom.cdf(math.floor(rate * middle), middle, target) <= delta:
-                high = middle
-            else:
-                low = middle + 1
-        size = math.ceil(low * n / count)
-        best = size if best is None else min(best, size)
-    return best if best is None or best <= LARGEST else None
+    n, best = int(answered[-1]), int(np.argmin(binom.cdf(errors, answered, target)))
+    count, wrong = int(answered[best]), int(errors[best])
+    # Of few answers without an error the rate is not 0 but not known: one error in them.
+    rate = max(wrong / count, min(1 / (count + 1), target / 2))
+    low, high = 1, LARGEST * count // n
+
+    def fails(size: int) -> bool:
+        return bool(binom.cdf(math.floor(rate * size), size, target) > delta)
+
+    if rate >= target or high < 1 or fails(high):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (middle + 1, high) if fails(middle) else (low, middle)
+    return math.ceil(low * n / count)
