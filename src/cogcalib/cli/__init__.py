@@ -18,6 +18,7 @@ from cogcalib.cli import (
     demo,
     ledger,
     merge,
+    predict,
     probe,
     report,
     reproduce,
@@ -39,10 +40,11 @@ VERBS = {
         probe,
         ledger,
         score,
+        predict,
+        merge,
         report,
         compare,
         tasks,
-        merge,
     )
 }
 

@@ -103,10 +103,10 @@ def to_questions(
             - ``messages``: the last not the assistant's;
             - ``question``: put into words by the recorded preset, with ``passage`` if it has one;
 
-            and ``options``, where its answer is not generated and `answers` records none: a list
-            of completions as they follow a prompt (``" A"``) or are an assistant's message
-            (``"A"``); of a question a list of texts, or a mapping of letters to texts, which are
-            shown under letters. Other keys are not looked at.
+            and, where the answer is not generated, ``options``: a list of completions as they
+            follow a prompt (``" A"``) or are an assistant's message (``"A"``), if `answers` records
+            none; of a question a list of texts, or a mapping of letters to texts, which it shows
+            under letters. Other keys are not looked at.
         tokenizer: Of the model.
         answers: How the model is asked.
         first: Index of the first input, for messages.
@@ -122,6 +122,7 @@ def to_questions(
     for index, value in enumerate(inputs, start=first):
         try:
             asked.append(_read(value, tokenizer, answers))
+            _check_text(asked[-1])
         except ValueError as error:
             raise RefusedInput(index, str(error)) from error
     found = text_continuations(
@@ -168,6 +169,13 @@ def _read(value: Any, tokenizer: PreTrainedTokenizerBase, answers: AnswerFormat)
     return _conversation(content, options, tokenizer, value)
 
 
+def _check_text(asked: _Asked) -> None:
+    try:
+        "".join((asked.text[0], *asked.completions)).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"holds half a character, which is no text: {error}") from error
+
+
 def _prompt(text: str, options: Sequence[str]) -> _Asked:
     if not text.strip():
         raise ValueError("the prompt is empty")
@@ -206,13 +214,13 @@ def _question(
     if not isinstance(passage, str | None):
         raise ValueError(f"the passage must be a text, got {passage!r}")
     shown, labels = _shown(row.get("options"))
-    recorded = [] if shown else _completions(None, answers)
     if shown:
         _check_kind(answers)
+    elif answers.kind == OPTIONS:
+        raise ValueError("needs options, which the question shows under letters")
     asked = Unanswered("here", "", text, shown, passage or "", answers.preset or PRESETS[0])
-    letters = [option.letter for option in shown or ()] or recorded
     (prompt,) = prompt_texts([asked], tokenizer)
-    return _Asked(prompt, labels or recorded, [completion(asked, letter) for letter in letters])
+    return _Asked(prompt, labels, [completion(asked, option.letter) for option in shown or ()])
 
 
 def _shown(options: Any) -> tuple[tuple[Option, ...] | None, list[str]]:

@@ -18,7 +18,7 @@ ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 _IDENTIFYING = {"config.json", "tokenizer.json", "tokenizer_config.json"}
 
-_CACHED = "models--"
+_CACHED = "models--"  # with it begin the hub cache's folders, which owner and name make up
 
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json")
 
@@ -54,21 +54,18 @@ def atlas_cache() -> Path:
 
 
 def public_name(path_or_id: str | Path) -> str:
-    """A model's name without the path to it: ``atlas``, a hub id, or a folder's last part."""
-    name = str(path_or_id)
-    folder = Path(name).expanduser()
-    if name in ATLAS or not folder.is_dir():
-        return name
-    folder = folder.resolve()
-    for embedded in ATLAS:
-        try:
-            if folder == Path(resolve_model(embedded)).resolve():
-                return embedded
-        except ValueError:  # a variant that is not built
-            continue
-    # The hub's cache keeps a model's owner and name in the name of a folder.
-    cached = [part for part in folder.parts if part.startswith(_CACHED)]
-    return cached[-1].removeprefix(_CACHED).replace("--", "/") if cached else folder.name
+    """A model's name without the folders of this machine: a hub id or an embedded model's name as
+    it is, of a folder the last part, in the hub's cache the id again."""
+    folder = Path(path_or_id).expanduser()
+    for name, architecture in ATLAS.items():
+        if folder.parts[-3:] == ("atlas", "models", architecture):
+            return name
+    if not folder.is_dir():
+        return str(path_or_id)
+    cached = [part for part in folder.resolve().parts if part.startswith(_CACHED)]
+    if cached:
+        return cached[-1].removeprefix(_CACHED).replace("--", "/")
+    return folder.resolve().name
 
 
 def fingerprint(path_or_id: str | Path) -> dict[str, str | None]:

@@ -144,8 +144,15 @@ def describe_answers(
     if OPTION_IDS in dataset.column_names:
         options = _shared_options(dataset, tokenizer)
         return AnswerFormat(OPTIONS, "options", preset=preset, options=options)
-    longest = max(sum(label != IGNORED for label in labels) for _, labels in examples(dataset))
-    return AnswerFormat(OPEN_ENDED, "mean", preset=preset, max_new_tokens=max(SHORTEST, longest))
+    supervised = [[i for i in labels if i != IGNORED] for _, labels in examples(dataset)]
+    texts = tokenizer.batch_decode(supervised, skip_special_tokens=True)
+    return AnswerFormat(
+        OPEN_ENDED,
+        "mean",
+        preset=preset,
+        max_new_tokens=max(SHORTEST, *map(len, supervised)),
+        multiline=any("\n" in text.strip() for text in texts),
+    )
 
 
 def _shared_options(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...] | None:
