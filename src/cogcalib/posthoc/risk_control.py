@@ -4,11 +4,11 @@ Learn-then-Test (Angelopoulos et al., arXiv 2110.01052) with fixed-sequence test
 binomial tails, for the selective error: the share of wrong answers among those that are given.
 
 **What is tested.** Questions are ranked by confidence. For k = s, s + 1, ... the hypothesis
-"answering from the k-th highest confidence on has an error above alpha" has the p-value
-P(Bin(k, alpha) <= errors among the k); testing stops at the first p-value above delta, and the last rejected k gives
-the threshold. The start s is a tenth of the questions, where a single error cannot end everything,
-and at least k0, the least number of answers that, all correct, reject: (1 - alpha)^k0 <= delta.
-Equal confidences stand or fall together.
+"answering from the k-th highest confidence on has an error above alpha" has the p-value P(Bin(k,
+alpha) <= errors among the k); testing stops at the first p-value above delta, and the last rejected
+k gives the threshold. The start s is a tenth of the questions, where a single error cannot end
+everything, and at least k0, the least number of answers that, all correct, reject: (1 - alpha)^k0
+<= delta. Equal confidences stand or fall together.
 
 **Why it holds.** Questions are independent draws. Let t be the strictest confidence below which the
 true error exceeds alpha: a fixed number, at which the error is alpha. Given how many held-out
