@@ -130,8 +130,8 @@ def _show(found: Guarded, options: argparse.Namespace) -> None:
             print(f"{name}: nothing is promised, and every answer abstains: {rule.reason}.")
         if each.least_abstention > 0:
             print(
-                f"{name}: the model is wrong on {100 * each.base_error:.1f} %, so that any rule "
-                f"that knows no better must abstain on {100 * each.least_abstention:.1f} % at least."
+                f"{name}: the model is wrong on {100 * each.base_error:.1f} %, so that no rule can "
+                f"abstain on less than {100 * each.least_abstention:.1f} %."
             )
     print(
         f"A promise holds with probability {100 * (1 - options.delta):g} % over the draw of these "

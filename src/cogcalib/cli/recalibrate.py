@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,7 +93,7 @@ def _show(found: Recalibrated) -> None:
     print(shown(f"Written: {found.folder / 'calibration.json'}"))
 
 
-def _cell(value: dict[str, float] | None, scale: int) -> str:
+def _cell(value: Mapping[str, float] | None, scale: int) -> str:
     if value is None:
         return "–"  # noqa: RUF001 - a typographic dash is meant
     digits = 1 if scale == 100 else 3

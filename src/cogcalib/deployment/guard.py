@@ -22,12 +22,12 @@ from cogcalib.deployment.calibration_file import (
     write_calibration,
 )
 from cogcalib.deployment.card import write_card
-from cogcalib.deployment.held_out import HeldOut, held_out, read_rows
+from cogcalib.deployment.held_out import HeldOut, Told, counted, held_out, read_rows
 from cogcalib.deployment.opened import FoundModel, calibration_folder, find_model, identify_model
 from cogcalib.deployment.raw_answers import ask, check_room
 from cogcalib.deployment.seen_questions import CALIBRATED_ON, read_seen
 from cogcalib.drawing.canvas import INK, new_figure, percent_axis, styled
-from cogcalib.inference.backend import Backend, Progress
+from cogcalib.inference.backend import Backend
 from cogcalib.posthoc.risk_control import (
     SelectiveGuarantee,
     check_share,
@@ -81,7 +81,7 @@ def guard(
     *,
     delta: float = 0.1,
     out_of_domain: Path | None = None,
-    progress: Progress | None = None,
+    progress: Told = None,
 ) -> Guarded:
     """Find the thresholds that keep the error among answered questions, and write them.
 
@@ -93,7 +93,7 @@ def guard(
         access: How the model is asked.
         delta: Probability that a promise fails, a fraction.
         out_of_domain: File of other questions, on which the thresholds are only tried.
-        progress: Told of finished questions of `data`.
+        progress: Told of finished questions of `data`, and of how many there are.
 
     Raises:
         InputError: If the model, the data or a number cannot be used, before the weights are read;
@@ -164,7 +164,7 @@ def risk_coverage_curve(guarded: Guarded) -> Figure:
                 f"from {100 * each.threshold:.1f} %",
                 (each.coverage, each.errors / each.answered),
                 textcoords="offset points",
-                xytext=(4, 6),
+                xytext=(7, -11),
             )
     percent_axis(axes, x=True)
     top = max([*(errors / answered), *(each.target_error for each in guarded.guarantees)])
@@ -193,10 +193,12 @@ def _questions(data: Path, found: FoundModel, calibration: Calibration, folder: 
 
 
 def _answered(
-    backend: Backend, questions: HeldOut, calibration: Calibration, progress: Progress | None
+    backend: Backend, questions: HeldOut, calibration: Calibration, progress: Told
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Calibrated confidences and whether the answers given are correct, [n]."""
-    raw = ask(backend, questions.questions, calibration.answers, progress)
+    raw = ask(
+        backend, questions.questions, calibration.answers, counted(progress, len(questions.hashes))
+    )
     questions.grade(raw)
     answers = calibrate(raw, replace(calibration, rules=()))
     correct = questions.correct([answer.answer for answer in answers])

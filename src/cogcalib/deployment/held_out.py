@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
@@ -16,11 +16,15 @@ from cogcalib.deployment.inputs import Question, RefusedInput, to_questions
 from cogcalib.deployment.question_files import QuestionRow, read_question_file
 from cogcalib.deployment.raw_answers import RawAnswer
 from cogcalib.deployment.seen_questions import question_hash, set_hash
+from cogcalib.inference.backend import Progress
 from cogcalib.records import PRESETS, InputError
 from cogcalib.tasks.match import exact_match
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+Told = Callable[[int, int], None] | None
+"""Told of finished questions, and of how many there are."""
 
 FEWEST = 50
 """Questions below which nothing is fitted or promised: chance would decide."""
@@ -78,6 +82,11 @@ class HeldOut:
                 "can only be judged where some are and some are not"
             )
         return correct
+
+
+def counted(progress: Told, total: int) -> Progress | None:
+    """Progress as a backend tells it."""
+    return progress and (lambda done: progress(done, total))
 
 
 def read_rows(path: Path) -> list[QuestionRow]:

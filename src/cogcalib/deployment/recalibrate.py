@@ -25,12 +25,11 @@ from cogcalib.deployment.calibration_file import (
     write_calibration,
 )
 from cogcalib.deployment.card import write_card
-from cogcalib.deployment.held_out import HeldOut, answer_format, held_out, read_rows
+from cogcalib.deployment.held_out import HeldOut, Told, answer_format, counted, held_out, read_rows
 from cogcalib.deployment.opened import find_model, identify_model
 from cogcalib.deployment.raw_answers import RawAnswer, ask, check_room
 from cogcalib.deployment.seen_questions import CALIBRATED_ON, read_seen, write_seen
 from cogcalib.deployment.split_metrics import Graded, confidence_histogram, split_metrics
-from cogcalib.inference.backend import Progress
 from cogcalib.posthoc.calibrator import ConfidenceCalibrator, LogitCalibrator
 from cogcalib.records import InputError, input_errors
 
@@ -64,7 +63,7 @@ def recalibrate(
     access: ModelAccess,
     *,
     output: Path | None = None,
-    progress: Progress | None = None,
+    progress: Told = None,
 ) -> Recalibrated:
     """Fit a map to a model's confidence and write it beside the model.
 
@@ -77,7 +76,7 @@ def recalibrate(
         method: One of `METHODS`; without options ``platt`` or ``isotonic``.
         access: How the model is asked.
         output: Folder for the calibration; None: the model's own.
-        progress: Told of finished questions.
+        progress: Told of finished questions, and of how many there are.
 
     Raises:
         InputError: If the model, the data or the method cannot be used, before the weights are
@@ -108,7 +107,7 @@ def recalibrate(
     with input_errors():
         check_room(questions.questions, found.positions(), answers.max_new_tokens)
         backend = found.load().backend
-    raw = ask(backend, questions.questions, answers, progress)
+    raw = ask(backend, questions.questions, answers, counted(progress, len(rows)))
     bare = replace(before, map=None, rules=()) if before else Calibration(found.identity, answers)
     made = fit(bare, questions, raw, method)
     folder.mkdir(parents=True, exist_ok=True)

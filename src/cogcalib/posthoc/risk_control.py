@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,7 +31,7 @@ from scipy.stats import binom, binomtest
 
 from cogcalib.posthoc.fit_inputs import check_outcomes
 
-Counts = NDArray[np.int64]
+Counts = NDArray[np.integer[Any]]
 START = 0.1
 """Share of the questions, the most confident ones, that are tested first together."""
 LARGEST = 1_000_000
@@ -143,7 +144,7 @@ def error_counts(
         confidences, highest first; all [g].
     """
     order = np.argsort(-confidence, kind="stable")
-    ranked, wrong = confidence[order], np.cumsum(~correct[order])
+    ranked, wrong = confidence[order], np.cumsum(~correct[order], dtype=np.int64)
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
     return ends + 1, wrong[ends], ranked[ends]
 
