@@ -32,8 +32,8 @@ from cogcalib.deployment.calibration_file import (
     read_calibration,
     write_calibration,
 )
-from cogcalib.deployment.merge import Merged, MergeError, merge
 from cogcalib.deployment.merge_plan import plan_merge, stored_dtype
+from cogcalib.deployment.merging import Merged, MergeError, merge
 from cogcalib.deployment.predictor import load
 from cogcalib.modeling.model_files import fingerprint
 from cogcalib.records import InputError

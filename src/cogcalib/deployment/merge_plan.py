@@ -38,7 +38,7 @@ _STORED = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat
 
 @dataclass(frozen=True, slots=True)
 class MergePlan:
-    """What `cogcalib.deployment.merge.merge` does.
+    """What `cogcalib.deployment.merging.merge` does.
 
     Attributes:
         saved: The model merged from, an adapter or whole.
