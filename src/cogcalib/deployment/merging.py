@@ -220,8 +220,8 @@ def _compare(folder: Path, wanted: Tensor, plan: MergePlan) -> float:
     found = largest_difference(_probabilities(probe_logits(written), 1.0), wanted)
     if found > APART[plan.dtype]:
         raise MergeError(
-            f"the merged model answers otherwise than {plan.saved.source}: a probability differs by "
-            f"{found:.2g}, in {plan.dtype} {APART[plan.dtype]:g} is allowed; nothing was written"
+            f"the merged model answers otherwise than {plan.saved.source}: a probability differs "
+            f"by {found:.2g}, in {plan.dtype} {APART[plan.dtype]:g} is allowed; nothing was written"
         )
     return found
 
