@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -92,6 +93,7 @@ def merge(plan: MergePlan, say: Callable[[str], None] = lambda _: None) -> Merge
         say(f"writing {plan.weights / 1e9:.2f} GB")
         _write(model, tokenizer, plan, temporary)
         del model
+        gc.collect()  # an adapter and its model name each other
         say("reading what was written")
         difference = _compare(temporary, wanted, plan)
         _write_calibration(plan, temporary, tokenizer)
