@@ -198,8 +198,7 @@ def _labels(tokenizer: PreTrainedTokenizerBase) -> Finding:
 def _calibration_file(saved: SavedModel) -> Iterator[Finding]:
     from cogcalib.deployment.calibration_file import FILE, read_calibration
 
-    path = saved.file(FILE)
-    remedy = f"cogcalib recalibrate {saved.source} --data FILE"
+    path, remedy = saved.file(FILE), _recalibrate(saved)
     if path is None:
         text = "none: its confidence was not measured"
         yield Finding(_SECTION, FILE, NOTE, text, remedy)
@@ -228,8 +227,13 @@ def _calibrated_with(saved: SavedModel, tokenizer: PreTrainedTokenizerBase) -> I
         return
     if wanted and wanted != tokenizer_hash(tokenizer):
         text = f"{FILE} was made with another tokenizer"
-        remedy = f"cogcalib recalibrate {saved.source} --data FILE"
-        yield Finding(_SECTION, "calibrated with", BROKEN, text, remedy)
+        yield Finding(_SECTION, "calibrated with", BROKEN, text, _recalibrate(saved))
+
+
+def _recalibrate(saved: SavedModel) -> str:
+    """The command that makes a calibration; beside a model that has no folder there is no place."""
+    place = "" if saved.folder else " --output DIR"
+    return f"cogcalib recalibrate {saved.source} --data FILE{place}"
 
 
 def _in_a_line(error: Exception) -> str:

@@ -126,7 +126,6 @@ class CardText:
         calibration = self.calibration
         definition = calibration.answers.confidence
         adapter = self.adapter is not None
-        n = calibration.metrics[0].n if calibration.metrics else 1
         return {
             "metadata": Markup(metadata),
             "marker": Markup(marker),
@@ -137,7 +136,10 @@ class CardText:
             "facts": list(self._facts()),
             "definition": definition,
             "sets": [self._set(*each) for each in enumerate(calibration.metrics)],
-            "floor": f"{30 * math.sqrt(BINS / n):.1f}",
+            "floors": ", ".join(
+                f"{100 * 0.3 * math.sqrt(BINS / n):.1f} % at n = {n:,}"
+                for n in dict.fromkeys(each.n for each in calibration.metrics)
+            ),
             "rules": [_rule(each) for each in calibration.rules],
             "ours": Markup(our_code(calibration, adapter, self.repository)),
             "plain": Markup(plain_code(calibration, adapter, self.repository)),
@@ -233,8 +235,8 @@ class CardText:
         fitted = calibration.map
         if fitted and any(each.sha256 == fitted.sha256 for each in calibration.metrics):
             yield (
-                "The map was fitted on the questions that the calibrated figures are of, which "
-                "flatters them."
+                "The calibrated figures are out of fold: each question was judged by a map that "
+                "was fitted to others, not by the one that is kept, which was fitted to all."
             )
         if small := [each.n for each in calibration.metrics if each.n < SMALL_N]:
             yield f"With n = {min(small):,} much of a calibration error is noise."

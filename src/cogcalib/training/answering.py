@@ -175,15 +175,16 @@ class AnsweringTrainer(ResumableTrainer):
         if self.args.should_save:
             self._records.write(folder, measured, hashed=not checkpoint)
             # PEFT writes a card of its own, or into the one that is there.
-            readme.unlink(missing_ok=True)
-            if before is not None:
+            if before is None:
+                readme.unlink(missing_ok=True)
+            elif readme.read_bytes() != before:
                 readme.write_bytes(before)
             if not checkpoint:
                 self._write_card(folder)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
-    def create_model_card(  # type: ignore[override] # TRL's signature, not transformers'
+    def create_model_card(  # type: ignore[override]  # as TRL has it
         self,
         model_name: str | None = None,
         dataset_name: str | None = None,

@@ -84,10 +84,10 @@ class ModelRecords:
         self._calibrated_on = [] if calibration is None else question_hashes(calibration, tokenizer)
         self._name = name
         self._more: dict[str, Any] = {"tasks": list(tasks)} if tasks else {}
-        if split_off:
-            self._more["split_off"] = len(set(self._calibrated_on))
         if base and not adapter:  # of an adapter it is the model that the calibration is of
             self._more["base"] = public_name(base)
+        if split_off:
+            self._more["split_off"] = len(set(self._calibrated_on))
         self._of_base = _fingerprint(base) if adapter else None
 
     def write(self, folder: Path, measured: MeasuredAnswers | None, *, hashed: bool) -> None:
