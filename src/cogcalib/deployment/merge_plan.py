@@ -168,7 +168,7 @@ def _base_of(saved: SavedModel, given: str | None, calibration: Calibration) -> 
     """The model whose weights are read."""
     if not saved.adapter:
         if given is not None:
-            raise InputError(f"--base is for adapters, and {saved.name} is a whole model")
+            raise InputError(f"--base is for adapters, and {saved.source} is a whole model")
         return saved.source
     base = base_model(saved, given, calibration)
     checked_source(resolve_model(base), "base model", "config.json")
