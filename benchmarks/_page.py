@@ -21,6 +21,7 @@ QUESTIONS = {
     "train_step": "a training step against TRL's",
     "threshold": "the threshold's estimation as a share of training",
     "scoring": "scoring against lm-evaluation-harness",
+    "predict": "predictions against scoring and transformers' generate",
     "probe": "exact knowledge against sampling",
     "probe_scale": "memory of a probe as its data grow, and two workers against one",
     "metrics": "metrics and intervals against torchmetrics, netcal and scipy",

@@ -22,6 +22,7 @@ from unittest import mock
 import numpy as np
 import torch
 from _workload import BATCH, IGNORED, Workload, make_data, make_model, make_tokenizer
+from datasets import Dataset
 from peft import LoraConfig
 from torch import Tensor, nn
 from transformers import (
@@ -82,6 +83,7 @@ def make_trainer(
     *,
     calibration: int = BATCH,
     penalty: str = "label_smoothing",
+    evaluation: Dataset | None = None,
 ) -> SFTTrainer:
     """A trainer with TRL's defaults (gradient checkpointing among them), but in float32 on CPU.
 
@@ -92,6 +94,7 @@ def make_trainer(
         device: ``cpu`` or ``cuda``, there in bfloat16.
         calibration: Examples the threshold is estimated on.
         penalty: Of `CogCalibConfig`.
+        evaluation: Examples to evaluate on.
     """
     arguments: dict[str, Any] = {
         "output_dir": folder,
@@ -109,6 +112,7 @@ def make_trainer(
     common: dict[str, Any] = {
         "model": make_model(workload).to(torch.float32 if device == "cpu" else torch.bfloat16),
         "train_dataset": make_data(workload, 16 * BATCH, seed=0),
+        "eval_dataset": evaluation,
         "processing_class": make_tokenizer(),
         "peft_config": LoraConfig(r=16, lora_alpha=32, target_modules="all-linear")
         if workload.adapters

@@ -153,7 +153,7 @@ def test_the_shipped_model_in_the_format_it_is_stored_in(tmp_path: Path) -> None
         (
             FittedMap(
                 "vector",
-                {"scale": [1.0, 0.9, 1.1, 1.2], "shift": [0.0, 0.1, -0.1, 0.2]},
+                {"weight": [1.0, 0.9, 1.1, 1.2], "bias": [0.0, 0.1, -0.1, 0.0], "at_bound": False},
                 300,
                 "c.jsonl",
                 "ab",

@@ -12,6 +12,7 @@ import pytest
 import torch
 from tiny_run import make_data, make_trainer, weights
 
+from cogcalib.deployment.calibration_file import read_calibration
 from cogcalib.knowledge.ledger import read_ledger
 from cogcalib.knowledge.ledger_epochs import Passes
 
@@ -28,8 +29,11 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "self-tuned": {"alpha": "auto"},
     "by token": {"unit": "token"},
 }
-UNEVEN: dict[str, Any] = {"max_steps": -1, "num_train_epochs": 2}
-"""With 17 examples: the last batches of an epoch are filled up with examples seen already."""
+UNEVEN: dict[str, Any] = {"max_steps": -1, "num_train_epochs": 2, "learning_rate": 0.0}
+"""With 17 examples: the last batches of an epoch are filled up with examples seen already, which
+would be learnt twice."""
+HELD_OUT = make_data(13, seed=3)
+"""To evaluate in batches of 5 on each rank: the last are filled up as well."""
 
 
 def free_port() -> int:
@@ -59,7 +63,13 @@ def train_on_rank(rank: int, port: int, output: Path) -> None:
         }
         torch.save(result, output / f"{name}-{rank}.pt")
     settings = {**SETTINGS, **UNEVEN, "per_device_train_batch_size": 4}
-    make_trainer(output / "uneven", train=make_data(17), **settings).train()
+    held_out = {"sft_arguments": {"eval_dataset": HELD_OUT}}
+    trainer = make_trainer(output / "uneven", train=make_data(17), **settings, **held_out)
+    trainer.train()
+    torch.save(trainer.evaluate(), output / f"evaluated-{rank}.pt")
+    if trainer.is_world_process_zero():  # as many scripts have it: nobody waits for the others
+        trainer.save_model()
+    torch.distributed.barrier()
     # A rank that ends while gloo's threads still run is aborted now and then.
     torch.distributed.destroy_process_group()
 
@@ -81,6 +91,26 @@ def test_thresholds_weights_and_log_equal_those_of_one_process(
         ledger = read_ledger(tmp_path / "uneven")
         assert len(ledger) > 2 * 17
         assert [each.n for each in Passes(ledger).summaries()] == [17, 17]
+    with subtests.test("answers are measured once each, by one process or two"):
+        settings = {**SETTINGS, **UNEVEN, "per_device_train_batch_size": 8}
+        held_out = {"sft_arguments": {"eval_dataset": HELD_OUT}}
+        alone = make_trainer(tmp_path / "one", train=make_data(17), **settings, **held_out)
+        alone.train()
+        alone.save_model()
+        expected = answers_of(alone.evaluate())
+        for rank in (0, 1):
+            found = torch.load(tmp_path / f"evaluated-{rank}.pt", weights_only=False)
+            assert answers_of(found) == pytest.approx(expected, rel=1e-3)
+        ours, one = (read_calibration(tmp_path / name) for name in ("uneven", "one"))
+        assert (ours.answers, ours.trained_on) == (one.answers, one.trained_on)
+        assert ours.metrics[0].n == one.metrics[0].n == 24
+        for name, value in one.metrics[0].raw.items():
+            assert ours.metrics[0].raw[name] == pytest.approx(value, rel=1e-3), name
+
+
+def answers_of(found: dict[str, float]) -> dict[str, float]:
+    names = ("accuracy", "ece", "brier", "aurc", "nll")
+    return {name: found[f"eval_{name}"] for name in names}
 
 
 def assert_same_ledger(ours: Path, alone: Path) -> None:

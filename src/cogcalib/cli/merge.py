@@ -55,6 +55,8 @@ def execute(options: argparse.Namespace) -> None:
     try:
         with input_errors():
             converter = None
+            if options.gguf is None and options.converter is not None:
+                raise ValueError("--converter goes with --gguf")
             if options.gguf is not None:
                 check_gguf(options.gguf)
                 converter = find_converter(options.converter)
@@ -97,7 +99,7 @@ def _show(plan: MergePlan, merged: Merged) -> None:
         cap = f" and the configuration's {folded.softcap}" if folded.softcap else ""
         print(
             f"Temperature {plan.temperature:.4g}: in {folded.place}{cap}; log-probabilities are "
-            f"log_softmax(logits / T) to {folded.difference:.1g} nats in float32"
+            f"log_softmax(logits / T) to {folded.difference:.1g} nats"
         )
     elif fitted is None:
         print("No map was fitted: the model's own confidence stands")

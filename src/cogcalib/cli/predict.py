@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 HELP = "answer questions with a calibrated confidence, or abstain"
 
+LATE = "questions"
+"""May stand behind options, too; before Python 3.13 argparse finds it missing at the first one."""
 MOST_ROWS = 100
 """Rows of the table on the screen."""
 WIDEST = 60
@@ -293,7 +295,7 @@ def _print_table(pairs: Iterable[Pair], calibration: Calibration) -> None:
             f"{100 * answer.raw_confidence:.1f}",
             ", ".join(f"{each.answer.strip()} {100 * each.probability:.1f}" for each in others),
         )
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*(Text(shown(cell)) for cell in cells))
     terminal = screen()
     terminal.print(table)
     if counted.answers > MOST_ROWS:

@@ -194,7 +194,8 @@ class Calibration:
         metrics: Of the model on its calibration split, and where else it was measured.
         trained_on: ``n`` training questions and their ``sha256`` (`seen_questions.set_hash`); the
             names of their ``tasks``, where they have some; of a model that was trained whole the
-            name of its ``base``.
+            name of its ``base``; ``split_off``, how many questions of the training set became the
+            calibration split instead, where none was given.
         confidence_histogram: Shares of calibrated confidences in `HISTOGRAM_BINS` bins of equal
             width on the calibration split: what drift is measured against. Empty if not known.
         method: How it was trained, such as ``label_smoothing, support options, gate nll``.

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cogcalib.deployment.calibration_file import ModelIdentity, tokenizer_hash
-from cogcalib.modeling.model_files import fingerprint, public_name
+from cogcalib.modeling import fingerprint
+from cogcalib.modeling.model_files import public_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,5 +24,6 @@ def identify(source: str | Path, tokenizer: PreTrainedTokenizerBase) -> ModelIde
         ValueError: As `cogcalib.modeling.fingerprint`.
     """
     found = fingerprint(source)
-    name = public_name(str(source))
-    return ModelIdentity(name, found["sha256"], found["commit"], tokenizer_hash(tokenizer))
+    return ModelIdentity(
+        public_name(source), found["sha256"], found["commit"], tokenizer_hash(tokenizer)
+    )

@@ -113,11 +113,9 @@ def to_questions(
 
     Raises:
         RefusedInput: Naming the index of the first input that cannot be asked.
+        InputError: As `check_inputs`.
     """
-    if isinstance(inputs, (str, bytes, Mapping)):
-        raise InputError(
-            f"inputs must be a list, got one {type(inputs).__name__}; put it into a list"
-        )
+    check_inputs(inputs)
     asked = []
     for index, value in enumerate(inputs, start=first):
         try:
@@ -138,6 +136,16 @@ def to_questions(
             raise RefusedInput(index, str(error)) from error
         questions.append(Question(tuple(prompt), tuple(each.options), option_ids, each.text[1]))
     return questions
+
+
+def check_inputs(inputs: Any) -> None:
+    """Raise InputError for one input that is in no list, and what only looks like a list."""
+    # A data frame gives the names of its columns, which are texts.
+    if isinstance(inputs, (str, bytes, Mapping)) or hasattr(inputs, "iterrows"):
+        raise InputError(
+            f"inputs must be a list, got a {type(inputs).__name__}; put one input into a list, and "
+            'take the rows of a data frame as to_dict("records")'
+        )
 
 
 def _read(value: Any, tokenizer: PreTrainedTokenizerBase, answers: AnswerFormat) -> _Asked:
@@ -230,8 +238,8 @@ def _shown(options: Any) -> tuple[tuple[Option, ...] | None, list[str]]:
     if isinstance(options, Mapping):
         # A table has a column for every letter that any of its rows has.
         texts = {letter: text for letter, text in options.items() if text is not None}
-        labels = list(texts)
-        letters = [str(letter).strip() for letter in texts]
+        labels = [str(letter) for letter in texts]
+        letters = [label.strip() for label in labels]
         contents = list(texts.values())
     else:
         contents = labels = _texts(options)

@@ -23,6 +23,7 @@ from cogcalib.deployment.calibration_file import (
     tokenizer_hash,
     write_calibration,
 )
+from cogcalib.deployment.card import write_card
 from cogcalib.deployment.folding import (
     Folded,
     UnfoldableError,
@@ -233,4 +234,9 @@ def _write_calibration(plan: MergePlan, folder: Path, tokenizer: PreTrainedToken
             "written"
         )
     identity = ModelIdentity(plan.out.name, fingerprint(folder)["sha256"], None, own)
-    write_calibration(folder, merged_calibration(plan.calibration, identity, plan.temperature))
+    calibration = merged_calibration(plan.calibration, identity, plan.temperature)
+    if plan.saved.adapter:
+        base = {"base": plan.calibration.model.name}
+        calibration = replace(calibration, trained_on={**calibration.trained_on, **base})
+    write_calibration(folder, calibration)
+    write_card(folder)

@@ -19,7 +19,7 @@ from cogcalib.deployment.calibration_file import (
     check_identity,
     read_calibration,
 )
-from cogcalib.deployment.inputs import Question, to_questions
+from cogcalib.deployment.inputs import Question, check_inputs, to_questions
 from cogcalib.deployment.opened import (
     FoundModel,
     calibration_folder,
@@ -95,8 +95,7 @@ class Predictor:
         if chunk < 1:
             raise InputError(f"chunk must be at least 1, got {chunk}")
         calibration = self.obeying(target_error)
-        if isinstance(inputs, (str, bytes)):
-            self.questions(inputs)  # refuses it
+        check_inputs(inputs)
         return self._stream(inputs, calibration, progress, chunk)
 
     def questions(self, inputs: Iterable[Any], *, first: int = 0) -> list[Question]:

@@ -154,9 +154,10 @@ def _by_likelihood(
 
 
 def _chosen(question: Question, logprobs: Sequence[float]) -> RawAnswer:
-    share = softmax(np.array(logprobs, dtype=np.float64))
-    best = int(share.argmax())
-    confidence = {"options": min(1.0, float(share[best]))}
+    values = np.array(logprobs, dtype=np.float64)
+    best = int(values.argmax())
+    finite = np.isfinite(values[best])  # the softmax of nothing but -inf would warn
+    confidence = {"options": min(1.0, float(softmax(values)[best])) if finite else math.nan}
     return RawAnswer(question, tuple(logprobs), best, question.options[best], confidence)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from cogcalib.training.measured_answers import EvaluatedUnits, MeasuredAnswers, 
 from cogcalib.training.supervision import SupervisedTokens
 
 if TYPE_CHECKING:
+    from cogcalib.deployment.answer import Answer
     from cogcalib.training.calibration_record import ModelRecords
 
 
@@ -47,12 +48,14 @@ class AnsweringTrainer(ResumableTrainer):
     Attributes:
         runner: Takes batches through the model.
         penalty: Of the training; its support is that of the calibration pass.
+        split_off: Whether the calibration split was split off the training set.
         base: Folder or hub id of the model that is trained; empty where it has none.
         origin: Where the questions come from, for the record.
     """
 
     runner: LossRunner
     penalty: Penalty
+    split_off: bool = False
     base: str
     origin: Origin = Origin()
     _measured: tuple[int, MeasuredAnswers | None] = (-1, None)
@@ -119,6 +122,35 @@ class AnsweringTrainer(ResumableTrainer):
                 output.metrics.setdefault(f"{metric_key_prefix}_{name}", value)
         return output
 
+    def predict_with_confidence(self, dataset: Iterable[Any]) -> list[Answer]:
+        """Answers of the model as it stands, each with its confidence, in the order of the rows.
+
+        Args:
+            dataset: A data set or rows in a format of the trainer's, whose answers are not looked
+                at: ``prompt`` and perhaps ``options``, ``messages``, or ``input_ids`` with
+                ``labels``; also what `Predictor.predict` takes. Rows without options are answered
+                by generated text, or by the options that all training examples share.
+
+        Raises:
+            RefusedInput: Naming the index of the first row that cannot be asked.
+            ValueError: If the weights are sharded over processes.
+        """
+        from cogcalib.deployment.calibrated import calibrate
+        from cogcalib.deployment.raw_answers import ask
+        from cogcalib.inference.transformers_backend import TransformersBackend
+        from cogcalib.training.row_questions import rows_to_questions
+
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ValueError(
+                "predict_with_confidence needs a model that one process holds whole; save it, and "
+                "ask it by cogcalib.load"
+            )
+        calibration = self._records.calibration()
+        questions = rows_to_questions(dataset, self._tokenizer, calibration.answers)
+        model = self.accelerator.unwrap_model(self.model)
+        backend = TransformersBackend(model, self._tokenizer)
+        return calibrate(ask(backend, questions, calibration.answers), calibration)
+
     def _judge(self, parts: FusedParts, tokens: SupervisedTokens, numbers: Tensor | None) -> None:
         """Keep what a batch under evaluation says of its answers."""
         if self._evaluated is not None and numbers is not None and not self.model.training:
@@ -143,15 +175,16 @@ class AnsweringTrainer(ResumableTrainer):
         if self.args.should_save:
             self._records.write(folder, measured, hashed=not checkpoint)
             # PEFT writes a card of its own, or into the one that is there.
-            readme.unlink(missing_ok=True)
-            if before is not None:
+            if before is None:
+                readme.unlink(missing_ok=True)
+            elif readme.read_bytes() != before:
                 readme.write_bytes(before)
             if not checkpoint:
                 self._write_card(folder)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
-    def create_model_card(
+    def create_model_card(  # type: ignore[override]  # as TRL has it
         self,
         model_name: str | None = None,
         dataset_name: str | None = None,
@@ -202,8 +235,11 @@ class AnsweringTrainer(ResumableTrainer):
             adapter=self._has_adapter,
             train=cast(Dataset, self.train_dataset),
             calibration=self.calibration_dataset,
-            split="calibration",
-            origin=self.origin,
+            split_off=self.split_off,
+            options=self._option_texts,
+            preset=self.origin.preset,
+            tasks=self.origin.tasks,
+            name=self.origin.name,
         )
 
     def _note_base(self) -> None:

@@ -27,15 +27,20 @@ from cogcalib.losses import NO_OPTION
 from cogcalib.modeling.adapters import record_base
 from cogcalib.modeling.encoding import IGNORED
 from cogcalib.modeling.model_files import fingerprint, public_name
-from cogcalib.training.answering import Origin
 from cogcalib.training.collator import OPTION_IDS
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.measured_answers import MeasuredAnswers
+from cogcalib.training.option_ids import shared_options
 from cogcalib.training.packing import LENGTHS, examples
+from cogcalib.training.row_questions import decode_options
+from cogcalib.training.supervision import competing_start, has_prompt
 
 logger = get_logger(__name__)
+SPLIT = "calibration"
+"""Name of the calibration split."""
 UNNAMED = "unnamed"
 """Name of a model that was made in memory."""
+_NOWHERE: Mapping[str, str | None] = {"path": None, "sha256": None, "commit": None}
 SHORTEST = 32
 """Tokens that a generated answer may have at least, however short those trained on are."""
 
@@ -50,8 +55,12 @@ class ModelRecords:
         adapter: Whether an adapter is trained on it.
         train: Prepared training examples.
         calibration: Prepared calibration examples, if any.
-        split: Name of the calibration split.
-        origin: Where the questions come from, as far as it is known.
+        split_off: Whether these were split off the training set.
+        options: What every training example chooses from, as it was given; None if it was not,
+            or they differ.
+        preset: Prompt preset that worded the questions, if one did.
+        tasks: Names of the tasks that they are from, as far as they are known.
+        name: Of a model trained whole; empty: that of the folder it is saved into.
     """
 
     def __init__(
@@ -63,17 +72,22 @@ class ModelRecords:
         adapter: bool,
         train: Dataset,
         calibration: Dataset | None,
-        split: str,
-        origin: Origin,
+        split_off: bool,
+        options: tuple[str, ...] | None,
+        preset: str | None,
+        tasks: Sequence[str],
+        name: str,
     ) -> None:
-        self._tokenizer, self._split, self._method = tokenizer, split, describe_method(args)
-        self._answers = describe_answers(train, tokenizer, origin.preset)
+        self._tokenizer, self._method = tokenizer, describe_method(args)
+        self._answers = describe_answers(train, tokenizer, options, preset)
         self._trained_on = frozenset(question_hashes(train, tokenizer))
         self._calibrated_on = [] if calibration is None else question_hashes(calibration, tokenizer)
-        self._name = origin.name
-        self._tasks: dict[str, Any] = {"tasks": list(origin.tasks)} if origin.tasks else {}
+        self._name = name
+        self._more: dict[str, Any] = {"tasks": list(tasks)} if tasks else {}
         if base and not adapter:  # of an adapter it is the model that the calibration is of
-            self._tasks["base"] = public_name(base)
+            self._more["base"] = public_name(base)
+        if split_off:
+            self._more["split_off"] = len(set(self._calibrated_on))
         self._of_base = _fingerprint(base) if adapter else None
 
     def write(self, folder: Path, measured: MeasuredAnswers | None, *, hashed: bool) -> None:
@@ -85,22 +99,31 @@ class ModelRecords:
             hashed: Whether the weights of a model that was trained whole are hashed: not those of
                 every checkpoint.
         """
-        if self._of_base is not None and (self._of_base["sha256"] or self._of_base["commit"]):
-            record_base(folder, self._of_base)
+        of_base = self._of_base
+        if of_base is not None and (of_base["sha256"] or of_base["commit"]):
+            record_base(folder, of_base)
         write_seen(folder, self._trained_on)
-        found = self._of_base or _fingerprint(str(folder), hashed=hashed)
-        if self._of_base is None and self._name:
-            found = {**found, "path": self._name}
-        n_seen = {"n": len(self._trained_on), "sha256": set_hash(self._trained_on)}
-        calibration = Calibration(
-            model=self._identity(found),
+        if of_base is None:
+            own = _fingerprint(str(folder), hashed=hashed)
+            of_base = {**own, "path": self._name or own["path"]}
+        write_calibration(folder, self.calibration(of_base, measured))
+
+    def calibration(
+        self,
+        model: Mapping[str, str | None] | None = None,
+        measured: MeasuredAnswers | None = None,
+    ) -> Calibration:
+        """The calibration of a model, in memory without a fingerprint."""
+        model = model or self._of_base or _NOWHERE
+        seen = {"n": len(self._trained_on), "sha256": set_hash(self._trained_on)}
+        return Calibration(
+            model=self._identity(model),
             answers=self._answers,
-            metrics=split_metrics(measured, self._calibrated_on, self._split),
-            trained_on={**n_seen, **self._tasks},
+            metrics=split_metrics(measured, self._calibrated_on),
+            trained_on={**seen, **self._more},
             confidence_histogram=_histogram(measured),
             method=self._method,
         )
-        write_calibration(folder, calibration)
 
     def _identity(self, found: Mapping[str, str | None]) -> ModelIdentity:
         name = public_name(str(found["path"])) if found["path"] else UNNAMED
@@ -116,7 +139,7 @@ def _fingerprint(model: str, *, hashed: bool = True) -> dict[str, str | None]:
             return fingerprint(model)
         except (ValueError, OSError):  # nothing lies there, or the hub cannot be asked
             pass
-    return {"path": model, "sha256": None, "commit": None}
+    return {**_NOWHERE, "path": model}
 
 
 def question_hashes(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -132,42 +155,63 @@ def question_hashes(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> lis
 
 
 def describe_answers(
-    dataset: Dataset, tokenizer: PreTrainedTokenizerBase, preset: str | None
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    options: tuple[str, ...] | None,
+    preset: str | None,
 ) -> AnswerFormat:
     """How the questions of a prepared data set are put and answered.
 
     Args:
         dataset: Training examples, packed or not.
         tokenizer: Theirs.
+        options: As all examples gave them; None: read off their tokens.
         preset: Prompt preset that worded them, if one did.
     """
     if OPTION_IDS in dataset.column_names:
-        options = _shared_options(dataset, tokenizer)
+        options = options or _read_options(dataset, tokenizer)
         return AnswerFormat(OPTIONS, "options", preset=preset, options=options)
-    supervised = [[i for i in labels if i != IGNORED] for _, labels in examples(dataset)]
-    texts = tokenizer.batch_decode(supervised, skip_special_tokens=True)
+    answers = _last_answers(dataset)
     return AnswerFormat(
         OPEN_ENDED,
         "mean",
         preset=preset,
-        max_new_tokens=max(SHORTEST, *map(len, supervised)),
-        multiline=any("\n" in text.strip() for text in texts),
+        max_new_tokens=max([SHORTEST, *map(len, answers)]),
+        multiline=_has_lines(answers, tokenizer),
     )
 
 
-def _shared_options(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...] | None:
-    """The completions that every example's options are, in their order; None if they differ."""
+def _read_options(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...] | None:
+    """The completions that all examples choose from, read off their tokens; None if they differ."""
     column = dataset[OPTION_IDS]
     rows = (row for rows in column for row in rows) if LENGTHS in dataset.column_names else column
-    sets = {tuple(i for i in row or () if i != NO_OPTION) for row in rows}
-    if len(sets) != 1 or () in sets:
+    shared = shared_options([i for i in row or () if i != NO_OPTION] for row in rows)
+    if shared is None:
         return None
     ids, labels = next(examples(dataset))
-    # Behind the prompt's last token: by itself a token may lose the space that it begins with.
-    before = ids[max(0, next(t for t, label in enumerate(labels) if label != IGNORED) - 1)]
-    start = str(tokenizer.decode([before]))
-    texts = [str(tokenizer.decode([before, option])) for option in next(iter(sets))]
-    return tuple(text.removeprefix(start) for text in texts)
+    start = competing_start(labels, "turn") or 1
+    return decode_options(ids[start - 1], shared, tokenizer)
+
+
+def _last_answers(dataset: Dataset) -> list[list[int]]:
+    """The tokens of the last answer of each example that has a prompt."""
+    found = []
+    for _, labels in examples(dataset):
+        start = competing_start(labels, "turn")
+        if has_prompt(labels) and start is not None:
+            found.append([token for token in labels[start:] if token != IGNORED])
+    return found
+
+
+def _has_lines(answers: Sequence[list[int]], tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether an answer goes on behind a line break."""
+    used = sorted({token for answer in answers for token in answer})
+    breaks = {token for token in used if "\n" in str(tokenizer.decode([token]))}
+    return any(
+        "\n" in str(tokenizer.decode(answer, skip_special_tokens=True)).strip()
+        for answer in answers
+        if not breaks.isdisjoint(answer)
+    )
 
 
 def describe_method(args: CogCalibConfig) -> str:
@@ -178,7 +222,7 @@ def describe_method(args: CogCalibConfig) -> str:
 
 
 def split_metrics(
-    answers: MeasuredAnswers | None, hashes: Sequence[str], split: str
+    answers: MeasuredAnswers | None, hashes: Sequence[str]
 ) -> tuple[SplitMetrics, ...]:
     """The metrics of a calibration split; none where nothing was measured or it has diverged."""
     if answers is None:
@@ -192,7 +236,7 @@ def split_metrics(
     }
     bins = reliability_bins(answers.confidence, answers.correct)
     of_questions = len(answers.correct), set_hash(set(hashes))
-    return (SplitMetrics(split, *of_questions, raw, raw_bins=bins),)
+    return (SplitMetrics(SPLIT, *of_questions, raw, raw_bins=bins),)
 
 
 def _histogram(answers: MeasuredAnswers | None) -> tuple[float, ...]:

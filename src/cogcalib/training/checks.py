@@ -28,6 +28,40 @@ def settle(args: CogCalibConfig, train: Any) -> CogCalibConfig:
     return args.settled(bool(columns & {OPTION_IDS, OPTIONS}))
 
 
+def with_calibration(
+    args: CogCalibConfig, train: Any, calibration: Any, text_field: str | None
+) -> tuple[Any, Any]:
+    """Training and calibration data; the latter is split off where it is needed and missing.
+
+    Args:
+        args: The configuration, settled.
+        train: The argument ``train_dataset``.
+        calibration: The argument ``calibration_dataset``, or None.
+        text_field: As in `check_data_sets`.
+
+    Raises:
+        ValueError: If there are too few examples.
+    """
+    reason = _needs_calibration(args)
+    if calibration is not None or reason is None:
+        return train, calibration
+    data_format(train, "train_dataset", text_field)
+    from cogcalib.training.calibration_split import split_calibration
+
+    return split_calibration(train, args.calibration_share, text_field, reason)
+
+
+def _needs_calibration(args: CogCalibConfig) -> str | None:
+    """What needs a calibration data set, and for what; None if nothing does."""
+    if args.gate not in GATES_WITHOUT_THRESHOLD:
+        return f"gate={args.gate!r} needs a calibration_dataset to estimate its threshold on"
+    if args.style_steps == "auto" and args.gate != "none":
+        return "style_steps='auto' needs a calibration_dataset to measure on"
+    if args.alpha in ("auto", "calibrated"):
+        return f"alpha={args.alpha!r} needs a calibration_dataset to measure on"
+    return None
+
+
 def check_data_sets(
     args: CogCalibConfig, train: Any, calibration: Any, text_field: str | None
 ) -> None:
@@ -51,14 +85,6 @@ def check_data_sets(
     if args.gate == "oracle":
         check_known(train)
     if calibration is None:
-        if args.gate not in GATES_WITHOUT_THRESHOLD:
-            raise ValueError(
-                f"gate={args.gate!r} needs a calibration_dataset to estimate its threshold on"
-            )
-        if args.style_steps == "auto" and args.gate != "none":
-            raise ValueError("style_steps='auto' needs a calibration_dataset to measure on")
-        if args.alpha in ("auto", "calibrated"):
-            raise ValueError(f"alpha={args.alpha!r} needs a calibration_dataset to measure on")
         return
     calibration_format = data_format(calibration, "calibration_dataset", text_field)
     if calibration_format != train_format:

@@ -90,13 +90,12 @@ class CogCalibConfig(SecretsKept, SFTConfig):
             Whether to keep the knowledge ledger, `ledger/` in `output_dir`: what the training saw
             of each example at each pass (`cogcalib.knowledge.ledger`). Examples go by a column
             `example_id`, else by their number.
+        calibration_share (`float`, defaults to `0.1`):
+            Share of the training questions, in (0, 0.5], that become the calibration split instead
+            where one is needed and not given: at least 100, at most 2,000, chosen by their hash.
         eval_calibration (`bool`, defaults to `True`):
             Whether evaluation also gives `eval_accuracy`, `eval_ece` (15 bins of equal width),
-            `eval_brier` and `eval_aurc`, read off the logits that the loss is made of. Where
-            examples have options, confidence is the largest probability among them, these examples
-            alone are counted, and `eval_nll` is that of the right option among the options. Else
-            it is `mean` of open-ended answers under teacher forcing: exp of the mean of the largest
-            log-probabilities, right if every token is. Texts without a prompt are left out.
+            `eval_brier`, `eval_aurc` and, with options, `eval_nll`: see docs/metrics.md.
 
     `padding_free=True` and `packing=True` (strategies `"bfd"` and `"bfd_split"`) change neither the
     loss nor its gradient: examples keep their own NLL, options and labels. On the first batch the
@@ -204,6 +203,10 @@ class CogCalibConfig(SecretsKept, SFTConfig):
         metadata={"help": "Whether to keep a ledger of what the training saw of each example."},
     )
 
+    calibration_share: float = field(
+        default=0.1,
+        metadata={"help": "Share of the training set split off if no calibration set is given."},
+    )
     eval_calibration: bool = field(
         default=True,
         metadata={"help": "Whether evaluation gives accuracy, ECE, Brier score and AURC, too."},
@@ -335,6 +338,8 @@ class CogCalibConfig(SecretsKept, SFTConfig):
                 f"alpha must be <= 1 with penalty={self.penalty!r}, which weighs the "
                 f"cross-entropy with 1 - alpha, got {self.alpha}"
             )
+        if not 0 < self.calibration_share <= 0.5:
+            raise ValueError(f"calibration_share must be in (0, 0.5], got {self.calibration_share}")
         if not 0 < self.gate_temperature < math.inf:
             raise ValueError(
                 f"gate_temperature must be a finite number > 0, got {self.gate_temperature}"

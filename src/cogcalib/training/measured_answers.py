@@ -158,8 +158,10 @@ class EvaluatedUnits:
 
     def answers(self) -> MeasuredAnswers | None:
         """Those of all processes, each once; None without any. All processes wait for it."""
-        parts: tuple[list[Tensor], ...] = tuple(zip(*self._batches, strict=True)) or ([], [], [])
-        local = [torch.cat([each.cpu() for each in part], -1).numpy() for part in parts if part]
+        local = [
+            torch.cat([each.cpu() for each in part], -1).numpy()
+            for part in zip(*self._batches, strict=True)
+        ]
         gathered = [rows for rows in gather_object([local]) if rows]
         if not gathered:
             return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from datasets import Dataset
 
@@ -13,6 +13,7 @@ from cogcalib.training.supervision import Unit, competing_start
 
 OPTIONS = "options"
 
+T = TypeVar("T")
 Row = Mapping[str, Any]
 Pair = tuple[int, str]
 """Number of an example, and one of its options."""
@@ -85,6 +86,12 @@ def resolve_options(
                 f"tokens, got {dataset[OPTIONS][index]}"
             )
     return tokenised.remove_columns(OPTIONS).add_column(OPTION_IDS, option_ids)
+
+
+def shared_options(rows: Iterable[Sequence[T] | None]) -> tuple[T, ...] | None:
+    """The options that all rows have, in the same order; None if they differ."""
+    found = {tuple(row or ()) for row in rows}
+    return None if len(found) != 1 else next(iter(found)) or None
 
 
 def _check_texts(dataset: Dataset, name: str) -> None:

@@ -17,7 +17,7 @@ from cogcalib.training import dataset_checks
 from cogcalib.training.collator import EXTRA_COLUMNS, CogCalibCollator
 from cogcalib.training.column_checks import check_token_columns, check_vocabulary
 from cogcalib.training.config import CogCalibConfig
-from cogcalib.training.option_ids import OPTIONS, resolve_options
+from cogcalib.training.option_ids import OPTIONS, resolve_options, shared_options
 from cogcalib.training.packing import LENGTHS, TOLERANCE, TOLERANCE_HALF, check_isolation, pack
 from cogcalib.training.text import check_text, warn_of_doubled, without_doubled
 
@@ -38,6 +38,7 @@ class PreparedTrainer(SFTTrainer):
     own_collator: bool = False
     _vocabulary: tuple[int, int] | None = None
     _prepares_evaluation: bool = False
+    _option_texts: tuple[str, ...] | None = None
     _signature_columns: Any
 
     def _prepare_dataset(
@@ -75,6 +76,8 @@ class PreparedTrainer(SFTTrainer):
         unit = cast(CogCalibConfig, args).unit_name
         tokenised = tokenise(dataset)
         if OPTIONS in dataset.column_names:
+            if not self._prepares_evaluation:
+                self._option_texts = shared_options(dataset[OPTIONS])
             by_line = formatting_func is None
             tokenised = resolve_options(
                 dataset, tokenised, tokenise, dataset_name, unit, by_line=by_line

@@ -59,7 +59,9 @@ class CogCalibTrainer(AnsweringTrainer):
             Optional columns: ``options``, the competing completions as strings such as ``" A"``, or
             ``option_ids``, their tokens; ``known``, the fixed label for ``gate="oracle"``.
         calibration_dataset: Examples on which the threshold is estimated, in the same format,
-            disjoint from `train_dataset`. Required by the gates that use a threshold.
+            disjoint from `train_dataset`. Where the gate uses a threshold, or alpha or the style
+            phase follow it, and it is left out, ``calibration_share`` of the training examples are
+            split off for it and not trained on.
         data_collator: As in TRL; it is wrapped to carry the optional columns.
         compute_loss_func: Not supported; the loss is what this trainer is about.
         peft_config: As in TRL; adapters only, no prompt learning.
@@ -106,6 +108,10 @@ class CogCalibTrainer(AnsweringTrainer):
         checks.refuse_prompt_learning(peft_config or getattr(model, "active_peft_config", None))
         checks.refuse_split_sequences(args.parallelism_config)
         text_field = args.dataset_text_field if formatting_func is None else None
+        given = calibration_dataset is not None
+        train_dataset, calibration_dataset = checks.with_calibration(
+            args, train_dataset, calibration_dataset, text_field
+        )
         checks.check_data_sets(args, train_dataset, calibration_dataset, text_field)
         checks.check_evaluation(sft_arguments.get("eval_dataset"), text_field)
         self.own_collator = data_collator is not None
@@ -124,6 +130,7 @@ class CogCalibTrainer(AnsweringTrainer):
         checks.refuse_processes_apart(self.accelerator.num_processes)
         checks.refuse_weights_without_gradient(self.model, self.accelerator.device.type)
         self._note_base()
+        self.split_off = not given and calibration_dataset is not None
         self._check_vocabulary()
         self._wrap_collator()
         self.penalty = args.build_penalty()
