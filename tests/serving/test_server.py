@@ -31,7 +31,8 @@ from cogcalib.deployment.answer import Answer
 from cogcalib.deployment.calibration_file import AnswerFormat, SplitMetrics
 from cogcalib.deployment.identity import identify
 from cogcalib.deployment.predictor import Predictor
-from cogcalib.serving.asked import Answering
+from cogcalib.serving.asked import Answering, Served, ShownToken
+from cogcalib.serving.replies import chat_reply, completion_reply, to_json
 
 FILE_RULE = rule(0.4)
 
@@ -106,7 +107,6 @@ def test_log_probabilities_are_those_of_the_model(client: openai.OpenAI) -> None
     )
     (choice,) = got.choices
     logprobs = next_logprobs(PROMPT)
-    letters = [backend().tokenizer.convert_tokens_to_ids(each) for each in ("A", "B", "C", "D")]
     letters = [backend().tokenizer.encode(each, add_special_tokens=False)[-1] for each in LETTERS]
     best = max(range(4), key=lambda index: float(logprobs[letters[index]]))
     assert choice.text == LETTERS[best]
@@ -138,6 +138,29 @@ def test_chat_lists_log_probabilities_too(client: openai.OpenAI) -> None:
     assert bytes(token.bytes).decode() == token.token
     assert len(token.top_logprobs) == 3
     assert token.top_logprobs[0].logprob >= token.logprob - 1e-5
+
+
+def test_tokens_that_are_parts_of_characters() -> None:
+    """They have one text, so that the older format, which lists by text, keeps the likeliest."""
+    part = "\ufffd"
+    answer = Answer("x", 0.5, 0.5, abstain=False)
+    top = ((part, -0.5), ("a", -1.0), (part, -2.0))
+    served = [Served(answer, 3, 1, True, (ShownToken(part, -0.5, top),))]
+    (choice,) = chat_reply("m", served, None)["choices"]
+    (token,) = choice["logprobs"]["content"]
+    assert token["bytes"] is None
+    assert [each["token"] for each in token["top_logprobs"]] == [part, "a", part]
+    assert token["top_logprobs"][1]["bytes"] == [97]
+    (choice,) = completion_reply("m", served, None)["choices"]
+    assert choice["logprobs"]["top_logprobs"] == [{part: -0.5, "a": -1.0}]
+
+
+def test_a_probability_of_zero_has_a_number() -> None:
+    answer = Answer("x", 0.5, 0.5, abstain=False)
+    shown = (ShownToken("x", -math.inf, (("y", -math.inf),)),)
+    served = [Served(answer, 3, 1, True, shown)]
+    for reply in (chat_reply("m", served, None), completion_reply("m", served, None)):
+        assert "-9999.0" in to_json(reply).decode()
 
 
 def test_options_of_several_tokens(server: Running) -> None:
@@ -175,9 +198,9 @@ def test_generated_answers_and_their_tokens(open_server: Running) -> None:
     assert shown["token_logprobs"] == pytest.approx(
         [each.logprob for each in answer.tokens], abs=1e-5
     )
-    # Greedy: each token is the first of those listed in its place.
+    # Greedy: each token is the most probable of those listed in its place.
     for token, top in zip(shown["tokens"], shown["top_logprobs"], strict=True):
-        assert next(iter(top)) == token
+        assert max(top, key=lambda text: top[text]) == token
         assert len(top) == 4
     mean = math.exp(sum(shown["token_logprobs"]) / len(shown["tokens"]))
     assert choice["cogcalib"]["raw_confidence"] == pytest.approx(mean, abs=1e-5)

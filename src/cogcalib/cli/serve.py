@@ -122,12 +122,11 @@ def _serve(
 
 def about(calibration: Calibration) -> str:
     """A line on how confidences are calibrated, and when an answer abstains."""
-    fitted = calibration.map
-    confidence = (
-        f"confidence by {fitted.method}, fitted on {fitted.n} questions"
-        if fitted
-        else "the model's own confidence"
-    )
+    fitted, confidence = calibration.map, "the model's own confidence"
+    if fitted is not None:
+        confidence = f"confidence by {fitted.method}, fitted on {fitted.n} questions"
+    elif calibration.folded_temperature is not None:
+        confidence += f", with the temperature {calibration.folded_temperature:.3g} in the weights"
     if not calibration.rules:
         return f"{confidence}; no abstention rule"
     rule = calibration.rules[0]

@@ -228,6 +228,7 @@ def _about(calibration: Calibration) -> dict[str, Any]:
         "base_model": calibration.model.name,
         "confidence": calibration.answers.confidence,
         "map": fitted.method if fitted else None,
+        "folded_temperature": calibration.folded_temperature,
         "rule": promise,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,8 @@ from cogcalib.deployment.inputs import Question, RefusedInput, to_questions
 from cogcalib.deployment.raw_answers import RawAnswer, ask, check_room
 from cogcalib.inference.backend import Backend, WholeLogits
 from cogcalib.serving.api_errors import refused
+
+Top = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,13 @@ class ShownToken:
     Attributes:
         token: Its text.
         logprob: Its log-probability, nats.
-        top: Text -> log-probability of the most probable tokens in its place.
+        top: Texts and log-probabilities of the most probable tokens in its place, in order. Two
+            tokens may have one text: parts of characters.
     """
 
     token: str
     logprob: float
-    top: Mapping[str, float]
+    top: Top = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +177,7 @@ class Answering:
         own = self._own(raw, ids, wanted)
         for index in wanted:
             texts = self._texts(ids[index])
-            empty: list[dict[str, float]] = [{}] * len(texts)
-            top = tops.get(index, empty)
+            top = tops.get(index, [()] * len(texts))
             rows[index] = tuple(
                 ShownToken(*row) for row in zip(texts, own[index], top, strict=True)
             )
@@ -203,8 +205,8 @@ class Answering:
 
     def _tops(
         self, asked: Sequence[Asked], ids: Sequence[tuple[int, ...]], listing: Sequence[int]
-    ) -> list[list[dict[str, float]]]:
-        """The most probable tokens in the place of each token, by text, in one more pass."""
+    ) -> list[list[Top]]:
+        """The most probable tokens in the place of each token, in one more pass."""
         if not listing:
             return []
         backend = self.backend
@@ -222,7 +224,7 @@ class Answering:
 
         found = backend.read_logits(sequences, lengths, work)
         return [
-            [dict(zip(self._texts(best), values, strict=True)) for best, values in row]
+            [tuple(zip(self._texts(best), values, strict=True)) for best, values in row]
             for row in found
         ]
 

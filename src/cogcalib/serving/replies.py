@@ -11,6 +11,7 @@ from typing import Any
 from cogcalib.deployment.answer import Answer
 from cogcalib.serving.asked import Served, ShownToken
 
+UNREADABLE = "\ufffd"
 LEAST_LOGPROB = -9999.0
 """What OpenAI's interface gives for a probability of 0, for which JSON has no number."""
 
@@ -108,7 +109,7 @@ def _chat_logprobs(shown: Sequence[ShownToken]) -> dict[str, Any]:
     content = [
         {
             **_chat_token(each.token, each.logprob),
-            "top_logprobs": [_chat_token(*pair) for pair in each.top.items()],
+            "top_logprobs": [_chat_token(*pair) for pair in each.top],
         }
         for each in shown
     ]
@@ -119,7 +120,8 @@ def _chat_token(token: str, logprob: float) -> dict[str, Any]:
     return {
         "token": token,
         "logprob": max(logprob, LEAST_LOGPROB),
-        "bytes": list(token.encode()),
+        # Part of a character has no text of its own, and its bytes cannot be told from that.
+        "bytes": None if UNREADABLE in token else list(token.encode()),
     }
 
 
@@ -132,7 +134,8 @@ def _logprobs(shown: Sequence[ShownToken]) -> dict[str, Any]:
         "tokens": [each.token for each in shown],
         "token_logprobs": [max(each.logprob, LEAST_LOGPROB) for each in shown],
         "top_logprobs": [
-            {token: max(value, LEAST_LOGPROB) for token, value in each.top.items()}
+            # Of tokens with one text the most probable stays, which is the first.
+            {token: max(value, LEAST_LOGPROB) for token, value in reversed(each.top)}
             for each in shown
         ],
         "text_offset": offsets,
