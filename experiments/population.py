@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cogcalib.harness.report.canvas import to_svg
+from cogcalib.drawing.canvas import to_svg
 from cogcalib.harness.report.population import by_population
 from cogcalib.harness.report.probe_figures import population_chart
 from cogcalib.knowledge import CATEGORIES, load_probe

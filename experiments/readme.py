@@ -25,8 +25,9 @@ README, FINDINGS = ROOT / "README.md", ROOT / "docs" / "findings.md"
 RESULTS = ROOT / "docs" / "results"
 
 TABLES: Mapping[Path, Mapping[Callable[..., Iterator[str]], tuple[str, ...]]] = {
-    README: {tables.results: ("main-atlas",)},
+    README: {tables.demo: ("demo-reliability",), tables.results: ("main-atlas",)},
     FINDINGS: {
+        tables.methods: ("main-atlas",),
         tables.gates: ("controls-atlas",),
         tables.gate_counts: ("controls-atlas",),
         tables.alphas_vocab: ("main-atlas",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 from cogcalib.harness.config.methods import label
@@ -16,20 +17,44 @@ COUNTRY, OPEN = "atlas/country", "atlas/country-open"
 CALIBRATED = ("cols-options-calibrated", "ls-options-calibrated")
 
 
+def demo(record: Record) -> Iterator[str]:
+    """The verdict at the end of the demo; how it was measured and chosen is left out."""
+    yield "```text"
+    first, *_ = sentences = record["headline"]
+    telling = ("is trustworthy", "is not trustworthy", "Against", "is as good", "Fine-tuning")
+    for sentence in [first, *(s for s in sentences[1:] if any(word in s for word in telling))]:
+        yield from wrap(sentence.replace("\N{NO-BREAK SPACE}", " "), 100)
+    yield "```"
+
+
 def results(record: Record) -> Iterator[str]:
-    """The main table: in domain, multiple choice."""
-    columns = {
-        "accuracy %": ("accuracy", 100, 1),
-        "ECE vocab %": ("ece.vocab", 100, 1),
-        "ECE options %": ("ece.options", 100, 1),
-        "NLL": ("nll", 1, 3),
-        "Brier": ("brier", 1, 3),
-    }
+    """Eight rows of the main table: in domain, multiple choice."""
+    columns = {**COLUMNS, "AURC": ("aurc", 1, 3)}
+    names = ["base", "sft", "sft+ts", "sft+platt", "ensemble", "cols", "ls-options-calibrated"]
+    return _methods(record, columns, [*names, "cols-options-calibrated"])
+
+
+def methods(record: Record) -> Iterator[str]:
+    """The main table with all that the calibration split chose: in domain, multiple choice."""
     shown = ["base", "sft", "sft+ts", "sft+platt", "focal", "mc_dropout", "ensemble", "laplace"]
     shown += [f"{name}{posthoc}" for name in CHOSEN for posthoc in ("", "+ts")]
+    return _methods(record, {**COLUMNS, "Brier": ("brier", 1, 3)}, shown)
+
+
+COLUMNS = {
+    "accuracy %": ("accuracy", 100, 1),
+    "ECE vocab %": ("ece.vocab", 100, 1),
+    "ECE options %": ("ece.options", 100, 1),
+    "NLL": ("nll", 1, 3),
+}
+
+
+def _methods(
+    record: Record, columns: Mapping[str, tuple[str, int, int]], names: Sequence[str]
+) -> Iterator[str]:
     group = find(record["results"], trained_on=COUNTRY, task=COUNTRY)
     yield from head("method", [*columns, "passes"])
-    for name in shown:
+    for name in names:
         row = find(group["rows"], row=name)
         cells = [spread(row, *column) for column in columns.values()]
         yield line([name_of(row), *cells, str(row["cost"]["passes"])])

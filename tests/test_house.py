@@ -46,11 +46,11 @@ def test_training_stands_on_little() -> None:
     assert len(found) <= MODULES_OF_TRAINING, sorted(found)
 
 
-def test_readme_shows_every_room(modules: dict[str, house.Module]) -> None:
-    """The tree under "How it is built" has a line for each room, and no line for another."""
+def test_contributing_shows_every_room(modules: dict[str, house.Module]) -> None:
+    """The tree under "The house" has a line for each room, and no line for another."""
     root = house.PACKAGE.parents[1]
-    text = (root / "README.md").read_text(encoding="utf-8")
-    tree = text.partition("## How it is built")[2].partition("```text\n")[2].partition("```")[0]
+    text = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tree = text.partition("## The house")[2].partition("```text\n")[2].partition("```")[0]
     shown = re.findall(r"^ +([\w/.]+?)/?  ", tree, re.MULTILINE)
     files = {path.name for path in house.PACKAGE.glob("*.py")} - {"__main__.py"}
     rooms = {path.parent.name for path in house.PACKAGE.glob("*/__init__.py")} - {"harness"}

@@ -31,7 +31,7 @@ LIBRARY = (
         "metrics",
         "posthoc",
     ),
-    ("tasks", "modeling", "parquet"),
+    ("tasks", "modeling", "parquet", "drawing"),
     ("inference",),
     ("knowledge", "scoring"),
     ("deployment",),

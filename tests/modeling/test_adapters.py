@@ -179,7 +179,7 @@ def test_two_names_of_the_hub_are_two_models(base, adapter, tmp_path, monkeypatc
         tmp_path / "lora" / "adapter_config.json", config | {"base_model_name_or_path": "a/one"}
     )
     bare = LlamaForCausalLM.from_pretrained(base).to("meta")
-    monkeypatch.setattr("cogcalib.modeling.adapters._bare_model", lambda _: bare)
+    monkeypatch.setattr("cogcalib.modeling.adapters.bare_model", lambda _: bare)
     served = {"path": "b/two", "sha256": None, "commit": "0" * 40}
     monkeypatch.setattr("cogcalib.modeling.adapters.fingerprint", lambda _: served)
     with pytest.raises(ValueError, match="was trained on a/one, not on the model b/two"):

@@ -11,13 +11,18 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig
 from safetensors.torch import load_file
 from tiny_run import assert_same_ledgers, make_model, make_tokenizer
+from trl import SFTTrainer
 
+from cogcalib.deployment.calibration_file import AnswerFormat, read_calibration
+from cogcalib.deployment.seen_questions import read_seen
 from cogcalib.knowledge.ledger import read_ledger
+from cogcalib.modeling.model_files import fingerprint
 from cogcalib.records import Example, Option
 from cogcalib.training import CogCalibTrainer, FitData, fit
 
@@ -169,3 +174,36 @@ def test_only_the_result_stays(tmp_path: Path) -> None:
     assert not any(name.startswith("checkpoint") for name in names)
     with pytest.raises(FileExistsError, match="exists already"):
         run(output)
+
+
+def test_records_say_which_questions_in_which_words(tmp_path: Path) -> None:
+    found = read_calibration(run(tmp_path / "run"))
+    assert found.answers == AnswerFormat(
+        "options", "options", preset="cogcalib", options=(" A", " B", " C", " D")
+    )
+    assert found.trained_on["tasks"] == ["tiny"]
+    assert found.trained_on["n"] == len(read_seen(tmp_path / "run")) == 24
+    assert [each.n for each in found.metrics] == [16]
+
+
+def test_a_model_trained_whole_is_named_as_its_folder_will_be(tmp_path: Path) -> None:
+    train = examples(24, "train")
+    data = FitData(train, examples(16, "calibration"), {each.id: True for each in train})
+    output = fit(make_model(), make_tokenizer(), data, tmp_path / "whole", SETTINGS)
+    found = read_calibration(output).model
+    assert (found.name, found.sha256) == ("whole", fingerprint(output)["sha256"])
+
+
+def test_recording_changes_no_result_and_draws_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path / "recorded")
+    after = torch.get_rng_state(), np.random.get_state()[1], random.getstate()
+    with monkeypatch.context() as plain:
+        plain.setattr(CogCalibTrainer, "save_model", SFTTrainer.save_model)
+        run(tmp_path / "plain")
+    assert not (tmp_path / "plain" / "calibration.json").exists()
+    assert_same_results(tmp_path / "recorded", tmp_path / "plain")
+    assert torch.equal(after[0], torch.get_rng_state())
+    np.testing.assert_array_equal(after[1], np.random.get_state()[1])
+    assert after[2] == random.getstate()

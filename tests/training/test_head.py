@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from cogcalib.losses import Gate, LinearHead, Penalty, fused_cogcalib_loss
+from cogcalib.modeling.final_logits import logit_scale_and_softcap
 from cogcalib.training.head import add_head_access, verify_head
 from cogcalib.training.linear_head import (
     UnfusableHead,
     call_inside,
     head_parts,
     linear_head,
-    logit_scale_and_softcap,
 )
 
 PROJECTIONS = ["q_proj", "v_proj", "down_proj"]

@@ -92,6 +92,14 @@ def test_asking_leaves_training_as_it_is(tmp_path: Path) -> None:
     assert trainer.model.training
 
 
+@pytest.mark.parametrize("sharded", ["is_fsdp_enabled", "is_deepspeed_enabled"])
+def test_sharded_weights_are_refused(tmp_path: Path, sharded: str) -> None:
+    trainer = make_trainer(tmp_path)
+    setattr(trainer, sharded, True)
+    with pytest.raises(ValueError, match="needs a model that one process holds whole; save it"):
+        trainer.predict_with_confidence(HELD_OUT)
+
+
 def test_a_row_that_cannot_be_asked_is_named(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     row = trainer.train_dataset[0]

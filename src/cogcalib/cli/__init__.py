@@ -13,13 +13,39 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from cogcalib import __version__
-from cogcalib.cli import demo, ledger, predict, probe, report, reproduce, run, score, tasks, tune
+from cogcalib.cli import (
+    compare,
+    demo,
+    ledger,
+    merge,
+    predict,
+    probe,
+    report,
+    reproduce,
+    run,
+    score,
+    tasks,
+    tune,
+)
 from cogcalib.cli.console import shown
 from cogcalib.records import InputError, path_errors
 
 VERBS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (run, demo, tune, reproduce, probe, ledger, score, predict, report, tasks)
+    for module in (
+        run,
+        demo,
+        tune,
+        reproduce,
+        probe,
+        ledger,
+        score,
+        predict,
+        report,
+        compare,
+        tasks,
+        merge,
+    )
 }
 
 

@@ -22,9 +22,9 @@ SHARED: Mapping[str, Any] = {
         "help": "folder of run folders (runs)",
     },
     "--rule": {
-        "choices": ("ece", "nll"),
-        "default": "ece",
-        "help": "how alphas are chosen: lowest ECE at SFT's accuracy, or lowest NLL (ece)",
+        "choices": ("nll", "ece"),
+        "default": "nll",
+        "help": "what alphas are chosen by, at SFT's accuracy: the lowest NLL or ECE (nll)",
     },
     "-o": {
         "dest": "overrides",

@@ -22,6 +22,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="run folders, shown one after the other; or files of predictions (.jsonl, .parquet), "
         "samples that lm-evaluation-harness logged among them, which are compared",
     )
+    add_samples_options(parser)
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the rows, as in metrics.json, to a new file; of one run alone",
+    )
+
+
+def add_samples_options(parser: argparse.ArgumentParser) -> None:
+    """Add what samples of lm-evaluation-harness do not say of themselves."""
     parser.add_argument(
         "--split", metavar="NAME", help="the split of such samples, which keep no record of it"
     )
@@ -29,12 +40,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--filter",
         metavar="NAME",
         help="the filter of such samples to read, where there are several",
-    )
-    parser.add_argument(
-        "--json",
-        type=Path,
-        metavar="FILE",
-        help="write the rows, as in metrics.json, to a new file; of one run alone",
     )
 
 
@@ -46,7 +51,7 @@ def execute(options: argparse.Namespace) -> None:
     with input_errors():
         check_json(options.json)
         for path in options.paths:
-            _check_path(path)
+            check_path(path)
         if any(path.is_dir() for path in options.paths):
             _report_runs(options)
             return
@@ -90,7 +95,7 @@ def _report_runs(options: argparse.Namespace) -> None:
         write_rows(options.json, run.rows)
 
 
-def _check_path(path: Path) -> None:
+def check_path(path: Path) -> None:
     """Tell what can be reported from what merely exists.
 
     Raises:

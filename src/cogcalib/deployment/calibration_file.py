@@ -22,6 +22,9 @@ SCHEMA = 1
 OPTIONS, OPEN_ENDED = KINDS = ("options", "open-ended")
 METHODS = ("temperature", "platt", "isotonic", "vector")
 
+HISTOGRAM_BINS = 20
+"""Of `Calibration.confidence_histogram`."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
@@ -86,6 +89,8 @@ class FittedMap:
         n: Questions fitted on.
         source: Name of the data fitted on, without its folder.
         sha256: Of these questions.
+        one_token: Whether the options of each of these questions were tokens at one position, all
+            in one distribution; None if not known, or if there were none.
     """
 
     method: str
@@ -93,6 +98,7 @@ class FittedMap:
     n: int
     source: str
     sha256: str
+    one_token: bool | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -132,6 +138,25 @@ class AbstentionRule:
 
 
 @dataclass(frozen=True, slots=True)
+class ReliabilityBins:
+    """Confidence against correctness in bins of equal width over [0, 1], closed on the right.
+
+    Attributes:
+        count: Answers in each bin.
+        confidence: Their mean confidence, a fraction; 0 in an empty bin.
+        accuracy: Share of them that is right; 0 in an empty bin.
+    """
+
+    count: tuple[int, ...]
+    confidence: tuple[float, ...]
+    accuracy: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.count) == len(self.confidence) == len(self.accuracy) > 0:
+            raise ValueError("count, confidence and accuracy must have a value for each bin")
+
+
+@dataclass(frozen=True, slots=True)
 class SplitMetrics:
     """Metrics on one set of questions.
 
@@ -142,6 +167,8 @@ class SplitMetrics:
         raw: Metric -> ``{"value", "low", "high"}``, fractions (NLL in nats), of the model's own
             confidence: ``accuracy``, ``nll`` where it is defined, ``brier``, ``ece``, ``aurc``.
         calibrated: The same behind the map; empty without one.
+        raw_bins: Reliability of the model's own confidence; None where it was not kept.
+        calibrated_bins: The same behind the map.
     """
 
     split: str
@@ -149,6 +176,8 @@ class SplitMetrics:
     sha256: str
     raw: Mapping[str, Mapping[str, float]]
     calibrated: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    raw_bins: ReliabilityBins | None = None
+    calibrated_bins: ReliabilityBins | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +188,16 @@ class Calibration:
         model: Whose confidence it is.
         answers: How questions are put and where their answers are read.
         map: The post-hoc map, None if the model's own confidence stands.
+        folded_temperature: The temperature that `cogcalib merge` put into the weights, where it is
+            part of the model's own confidence; None if none was.
         rules: Abstention rules, the one in force first.
         metrics: Of the model on its calibration split, and where else it was measured.
-        trained_on: ``n`` training questions and their ``sha256`` (`seen_questions.set_hash`);
-            ``tasks``, their names; ``split_off``, how many questions of the training set became the
-            calibration split instead. What is not known or does not apply is left out.
-        confidence_histogram: Shares of calibrated confidences in 20 bins of equal width on the
-            calibration split: what drift is measured against. Empty if not known.
+        trained_on: ``n`` training questions and their ``sha256`` (`seen_questions.set_hash`); the
+            names of their ``tasks``, where they have some; of a model that was trained whole the
+            name of its ``base``; ``split_off``, how many questions of the training set became the
+            calibration split instead, where none was given.
+        confidence_histogram: Shares of calibrated confidences in `HISTOGRAM_BINS` bins of equal
+            width on the calibration split: what drift is measured against. Empty if not known.
         method: How it was trained, such as ``label_smoothing, support options, gate nll``.
         versions: Of what took part.
     """
@@ -179,6 +211,7 @@ class Calibration:
     confidence_histogram: tuple[float, ...] = ()
     method: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    folded_temperature: float | None = None
 
 
 def read_calibration(folder: Path) -> Calibration:

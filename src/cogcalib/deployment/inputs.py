@@ -52,6 +52,11 @@ class Question:
     option_ids: tuple[tuple[int, ...], ...] = ()
     chat: bool = False
 
+    @property
+    def one_token(self) -> bool:
+        """Whether its options differ in their last token alone: all are in one distribution."""
+        return len({(*ids[:-1], None) for ids in self.option_ids}) == 1
+
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:

@@ -1,9 +1,9 @@
 """The rules of selection: one method out of several, chosen on the calibration split.
 
-    ece    the lowest ECE among those within `ACCURACY_FLOOR` of SFT's accuracy;
-           the most accurate if none is
     nll    the lowest NLL
+    ece    the lowest ECE, which a method reaches by shrinking every confidence alike
 
+Both among the methods within `ACCURACY_FLOOR` of SFT's accuracy; where none is, the most accurate.
 The same rules choose alpha, margin and support in ``tune``, the best method of a family in
 ``reproduce``, and the CogCalib variant that a report singles out.
 """
@@ -23,12 +23,12 @@ from cogcalib.records import Prediction
 from cogcalib.scoring import primary_definition
 
 RULES: Mapping[Rule, str] = {
+    "nll": "the lowest NLL at SFT's accuracy on the calibration split",
     "ece": "the lowest ECE at SFT's accuracy on the calibration split",
-    "nll": "the lowest NLL on the calibration split",
 }
 """Rule -> what it prefers, a noun phrase."""
 ACCURACY_FLOOR = 0.005
-"""How much accuracy a method may lose against SFT under the rule ``ece``, fraction."""
+"""How much accuracy a method may lose against SFT, fraction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,8 @@ def select(
 
     Args:
         among: Names of methods.
-        trials: Those of `among`, and under the rule ``ece`` those of ``sft``; with several seeds
-            their mean counts. Others are not looked at.
+        trials: Those of `among` and of ``sft``; with several seeds their mean counts. Others are
+            not looked at.
         rule: A key of `RULES`.
         definition: Confidence definition of the ECE; None: each method's primary one.
 
@@ -81,13 +81,6 @@ def select(
     if not among:
         raise ValueError("among must name at least one method, got none")
     grid = [_average(name, trials) for name in among]
-    if rule == "nll":
-        best = min(grid, key=lambda trial: trial.nll)
-        return Selection(best.method, f"lowest NLL, {best.nll:.3f}")
-
-    def error(trial: Trial) -> float:
-        return trial.ece[definition or next(iter(trial.ece))]
-
     reference = _average("sft", trials).accuracy
     floor = f"within {100 * ACCURACY_FLOOR:.1f} points of SFT's accuracy, {100 * reference:.1f} %"
     accurate = [trial for trial in grid if trial.accuracy >= reference - ACCURACY_FLOOR - 1e-9]
@@ -95,12 +88,14 @@ def select(
         best = max(grid, key=lambda trial: trial.accuracy)
         reason = f"most accurate, {100 * best.accuracy:.1f} %: none {floor}"
         return Selection(best.method, reason)
-    best = min(accurate, key=error)
-    return Selection(
-        best.method,
-        f"lowest ECE ({definition or next(iter(best.ece))}), {100 * error(best):.1f} %, of "
-        f"{len(accurate)} of {len(grid)} {floor}",
-    )
+    if rule == "nll":
+        best = min(accurate, key=lambda trial: trial.nll)
+        lowest = f"lowest NLL, {best.nll:.3f}"
+    else:
+        best = min(accurate, key=lambda trial: trial.ece[definition or next(iter(trial.ece))])
+        name = definition or next(iter(best.ece))
+        lowest = f"lowest ECE ({name}), {100 * best.ece[name]:.1f} %"
+    return Selection(best.method, f"{lowest}, of {len(accurate)} of {len(grid)} {floor}")
 
 
 def measure(predictions: Sequence[Prediction], method: str, seed: int) -> Trial:

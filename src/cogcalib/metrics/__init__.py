@@ -25,6 +25,7 @@ from cogcalib.metrics.calibration import (
 from cogcalib.metrics.clustered import (
     clustered_paired_bootstrap,
     resample_weights,
+    resampled_aurc,
     resampled_ece,
     resampled_mean,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "paired_bootstraps",
     "reliability_curve",
     "resample_weights",
+    "resampled_aurc",
     "resampled_ece",
     "resampled_mean",
     "selective_accuracy",

@@ -53,6 +53,11 @@ class ReliabilityCurve:
         """Absolute difference of accuracy and confidence in each bin, [bins]; 0 where empty."""
         return np.where(self.count > 0, np.abs(self.accuracy - self.confidence), 0.0)
 
+    @property
+    def ece(self) -> float:
+        """`expected_calibration_error` of these bins, a fraction; to rounding the same."""
+        return float((self.count * self.gap).sum() / self.count.sum())
+
 
 def reliability_curve(
     confidence: ArrayLike, correct: ArrayLike, *, bins: int = 15, binning: str = "width"

@@ -5,8 +5,9 @@ seeds: would a difference hold on other questions of the task after other traini
 questions alone (`paired_bootstrap`) asks about the models at hand.
 
 A metric is computed on every resample of the questions by one product of matrices, once for each
-method and seed: `resample_weights`, then `resampled_mean` or `resampled_ece`. Any two methods are
-then compared by `clustered_paired_bootstrap`.
+method and seed: `resample_weights`, then `resampled_mean` or `resampled_ece` (`resampled_aurc` has
+to go through the resamples one by one). Any two methods are then compared by
+`clustered_paired_bootstrap`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from cogcalib.metrics.bootstrap import (
     percentile_interval,
     two_sided_p_value,
 )
+from cogcalib.metrics.counted import counted_metrics
 from cogcalib.metrics.resampling import draw_rows
+from cogcalib.metrics.selective import aurc
 
 Floats = NDArray[np.float64]
 
@@ -69,6 +72,20 @@ def resampled_ece(weights: Floats, confidence: Floats, correct: Floats, *, bins:
     gaps[np.arange(len(confidence)), bin_of] = confidence - correct
     errors: Floats = np.abs(weights @ gaps).sum(axis=1)
     return errors
+
+
+def resampled_aurc(weights: Floats, confidence: Floats, correct: Floats) -> Floats:
+    """The area under the risk-coverage curve on every resample, fraction, [resamples].
+
+    Args:
+        weights: As of `resample_weights`, [resamples, n].
+        confidence: Fraction, [n].
+        correct: 0 or 1, [n].
+    """
+    (on_counts,) = counted_metrics([aurc], [confidence, correct.astype(bool)])
+    assert on_counts is not None
+    counts = np.rint(weights * len(confidence)).astype(np.int64)
+    return np.array([on_counts(row) for row in counts])
 
 
 def clustered_paired_bootstrap(

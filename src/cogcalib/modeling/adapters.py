@@ -116,7 +116,7 @@ def _check_tensors(adapter: str, config: PeftConfig, model: str) -> str:
     Returns:
         That it leaves the model's last layers alone, if it does.
     """
-    bare = _bare_model(model)
+    bare = bare_model(model)
     try:
         weights = load_peft_weights(
             adapter,
@@ -170,7 +170,7 @@ def _check_tensors(adapter: str, config: PeftConfig, model: str) -> str:
     return f"reaches {last} of {layers} layers" if last < layers else ""
 
 
-def _bare_model(model: str) -> PreTrainedModel:
+def bare_model(model: str) -> PreTrainedModel:
     """The model without memory for its weights."""
     local = os.path.isdir(model)
     config = AutoConfig.from_pretrained(model, trust_remote_code=False, local_files_only=local)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -167,13 +167,52 @@ class AnsweringTrainer(ResumableTrainer):
         the end of the training: the main process may come here alone.
         """
         folder = Path(str(self.args.output_dir) if output_dir is None else output_dir)
+        readme = folder / "README.md"
+        before = readme.read_bytes() if readme.is_file() else None
         super().save_model(str(folder), _internal_call=True)
         checkpoint = _internal_call and self.is_in_train
         measured = None if checkpoint else self._measured_as_saved()
         if self.args.should_save:
             self._records.write(folder, measured, hashed=not checkpoint)
+            # PEFT writes a card of its own, or into the one that is there.
+            readme.unlink(missing_ok=True)
+            if before is not None:
+                readme.write_bytes(before)
+            if not checkpoint:
+                self._write_card(folder)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def create_model_card(  # type: ignore[override]  # as TRL has it
+        self,
+        model_name: str | None = None,
+        dataset_name: str | None = None,
+        tags: str | list[str] | None = None,
+    ) -> None:
+        """Write the model card of what was saved last, in the place of TRL's.
+
+        Args:
+            model_name: Not used: the card has the model's name on the hub, or its base's.
+            dataset_name: Hub id of the data trained on.
+            tags: More tags.
+        """
+        folder = Path(str(self.args.output_dir))
+        if (
+            self.args.should_save
+            and not self.is_in_train
+            and (folder / "calibration.json").exists()
+        ):
+            more = [tags] if isinstance(tags, str) else tags or []
+            self._write_card(folder, tags=more, datasets=[dataset_name] if dataset_name else [])
+
+    def _write_card(
+        self, folder: Path, *, tags: Sequence[str] = (), datasets: Sequence[str] = ()
+    ) -> None:
+        from cogcalib.deployment.card import write_card
+
+        name = getattr(self, "hub_model_id", None)
+        repository = name if name and "/" in name else None
+        write_card(folder, repository=repository, tags=tags, datasets=datasets)
 
     def _measured_as_saved(self) -> MeasuredAnswers | None:
         """The answers of the model as it stands, without waiting for other processes."""

@@ -22,6 +22,7 @@ from cogcalib.deployment.calibration_file import (
     write_calibration,
 )
 from cogcalib.deployment.seen_questions import question_hash, set_hash, write_seen
+from cogcalib.deployment.split_metrics import confidence_histogram, reliability_bins
 from cogcalib.losses import NO_OPTION
 from cogcalib.modeling.adapters import record_base
 from cogcalib.modeling.encoding import IGNORED
@@ -40,8 +41,6 @@ SPLIT = "calibration"
 UNNAMED = "unnamed"
 """Name of a model that was made in memory."""
 _NOWHERE: Mapping[str, str | None] = {"path": None, "sha256": None, "commit": None}
-BINS = 20
-"""Of the histogram of confidences."""
 SHORTEST = 32
 """Tokens that a generated answer may have at least, however short those trained on are."""
 
@@ -85,6 +84,8 @@ class ModelRecords:
         self._calibrated_on = [] if calibration is None else question_hashes(calibration, tokenizer)
         self._name = name
         self._more: dict[str, Any] = {"tasks": list(tasks)} if tasks else {}
+        if base and not adapter:  # of an adapter it is the model that the calibration is of
+            self._more["base"] = public_name(base)
         if split_off:
             self._more["split_off"] = len(set(self._calibrated_on))
         self._of_base = _fingerprint(base) if adapter else None
@@ -120,7 +121,7 @@ class ModelRecords:
             answers=self._answers,
             metrics=split_metrics(measured, self._calibrated_on),
             trained_on={**seen, **self._more},
-            confidence_histogram=confidence_histogram(measured),
+            confidence_histogram=_histogram(measured),
             method=self._method,
         )
 
@@ -233,13 +234,13 @@ def split_metrics(
         name: {"value": each.value, "low": each.low, "high": each.high}
         for name, each in answers.estimates().items()
     }
-    return (SplitMetrics(SPLIT, len(answers.correct), set_hash(set(hashes)), raw),)
+    bins = reliability_bins(answers.confidence, answers.correct)
+    of_questions = len(answers.correct), set_hash(set(hashes))
+    return (SplitMetrics(SPLIT, *of_questions, raw, raw_bins=bins),)
 
 
-def confidence_histogram(answers: MeasuredAnswers | None) -> tuple[float, ...]:
-    """Shares of the confidences in 20 bins of equal width; empty where there are none."""
+def _histogram(answers: MeasuredAnswers | None) -> tuple[float, ...]:
+    """Shares of the confidences by bin; empty where there are none."""
     if answers is None or not np.isfinite(answers.confidence).all():
         return ()
-    counts = np.histogram(answers.confidence, BINS, (0, 1))[0]
-    shares: list[Any] = (counts / counts.sum()).tolist()
-    return tuple(shares)
+    return confidence_histogram(answers.confidence)

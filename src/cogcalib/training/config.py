@@ -95,7 +95,7 @@ class CogCalibConfig(SecretsKept, SFTConfig):
             where one is needed and not given: at least 100, at most 2,000, chosen by their hash.
         eval_calibration (`bool`, defaults to `True`):
             Whether evaluation also gives `eval_accuracy`, `eval_ece` (15 bins of equal width),
-            `eval_brier`, `eval_aurc` and, with options, `eval_nll`: see docs/configuration.md.
+            `eval_brier`, `eval_aurc` and, with options, `eval_nll`: see docs/metrics.md.
 
     `padding_free=True` and `packing=True` (strategies `"bfd"` and `"bfd_split"`) change neither the
     loss nor its gradient: examples keep their own NLL, options and labels. On the first batch the

@@ -18,15 +18,10 @@ from peft.utils.other import ModulesToSaveWrapper, TrainableTokensWrapper
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from cogcalib.losses.projection import LinearHead
-
-MULTIPLIERS = ("logit_scale", "output_multiplier", "lm_head_multiplier")
-"""Configuration names of a factor on the logits: Cohere, Muse Glimmer, Falcon-H1."""
-
-SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
-"""Configuration names of a softcap on the logits: Gemma, RecurrentGemma, xLSTM."""
+from cogcalib.modeling.final_logits import logit_scale_and_softcap
 
 
 class UnfusableHead(ValueError):
@@ -76,19 +71,6 @@ def head_parts(head: nn.Module | None) -> HeadParts:
         return _lora_parts(head)
     linear = _plain(head)
     return HeadParts((linear,), linear)
-
-
-def logit_scale_and_softcap(config: PretrainedConfig) -> tuple[float, float | None]:
-    """What a model of this configuration does to its logits: ``cap(scale * logits)``.
-
-    Names known to transformers, as TRL reads them; `verify_head` finds out whether they are all.
-    """
-    config = config.get_text_config()
-    scale = _first_number(config, MULTIPLIERS)
-    divisor = _first_number(config, ("logits_scaling",))  # Granite, MiniCPM3
-    if scale is None and divisor is not None:
-        scale = divisor if config.model_type == "hyperclovax" else 1 / divisor
-    return 1.0 if scale is None else scale, _first_number(config, SOFTCAPS)
 
 
 def linear_head(model: PreTrainedModel, hidden: Tensor) -> LinearHead:
@@ -203,11 +185,3 @@ def _whole(tensor: Tensor) -> Tensor:
     if isinstance(tensor, DTensor) or tensor.is_meta or tensor.numel() == 0:
         raise UnfusableHead("the weights of its head are not whole on this device")
     return tensor
-
-
-def _first_number(config: PretrainedConfig, names: Sequence[str]) -> float | None:
-    for name in names:
-        value = getattr(config, name, None)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-    return None

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from matplotlib.lines import Line2D
 
+from cogcalib.drawing.canvas import to_svg
+from cogcalib.drawing.reliability import confidence_histogram, reliability_diagram
 from cogcalib.harness.report import Run
-from cogcalib.harness.report.canvas import to_svg
 from cogcalib.harness.report.figures import (
     ece_chart,
     probe_chart,
     threshold_history,
     training_curves,
 )
-from cogcalib.harness.report.reliability import confidence_histogram, reliability_diagram
 from cogcalib.harness.report.style import colour
 from cogcalib.harness.report.summary import group_rows
 from cogcalib.metrics import expected_calibration_error, reliability_curve

@@ -11,11 +11,11 @@ import pytest
 
 from cogcalib.harness.report import Run
 from cogcalib.harness.report.headline import headline
-from cogcalib.harness.report.paired import paired_differences
 from cogcalib.harness.report.singled_out import single_out
 from cogcalib.harness.report.summary import group_rows
+from cogcalib.harness.report.verdict import Judge, Verdict
 from cogcalib.jsonl import write_jsonl
-from cogcalib.metrics import expected_calibration_error, paired_bootstrap
+from cogcalib.metrics import aurc, expected_calibration_error, paired_bootstrap
 from cogcalib.records import Prediction
 
 Figures = dict[str, tuple[float, float]]
@@ -42,10 +42,11 @@ def made(
     n: int = 1000,
     path: Path = Path("nowhere"),
 ) -> Run:
-    """A run with these (ECE, accuracy); on calibration the same unless given."""
+    """A run with these (ECE, accuracy), chosen by ECE; on calibration the same unless given."""
     tuned = test if calibration is None else calibration
     both = [*rows("test", test, seeds, n), *rows("calibration", tuned, seeds, n)]
-    return Run(path=path, rows=tuple(both), record={}, config_text="")
+    record = {"config": {"report": {"rule": "ece"}}}
+    return Run(path=path, rows=tuple(both), record=record, config_text="")
 
 
 def text(run: Run) -> str:
@@ -98,13 +99,14 @@ def test_where_none_keeps_the_accuracy_the_most_accurate_is_taken_and_it_is_said
 
 
 def test_the_rule_is_that_of_the_configuration() -> None:
-    run = made({"sft": (0.12, 0.74), "cols": (0.01, 0.74), "combls": (0.05, 0.5)})
+    run = made({"sft": (0.12, 0.74), "cols": (0.01, 0.74), "combls": (0.05, 0.74)})
     rows = tuple(row | {"nll": 0.5} if row["method"] == "combls" else row for row in run.rows)
     assert chosen(replace(run, rows=rows)) == "cols"
     record = {"config": {"report": {"resamples": 10, "rule": "nll"}}}
     asked = replace(run, rows=rows, record=record)
     assert chosen(asked) == "combls"
     assert "CoMbLS was chosen out of 2 variants on the calibration split: lowest NLL" in text(asked)
+    assert chosen(replace(run, rows=rows, record={})) == "cols", "older than the key: by ECE"
 
 
 def test_the_methods_of_a_tuned_run_are_singled_out() -> None:
@@ -140,12 +142,6 @@ def test_nothing_is_chosen_without_grounds() -> None:
     assert "SFT has no accuracy" in text(made({"cols": (0.1, 0.7)}))
 
 
-def test_better_temperature_scaling_is_said() -> None:
-    assert "does better still: 2.0 %" in text(made(EVEN | {"sft+ts": (0.02, 0.74)}))
-    assert "reaches 5.0 %, above CoLS" in text(made(EVEN | {"sft+ts": (0.05, 0.74)}))
-    assert "equally well: 3.4 %" in text(made(EVEN | {"sft+ts": (0.034, 0.74)}))
-
-
 def test_penalties_without_a_gate_are_named() -> None:
     said = text(made(EVEN | {"ls": (0.02, 0.74), "ecp-options": (0.05, 0.73), "ls+ts": (0.0, 0.7)}))
     assert "LS 2.0 % at accuracy 74.0 % (below CoLS), ECP-options 5.0 % at accuracy 73.0 %." in said
@@ -162,63 +158,137 @@ def test_without_comparison_the_lowest_ece_is_named() -> None:
     assert "no CogCalib variant has an ECE on both splits" in said
 
 
-def written(run: Run, method: str, seed: int, excess: float, *, n: int = 400) -> None:
-    """Predictions that are right with probability confidence - excess, in an order of their own."""
+def written(
+    run: Run, method: str, seed: int = 0, *, excess: float = 0.0, noise: float = 0.0, n: int = 400
+) -> None:
+    """Predictions correct with probability confidence - excess, noise blurring the confidence.
+
+    The same questions are correct whatever the method, but for the excess.
+    """
     generator = np.random.default_rng(seed)
     sure = generator.uniform(0.5, 1.0, n)
-    right = generator.random(n) < sure - excess
+    correct = generator.random(n) < sure - 0.2
+    shown = np.clip(sure - 0.2 + excess + noise * generator.normal(size=n), 0.01, 0.99)
+    nll = -np.log(np.where(correct, shown, 1 - shown))
     predictions = [
         Prediction(
-            f"q{i}", "t", "test", "A", "A" if right[i] else "B", bool(right[i]), 1.0,
-            {"vocab": float(sure[i])}, None, "m", "r",
+            f"q{i}", "t", "test", "A", "A" if correct[i] else "B", bool(correct[i]), float(nll[i]),
+            {"vocab": float(shown[i]), "options": float(shown[i])}, None, "m", "r",
         )
         for i in generator.permutation(n)
     ]  # fmt: skip
     write_jsonl(run.predictions_path(method, seed, "t"), predictions)
 
 
-def test_clear_difference_excludes_zero(tmp_path: Path) -> None:
+def wrong(row: Prediction) -> Prediction:
+    return replace(row, prediction="B", correct=False)
+
+
+def verdict(run: Run, method: str = "cols", against: str = "sft") -> Verdict:
+    found = Judge(run, group_rows(run.rows)[0]).compare(method, against)
+    assert found is not None
+    return found
+
+
+def test_a_verdict_rests_on_paired_differences(tmp_path: Path) -> None:
     run = made(EVEN, path=tmp_path)
-    written(run, "cols", 0, 0.0)
-    written(run, "sft", 0, 0.4)
-    task = group_rows(run.rows)[0]
-    found = paired_differences(run, task, "cols", "sft")[0]
+    written(run, "cols")
+    written(run, "sft", excess=0.2)
+    found = verdict(run).differences
     by_id = [{p.id: p for p in run.predictions(method, 0, "t")} for method in ("cols", "sft")]
     arrays = [
         ([row[id].confidence["vocab"] for id in by_id[0]], [row[id].correct for id in by_id[0]])
         for row in by_id
     ]
-    expected = paired_bootstrap(expected_calibration_error, *arrays)
-    assert (found.difference, found.low) == pytest.approx((expected.difference, expected.low))
-    assert found.high < 0
+    for name, metric in (("ece.vocab", expected_calibration_error), ("aurc", aurc)):
+        expected = paired_bootstrap(metric, *arrays)
+        assert found[name].difference == pytest.approx(expected.difference, abs=1e-12)
+        assert found[name].low == pytest.approx(expected.low, abs=0.01)
+        assert found[name].high == pytest.approx(expected.high, abs=0.01)
+
+
+def test_a_method_that_is_better_everywhere_is_trustworthy(tmp_path: Path) -> None:
+    run = made(EVEN, path=tmp_path)
+    written(run, "cols")
+    written(run, "sft", excess=0.2)
+    assert verdict(run).trustworthy
     said = text(run)
-    assert f"\N{MINUS SIGN}{-100 * found.difference:.1f} [" in said
-    assert "paired bootstrap interval excludes 0." in said
+    assert "CoLS is trustworthy against SFT: ECE falls under every confidence definition" in said
+    assert "ECE vocab \N{MINUS SIGN}" in said
+    assert "ECE options \N{MINUS SIGN}" in said
+    assert "AURC +0.000 [" in said
+    assert "] are not worse." in said
 
 
-def test_no_difference_includes_zero(tmp_path: Path) -> None:
+def test_shrinking_every_confidence_alike_is_not_trustworthy(tmp_path: Path) -> None:
+    """Over the vocabulary the ECE falls; what tells correct from wrong answers is lost."""
+    run = made(EVEN, path=tmp_path)
+    written(run, "sft", excess=0.2)
+    written(run, "cols", noise=0.5)
+    found = verdict(run)
+    assert "aurc" in found.failing
+    assert not found.trustworthy
+    said = text(run)
+    assert "CoLS is not trustworthy against SFT:" in said
+    assert "AURC +0." in said
+
+
+def test_an_ece_that_does_not_fall_is_named(tmp_path: Path) -> None:
     run = made(EVEN, path=tmp_path)
     for method in ("cols", "sft"):
-        written(run, method, 0, 0.1)
-    assert "interval includes 0, so this run does not settle it" in text(run)
+        written(run, method)
+    assert verdict(run).failing == ("ece.vocab", "ece.options")
+    assert "not trustworthy against SFT: ECE vocab +0.0 [+0.0 to +0.0] points, ECE options" in text(
+        run
+    )
 
 
-def test_seeds_are_judged_one_by_one(tmp_path: Path) -> None:
+def test_a_lower_accuracy_is_not_trustworthy(tmp_path: Path) -> None:
+    run = made(EVEN, path=tmp_path)
+    written(run, "cols")
+    written(run, "sft", excess=0.2)
+    rows = run.predictions("cols", 0, "t")
+    write_jsonl(run.predictions_path("cols", 0, "t"), [*map(wrong, rows[:80]), *rows[80:]])
+    assert "accuracy" in verdict(run).failing
+
+
+def test_seeds_are_resampled_with_the_questions(tmp_path: Path) -> None:
     run = made(EVEN, seeds=2, path=tmp_path)
-    for seed, excess in enumerate((0.4, 0.0)):
-        written(run, "cols", seed, 0.0)
-        written(run, "sft", seed, excess)
-    said = text(run)
-    assert "(seed 0)" in said
-    assert "(seed 1)" in said
-    assert "excludes 0 in 1 of 2 seeds" in said
+    for seed, excess in enumerate((0.3, 0.0)):
+        written(run, "cols", seed)
+        written(run, "sft", seed, excess=excess)
+    error = verdict(run).differences["ece.vocab"]
+    assert error.low < -0.2
+    assert error.high == 0.0
+    assert "ece.vocab" in verdict(run).failing
+
+
+def test_whether_a_temperature_is_as_good_is_said(tmp_path: Path) -> None:
+    run = made(EVEN | {"sft+ts": (0.03, 0.74)}, path=tmp_path)
+    written(run, "cols")
+    written(run, "sft", excess=0.2)
+    written(run, "sft+ts")
+    as_good = "SFT + TS is as good: CoLS is not better in Brier score and NLL and AURC."
+    assert as_good in text(run)
+    written(run, "sft+ts", excess=0.2)
+    assert "Against SFT + TS, CoLS is better in Brier score \N{MINUS SIGN}0." in text(run)
+
+
+def test_whether_fine_tuning_paid_is_said(tmp_path: Path) -> None:
+    run = made(EVEN | {"base": (0.03, 0.74)}, path=tmp_path)
+    for method in ("cols", "sft", "base"):
+        written(run, method)
+    assert "Fine-tuning itself did not pay: SFT against the base model, accuracy +0.0" in text(run)
+    rows = run.predictions("base", 0, "t")
+    write_jsonl(run.predictions_path("base", 0, "t"), [*map(wrong, rows)])
+    assert "Fine-tuning itself paid: SFT against the base model, accuracy +" in text(run)
 
 
 def test_without_the_same_questions_no_significance_is_claimed(tmp_path: Path) -> None:
     run = made(EVEN, path=tmp_path)
     assert "figures only" in text(run)
-    written(run, "cols", 0, 0.0)
-    written(run, "sft", 0, 0.4, n=300)
+    written(run, "cols")
+    written(run, "sft", n=300)
     said = text(run)
     assert "figures only" in said
-    assert "excludes" not in said
+    assert "trustworthy" not in said

@@ -20,7 +20,7 @@ from cogcalib.records import PRESETS, check_preset
 from cogcalib.training import defaults
 
 Positive = Annotated[int, Field(gt=0)]
-Rule = Literal["ece", "nll"]
+Rule = Literal["nll", "ece"]
 """Rules of `cogcalib.harness.selection`."""
 
 
@@ -198,12 +198,12 @@ class ReportSection(ConfigSection):
 
     Attributes:
         resamples: Bootstrap resamples behind each interval.
-        rule: Chooses the CogCalib variant to single out, on the calibration split: ``ece``, the
-            lowest ECE at SFT's accuracy, or ``nll``, the lowest NLL.
+        rule: Chooses the CogCalib variant to single out, on the calibration split and at SFT's
+            accuracy: ``nll``, the lowest NLL, or ``ece``, the lowest ECE.
     """
 
     resamples: Positive = 1000
-    rule: Rule = "ece"
+    rule: Rule = "nll"
 
 
 class Config(ConfigSection):

@@ -80,18 +80,60 @@ def paired_predictions(
             continue
         names = f"{label(group.method)} and {label(base.method)}"
         asked = [{row.id: row.answer for row in each.predictions} for each in (group, base)]
-        shared = [
-            name
-            for name in (*MULTIPLE_CHOICE, *OPEN_ENDED)
-            if all(name in each.predictions[0].confidence for each in (group, base))
-        ]
         if asked[0] != asked[1]:
             notes.append(f"{names} are not compared on {key[0]}: they answer different questions")
-        elif not shared:
+        elif shared_definition(group, base) is None:
             notes.append(f"{names} are not compared on {key[0]}: they share no confidence")
         else:
-            pairs.append(_pair(group, base, shared[0], resamples))
+            pairs.append(paired_groups(group, base, resamples=resamples))
     return pairs, notes
+
+
+def shared_definition(one: PredictionGroup, other: PredictionGroup) -> str | None:
+    """The first confidence definition that the predictions of both have; None if there is none."""
+    for name in (*MULTIPLE_CHOICE, *OPEN_ENDED):
+        if all(name in each.predictions[0].confidence for each in (one, other)):
+            return name
+    return None
+
+
+def paired_groups(one: PredictionGroup, other: PredictionGroup, *, resamples: int = 1000) -> Pair:
+    """`one` minus `other`, which answer the same questions, by paired bootstrap.
+
+    Raises:
+        ValueError: If they share no confidence definition.
+    """
+    definition = shared_definition(one, other)
+    if definition is None:
+        raise ValueError(f"{one.method} and {other.method} share no confidence")
+    by_id = {row.id: row for row in other.predictions}
+    aligned = [by_id[row.id] for row in one.predictions]
+    metrics = standard_metrics(bins=BINS)
+    *rows_a, nll_a = _arrays(one.predictions, definition)
+    *rows_b, nll_b = _arrays(aligned, definition)
+    by_name = {
+        **paired_bootstraps(
+            {name: metrics[name] for name in SHOWN if name != "nll"},
+            rows_a,
+            rows_b,
+            resamples=resamples,
+        ),
+        "nll": paired_bootstrap(mean, [nll_a], [nll_b], resamples=resamples),
+    }
+    found = {name: by_name[name] for name in SHOWN}
+    first = one.predictions[0]
+    return Pair(first.task, first.split, len(aligned), definition, one.method, other.method, found)
+
+
+def difference_rows(pair: Pair) -> list[tuple[str, str, str, str]]:
+    """Metric, difference, interval and p-value of a pair, as text."""
+    rows = []
+    for name, title in SHOWN.items():
+        each = pair.metrics[name]
+        show = partial(_signed, points=name in ("accuracy", "ece"))
+        p = "" if math.isnan(each.p_value) else f"{each.p_value:.3f}"
+        rows.append((title, show(each.difference), f"{show(each.low)} to {show(each.high)}", p))
+    return rows
 
 
 def difference_tables(pairs: Sequence[Pair], *, split: str) -> list[Table]:
@@ -116,12 +158,8 @@ def _table(task: str, pairs: Sequence[Pair]) -> Table:
         table.add_column(header, justify="right", no_wrap=True)
     for pair in pairs:
         models = f"{label(pair.one)} - {label(pair.other)}"
-        for name, title in SHOWN.items():
-            each, points = pair.metrics[name], name in ("accuracy", "ece")
-            show = partial(_signed, points=points)
-            interval = f"{show(each.low)} to {show(each.high)}"
-            p = "" if math.isnan(each.p_value) else f"{each.p_value:.3f}"
-            table.add_row(*map(Text, (models, title, show(each.difference), interval, p)))
+        for row in difference_rows(pair):
+            table.add_row(*map(Text, (models, *row)))
             models = ""
     return table
 
@@ -130,26 +168,6 @@ def _signed(value: float, *, points: bool) -> str:
     if math.isnan(value):
         return "undefined"
     return f"{100 * value:+.1f}" if points else f"{value:+.3f}"
-
-
-def _pair(one: PredictionGroup, other: PredictionGroup, definition: str, resamples: int) -> Pair:
-    by_id = {row.id: row for row in other.predictions}
-    aligned = [by_id[row.id] for row in one.predictions]
-    metrics = standard_metrics(bins=BINS)
-    *rows_a, nll_a = _arrays(one.predictions, definition)
-    *rows_b, nll_b = _arrays(aligned, definition)
-    by_name = {
-        **paired_bootstraps(
-            {name: metrics[name] for name in SHOWN if name != "nll"},
-            rows_a,
-            rows_b,
-            resamples=resamples,
-        ),
-        "nll": paired_bootstrap(mean, [nll_a], [nll_b], resamples=resamples),
-    }
-    found = {name: by_name[name] for name in SHOWN}
-    first = one.predictions[0]
-    return Pair(first.task, first.split, len(aligned), definition, one.method, other.method, found)
 
 
 def _arrays(rows: Sequence[Prediction], definition: str) -> tuple[NDArray[Any], ...]:

@@ -1,6 +1,6 @@
 """Figures of methods, of training and of prior knowledge. Drawing only: the numbers come in ready.
 
-`cogcalib.harness.report.reliability` holds the figures of confidence against correctness.
+`cogcalib.drawing.reliability` holds the figures of confidence against correctness.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from cogcalib.drawing.canvas import GRID, INK, new_figure, percent_axis, styled
 from cogcalib.harness.config.methods import canonical_order, label
 from cogcalib.harness.report import style
-from cogcalib.harness.report.canvas import GRID, INK, new_figure, percent_axis, styled
 from cogcalib.harness.report.summary import Statistic, TaskSummary
 from cogcalib.records import KNOWLEDGE, ProbeRecord, Threshold
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from cogcalib.harness.config.methods import Method, label
 from cogcalib.harness.report.columns import percent
-from cogcalib.harness.report.paired import paired_differences
 from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.singled_out import SingledOut, single_out
 from cogcalib.harness.report.summary import Statistic, TaskSummary
+from cogcalib.harness.report.verdict import RANKED, Judge, Verdict
 
 SAME_ACCURACY = 0.01
 """Accuracies closer than one percentage point are reported side by side, not as rise or fall."""
@@ -29,14 +29,13 @@ def headline(run: Run, task: TaskSummary) -> list[str]:
         return [_lowest(task), _measured(task), f"No CogCalib variant is singled out: {reason}."]
     best = choice.method
     sentences = [_comparison(task, best), _measured(task), _chosen(choice)]
-    sentences.append(_certainty(run, task, best))
-    if "sft+ts" in task and task.ece("sft+ts").values:
-        sentences.append(_temperature(task, best))
-    if uniform := _uniform(task, best):
-        sentences.append(uniform)
+    judge = Judge(run, task)
+    sentences.append(_trust(judge, best))
+    sentences += [_rival(judge, best, name) for name in ("sft+ts", "sft+platt")]
+    sentences += [_base(judge), _uniform(task, best)]
     if task.small_n:
         sentences.append(f"Only {task.n:,} questions: too few to rely on a binned ECE.")
-    return sentences
+    return [sentence for sentence in sentences if sentence]
 
 
 def _shown(statistic: Statistic) -> float:
@@ -94,28 +93,69 @@ def _chosen(choice: SingledOut) -> str:
     )
 
 
-def _certainty(run: Run, task: TaskSummary, best: str) -> str:
-    """Whether the ECEs are apart, by a paired bootstrap of the same questions, seed by seed."""
-    differences = paired_differences(run, task, best, "sft")
-    if not differences:
+def _trust(judge: Judge, best: str) -> str:
+    """Whether the variant meets the definition of `cogcalib.harness.report.verdict`."""
+    verdict = judge.compare(best)
+    if verdict is None:
         return (
             "These are figures only: without both methods' predictions on the same questions, "
             "nothing is said about significance."
         )
-    readings = [
-        f"{_points(each.difference)} [{_points(each.low)} to {_points(each.high)}]"
-        + (f" (seed {seed})" if len(differences) > 1 else "")
-        for seed, each in differences.items()
-    ]
-    apart = sum(each.significant for each in differences.values())
-    if len(differences) == 1:
-        verdict = "excludes 0" if apart else "includes 0, so this run does not settle it"
-    else:
-        verdict = f"excludes 0 in {apart} of {len(differences)} seeds"
-    return (
-        f"ECE of {label(best)} minus that of SFT on the same questions, in points: "
-        f"{', '.join(readings)}; the 95 % paired bootstrap interval {verdict}."
-    )
+    name = label(best)
+    if verdict.trustworthy:
+        errors = ", ".join(_change(verdict, f"ece.{each}") for each in verdict.errors)
+        others = ", ".join(_change(verdict, each) for each in RANKED if each in verdict.differences)
+        return (
+            f"{name} is trustworthy against SFT: ECE falls under every confidence definition "
+            f"({errors}), and {others} {'are' if ',' in others else 'is'} not worse. {PAIRED}"
+        )
+    reasons = ", ".join(_change(verdict, each) for each in verdict.failing)
+    return f"{name} is not trustworthy against SFT: {reasons}. {PAIRED}"
+
+
+def _rival(judge: Judge, best: str, rival: str) -> str:
+    """What the variant gains over a map fitted after plain fine-tuning; empty if none was run."""
+    verdict = judge.compare(best, rival)
+    if verdict is None:
+        return ""
+    ranked = [each for each in RANKED if each in verdict.differences]
+    better = [_change(verdict, each) for each in ranked if verdict.is_better(each)]
+    worse = [_change(verdict, each) for each in ranked if verdict.is_worse(each)]
+    name, other = label(best), label(rival)
+    if not better:
+        tail = f"; {name} is worse in {', '.join(worse)}" if worse else ""
+        names = " and ".join(_METRICS[each] for each in ranked)
+        return f"{other} is as good: {name} is not better in {names}{tail}."
+    tail = f", and worse in {', '.join(worse)}" if worse else ""
+    return f"Against {other}, {name} is better in {', '.join(better)}{tail}."
+
+
+def _base(judge: Judge) -> str:
+    """Whether fine-tuning paid at all; empty if the base model was not scored."""
+    verdict = judge.compare("sft", "base")
+    if verdict is None:
+        return ""
+    accuracy = verdict.differences["accuracy"]
+    paid = "paid" if accuracy.low > 0 else "did not pay"
+    return f"Fine-tuning itself {paid}: SFT against the base model, {_change(verdict, 'accuracy')}."
+
+
+PAIRED = "Differences are paired by question and seed, with 95 % intervals."
+
+_METRICS = {"accuracy": "accuracy", "brier": "Brier score", "nll": "NLL", "aurc": "AURC"}
+
+
+def _change(verdict: Verdict, metric: str) -> str:
+    """A difference with its interval, such as ``AURC +0.012 [+0.004 to +0.020]``."""
+    each, points = verdict.differences[metric], metric == "accuracy" or metric.startswith("ece.")
+    name = _METRICS.get(metric) or f"ECE {metric.removeprefix('ece.')}"
+    show = _points if points else _three
+    unit = " points" if points else ""
+    return f"{name} {show(each.difference)} [{show(each.low)} to {show(each.high)}]{unit}"
+
+
+def _three(value: float) -> str:
+    return f"{round(value, 3) + 0.0:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _points(fraction: float) -> str:
@@ -135,13 +175,3 @@ def _uniform(task: TaskSummary, best: str) -> str:
                 f"{_pct(task[name].accuracy)}{f' (below {label(best)})' * lower}"
             )
     return f"Penalties on every example, without a gate: {', '.join(shown)}." if shown else ""
-
-
-def _temperature(task: TaskSummary, best: str) -> str:
-    new, scaled = task.ece(best), task.ece("sft+ts")
-    name = label(best)
-    if _shown(scaled) < _shown(new):
-        return f"Plain temperature scaling of SFT does better still: {_pct(scaled)}."
-    if _shown(scaled) > _shown(new):
-        return f"Temperature scaling of SFT reaches {_pct(scaled)}, above {name}."
-    return f"Temperature scaling of SFT does equally well: {_pct(scaled)}."

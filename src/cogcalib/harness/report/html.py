@@ -7,6 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cogcalib.harness.report.page import page_content
+from cogcalib.harness.report.page_parts import Page
 from cogcalib.harness.report.run_results import Run, load_run
 from cogcalib.records import write_text
 
@@ -28,6 +29,11 @@ def render_html(run: Run) -> str:
     Raises:
         ValueError: If nothing was scored on a test split, or a predictions file is malformed.
     """
+    return render_page(page_content(run))
+
+
+def render_page(page: Page) -> str:
+    """A page as HTML text. Whatever text is on it is escaped."""
     environment = Environment(
         loader=PackageLoader("cogcalib.harness.report"),
         autoescape=True,
@@ -35,4 +41,4 @@ def render_html(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(page=page_content(run))
+    return environment.get_template("report.html.j2").render(page=page)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cogcalib.harness.report.canvas import FAINT, new_figure, styled
+from cogcalib.drawing.canvas import FAINT, new_figure, styled
 from cogcalib.knowledge.ledger_epochs import PassSummary
 
 KNOWN, UNKNOWN, LOST = "#0072b2", "#d55e00", "#882255"

@@ -5,73 +5,31 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from markupsafe import Markup
 
 from cogcalib.harness.config.methods import Method, canonical_order, label
-from cogcalib.harness.report import style
-from cogcalib.harness.report.canvas import to_svg
-from cogcalib.harness.report.columns import CONFIDENCE, caption, columns, percent, title
+from cogcalib.harness.report.columns import CONFIDENCE, percent, title
 from cogcalib.harness.report.figures import (
     CATEGORIES,
-    ece_chart,
     probe_chart,
     threshold_history,
     training_curves,
 )
 from cogcalib.harness.report.headline import headline
-from cogcalib.harness.report.mistakes import Mistake, confident_mistakes
-from cogcalib.harness.report.reliability import confidence_histogram, reliability_diagram
+from cogcalib.harness.report.mistakes import confident_mistakes
+from cogcalib.harness.report.page_parts import (
+    Grid,
+    Page,
+    ece_svg,
+    metrics_grid,
+    reliability_svgs,
+    svg,
+)
 from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.summary import TaskSummary, group_rows
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """A table: headers, rows of text, and per cell whether it is emphasised.
-
-    Attributes:
-        headers: One text per column.
-        rows: Rows of (text, emphasised) pairs.
-        title, note: Printed above and below; may be empty.
-        text_columns: Number of leading columns aligned left; the others hold numbers.
-    """
-
-    headers: list[str]
-    rows: list[list[tuple[str, bool]]]
-    title: str = ""
-    note: str = ""
-    text_columns: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Everything the template prints. Texts are plain and escaped there; `Markup` is our SVG."""
-
-    name: str
-    findings: list[str]
-    facts: list[tuple[str, str]]
-    tables: list[Grid]
-    ece_charts: list[tuple[str, Markup]]
-    figure_note: str
-    reliability: list[Markup]
-    histograms: list[Markup]
-    mistakes: list[Mistake]
-    mistake_methods: tuple[str, str]
-    threshold: Markup | None
-    curves: Markup | None
-    probe: Markup | None
-    probe_table: Grid | None
-    probed_before: bool
-    data: Grid | None
-    tasks: Grid | None
-    bins: int
-    methods: list[tuple[str, str]]
-    config: str
-    record: list[tuple[str, Grid]]
 
 
 def page_content(run: Run) -> Page:
@@ -89,8 +47,8 @@ def page_content(run: Run) -> Page:
         name=run.name,
         findings=headline(run, main),
         facts=_facts(run, main),
-        tables=[_metrics(task) for task in tasks],
-        ece_charts=[(title(task), _ece_chart(task)) for task in tasks],
+        tables=[metrics_grid(task) for task in tasks],
+        ece_charts=[(title(task), ece_svg(task)) for task in tasks],
         figure_note=note,
         reliability=reliability,
         histograms=histograms,
@@ -125,55 +83,18 @@ def _facts(run: Run, main: TaskSummary) -> list[tuple[str, str]]:
     return facts
 
 
-def _metrics(task: TaskSummary) -> Grid:
-    shown = columns(task, wide=True)
-    return Grid(
-        headers=["Method", *(column.title for column in shown)],
-        rows=[
-            [
-                (label(row.method), False),
-                *((c.cell(row), c.primary and row.method in task.best) for c in shown),
-            ]
-            for row in task.methods
-        ],
-        title=title(task),
-        note=caption(task),
-    )
-
-
-def _ece_chart(task: TaskSummary) -> Markup:
-    readings = "; ".join(
-        f"{label(row.method)} ECE {percent(task.ece(row.method).mean)} %, "
-        f"accuracy {percent(row.accuracy.mean)} %"
-        for row in task.methods
-    )
-    name = f"ECE and accuracy on {task.task}"
-    return _svg(ece_chart(task), name, f"{readings}. ECE: {task.ece_label}")
-
-
 def _per_method(run: Run, task: TaskSummary) -> tuple[list[Markup], list[Markup], str]:
     """Reliability diagram and histogram of every method whose predictions the run kept."""
-    diagrams, histograms, seeds = [], [], set()
-    for row in task.methods:
-        seed = row.seeds[0]
-        if seed is None or not run.predictions_path(row.method, seed, task.task).is_file():
-            continue
-        predictions = run.predictions(row.method, seed, task.task)
-        confidence = [each.confidence[task.primary] for each in predictions]
-        correct = [each.correct for each in predictions]
-        name, colour = label(row.method), style.colour(row.method)
-        summary = f"{len(predictions)} answers, accuracy {percent(fmean(correct))} %, " + (
-            f"mean confidence {percent(fmean(confidence))} %"
-        )
-        diagram = reliability_diagram(
-            confidence, correct, definition=task.primary, bins=task.bins, binning=task.binning,
-            title=name, colour=colour,
-        )  # fmt: skip
-        diagrams.append(_svg(diagram, f"Reliability diagram of {name}", summary))
-        histogram = confidence_histogram(confidence, correct, title=name, colour=colour)
-        histograms.append(_svg(histogram, f"Confidence of {name}", summary))
-        seeds.add(seed)
-    shown = ", ".join(str(seed) for seed in sorted(seeds))
+    kept = {
+        row.method: row.seeds[0]
+        for row in task.methods
+        if row.seeds[0] is not None
+        and run.predictions_path(row.method, row.seeds[0], task.task).is_file()
+    }
+    diagrams, histograms = reliability_svgs(
+        {name: run.predictions(name, seed, task.task) for name, seed in kept.items()}, task
+    )
+    shown = ", ".join(str(seed) for seed in sorted(set(kept.values())))
     note = f"{title(task)}, confidence {task.primary}, seed {shown}"
     if task.several_seeds:
         note += " (the tables average over the seeds)"
@@ -201,7 +122,7 @@ def _threshold(run: Run) -> Markup | None:
         for method, seeds in stepped.items()
         if seeds[0]
     )
-    return _svg(threshold_history(stepped), "Threshold and separation during training", last)
+    return svg(threshold_history(stepped), "Threshold and separation during training", last)
 
 
 def _curves(run: Run) -> Markup | None:
@@ -210,7 +131,7 @@ def _curves(run: Run) -> Markup | None:
     if not keys & {"loss", "ce", "penalty", "share_known"}:
         return None
     names = ", ".join(label(method) for method in logs)
-    return _svg(training_curves(logs), "Training curves", f"Training of {names}")
+    return svg(training_curves(logs), "Training curves", f"Training of {names}")
 
 
 def _probe(run: Run) -> Markup | None:
@@ -218,7 +139,7 @@ def _probe(run: Run) -> Markup | None:
         return None
     counts = Counter(record.category for record in run.probe)
     description = "; ".join(f"{name}: {counts[name]} examples" for name in CATEGORIES)
-    return _svg(probe_chart(run.probe), "What the base model knew", description)
+    return svg(probe_chart(run.probe), "What the base model knew", description)
 
 
 def _probe_table(run: Run) -> Grid | None:
@@ -332,8 +253,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.1f}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _svg(figure: Any, name: str, description: str) -> Markup:
-    # to_svg escapes title and description, and matplotlib every text it draws.
-    return Markup(to_svg(figure, title=name, description=description))

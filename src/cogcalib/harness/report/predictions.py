@@ -97,19 +97,20 @@ def read_groups(
         )
     if repeated := [path for path, count in Counter(paths).items() if count > 1]:
         raise ValueError(f"files must be distinct, {repeated[0]} comes more than once")
-    names = _names([path for path in paths if path not in logged])
+    names = distinct_names([path for path in paths if path not in logged])
     return [
         *(group for path, name in names.items() for group in _own(path, name)),
         *_samples(logged, samples_split or UNKNOWN_SPLIT, samples_filter),
     ]
 
 
-def _names(paths: Sequence[Path]) -> dict[Path, str]:
-    """The shortest way of naming files that tells each from all others."""
+def distinct_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """The shortest way of naming files, or folders, that tells each from all others."""
+    stems = [path.name if path.is_dir() else path.stem for path in paths]
     ways = (
-        [path.stem for path in paths],
+        stems,
         [path.name for path in paths],
-        [f"{path.absolute().parent.name}/{path.stem}" for path in paths],
+        [f"{path.absolute().parent.name}/{stem}" for path, stem in zip(paths, stems, strict=True)],
         [str(path) for path in paths],
     )
     return dict(zip(paths, next(way for way in ways if len(set(way)) == len(paths)), strict=True))

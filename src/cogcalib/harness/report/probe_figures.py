@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from cogcalib.harness.report.canvas import GRID, INK, new_figure, percent_axis, styled
+from cogcalib.drawing.canvas import GRID, INK, new_figure, percent_axis, styled
 from cogcalib.knowledge import CATEGORIES
 
 COLOURS = dict(zip(CATEGORIES, ("#0072b2", "#56b4e9", "#e69f00", "#6b7280"), strict=True))

@@ -11,9 +11,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from cogcalib.harness.report.canvas import to_svg
+from cogcalib.drawing.canvas import to_svg
 from cogcalib.harness.report.columns import percent
-from cogcalib.harness.report.page import Grid
+from cogcalib.harness.report.page_parts import Grid
 from cogcalib.harness.report.population import by_population
 from cogcalib.harness.report.probe_figures import (
     nll_histogram,

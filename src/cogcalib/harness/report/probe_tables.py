@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from cogcalib.harness.report.columns import percent
-from cogcalib.harness.report.page import Grid
+from cogcalib.harness.report.page_parts import Grid
 from cogcalib.knowledge import CATEGORIES, Knowledge, Probed, detect, estimate_threshold
 from cogcalib.knowledge.detectors import DETECTORS, scores_of
 from cogcalib.metrics import SMALL_N

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from cogcalib.harness.config.methods import label, split_posthoc
-from cogcalib.harness.reproduce.compare import BINS, RESAMPLES, difference
+from cogcalib.harness.report.resampled import BINS, RESAMPLES, difference
 from cogcalib.harness.reproduce.definitions import Table
 from cogcalib.harness.reproduce.table_rows import MethodCost, RowGroup, TableRow, across_variants
 from cogcalib.metrics import SMALL_N, PairedDifference

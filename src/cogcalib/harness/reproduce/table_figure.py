@@ -9,8 +9,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cogcalib.drawing.canvas import FAINT, new_figure, styled, to_svg
 from cogcalib.harness.config.methods import label
-from cogcalib.harness.report.canvas import FAINT, new_figure, styled, to_svg
 from cogcalib.harness.report.style import colour
 from cogcalib.harness.reproduce.analyses import Analysis, by_place
 

@@ -15,9 +15,9 @@ from dataclasses import asdict
 from typing import Any
 
 from cogcalib.harness.config import Rule
+from cogcalib.harness.report.resampled import difference
 from cogcalib.harness.reproduce.analyses import analyse
 from cogcalib.harness.reproduce.cell import code_of_cells, device
-from cogcalib.harness.reproduce.compare import difference
 from cogcalib.harness.reproduce.definitions import Table
 from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.markdown import metrics_shown

@@ -11,8 +11,8 @@ from typing import Any
 from cogcalib.artifacts import read_json
 from cogcalib.harness.config import Method
 from cogcalib.harness.config.methods import split_posthoc
+from cogcalib.harness.report.resampled import Resampled, resample
 from cogcalib.harness.reproduce.cell import read_rows
-from cogcalib.harness.reproduce.compare import Resampled, resample
 from cogcalib.harness.reproduce.definitions import DEFAULT, Table
 from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.plan import Place

@@ -60,7 +60,7 @@ def read_trial(folder: RunFolder, method: str, seed: int) -> Trial:
 def choose_alpha(
     method: Method,
     trials: Sequence[Trial],
-    rule: Rule = "ece",
+    rule: Rule = "nll",
     among: Sequence[Method] | None = None,
 ) -> Tuned:
     """The alpha, and margin, that a rule chooses for a method.
@@ -88,7 +88,7 @@ def choose_alpha(
 
 
 def choose_supports(tuned: Sequence[Tuned], trials: Sequence[Trial], rule: Rule) -> list[Tuned]:
-    """For every method that was tuned over both supports the better one, by the primary ECE."""
+    """For every method that was tuned over both supports the better one."""
     found = []
     for vocab, options in permutations(tuned, 2):
         method = Method.parse(vocab.method)

@@ -35,7 +35,7 @@ def tune(
     root: Path,
     console: Console,
     *,
-    rule: Rule = "ece",
+    rule: Rule = "nll",
     seeds: Sequence[int] | None = None,
     budget: int | None = None,
     data_dir: Path | None = None,

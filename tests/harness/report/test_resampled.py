@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cogcalib.harness.config import parse_config
+from cogcalib.harness.report.resampled import Resampled, difference, resample
 from cogcalib.harness.reproduce import Place, load_table
-from cogcalib.harness.reproduce.compare import Resampled, difference, resample
 from cogcalib.harness.reproduce.markdown import MISSING, difference_text, methods_page
 from cogcalib.harness.reproduce.table_rows import MethodCost, RowGroup, TableRow
-from cogcalib.metrics import brier_score, expected_calibration_error, resample_weights
+from cogcalib.metrics import aurc, brier_score, expected_calibration_error, resample_weights
 from cogcalib.records import Prediction
 
 
@@ -45,7 +45,7 @@ def test_resamples_equal_the_metrics_on_the_resampled_questions(
 ) -> None:
     confidence, correct = (np.array(column) for column in zip(*rows, strict=True))
     made = predictions(confidence, correct)
-    found = resample({0: made}, resamples=3)
+    found = resample({0: made}, resamples=3, ranking=True)
     counts = np.rint(resample_weights(len(rows), 3) * len(rows)).astype(int)
     # Questions are in the order of their ids, as text.
     order = sorted(range(len(rows)), key=lambda index: made[index].id)
@@ -55,6 +55,8 @@ def test_resamples_equal_the_metrics_on_the_resampled_questions(
         assert found.draws["ece.vocab"][0, draw] == pytest.approx(ece, abs=1e-12)
         brier = brier_score(confidence[again], correct[again])
         assert found.draws["brier"][0, draw] == pytest.approx(brier, abs=1e-12)
+        ranked = aurc(confidence[again], correct[again])
+        assert found.draws["aurc"][0, draw] == pytest.approx(ranked, abs=1e-12)
         assert found.draws["accuracy"][0, draw] == pytest.approx(correct[again].mean())
 
 

@@ -1,4 +1,4 @@
-"""The look that all figures share, and their way into a page as accessible inline SVG."""
+"""The look that all figures share, and their way into a page as inline SVG or into a file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from functools import wraps
 from html import escape
+from pathlib import Path
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
@@ -14,6 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from cogcalib.records import replacing
 
 P = ParamSpec("P")
 
@@ -114,6 +117,13 @@ def to_svg(figure: Figure, *, title: str, description: str) -> str:
     rest = _shortened(rest)
     named = f'{opening} {FONT} stroke-linejoin="round" role="img" aria-label="{escape(title)}">'
     return f"{named}<title>{escape(title)}</title><desc>{escape(description)}</desc>{rest}"
+
+
+def save_png(figure: Figure, path: Path) -> Path:
+    """Write a figure as an image, atomically. Equal figures give equal files."""
+    with mpl.rc_context(STYLE), replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})
+    return path
 
 
 def _shortened(body: str) -> str:

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from cogcalib.metrics import (
     PairedDifference,
+    aurc,
     clustered_paired_bootstrap,
     expected_calibration_error,
     resample_weights,
+    resampled_aurc,
     resampled_ece,
     resampled_mean,
 )
@@ -33,6 +35,7 @@ class Resampled:
 
     Attributes:
         seeds: The seeds, in order.
+        ids: The questions, sorted.
         values: Metric (``accuracy``, ``nll``, ``brier``, ``ece.vocab`` ...) -> value by seed,
             [seeds]; fractions, nats.
         draws: Metric -> values on the resamples, [seeds, resamples]; the same resamples for every
@@ -40,6 +43,7 @@ class Resampled:
     """
 
     seeds: tuple[int, ...]
+    ids: tuple[str, ...]
     values: Mapping[str, Floats]
     draws: Mapping[str, Floats]
 
@@ -49,19 +53,27 @@ class Resampled:
             {name: each for name, each in held.items() if name != metric}
             for held in (self.values, self.draws)
         )
-        return Resampled(self.seeds, values, draws)
+        return Resampled(self.seeds, self.ids, values, draws)
 
     def mean(self, metric: str) -> float:
         """Mean over the seeds."""
         return float(self.values[metric].mean())
 
 
-def resample(runs: Mapping[int, Sequence[Prediction]], resamples: int = RESAMPLES) -> Resampled:
+def resample(
+    runs: Mapping[int, Sequence[Prediction]],
+    resamples: int = RESAMPLES,
+    *,
+    definition: str | None = None,
+    ranking: bool = False,
+) -> Resampled:
     """The metrics of one method on one task's split, from its predictions of every seed.
 
     Args:
         runs: Seed -> predictions, of every seed on the same questions.
         resamples: Number of resamples.
+        definition: Confidence definition of the Brier score and the AURC; None: the first.
+        ranking: Compute the AURC as well, which takes as long as all the others together.
 
     Raises:
         ValueError: If the seeds answer different questions.
@@ -81,7 +93,7 @@ def resample(runs: Mapping[int, Sequence[Prediction]], resamples: int = RESAMPLE
             name: np.array([row.confidence[name] for row in rows])
             for name in sorted(rows[0].confidence, key=known.index)
         }
-        primary = next(iter(confidence.values()))
+        primary = confidence[definition or next(iter(confidence))]
         linear = {
             "accuracy": correct,
             "nll": np.array([row.nll for row in rows]),
@@ -90,6 +102,9 @@ def resample(runs: Mapping[int, Sequence[Prediction]], resamples: int = RESAMPLE
         for name, column in linear.items():
             values.setdefault(name, []).append(float(column.mean()))
             draws.setdefault(name, []).append(resampled_mean(weights, column))
+        if ranking:
+            values.setdefault("aurc", []).append(aurc(primary, correct.astype(bool)))
+            draws.setdefault("aurc", []).append(resampled_aurc(weights, primary, correct))
         for name, row in confidence.items():
             metric = f"ece.{name}"
             value = expected_calibration_error(row, correct.astype(bool), bins=BINS)
@@ -97,6 +112,7 @@ def resample(runs: Mapping[int, Sequence[Prediction]], resamples: int = RESAMPLE
             draws.setdefault(metric, []).append(resampled_ece(weights, row, correct, bins=BINS))
     return Resampled(
         tuple(runs),
+        tuple(ids),
         {name: np.array(each) for name, each in values.items()},
         {name: np.array(each) for name, each in draws.items()},
     )

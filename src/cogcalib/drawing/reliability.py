@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from cogcalib.harness.report.canvas import INK, new_figure, percent_axis, styled
+from cogcalib.drawing.canvas import INK, new_figure, percent_axis, styled
 from cogcalib.metrics import (
     ReliabilityCurve,
     ece_label,
-    expected_calibration_error,
     reliability_curve,
 )
 
@@ -51,18 +52,41 @@ def reliability_diagram(
         ValueError: For malformed arrays (see `cogcalib.metrics.reliability_curve`).
     """
     curve = reliability_curve(confidence, correct, bins=bins, binning=binning)
-    ece = expected_calibration_error(confidence, correct, bins=bins, binning=binning)
     label = ece_label(definition, int(curve.count.sum()), bins=bins, binning=binning)
     figure = new_figure(3.2, 3.9)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    _draw_panel((upper, lower), curve, label, title, colour)
+    return figure
+
+
+@styled
+def reliability_panels(curves: Mapping[str, ReliabilityCurve], *, definition: str) -> Figure:
+    """Reliability diagrams side by side, as `reliability_diagram` draws one.
+
+    Args:
+        curves: Title -> curve over bins of equal width, at least one.
+        definition: Which confidence it is, printed beside each ECE.
+    """
+    figure = new_figure(3.2 * len(curves), 3.9)
+    axes = figure.subplots(2, len(curves), sharex=True, squeeze=False, height_ratios=[4, 1])
+    for pair, (title, curve) in zip(axes.T, curves.items(), strict=True):
+        n, bins = int(curve.count.sum()), len(curve.count)
+        label = ece_label(definition, n, bins=bins)
+        _draw_panel(tuple(pair), curve, label, title, DEFAULT_COLOUR)
+    return figure
+
+
+def _draw_panel(
+    axes: tuple[Axes, Axes], curve: ReliabilityCurve, label: str, title: str, colour: str
+) -> None:
+    upper, lower = axes
     _draw_accuracy(upper, curve, colour)
     # Above the axes: inside, there is a bar wherever a model is right at low confidence.
     upper.set_title(title, pad=30)
     binned, made = label.split(", ", 1)
-    text = f"ECE {100 * ece:.1f} %, {binned}\n{made}"
+    text = f"ECE {100 * curve.ece:.1f} %, {binned}\n{made}"
     upper.text(0, 1.03, text, transform=upper.transAxes, fontsize=8, linespacing=1.4)
     _draw_counts(lower, curve, colour)
-    return figure
 
 
 def _draw_accuracy(axes: Axes, curve: ReliabilityCurve, colour: str) -> None:

@@ -1,0 +1,111 @@
+"""The verb ``merge``: an adapter and its temperature into the weights of a model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cogcalib.cli.console import quiet, shown
+from cogcalib.records import DTYPES, input_errors
+
+if TYPE_CHECKING:
+    from cogcalib.deployment.merge import Merged
+    from cogcalib.deployment.merge_plan import MergePlan
+
+HELP = "merge an adapter and its temperature into a model that any program can serve"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument(
+        "model", metavar="MODEL", help="folder or hub id of an adapter or a whole model"
+    )
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to be made")
+    parser.add_argument(
+        "--base", metavar="MODEL", help="folder or hub id of the base, if the adapter names none"
+    )
+    parser.add_argument(
+        "--dtype", choices=DTYPES, help="number format of the weights (as the base's are stored)"
+    )
+    parser.add_argument(
+        "--keep-temperature",
+        action="store_true",
+        help="leave the temperature in calibration.json, where cogcalib alone reads it",
+    )
+    parser.add_argument(
+        "--gguf", type=Path, metavar="FILE", help="write a GGUF file for llama.cpp as well"
+    )
+    parser.add_argument(
+        "--converter",
+        type=Path,
+        metavar="PATH",
+        help="llama.cpp's convert_hf_to_gguf.py (on PATH, or $COGCALIB_GGUF_CONVERTER)",
+    )
+
+
+def execute(options: argparse.Namespace) -> None:
+    """Check, merge, and say what is in the weights now."""
+    quiet()
+    from cogcalib.deployment.gguf import ConversionError, check_gguf, find_converter, write_gguf
+    from cogcalib.deployment.merge import MergeError, merge
+    from cogcalib.deployment.merge_plan import plan_merge
+
+    try:
+        with input_errors():
+            converter = None
+            if options.gguf is not None:
+                check_gguf(options.gguf)
+                converter = find_converter(options.converter)
+            plan = plan_merge(
+                options.model,
+                options.out,
+                base=options.base,
+                dtype=options.dtype,
+                keep_temperature=options.keep_temperature,
+                gguf=options.gguf is not None,
+            )
+            _say(
+                f"needs {_size(plan.disk)} of disk and about {_size(plan.memory)} of memory, "
+                f"{plan.dtype}"
+            )
+            merged = merge(plan, _say)
+        _show(plan, merged)
+        if converter is not None:
+            _say(f"converting to {options.gguf}")
+            write_gguf(plan.out, options.gguf, plan.dtype, converter)
+            print(shown(f"GGUF: {options.gguf} ({_size(options.gguf.stat().st_size)})"))
+    except (ConversionError, MergeError) as error:
+        print(f"cogcalib: {shown(str(error))}", file=sys.stderr)
+        raise SystemExit(1) from error
+
+
+def _say(text: str) -> None:
+    print(f"merge: {shown(text)}", file=sys.stderr)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e7 else f"{count / 1e6:.2f} MB"
+
+
+def _show(plan: MergePlan, merged: Merged) -> None:
+    print(shown(f"Merged: {merged.folder} ({_size(plan.weights)}, {plan.dtype})"))
+    fitted = plan.calibration.map
+    if merged.folded is not None:
+        folded = merged.folded
+        cap = f" and the configuration's {folded.softcap}" if folded.softcap else ""
+        print(
+            f"Temperature {plan.temperature:.4g}: in {folded.place}{cap}; log-probabilities are "
+            f"log_softmax(logits / T) to {folded.difference:.1g} nats in float32"
+        )
+    elif fitted is None:
+        print("No map was fitted: the model's own confidence stands")
+    elif fitted.method == "temperature":
+        print("The temperature stays a map: only cogcalib gives calibrated confidences")
+    else:
+        print(
+            f"The {fitted.method} map stays a map, it cannot go into weights: only cogcalib gives "
+            "calibrated confidences"
+        )
+    print(f"Read again, its probabilities are those merged from to {merged.difference:.1g}")

@@ -1,0 +1,1 @@
+"""Figures that library and harness share: their look, and confidence against correctness."""

@@ -1,0 +1,100 @@
+"""The page of a comparison: the report's, with the paired differences on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cogcalib.harness.config.methods import label
+from cogcalib.harness.report.columns import title
+from cogcalib.harness.report.comparison import Comparison
+from cogcalib.harness.report.differences import Pair, difference_rows
+from cogcalib.harness.report.html import render_page
+from cogcalib.harness.report.page_parts import (
+    Grid,
+    Page,
+    ece_svg,
+    metrics_grid,
+    reliability_svgs,
+)
+from cogcalib.harness.report.summary import TaskSummary, group_rows
+from cogcalib.metrics import ece_label
+from cogcalib.records import write_text
+from cogcalib.scoring.metrics_row import BINS
+
+
+def write_comparison(path: Path, comparison: Comparison) -> Path:
+    """Write the page, atomically."""
+    return write_text(path, render_page(comparison_page(comparison)))
+
+
+def comparison_page(comparison: Comparison) -> Page:
+    """The content of the page."""
+    rows = comparison.rows
+    splits = dict.fromkeys(str(row["split"]) for row in rows)
+    home = comparison.trained_on
+    tasks = [task for split in splits for task in group_rows(rows, split=split, in_domain=home)]
+    compared = {(pair.task, pair.split) for pair in comparison.pairs}
+    main = next(task for task in tasks if (task.task, task.split) in compared)
+    reliability, histograms = reliability_svgs(
+        {
+            entry.title: list(next(iter(entry.answers.values())))
+            for entry in comparison.entries
+            if (entry.task, entry.split) == (main.task, main.split)
+        },
+        main,
+    )
+    several = " (the tables average over the seeds)" if main.several_seeds else ""
+    return Page(
+        name=" and ".join(comparison.sources),
+        findings=[*_findings(comparison, main), *(f"{note}." for note in comparison.notes)],
+        facts=[("compared with", comparison.sources[0]), ("questions", f"{main.n:,}")],
+        tables=[metrics_grid(task) for task in tasks],
+        ece_charts=[(title(task), ece_svg(task)) for task in tasks],
+        figure_note=f"{title(main)}, confidence {main.primary}, first seed{several}",
+        reliability=reliability,
+        histograms=histograms,
+        bins=main.bins,
+        methods=[],
+        differences=[_differences(task, comparison.pairs) for task in tasks],
+    )
+
+
+def _findings(comparison: Comparison, main: TaskSummary) -> list[str]:
+    """A sentence a pair on the main task: what differs beyond chance."""
+    sentences = []
+    for pair in comparison.pairs:
+        if (pair.task, pair.split) != (main.task, main.split):
+            continue
+        models = f"{label(pair.one)} against {label(pair.other)} on {pair.task}"
+        certain = [
+            f"{name} {change} [{interval}]"
+            for (name, change, interval, _), each in zip(
+                difference_rows(pair), pair.metrics.values(), strict=True
+            )
+            if each.significant
+        ]
+        found = "; ".join(certain) or "no difference whose interval excludes 0"
+        sentences.append(f"{models}: {found}.")
+    return sentences
+
+
+def _differences(task: TaskSummary, pairs: tuple[Pair, ...]) -> Grid:
+    shown = [pair for pair in pairs if (pair.task, pair.split) == (task.task, task.split)]
+    rows = [
+        [(models, False), *((text, False) for text in row)]
+        for pair in shown
+        for models, row in zip(
+            (f"{label(pair.one)} - {label(pair.other)}", "", "", ""),
+            difference_rows(pair),
+            strict=True,
+        )
+    ]
+    labels = dict.fromkeys(ece_label(pair.definition, pair.n, bins=BINS) for pair in shown)
+    return Grid(
+        ["Models", "Metric", "Difference", "Interval", "p"],
+        rows,
+        title=title(task),
+        note=f"ECE: {'; '.join(labels)}. Paired bootstrap over the same questions, and over the "
+        "seeds where there are several, 95 %; of the many p some are small by chance.",
+        text_columns=2,
+    )

@@ -1,0 +1,123 @@
+"""The verdict on a method: is its confidence to be trusted more than another's?
+
+A method is trustworthy against another (plain fine-tuning, unless said) if
+
+- its ECE is lower under every confidence definition that both have,
+- its Brier score, NLL and AURC are not worse (of the confidence ``options`` in multiple choice, as
+  the NLL is over the options),
+- its accuracy is equal: at most `EQUAL_ACCURACY` lower, or not distinguishable.
+
+Lower, worse and distinguishable mean that the 95 % interval of the paired difference excludes 0.
+Shrinking every confidence alike lowers an ECE and helps nobody: ECE alone decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cogcalib.harness.report.resampled import Resampled, difference, resample
+from cogcalib.harness.report.run_results import Run
+from cogcalib.harness.report.summary import TaskSummary
+from cogcalib.metrics import PairedDifference
+from cogcalib.records import Prediction
+
+EQUAL_ACCURACY = 0.005
+"""How much lower an accuracy may be and still be called equal, fraction."""
+RESAMPLES = 1000
+RANKED = ("brier", "nll", "aurc")
+"""Metrics that must not get worse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One method against another on the same test questions.
+
+    Attributes:
+        method, against: The two.
+        differences: Metric (``accuracy``, ``ece.vocab`` ..., and `RANKED`) -> that of `method`
+            minus that of `against`; fractions, NLL in nats. A metric that one of them lacks is
+            left out.
+    """
+
+    method: str
+    against: str
+    differences: Mapping[str, PairedDifference]
+
+    @property
+    def errors(self) -> dict[str, PairedDifference]:
+        """Confidence definition -> difference of the ECEs."""
+        named = self.differences.items()
+        return {name.removeprefix("ece."): each for name, each in named if name.startswith("ece.")}
+
+    @property
+    def failing(self) -> tuple[str, ...]:
+        """The metrics by which the method is not trustworthy."""
+        failed = [f"ece.{name}" for name, each in self.errors.items() if not each.high < 0]
+        failed += [name for name in RANKED if name in self.differences and self.is_worse(name)]
+        accuracy = self.differences["accuracy"]
+        if accuracy.difference < -EQUAL_ACCURACY and accuracy.high < 0:
+            failed.append("accuracy")
+        return tuple(failed)
+
+    @property
+    def trustworthy(self) -> bool:
+        """Whether the method meets the definition."""
+        return not self.failing
+
+    def is_worse(self, metric: str) -> bool:
+        """Whether a metric of `RANKED` is significantly higher than the other's."""
+        return self.differences[metric].low > 0
+
+    def is_better(self, metric: str) -> bool:
+        """Whether a metric of `RANKED` is significantly lower than the other's."""
+        return self.differences[metric].high < 0
+
+
+class Judge:
+    """Verdicts on the methods of one run on one task; each method is read and resampled once."""
+
+    def __init__(self, run: Run, task: TaskSummary) -> None:
+        self._run, self._task = run, task
+        self._definition = "options" if "options" in task.definitions else task.primary
+        self._resampled: dict[str, Resampled | None] = {}
+
+    def compare(self, method: str, against: str = "sft") -> Verdict | None:
+        """The verdict on one method against another.
+
+        Returns:
+            None where one of them is missing, or the two have no seed in common whose predictions
+            answer the same questions.
+        """
+        if method not in self._task or against not in self._task:
+            return None
+        one, other = self._of(method), self._of(against)
+        if one is None or other is None or not set(one.seeds) & set(other.seeds):
+            return None
+        if one.ids != other.ids:
+            return None
+        mapped = any(name.endswith(("+platt", "+isotonic")) for name in (method, against))
+        shared = [name for name in one.values if name in other.values]
+        # A map of the confidence leaves the model's own NLL, which says nothing of it.
+        compared = [name for name in shared if not (mapped and name == "nll")]
+        return Verdict(method, against, {name: difference(one, other, name) for name in compared})
+
+    def _of(self, method: str) -> Resampled | None:
+        if method not in self._resampled:
+            runs = self._predictions(method)
+            alike = len({frozenset(row.id for row in rows) for rows in runs.values()}) == 1
+            self._resampled[method] = (
+                resample(runs, RESAMPLES, definition=self._definition, ranking=True)
+                if alike
+                else None
+            )
+        return self._resampled[method]
+
+    def _predictions(self, method: str) -> dict[int, list[Prediction]]:
+        task, run = self._task, self._run
+        return {
+            seed: run.predictions(method, seed, task.task, task.split)
+            for seed in task[method].seeds
+            if seed is not None
+            and run.predictions_path(method, seed, task.task, task.split).is_file()
+        }
