@@ -93,6 +93,26 @@ def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cogcalib"
 
 
+def public_name(path_or_id: str | Path) -> str:
+    """A model's name without the path to it: ``atlas``, a hub id, or a path's last part."""
+    name = str(path_or_id)
+    folder = Path(name).expanduser()
+    if name.lower().endswith(".gguf"):
+        return folder.name
+    if name in ATLAS or not folder.is_dir():
+        return name
+    folder = folder.resolve()
+    for embedded in ATLAS:
+        try:
+            if folder == Path(resolve_model(embedded)).resolve():
+                return embedded
+        except ValueError:  # a variant that is not built
+            continue
+    # The hub's cache keeps a model's owner and name in the name of a folder.
+    cached = [part for part in folder.parts if part.startswith(_CACHED)]
+    return cached[-1].removeprefix(_CACHED).replace("--", "/") if cached else folder.name
+
+
 def fingerprint(path_or_id: str | Path) -> dict[str, str | None]:
     """What identifies a model: the hash of its weights and tokenizer, or its commit on the hub.
 
