@@ -111,6 +111,7 @@ def simulate(draws: int, mapie_draws: int) -> Iterator[dict[str, Any]]:
     """A row for each world, size and target."""
     for name in WORLDS:
         world = World(name)
+        base = round(world.error_from(0), 5)
         for n in SIZES:
             generator = np.random.default_rng(n)
             found: dict[float, list[float | None]] = {target: [] for target in TARGETS}
