@@ -155,17 +155,17 @@ def write_rows(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def show_run(folder: Path, *, page: bool = True) -> None:
-    """The table of a finished run, what came of it, and where its page is if there is one."""
+    """The tables of a finished run, its verdict, and where its page is if there is one."""
     from rich.markup import escape
 
     from cogcalib.harness.report import load_run, metrics_table
-    from cogcalib.harness.report.headline import in_short
+    from cogcalib.harness.report.headline import headline
     from cogcalib.harness.report.summary import group_rows
 
     terminal, run = screen(), load_run(folder)
     _print(metrics_table(run.rows, in_domain=run.trained_on), terminal)
-    found = in_short(run, group_rows(run.rows, in_domain=run.trained_on)[0])
-    terminal.print(f"\n{escape(' '.join(found))}", highlight=False)
+    for sentence in headline(run, group_rows(run.rows, in_domain=run.trained_on)[0]):
+        terminal.print(f"\n{escape(sentence)}", highlight=False)
     if page:
         # Not wrapped: a path is there to be copied.
         path = escape(str(run.folder.page))
