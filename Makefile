@@ -16,7 +16,7 @@ BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow lint house bench atlas dev clean
+.PHONY: help demo test test-slow lint house bench atlas smollm2 dev clean
 
 help:  ## This list
 	@echo "cogcalib: fine-tune language models so that their confidence can be trusted"
@@ -59,6 +59,10 @@ endif
 
 atlas: $(DEV)  ## Rebuild the embedded world's shipped weights from scratch
 	$(BIN)/python -m cogcalib.atlas.pretrain --output src/cogcalib/atlas/models/llama
+
+smollm2: $(RUN)  ## Fetch SmolLM2-135M, a real language model (93 MB): --model smollm2
+	$(PIP) -e ".[gguf]"
+	$(BIN)/python -m cogcalib.modeling.smollm2
 
 dev: $(DEV)  ## Install everything a developer needs, and do nothing else
 

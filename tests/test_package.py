@@ -72,10 +72,6 @@ def test_a_rooms_public_names_are_those_that_type_checkers_see(room):
         assert getattr(package, name) is getattr(importlib.import_module(module), name)
 
 
-def test_the_rooms_of_the_library_have_public_names():
-    assert {"inference", "knowledge", "losses", "modeling", "posthoc", "scoring"} <= set(LAZY)
-
-
 def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'CogCalibTrainr'"):
         _ = cogcalib.CogCalibTrainr

@@ -13,6 +13,7 @@ writes docs/results/guard-simulation.json; docs/guard.md has its table.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from cogcalib.posthoc.risk_control import control_selective_error
 from cogcalib.provenance import code_state, versions
-from cogcalib.records import write_json
+from cogcalib.records import write_text
 
 RESULT = Path(__file__).resolve().parents[2] / "docs" / "results" / "guard-simulation.json"
 TARGETS, SIZES, DELTA = (0.02, 0.05, 0.1), (200, 500, 2000), 0.1
@@ -99,10 +100,10 @@ def summary(world: World, thresholds: Sequence[float | None], target: float) -> 
     coverage = [0.0 if t is None else world.coverage_from(t) for t in thresholds]
     return {
         "draws": len(thresholds),
-        "violations": sum(error > target for error in errors) / len(thresholds),
-        "promised": len(errors) / len(thresholds),
-        "error": float(np.mean(errors)) if errors else None,
-        "coverage": float(np.mean(coverage)),
+        "violations": round(sum(error > target for error in errors) / len(thresholds), 5),
+        "promised": round(len(errors) / len(thresholds), 5),
+        "error": round(float(np.mean(errors)), 5) if errors else None,
+        "coverage": round(float(np.mean(coverage)), 5),
     }
 
 
@@ -110,6 +111,7 @@ def simulate(draws: int, mapie_draws: int) -> Iterator[dict[str, Any]]:
     """A row for each world, size and target."""
     for name in WORLDS:
         world = World(name)
+        base = round(world.error_from(0), 5)
         for n in SIZES:
             generator = np.random.default_rng(n)
             found: dict[float, list[float | None]] = {target: [] for target in TARGETS}
@@ -122,7 +124,12 @@ def simulate(draws: int, mapie_draws: int) -> Iterator[dict[str, Any]]:
                     if draw < mapie_draws:
                         others[target].append(by_mapie(*sample, target))
             for target in TARGETS:
-                row = {"world": name, "base_error": world.error_from(0), "n": n, "target": target}
+                row = {
+                    "world": name,
+                    "base_error": base,
+                    "n": n,
+                    "target": target,
+                }
                 row |= {"ours": summary(world, found[target], target)}
                 if mapie_draws:
                     same = found[target][:mapie_draws]
@@ -151,7 +158,7 @@ def main() -> None:
         "code": code_state(),
         "versions": versions(),
     }
-    write_json(RESULT, record)
+    write_text(RESULT, json.dumps(record) + "\n")
 
 
 if __name__ == "__main__":

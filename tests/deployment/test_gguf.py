@@ -149,8 +149,8 @@ def test_a_real_server_gives_calibrated_probabilities(
     from adapters_at_hand import calibration_of, save_adapter, temperature
 
     from cogcalib.deployment.calibration_file import AnswerFormat, write_calibration
-    from cogcalib.deployment.merge import merge
     from cogcalib.deployment.merge_plan import plan_merge
+    from cogcalib.deployment.merging import merge
     from cogcalib.deployment.predictor import load
 
     base = Path(os.environ[BASE])

@@ -18,9 +18,9 @@ from cogcalib.deployment.calibration_file import (
     read_calibration,
     write_calibration,
 )
-from cogcalib.deployment.guard import guard, risk_coverage_curve
+from cogcalib.deployment.guarding import guard, risk_coverage_curve
 from cogcalib.deployment.held_out import FEWEST, held_out, read_rows
-from cogcalib.deployment.recalibrate import SPLIT, recalibrate
+from cogcalib.deployment.recalibration import SPLIT, recalibrate
 from cogcalib.deployment.seen_questions import CALIBRATED_ON, question_hash, read_seen, write_seen
 from cogcalib.modeling import load_tokenizer
 from cogcalib.posthoc import PlattScaling, TemperatureScaling

@@ -12,7 +12,7 @@ from cogcalib.cli import merge, parse
 from cogcalib.deployment.calibration_file import Calibration, FittedMap
 from cogcalib.deployment.folding import TOLERANCE
 from cogcalib.deployment.gguf import CONVERTER, VARIABLE
-from cogcalib.deployment.merge import APART
+from cogcalib.deployment.merging import APART
 from cogcalib.records import DTYPES
 
 ROOT = Path(__file__).parents[2]

@@ -56,7 +56,7 @@ def test_lowest_nll_within_half_a_point_of_sft() -> None:
     found = select(["a", "b", "c", "d"], TRIALS, "nll")
     assert found.chosen == "b"  # c is too inaccurate, d as well
     assert found.reason == (
-        "lowest NLL, 0.800, of 2 of 4 within 0.5 points of SFT's accuracy, 70.0 %"
+        "lowest NLL, 0.800, of the 2 of 4 within 0.5 points of SFT's accuracy, 70.0 %"
     )
 
 

@@ -16,7 +16,7 @@ from cogcalib.cli.predict import add_access
 from cogcalib.records import InputError, input_errors
 
 if TYPE_CHECKING:
-    from cogcalib.deployment.guard import Guarded
+    from cogcalib.deployment.guarding import Guarded
 
 HELP = "find the confidence below which to abstain, so that errors stay under a target"
 
@@ -67,7 +67,7 @@ def execute(options: argparse.Namespace) -> None:
         access = ModelAccess(**read_fields(options, ModelAccess))
         _check_plot(options.plot)
     quiet()
-    from cogcalib.deployment.guard import guard, risk_coverage_curve
+    from cogcalib.deployment.guarding import guard, risk_coverage_curve
     from cogcalib.inference.experimental.endpoint_client import EndpointError
 
     try:

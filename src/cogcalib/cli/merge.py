@@ -11,8 +11,8 @@ from cogcalib.cli.console import quiet, shown
 from cogcalib.records import DTYPES, input_errors
 
 if TYPE_CHECKING:
-    from cogcalib.deployment.merge import Merged
     from cogcalib.deployment.merge_plan import MergePlan
+    from cogcalib.deployment.merging import Merged
 
 HELP = "merge an adapter and its temperature into a model that any program can serve"
 
@@ -49,8 +49,8 @@ def execute(options: argparse.Namespace) -> None:
     """Check, merge, and say what is in the weights now."""
     quiet()
     from cogcalib.deployment.gguf import ConversionError, check_gguf, find_converter, write_gguf
-    from cogcalib.deployment.merge import MergeError, merge
     from cogcalib.deployment.merge_plan import plan_merge
+    from cogcalib.deployment.merging import MergeError, merge
 
     try:
         with input_errors():

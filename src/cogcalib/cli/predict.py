@@ -15,8 +15,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from cogcalib.artifacts import check_writable
 from cogcalib.cli.console import progress_bar, quiet, screen, shown
-from cogcalib.cli.options import add_fields, read_fields
-from cogcalib.records import DTYPES, InputError, input_errors, replacing
+from cogcalib.cli.options import add_access, read_fields
+from cogcalib.records import InputError, input_errors, replacing
 
 if TYPE_CHECKING:
     from cogcalib.deployment import Answer, Calibration, Predictor
@@ -62,17 +62,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--calibration", type=Path, metavar="DIR", help="folder of another calibration.json"
     )
     add_access(parser)
-
-
-def add_access(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `ModelAccess`, which every verb has that asks a saved model."""
-    from cogcalib.deployment.access import REMOTE, ModelAccess
-
-    add_fields(parser, ModelAccess, without=REMOTE, values={"dtype": DTYPES})
-    remote = parser.add_argument_group(
-        "endpoint", "ask an OpenAI-compatible server that has the model (vLLM, SGLang, llama.cpp)"
-    )
-    add_fields(remote, ModelAccess, only=REMOTE)
 
 
 def execute(options: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from cogcalib.cli.predict import add_access
 from cogcalib.records import input_errors
 
 if TYPE_CHECKING:
-    from cogcalib.deployment.recalibrate import Recalibrated
+    from cogcalib.deployment.recalibration import Recalibrated
 
 HELP = "fit a temperature, Platt, isotonic or vector scaling to a saved model's confidence"
 
@@ -51,7 +51,7 @@ def execute(options: argparse.Namespace) -> None:
     with input_errors():
         access = ModelAccess(**read_fields(options, ModelAccess))
     quiet()
-    from cogcalib.deployment.recalibrate import recalibrate
+    from cogcalib.deployment.recalibration import recalibrate
     from cogcalib.inference.experimental.endpoint_client import EndpointError
 
     try:

@@ -41,6 +41,11 @@ class SavedModel:
     folder: Path | None
     adapter: bool
 
+    @property
+    def name(self) -> str:
+        """As messages name it."""
+        return self.source
+
     def file(self, name: str) -> Path | None:
         """One of its files, from the hub if need be; None if it has none of that name."""
         if self.source in ATLAS:

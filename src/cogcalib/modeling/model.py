@@ -39,7 +39,8 @@ def load_model(
     """Load a model in evaluation mode and its tokenizer.
 
     Args:
-        path_or_id: A local folder, a Hugging Face hub id, or one of `ATLAS`.
+        path_or_id: A local folder, a GGUF file, a Hugging Face hub id, one of `ATLAS`, or
+            ``smollm2``.
         adapter: Local folder or hub id of a PEFT adapter to put on top.
         dtype: Number format of the weights in memory, one of `cogcalib.records.DTYPES`, whatever
             they are stored in.

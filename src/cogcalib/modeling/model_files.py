@@ -14,6 +14,11 @@ from transformers.utils.hub import cached_file, extract_commit_hash
 ATLAS = {"atlas": "llama", "atlas-mistral": "mistral", "atlas-qwen2": "qwen2"}
 """Name of an embedded model -> its architecture."""
 
+SMOLLM2 = "smollm2"
+"""Name of the model that `SMOLLM2_COMMAND` fetches."""
+
+SMOLLM2_COMMAND = "python -m cogcalib.modeling.smollm2"
+
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 _IDENTIFYING = {"config.json", "tokenizer.json", "tokenizer_config.json"}
@@ -24,15 +29,22 @@ TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "voc
 
 
 def resolve_model(name: str) -> str:
-    """The folder of an embedded Atlas model, or `name` unchanged if it names none.
+    """The folder of a model by name or in a GGUF file, or `name` unchanged if it is neither.
 
-    The package ships some variants; the others are looked up where
+    The package ships some variants of Atlas; the others are looked up where
     ``python -m cogcalib.atlas.pretrain`` puts them, ``$XDG_CACHE_HOME/cogcalib/atlas/ARCH``
-    (``~/.cache`` where the variable is not set).
+    (``~/.cache`` where the variable is not set). The model of a GGUF file is converted on first use
+    and lies in ``cogcalib/gguf`` there.
 
     Raises:
-        ValueError: If the variant is neither shipped nor built yet.
+        ValueError: If a variant of Atlas is neither shipped nor built yet, ``smollm2`` was not
+            fetched, or a GGUF file does not exist or cannot be converted.
     """
+    file = _gguf_file(name)
+    if file is not None:
+        from cogcalib.modeling.gguf_model import converted_gguf
+
+        return converted_gguf(file, _cache() / "gguf")
     if name not in ATLAS:
         return name
     arch = ATLAS[name]
@@ -47,16 +59,46 @@ def resolve_model(name: str) -> str:
     )
 
 
+def _gguf_file(name: str) -> Path | None:
+    """The GGUF file that a name stands for, if it does."""
+    if name == SMOLLM2:
+        file = smollm2_file()
+        if not file.is_file():
+            raise ValueError(
+                f"the model {SMOLLM2!r} was not fetched yet: `make smollm2` or "
+                f"`{SMOLLM2_COMMAND}` does (93 MB)"
+            )
+        return file
+    if not name.lower().endswith(".gguf"):
+        return None
+    file = Path(name).expanduser()
+    if file.is_dir():
+        return None
+    if not file.is_file():
+        raise ValueError(f"model {name} does not exist")
+    return file
+
+
+def smollm2_file() -> Path:
+    """Where the GGUF file of SmolLM2 is kept."""
+    return _cache() / "smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
 def atlas_cache() -> Path:
     """Where Atlas variants live that the user built."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "cogcalib" / "atlas"
+    return _cache() / "atlas"
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cogcalib"
 
 
 def public_name(path_or_id: str | Path) -> str:
-    """A model's name without the path to it: ``atlas``, a hub id, or a folder's last part."""
+    """A model's name without the path to it: ``atlas``, a hub id, or a path's last part."""
     name = str(path_or_id)
     folder = Path(name).expanduser()
+    if name.lower().endswith(".gguf"):
+        return folder.name
     if name in ATLAS or not folder.is_dir():
         return name
     folder = folder.resolve()
@@ -76,11 +118,15 @@ def fingerprint(path_or_id: str | Path) -> dict[str, str | None]:
 
     Returns:
         ``path`` as given, ``sha256`` over a local folder's safetensors, tokenizer and config
-        files, ``commit`` of a hub model; what does not apply is None.
+        files, or of a GGUF file itself; ``commit`` of a hub model; what does not apply is None.
 
     Raises:
         ValueError: As `load_model`.
     """
+    if (file := _gguf_file(str(path_or_id))) is not None:
+        from cogcalib.modeling.gguf_model import gguf_sha256
+
+        return {"path": str(path_or_id), "sha256": gguf_sha256(file), "commit": None}
     source = checked_source(resolve_model(str(path_or_id)), "model", "config.json")
     if not os.path.isdir(source):
         commit = getattr(AutoConfig.from_pretrained(source), "_commit_hash", None)
