@@ -204,11 +204,7 @@ def _load(found: Mapping[str, Any]) -> str:
     statuses = ", ".join(f"{kind} ({n:,})" for kind, n in found["statuses"].items())
     rows = [
         ("requests", f"{found['requests']:,}, of which plain questions {found['questions']:,}"),
-<<<<<<< HEAD
-        ("lost: no answer, or another than it should be", f"{found['lost']:,}"),
-=======
         ("lost: no answer, or a wrong one", f"{found['lost']:,}"),
->>>>>>> main
         ("latency of a question, median", f"{1e3 * found['p50']:,.0f} ms"),
         ("99th percentile", f"{1e3 * found['p99']:,.0f} ms"),
         ("longest", f"{1e3 * found['most']:,.0f} ms"),

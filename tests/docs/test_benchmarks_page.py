@@ -114,7 +114,7 @@ def test_a_load_is_told_in_full(page: ModuleType) -> None:
     text = page.render({"serve": {**record(5.0), "load": load}})
     for told in (
         "| requests | 12,000, of which plain questions 10,000 |",
-        "| lost: no answer, or another than it should be | 0 |",
+        "| lost: no answer, or a wrong one | 0 |",
         "| latency of a question, median | 51 ms |",
         "| 99th percentile | 200 ms |",
         "malformed: 400 (480), question: 200 (10,000)",
