@@ -20,6 +20,7 @@ QUESTIONS = {
     "loss": "the fused loss against other linear cross-entropies",
     "train_step": "a training step against TRL's",
     "threshold": "the threshold's estimation as a share of training",
+    "evaluate": "the judging of answers as a share of an evaluation",
     "scoring": "scoring against lm-evaluation-harness",
     "predict": "predictions against scoring and transformers' generate",
     "probe": "exact knowledge against sampling",
