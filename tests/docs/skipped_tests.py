@@ -18,9 +18,8 @@ def always_installed() -> set[str]:
         project = tomllib.load(file)["project"]
     extras = project["optional-dependencies"]
     named = [*project["dependencies"], *extras["dev"]]
-    named += [
-        each for extra in re.findall(r"cogcalib\[(\w+)\]", str(named)) for each in extras[extra]
-    ]
+    for own in re.findall(r"cogcalib\[([\w,]+)\]", str(named)):
+        named += [each for extra in own.split(",") for each in extras[extra]]
     return {re.split(r"[\[<>=~ ]", each)[0].lower().replace("-", "_") for each in named}
 
 

@@ -141,7 +141,10 @@ def explain(guarantee: SelectiveGuarantee) -> str:
             f"{guarantee.n} questions are too few: even without an error {least} answers are needed"
         )
     if guarantee.needed is None:
-        return "the error is above the target at every confidence: more questions will not help"
+        return (
+            "too many of the most confident answers are wrong for this target; a better calibrated "
+            "model or a higher target would help, more questions hardly"
+        )
     return (
         f"{guarantee.n} questions are too few; if more are like these, about {guarantee.needed:,} "
         "are needed"

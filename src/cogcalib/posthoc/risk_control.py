@@ -51,8 +51,8 @@ class SelectiveGuarantee:
         errors: Of these answered wrongly.
         coverage_interval: 95 % interval (Clopper-Pearson) of the share that is answered.
         base_error: Error over all questions.
-        needed: Estimate of how many held-out questions a promise takes, if they are like these;
-            None if there is one, or if no number suffices.
+        needed: Estimate of how many held-out questions a promise takes, more than these, if they are
+            like these; None if there is one, or if more would not help.
     """
 
     target_error: float
@@ -171,4 +171,5 @@ def _needed(answered: Counts, errors: Counts, target: float, delta: float) -> in
     while low < high:
         middle = (low + high) // 2
         low, high = (middle + 1, high) if fails(middle) else (low, middle)
-    return math.ceil(low * n / count)
+    size = math.ceil(low * n / count)
+    return size if size > n else None
