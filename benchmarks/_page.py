@@ -21,9 +21,11 @@ QUESTIONS = {
     "train_step": "a training step against TRL's",
     "threshold": "the threshold's estimation as a share of training",
     "scoring": "scoring against lm-evaluation-harness",
+    "predict": "predictions against scoring and transformers' generate",
     "probe": "exact knowledge against sampling",
     "probe_scale": "memory of a probe as its data grow, and two workers against one",
     "metrics": "metrics and intervals against torchmetrics, netcal and scipy",
+    "serve": "the server under load, bad clients among the good",
 }
 INTRODUCTION = """\
 # Benchmarks
@@ -82,6 +84,8 @@ def render(records: Mapping[str, Mapping[str, Any]]) -> str:
             parts.append(_contestants(record["contestants"]))
         if "sizes" in record:
             parts.append(_sizes(record["sizes"], record["settings"]["calibration"]))
+        if "load" in record:
+            parts.append(_load(record["load"]))
         cases = record.get("cases", {}).items()
         parts += [_floor(case, found) for case, found in cases if "floor" in found]
     if absent := [name for name in QUESTIONS if name not in benchmarks]:
@@ -192,6 +196,27 @@ def _sizes(sizes: Mapping[str, Mapping[str, Any]], calibration: int) -> str:
         "examples, by the number of training examples. The threshold is estimated once an epoch "
         f"at least, which takes more of a small training:\n\n{_table(heads, rows)}"
     )
+
+
+def _load(found: Mapping[str, Any]) -> str:
+    """What clients of a server saw of it, and what it held in memory."""
+    memory = found["memory_mib"]
+    statuses = ", ".join(f"{kind} ({n:,})" for kind, n in found["statuses"].items())
+    rows = [
+        ("requests", f"{found['requests']:,}, of which plain questions {found['questions']:,}"),
+        ("lost: no answer, or a wrong one", f"{found['lost']:,}"),
+        ("latency of a question, median", f"{1e3 * found['p50']:,.0f} ms"),
+        ("99th percentile", f"{1e3 * found['p99']:,.0f} ms"),
+        ("longest", f"{1e3 * found['most']:,.0f} ms"),
+        ("answered with", statuses),
+        (
+            "resident memory, MiB",
+            f"{memory['before']:,.0f} before, {memory['after']:,.0f} after, "
+            f"{memory['peak']:,.0f} at most",
+        ),
+        ("OpenAI's client against `predict`", f"{found['difference_from_predict']:.1g} apart"),
+    ]
+    return _table(("", ""), rows)
 
 
 def _floor(case: str, found: Mapping[str, Any]) -> str:

@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from cogcalib.inference.backend_loading import kept_answers
 from cogcalib.inference.experimental.endpoint_backend import EndpointBackend
 from cogcalib.inference.experimental.endpoint_client import Endpoint
-from cogcalib.inference.experimental.endpoint_journal import Journal
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring import ScoreSettings, score_with
-from cogcalib.scoring.score_run import journal_identity
+from cogcalib.scoring.score_run import answer_settings
 
 Reply = tuple[int, dict[str, str], Any]
 """Status, headers, JSON."""
@@ -195,14 +195,11 @@ def score_endpoint(
     examples: Sequence[Example],
     settings: ScoreSettings,
     *,
-    journal: Path | None = None,
+    output: Path | None = None,
 ) -> list[Prediction]:
     """Score a model behind an endpoint, as `score_task` does."""
     backend = EndpointBackend(endpoint, tokenizer)
-    if journal is None:
-        return score_with(backend, examples, settings)
-    with Journal(journal, journal_identity(backend, examples, settings)) as kept:
-        backend.keep_in(kept)
+    with kept_answers(backend, output, examples, answer_settings(settings)):
         return score_with(backend, examples, settings)
 
 

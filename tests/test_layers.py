@@ -166,7 +166,17 @@ def test_defaults_of_the_trainer_are_read_without_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["", ".knowledge", ".modeling", ".posthoc", ".scoring", ".training"]
+    "package",
+    [
+        "",
+        ".deployment",
+        ".inference",
+        ".knowledge",
+        ".modeling",
+        ".posthoc",
+        ".scoring",
+        ".training",
+    ],
 )
 def test_lazy_package_has_its_public_names(package: str) -> None:
     module = import_module(f"cogcalib{package}")

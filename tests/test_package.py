@@ -53,6 +53,25 @@ def test_type_checkers_see_the_public_names():
     assert set(cogcalib.__all__) == {*seen, "__version__"}
 
 
+LAZY = sorted(
+    path.parent.name
+    for path in SOURCE.glob("*/__init__.py")
+    if "import_on_use" in path.read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("room", LAZY)
+def test_a_rooms_public_names_are_those_that_type_checkers_see(room):
+    package = importlib.import_module(f"cogcalib.{room}")
+    tree = ast.parse((SOURCE / room / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = (n for n in tree.body if isinstance(n, ast.If))
+    seen = {alias.name: n.module for n in block.body for alias in n.names}
+    assert set(seen) <= set(package.__all__)
+    assert all(hasattr(package, name) for name in package.__all__)
+    for name, module in seen.items():
+        assert getattr(package, name) is getattr(importlib.import_module(module), name)
+
+
 def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'CogCalibTrainr'"):
         _ = cogcalib.CogCalibTrainr
@@ -74,7 +93,11 @@ def test_command_is_callable():
 #: What only an extra installs: import name -> extra and distribution.
 OPTIONAL = {
     "laplace": ("laplace", "laplace-torch"),
+    "fastapi": ("serve", "fastapi"),
+    "h11": ("serve", "h11"),
+    "prometheus_client": ("serve", "prometheus-client"),
     "ray": ("ray", "ray"),
+    "uvicorn": ("serve", "uvicorn"),
     "vllm": ("vllm", "vllm"),
 }
 
@@ -100,9 +123,9 @@ def top_level_imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("name", sorted(requirements("atlas", "dev")))
+@pytest.mark.parametrize("name", sorted(requirements("atlas", "serve", "dev")))
 def test_requirement_is_pinned_within_its_bounds(name):
-    requirement = requirements("atlas", "dev")[name]
+    requirement = requirements("atlas", "serve", "dev")[name]
     assert requirement.specifier.contains(pins()[name]), f"{requirement} against {pins()[name]}"
 
 

@@ -1,13 +1,14 @@
 """Calibrated probabilities from a server that is not ours: llama.cpp with a merged temperature.
 
-A few dozen steps of LoRA on multiple choice and a temperature fitted on its calibration split are
-merged and converted to GGUF by `cogcalib merge`. A real llama-server then answers the test
-questions, and its probabilities over the options are compared with those of `cogcalib.load(ADAPTER).predict`.
+LoRA on questions whose options follow the prompt, each a token, and a temperature fitted on their
+calibration split are merged and converted to GGUF by `cogcalib merge`. A real llama-server then
+answers the test questions, and its probabilities over the options are compared with those of
+`cogcalib.load(ADAPTER).predict`.
 
     python experiments/merge/served_by_llama_cpp.py --base smollm2 --server llama-server \\
         --converter convert_hf_to_gguf.py --output served.json
 
-Ten minutes on one core with SmolLM2-135M. A folder that holds the adapter already is gone on with.
+Some minutes on one core with SmolLM2-135M. A folder that holds the adapter already is gone on with.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 from scipy.special import softmax
+from transformers import PreTrainedTokenizerBase
 
 from cogcalib import cli, load_task
 from cogcalib.deployment.calibration_file import (
@@ -37,13 +39,13 @@ from cogcalib.deployment.calibration_file import (
 from cogcalib.deployment.predictor import Predictor, load
 from cogcalib.deployment.raw_answers import ask
 from cogcalib.deployment.seen_questions import question_hash, set_hash
-from cogcalib.modeling import render_completion, render_prompt
+from cogcalib.modeling import load_tokenizer
 from cogcalib.posthoc import TemperatureScaling
 from cogcalib.provenance import code_state, versions
 from cogcalib.records import Example, write_json
 
 TASK = "atlas/country"
-TOP = 2000  # tokens that the server lists: the options are always among them
+TOP = 10_000  # tokens that the server lists, the options among them
 
 
 def main() -> None:
@@ -52,7 +54,7 @@ def main() -> None:
     for name in ("base", "server", "converter", "output"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--folder", type=Path, default=Path("served"))
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=160)
     parser.add_argument("--questions", type=int, default=200, help="of either split")
     parser.add_argument("--port", type=int, default=18090)
     options = parser.parse_args()
@@ -66,7 +68,7 @@ def main() -> None:
         if code := cli.main([*words, "--converter", options.converter]):
             raise SystemExit(code)
     predictor = load(adapter)
-    test = load_task(TASK).splits["test"][: options.questions]
+    test = questions_of("test", predictor.backend.tokenizer)[: options.questions]
     shared = [options.server, "-m", str(gguf), "--host", "127.0.0.1", "--port", str(options.port)]
     shared += ["-t", "1", "-c", "2048", "-np", "1", "-fa", "off"]
     runs = {}
@@ -101,13 +103,13 @@ def train(base: str, adapter: Path, steps: int) -> None:
 
     from cogcalib import CogCalibConfig, CogCalibTrainer
 
-    rows = [to_row(each) for each in load_task(TASK).splits["train"][: 4 * steps]]
+    rows = [to_row(each) for each in questions_of("train", load_tokenizer(base))]
     settings = CogCalibConfig(
         output_dir=str(adapter.with_name("training")),
         gate="none",
         max_steps=steps,
         per_device_train_batch_size=4,
-        learning_rate=1e-3,
+        learning_rate=5e-4,
         save_strategy="no",
         report_to="none",
         use_cpu=True,
@@ -124,28 +126,36 @@ def train(base: str, adapter: Path, steps: int) -> None:
     trainer.save_model(str(adapter))
 
 
+def questions_of(split: str, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+    """The questions of a split whose options are a token each."""
+    found = []
+    for example in load_task(TASK).splits[split]:
+        texts = [f" {option.text}" for option in example.options or ()]
+        if all(len(row) == 1 for row in tokenizer(texts, add_special_tokens=False)["input_ids"]):
+            found.append(example)
+    return found
+
+
 def to_row(example: Example) -> dict[str, Any]:
     """A row as the trainer and `predict` take it."""
-    choices = example.options or ()
     return {
-        "prompt": render_prompt(example),
-        "completion": render_completion(example),
-        "options": [f" {option.letter}" for option in choices],
+        "prompt": f"Question: {example.prompt}\nAnswer:",
+        "completion": f" {example.answer_text}",
+        "options": [f" {option.text}" for option in example.options or ()],
     }
 
 
 def fit_temperature(adapter: Path, count: int) -> None:
     """Fit on the calibration split and write it into `calibration.json`."""
     predictor = load(adapter)
-    examples = load_task(TASK).splits["calibration"][:count]
-    questions = predictor.questions([to_row(each) for each in examples])
-    raw = ask(predictor.backend, questions, predictor.calibration.answers)
-    gold = [
-        [option.letter for option in each.options or ()].index(each.answer) for each in examples
+    rows = [
+        to_row(each) for each in questions_of("calibration", predictor.backend.tokenizer)[:count]
     ]
-    logprobs = np.array([each.logprobs for each in raw])
+    questions = predictor.questions(rows)
+    raw = ask(predictor.backend, questions, predictor.calibration.answers)
+    gold = [row["options"].index(row["completion"]) for row in rows]
     right = float(np.mean([each.chosen == answer for each, answer in zip(raw, gold, strict=True)]))
-    fitted = TemperatureScaling().fit(logprobs, gold)
+    fitted = TemperatureScaling().fit(np.array([each.logprobs for each in raw]), gold)
     confidence = float(np.mean([each.confidence["options"] for each in raw]))
     print(
         f"calibration split: accuracy {right:.3f}, mean confidence {confidence:.3f}, "
@@ -196,9 +206,7 @@ def compare(
     temperature = adapter.calibration.map.parameters["temperature"]
     found: dict[str, list[float]] = {key: [] for key in ("server", "logprob", "merged", "without")}
     right = []
-    for example, row, answer, same, question, raw in zip(
-        test, rows, ours, folded, questions, own, strict=True
-    ):
+    for row, answer, same, question, raw in zip(rows, ours, folded, questions, own, strict=True):
         listed = completions(port, row["prompt"])
         theirs = np.array([listed[ids[0]] for ids in question.option_ids])
         wanted = {each.answer: each.probability for each in answer.alternatives}
@@ -209,7 +217,7 @@ def compare(
         found["merged"].append(max(abs(alike[key] - wanted[key]) for key in wanted))
         raw_share = softmax(np.array(raw.logprobs) * temperature)
         found["without"].append(float(np.abs(raw_share - calibrated).max()))
-        right.append(question.options[int(theirs.argmax())].strip() == example.answer)
+        right.append(question.options[int(theirs.argmax())] == row["completion"])
     return {**{key: max(each) for key, each in found.items()}, "accuracy": float(np.mean(right))}
 
 

@@ -59,9 +59,7 @@ def read_json(path: Path, kind: type[T], remedy: str = "") -> T:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}{behind}") from error
     if not isinstance(content, kind):
-        raise InputError(
-            f"{path}: must hold a {kind.__name__}, got a {type(content).__name__}{behind}"
-        )
+        raise InputError(f"{path}: must hold {_NAMES[kind]}, got {named_kind(content)}{behind}")
     return content
 
 
@@ -133,8 +131,20 @@ def is_number(value: Any) -> bool:
     return True
 
 
-_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"} | {
-    tuple: "a list"
+def named_kind(value: Any) -> str:
+    """What a value of a JSON or YAML file is, in words: ``a list``, ``nothing``."""
+    return _NAMES.get(type(value), type(value).__name__)
+
+
+_NAMES: dict[type, str] = {
+    type(None): "nothing",
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    tuple: "a list",
+    list: "a list",
+    dict: "keys and values",
 }
 
 

@@ -97,7 +97,7 @@ class Example:
         prompt: The question, without options and without the answer cue
             (`cogcalib.modeling.encoding` renders both).
         options: The answer options in the order shown, or None for an open-ended question.
-        answer: The letter of the right option, or the canonical answer string if open-ended.
+        answer: The letter of the correct option, or the canonical answer string if open-ended.
         aliases: Other accepted answer strings of an open-ended question.
         context: A passage the question is about; empty without one.
         preset: One of `PRESETS`, `CHAT` behind it or not. It travels with the question, so that no
@@ -135,7 +135,7 @@ class Example:
 
     @property
     def answer_text(self) -> str:
-        """The text of the right option, or the canonical answer string if open-ended."""
+        """The text of the correct option, or the canonical answer string if open-ended."""
         if self.options is None:
             return self.answer
         return next(option.text for option in self.options if option.letter == self.answer)
@@ -178,7 +178,7 @@ class Prediction:
     Attributes:
         id, task, split, answer: As in the `Example`.
         prediction: The chosen letter, or the generated text if open-ended.
-        correct: Whether the prediction is right.
+        correct: Whether the prediction is correct.
         nll: Mean negative log-likelihood of the gold answer's tokens, nats. Multiple choice: of
             the gold letter under the softmax over the options.
         confidence: Confidence definition (``vocab``, ``options``, ``surface``; open-ended

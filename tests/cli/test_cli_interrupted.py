@@ -16,7 +16,8 @@ SERVED = [*SCORE, "--endpoint", "http://localhost:1"]
         (SCORE, "; no predictions were written"),
         ([*SCORE, "--output", "o.jsonl"], "; no predictions were written"),
         (SERVED, "; no predictions were written"),
-        ([*SERVED, "--output", "o.jsonl"], "the same command goes on from there"),
+        ([*SERVED, "--output", "o.jsonl"], "; nothing was answered, so nothing is kept"),
+        ([*SERVED, "--output", "begun.jsonl"], "the same command goes on from there"),
         (["run", "c.yaml"], "; finished stages are kept, --resume goes on"),
         (["demo"], "; what is finished is kept, the same command goes on"),
         (["tune", "c.yaml"], "; what is finished is kept, the same command goes on"),
@@ -24,10 +25,12 @@ SERVED = [*SCORE, "--endpoint", "http://localhost:1"]
         (["report", "rows.jsonl"], "cogcalib: interrupted\n"),
     ],
 )
-def test_an_interrupted_verb_says_how_it_goes_on(words, said, capsys, monkeypatch):
+def test_an_interrupted_verb_says_how_it_goes_on(words, said, capsys, monkeypatch, tmp_path):
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "begun.jsonl.journal").touch()
     monkeypatch.setattr(f"cogcalib.cli.{words[0]}.execute", interrupt)
     assert cli.main(words) == 1
     error = capsys.readouterr().err

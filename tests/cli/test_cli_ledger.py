@@ -75,6 +75,8 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "cols, seed-3" in told
     assert "Known once and not at the last pass: 1 examples\n  a" in told
     assert (training / "ledger.png").read_bytes().startswith(b"\x89PNG")
+    assert cli.main(["ledger", str(tmp_path / "run"), "--method", "cols+ts"]) == 0
+    assert "cols, seed-3" in capsys.readouterr().out
     picture = tmp_path / "picture.png"
     assert cli.main(["ledger", str(training), "--output", str(picture)]) == 0
     assert picture.is_file()

@@ -66,6 +66,7 @@ def test_writability_is_checked_before_anything_is_read_or_computed(
     monkeypatch.setattr(import_module("cogcalib.harness.stages.begin"), "load_tasks", never)
     monkeypatch.setattr(import_module("cogcalib.scoring.score_run"), "load_task", never)
     monkeypatch.setattr(import_module("cogcalib.knowledge.probe_run"), "of_task", never)
+    monkeypatch.setattr("cogcalib.harness.reproduce.reproduce", never)
     (tmp_path / "c.yaml").write_text(SMALL)
     (tmp_path / "file").touch()
     asked = ["--model", "atlas", "--task", "atlas/country"]
@@ -78,6 +79,10 @@ def test_writability_is_checked_before_anything_is_read_or_computed(
             ["probe", *asked, "--output", str(place / "probe")],
         ):
             assert "cannot be written" in refused(words, capsys)
+    for option in ("--runs", "--output"):
+        words = ["reproduce", "main", "--model", "atlas", option, str(sealed / "new")]
+        words += ["--limit-methods", "sft"]
+        assert "cannot be written" in refused(words, capsys)
     assert not list(sealed.iterdir())
 
 

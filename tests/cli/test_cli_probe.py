@@ -36,6 +36,21 @@ def test_own_questions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "different configuration" in capsys.readouterr().err
 
 
+def test_the_name_of_a_group_is_no_markup(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, folder = tmp_path / "own.csv", tmp_path / "[b]out"
+    groups = ["group", "[/]", "[bold]city", "[/]"]
+    rows = zip(QUESTIONS.splitlines(), groups, strict=True)
+    table.write_text("".join(f"{row},{group}\n" for row, group in rows), encoding="utf-8")
+    words = ["probe", "--model", "atlas", "--data", str(table), "--output", str(folder)]
+    assert cli.main([*words, "--shots", "0"]) == 0
+    out = capsys.readouterr().out
+    assert "[/]" in out
+    assert "[bold]city" in out
+    assert str(folder / "probe.html") in out
+
+
 def test_what_a_user_should_know_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import logging
 import re
@@ -12,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, ModelCardData
 from huggingface_hub.repocard import metadata_load
 from huggingface_hub.repocard_data import model_index_to_eval_results
+from hypothesis import given
+from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from cogcalib.deployment.calibration_file import (
@@ -27,7 +30,7 @@ from cogcalib.deployment.calibration_file import (
 )
 from cogcalib.deployment.card import write_card
 from cogcalib.deployment.card_code import hub_name
-from cogcalib.deployment.card_text import markdown
+from cogcalib.deployment.card_text import markdown, one_line
 from cogcalib.deployment.split_metrics import Graded, confidence_histogram, split_metrics
 from cogcalib.records import InputError
 
@@ -128,8 +131,18 @@ def test_table_has_both_confidences_and_the_rules(tmp_path: Path) -> None:
     assert len(image) < 100_000
     rendered = MarkdownIt().enable("table").render(text)
     assert rendered.count("<table>") == 3
-    assert rendered.count("<tr>") == 3 + 9 + 5 + 2
+    assert rendered.count("<tr>") == 9 + 6 + 3
     assert 'src="reliability.png"' in rendered
+
+
+def test_facts_of_a_merged_model_are_told(tmp_path: Path) -> None:
+    trained = {"n": 900, "tasks": ["a/b", "c"], "split_off": 300, "base": HUB.name}
+    text = card(tmp_path, calibration(map=None, folded_temperature=1.25, trained_on=trained))
+    assert "temperature 1.25, which is in the weights" in text
+    assert "900 questions of a/b, c, 300 more were split off for calibration" in text
+    assert f"[{HUB.name}](https://huggingface.co/{HUB.name}), fine-tuned with" in text
+    assert metadata_load(tmp_path / "README.md")["base_model"] == HUB.name
+    assert "The confidence is the model's own" in text
 
 
 def test_card_written_twice_is_the_same(tmp_path: Path) -> None:
@@ -162,9 +175,13 @@ def test_names_are_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["a_b*c", "[x](y)", "<b>", "a|b", "# not a heading", "&amp; \\ ~"])
 def test_escaped_text_is_shown_as_it_was(text: str) -> None:
     shown = MarkdownIt("commonmark").renderInline(f"a {markdown(text)}")
-    import html
-
     assert html.unescape(shown) == f"a {text}"
+
+
+@given(st.text())
+def test_any_text_is_shown_as_it_was(text: str) -> None:
+    shown = MarkdownIt("commonmark").renderInline(f"a {markdown(text)} z")
+    assert html.unescape(shown) == f"a {one_line(text)} z"
 
 
 def test_somebodys_card_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -201,7 +218,6 @@ def test_our_card_with_broken_metadata_is_kept(tmp_path: Path) -> None:
 
 
 def test_card_of_trl_and_peft_is_replaced(tmp_path: Path) -> None:
-    from huggingface_hub import ModelCardData
     from trl.trainer.utils import generate_model_card
 
     theirs = (

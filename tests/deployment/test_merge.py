@@ -32,8 +32,8 @@ from cogcalib.deployment.calibration_file import (
     read_calibration,
     write_calibration,
 )
-from cogcalib.deployment.merge import Merged, MergeError, merge
 from cogcalib.deployment.merge_plan import plan_merge, stored_dtype
+from cogcalib.deployment.merging import Merged, MergeError, merge
 from cogcalib.deployment.predictor import load
 from cogcalib.modeling.model_files import fingerprint
 from cogcalib.records import InputError
@@ -153,7 +153,7 @@ def test_the_shipped_model_in_the_format_it_is_stored_in(tmp_path: Path) -> None
         (
             FittedMap(
                 "vector",
-                {"scale": [1.0, 0.9, 1.1, 1.2], "shift": [0.0, 0.1, -0.1, 0.2]},
+                {"weight": [1.0, 0.9, 1.1, 1.2], "bias": [0.0, 0.1, -0.1, 0.0], "at_bound": False},
                 300,
                 "c.jsonl",
                 "ab",
@@ -210,9 +210,11 @@ def test_what_lies_beside_it_comes_along_and_names_no_code_or_path(tmp_path: Pat
     (base / "tokenizer.model").write_bytes(b"pieces")
     adapter = save_calibrated_adapter(tmp_path / "adapter", base, temperature(1.7))
     (adapter / "trained_on.txt").write_text("0123456789abcdef\n")
+    (adapter / "calibrated_on.txt").write_text("fedcba9876543210\n")
     out = tmp_path / "deep" / "er" / "out"
     merged(adapter, out)
     assert (out / "trained_on.txt").read_text() == "0123456789abcdef\n"
+    assert (out / "calibrated_on.txt").read_text() == "fedcba9876543210\n"
     assert (out / "tokenizer.model").read_bytes() == b"pieces"
     assert left(out.parent) == ["out"]
     assert out.stat().st_mode & 0o777 == 0o755

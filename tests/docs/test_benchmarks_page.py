@@ -99,6 +99,31 @@ def test_shares_by_size_say_from_where_on_the_limit_holds(page: ModuleType) -> N
     assert "trained on |" not in page.render({"threshold": record(0.01)})
 
 
+def test_a_load_is_told_in_full(page: ModuleType) -> None:
+    load = {
+        "requests": 12_000,
+        "questions": 10_000,
+        "lost": 0,
+        "p50": 0.0512,
+        "p99": 0.2,
+        "most": 1.5,
+        "statuses": {"malformed: 400": 480, "question: 200": 10_000},
+        "memory_mib": {"before": 430.4, "after": 431.0, "peak": 440.0},
+        "difference_from_predict": 3e-8,
+    }
+    text = page.render({"serve": {**record(5.0), "load": load}})
+    for told in (
+        "| requests | 12,000, of which plain questions 10,000 |",
+        "| lost: no answer, or not the right one | 0 |",
+        "| latency of a question, median | 51 ms |",
+        "| 99th percentile | 200 ms |",
+        "malformed: 400 (480), question: 200 (10,000)",
+        "430 before, 431 after, 440 at most",
+        "3e-08 apart",
+    ):
+        assert told in text
+
+
 @pytest.mark.parametrize(
     ("found", "kind", "value"), [((0.4001, 0.1), "time", "0.400"), ((0.3, 0.2), "memory", "0.200")]
 )

@@ -20,7 +20,7 @@ ROW = re.compile(
 )
 PAGE = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
 LOG = (ROOT / "docs" / "lab-log.md").read_text(encoding="utf-8")
-STATUSES = {"right", "right, by hand", "refused", "untested"}
+STATUSES = {"correct", "correct, by hand", "refused", "untested"}
 ROWS = [match.groupdict() for match in ROW.finditer(PAGE) if match["status"] in STATUSES]
 
 
@@ -63,7 +63,7 @@ def test_named_tests_exist_and_are_not_always_skipped(row: dict[str, str]) -> No
         *(needed(path_of(file), test, parameter or None) for file, test, parameter in named)
     )
     missing = modules - always_installed()
-    assert bool(missing) == (row["status"] == "right, by hand"), missing or "its tests always run"
+    assert bool(missing) == (row["status"] == "correct, by hand"), missing or "its tests always run"
     if missing:
         (anchor,) = re.findall(r"\(lab-log\.md#([\w-]+)\)", row["shown"])
         text = section_of_log(anchor)

@@ -40,8 +40,12 @@ def test_lowest_ece_within_half_a_point_of_sft() -> None:
     found = select(["a", "b", "c", "d"], TRIALS, "ece")
     assert found.chosen == "b"  # c is 0.6 points below, b exactly 0.5
     assert found.reason == (
-        "lowest ECE (vocab), 8.0 %, of 2 of 4 within 0.5 points of SFT's accuracy, 70.0 %"
+        "lowest ECE (vocab), 8.0 %, of the 2 of 4 within 0.5 points of SFT's accuracy, 70.0 %"
     )
+    floor = "within 0.5 points of SFT's accuracy, 70.0 %"
+    alone, both = (select(names, TRIALS, "ece").reason for names in (["a"], ["a", "b"]))
+    assert alone == f"lowest ECE (vocab), 15.0 %, the only one, {floor}"
+    assert both == f"lowest ECE (vocab), 8.0 %, of 2, all {floor}"
 
 
 def test_lowest_ece_of_the_definition_asked_for() -> None:
@@ -52,7 +56,7 @@ def test_lowest_nll_within_half_a_point_of_sft() -> None:
     found = select(["a", "b", "c", "d"], TRIALS, "nll")
     assert found.chosen == "b"  # c is too inaccurate, d as well
     assert found.reason == (
-        "lowest NLL, 0.800, of 2 of 4 within 0.5 points of SFT's accuracy, 70.0 %"
+        "lowest NLL, 0.800, of the 2 of 4 within 0.5 points of SFT's accuracy, 70.0 %"
     )
 
 

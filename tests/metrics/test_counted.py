@@ -9,13 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cogcalib.metrics import bootstrap_intervals, mean, paired_bootstraps, standard_metrics
+from cogcalib.metrics import (
+    bootstrap_intervals,
+    maximum_calibration_error,
+    mean,
+    paired_bootstraps,
+    standard_metrics,
+)
 from cogcalib.metrics import resampling as resampling_module
 from cogcalib.metrics.counted import _EXACT, MANY, counted_metrics
 from cogcalib.metrics.resampling import Draw, ResampledMetrics, draw_rows, each_draw
 
 METRICS = standard_metrics()
 EXACT = {name for name, each in METRICS.items() if getattr(each, "func", each) in _EXACT}
+
+
+MASS = {"mce_mass": partial(maximum_calibration_error, bins=7, binning="mass")}
 
 
 @st.composite
@@ -28,20 +37,29 @@ def predictions(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return confidence, source.random(n) < draw(st.sampled_from([0.0, 0.6, 1.0]))
 
 
-@given(predictions(), st.integers(0, 99))
-def test_every_metric_equals_that_of_the_drawn_rows(rows, seed):
+@given(predictions(), st.integers(0, 99), st.sampled_from([1, 3, 8, 64]))
+def test_every_metric_equals_that_of_the_drawn_rows(rows, seed, block):
+    """However many rows are worked on at once."""
+    metrics = METRICS | MASS
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cogcalib.metrics.counted.MANY", 0)
-        counted = counted_metrics(list(METRICS.values()), list(rows))
+        patch.setattr("cogcalib.metrics.counted_rows.BLOCK", block)
+        # In either order: some metrics are found sooner behind others.
+        counted = counted_metrics(list(metrics.values()), list(rows))
+        again = counted_metrics(list(metrics.values())[::-1], list(rows))[::-1]
     for draw in draw_rows(len(rows[0]), 5, seed):
         counts = np.bincount(draw, minlength=len(rows[0]))
         drawn = [array[draw] for array in rows]
-        for (name, plain), metric in zip(METRICS.items(), counted, strict=True):
-            assert metric is not None, name
+        found = [metric(counts) for metric in counted]
+        turned = [metric(counts) for metric in again[::-1]][::-1]
+        for (name, plain), *values in zip(metrics.items(), found, turned, strict=True):
             exact = name in EXACT
             expected = plain(*drawn)
-            assert metric(counts) == pytest.approx(
-                expected, rel=0 if exact else 1e-9, abs=0 if exact else 1e-9, nan_ok=True
+            assert values == pytest.approx(
+                [expected, expected],
+                rel=0 if exact else 1e-9,
+                abs=0 if exact else 1e-9,
+                nan_ok=True,
             ), name
 
 

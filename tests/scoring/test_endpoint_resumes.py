@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,10 +16,12 @@ from contextlib import closing
 from email.utils import formatdate
 from functools import partial
 
+import httpx2
 import pytest
 from completion_server import CompletionServer, score_endpoint, serve, wait_for
 
 from cogcalib import cli
+from cogcalib.inference.backend_loading import answers_file
 from cogcalib.inference.experimental.endpoint_client import Endpoint, EndpointError, RefusedError
 from cogcalib.modeling import load_model
 from cogcalib.modeling.shots import draw_shots
@@ -117,26 +120,28 @@ def test_progress_counts_questions(server, endpoint, tokenizer, choices):
 def test_a_failure_half_way_is_gone_on_from(server, endpoint, tokenizer, choices, tmp_path):
     expected = score_endpoint(endpoint(), tokenizer, choices, settings)
     server.requests.clear()
-    journal = tmp_path / "rows.jsonl.journal"
+    output = tmp_path / "rows.jsonl"
+    journal = answers_file(output)
     server.before = lambda number: (400, {}, {"error": "broken"}) if number == 5 else None
     with pytest.raises(RefusedError):
-        score_endpoint(endpoint(concurrency=1), tokenizer, choices, settings, journal=journal)
+        score_endpoint(endpoint(concurrency=1), tokenizer, choices, settings, output=output)
     assert answers_in(journal) == 5
     server.before = lambda number: None
-    found = score_endpoint(endpoint(), tokenizer, choices, settings, journal=journal)
+    found = score_endpoint(endpoint(), tokenizer, choices, settings, output=output)
     assert found == expected
     assert len(server.requests) == len(choices) + 1, "only what failed was sent again"
     server.requests.clear()
-    again = score_endpoint(endpoint(), tokenizer, choices, settings, journal=journal)
+    again = score_endpoint(endpoint(), tokenizer, choices, settings, output=output)
     assert again == expected
     assert server.requests == []
 
 
 def test_another_scorings_journal_is_refused(server, endpoint, tokenizer, choices, tmp_path):
-    journal = tmp_path / "rows.jsonl.journal"
-    score_endpoint(endpoint(), tokenizer, choices, settings, journal=journal)
+    output = tmp_path / "rows.jsonl"
+    journal = answers_file(output)
+    score_endpoint(endpoint(), tokenizer, choices, settings, output=output)
     server.requests.clear()
-    ask = partial(score_endpoint, tokenizer=tokenizer, journal=journal)
+    ask = partial(score_endpoint, tokenizer=tokenizer, output=output)
     with pytest.raises(ValueError, match="model is 'tiny' there and 'other' here"):
         ask(endpoint(model="other"), examples=choices, settings=settings)
     with pytest.raises(ValueError, match="answer is 'letter' there and 'text' here"):
@@ -234,15 +239,52 @@ def test_the_key_is_sent_and_shown_nowhere(atlas, tmp_path, capsys, monkeypatch)
     assert all(b"sk-very-secret" not in file.read_bytes() for file in files)
 
 
-def test_an_endpoint_that_fails_is_exit_code_1(capsys):
-    words = [*WORDS, "--endpoint", "http://127.0.0.1:9"]
-    # Six retries of a closed port take their back-off; it is not what is tested here.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("threading.Event.wait", lambda self, timeout=None: True)
-        with pytest.raises(SystemExit) as exit:
-            cli.main(words)
+def closed_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+@pytest.mark.parametrize("named", [[], ["--tokenizer", "atlas"]])
+def test_nobody_at_the_endpoint_is_told_soon_and_truly(named, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("threading.Event.wait", lambda self, timeout=None: True)
+    words = ["score", "--task", "atlas/capital", "--model", "no-such-model", *named]
+    words += ["--endpoint", f"http://127.0.0.1:{closed_port()}"]
+    words += ["--output", str(tmp_path / "rows.jsonl")]
+    with pytest.raises(SystemExit) as exit:
+        cli.main(words)
     assert exit.value.code == 1
-    assert "no answer from http://127.0.0.1:9/v1 in 7 tries" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "in 3 tries: ConnectError" in said
+    assert "; nothing was answered, so nothing is kept\n" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_has_answered_is_waited_for(llama, tokenizer, choices, monkeypatch):
+    """Of one that restarts, the connection is refused, too."""
+    asked = []
+
+    def refuse(self, *words, **options):
+        asked.append(words)
+        if len(asked) == 1:
+            return request(self, *words, **options)
+        raise httpx2.ConnectError("refused")
+
+    request = httpx2.Client.request
+    monkeypatch.setattr("httpx2.Client.request", refuse)
+    with serve(CompletionServer(llama, tokenizer, most=len(tokenizer))) as server:
+        endpoint = Endpoint(url=server.url, model="tiny", backoff=0.01, concurrency=1)
+        with pytest.raises(EndpointError, match="in 7 tries"):
+            score_endpoint(endpoint, tokenizer, choices, settings)
+
+
+def test_a_tokenizer_that_nobody_named_is_asked_for(llama, tokenizer, capsys):
+    with serve(CompletionServer(llama, tokenizer, name="served-name")) as server:
+        words = ["score", "--task", "atlas/capital", "--endpoint", server.url]
+        assert cli.main([*words, "--model", "other-name"]) == 2
+        assert "model must be one that the endpoint serves (served-name)" in capsys.readouterr().err
+        assert cli.main([*words, "--model", "served-name"]) == 2
+        assert "tokenizer must be given: there is none under" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ class Question:
     Attributes:
         prompt_ids: Tokens of the prompt.
         option_ids: The token of each option's letter.
-        label: Index of the right option.
+        label: Index of the correct option.
     """
 
     prompt_ids: list[int]

@@ -16,13 +16,18 @@ from cogcalib import __version__
 from cogcalib.cli import (
     compare,
     demo,
+    doctor,
+    guard,
     ledger,
     merge,
+    predict,
     probe,
+    recalibrate,
     report,
     reproduce,
     run,
     score,
+    serve,
     tasks,
     tune,
 )
@@ -39,10 +44,15 @@ VERBS = {
         probe,
         ledger,
         score,
+        predict,
+        recalibrate,
+        guard,
+        merge,
+        serve,
         report,
         compare,
         tasks,
-        merge,
+        doctor,
     )
 }
 
@@ -76,7 +86,13 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         added = verbs.add_parser(name, help=verb.HELP)
         if name == chosen:
             verb.add_options(added)
-    return parser.parse_args(words)
+    options, rest = parser.parse_known_args(words)
+    late = getattr(VERBS[options.verb], "LATE", None)
+    if rest and late and getattr(options, late) is None and (rest[0] == "-" or rest[0][:1] != "-"):
+        setattr(options, late, rest.pop(0))
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
 
 
 def _kept(verb: ModuleType, options: argparse.Namespace) -> str:

@@ -52,7 +52,7 @@ def execute(options: argparse.Namespace) -> None:
         )
     rows = [dict(row) for row in found.rows]
     for split in dict.fromkeys(row["split"] for row in rows):
-        print_tables(rows, split, found.pairs)
+        print_tables(rows, split, found.pairs, in_domain=found.trained_on)
     for note in found.notes:
         print(f"\n{shown(note)}")
     for pair in found.pairs:

@@ -108,14 +108,24 @@ def progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bars.update(bar, completed=done, total=total)
 
 
-def print_tables(rows: Sequence[Mapping[str, Any]], split: str, pairs: Sequence[Pair] = ()) -> None:
-    """The rows of a split: the table everybody reads, all metrics, and paired differences."""
+def print_tables(
+    rows: Sequence[Mapping[str, Any]],
+    split: str,
+    pairs: Sequence[Pair] = (),
+    *,
+    in_domain: str = "",
+) -> None:
+    """The rows of a split: the table everybody reads, all metrics, and paired differences.
+
+    All metrics are of models one by one: rows of several seeds go without.
+    """
     from cogcalib.harness.report import metrics_table
     from cogcalib.harness.report.detail import detail_tables
     from cogcalib.harness.report.differences import difference_tables
 
-    _print(metrics_table(rows, split=split, in_domain=""), screen())
-    _print(detail_tables(rows, split=split), screen())
+    _print(metrics_table(rows, split=split, in_domain=in_domain), screen())
+    if all(row["seed"] is None for row in rows):
+        _print(detail_tables(rows, split=split), screen())
     _print(difference_tables(pairs, split=split), screen())
 
 
@@ -145,13 +155,17 @@ def write_rows(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def show_run(folder: Path, *, page: bool = True) -> None:
-    """The table of a finished run, and where its page is if there is one."""
+    """The table of a finished run, what came of it, and where its page is if there is one."""
     from rich.markup import escape
 
     from cogcalib.harness.report import load_run, metrics_table
+    from cogcalib.harness.report.headline import in_short
+    from cogcalib.harness.report.summary import group_rows
 
     terminal, run = screen(), load_run(folder)
     _print(metrics_table(run.rows, in_domain=run.trained_on), terminal)
+    found = in_short(run, group_rows(run.rows, in_domain=run.trained_on)[0])
+    terminal.print(f"\n{escape(' '.join(found))}", highlight=False)
     if page:
         # Not wrapped: a path is there to be copied.
         path = escape(str(run.folder.page))

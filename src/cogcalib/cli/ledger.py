@@ -58,12 +58,16 @@ def _training(run: Path, method: str | None, seed: int | None) -> tuple[Path, st
     Raises:
         FileNotFoundError: If there is no folder, or no ledger that fits, naming those there are.
     """
+    from cogcalib.harness.config.methods import Method
     from cogcalib.harness.run_folder import RunFolder
+    from cogcalib.knowledge.ledger import has_ledger
 
     if not run.is_dir():
         raise FileNotFoundError(f"there is no folder {run}")
-    if (run / "ledger").is_dir():
+    if has_ledger(run):
         return run, run.name
+    # A method such as cols+ts is trained as another.
+    method = method and Method.read(method).trained
     found = RunFolder(run).ledgers()
     fitting = [
         path for (name, number), path in found if method in (None, name) and seed in (None, number)
@@ -94,13 +98,15 @@ def _names(keys: Iterable[tuple[str, int]]) -> str:
 
 
 def _print(summaries: Any, name: str) -> None:
+    from rich.markup import escape
     from rich.table import Column, Table
 
     titles = ("pass", "step", "n", "known %", "learnt %", "forgotten %", "penalty")
-    halves = [
-        f"{half} at first: {what} %" for half in ("known", "unknown") for what in ("right", "conf.")
-    ]
-    table = Table(*(Column(title, justify="right") for title in (*titles, *halves)), title=name)
+    measures = ("correct", "conf.")
+    halves = [f"{half} at first: {what} %" for half in ("known", "unknown") for what in measures]
+    table = Table(
+        *(Column(title, justify="right") for title in (*titles, *halves)), title=escape(name)
+    )
     for each in summaries:
         shares = [f"{100 * value:.1f}" for value in (each.known, each.learnt, each.forgotten)]
         pairs = [each.at_first[half] or (None, None) for half in ("known", "unknown")]

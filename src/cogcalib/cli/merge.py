@@ -11,8 +11,8 @@ from cogcalib.cli.console import quiet, shown
 from cogcalib.records import DTYPES, input_errors
 
 if TYPE_CHECKING:
-    from cogcalib.deployment.merge import Merged
     from cogcalib.deployment.merge_plan import MergePlan
+    from cogcalib.deployment.merging import Merged
 
 HELP = "merge an adapter and its temperature into a model that any program can serve"
 
@@ -49,12 +49,14 @@ def execute(options: argparse.Namespace) -> None:
     """Check, merge, and say what is in the weights now."""
     quiet()
     from cogcalib.deployment.gguf import ConversionError, check_gguf, find_converter, write_gguf
-    from cogcalib.deployment.merge import MergeError, merge
     from cogcalib.deployment.merge_plan import plan_merge
+    from cogcalib.deployment.merging import MergeError, merge
 
     try:
         with input_errors():
             converter = None
+            if options.gguf is None and options.converter is not None:
+                raise ValueError("--converter goes with --gguf")
             if options.gguf is not None:
                 check_gguf(options.gguf)
                 converter = find_converter(options.converter)
@@ -97,7 +99,7 @@ def _show(plan: MergePlan, merged: Merged) -> None:
         cap = f" and the configuration's {folded.softcap}" if folded.softcap else ""
         print(
             f"Temperature {plan.temperature:.4g}: in {folded.place}{cap}; log-probabilities are "
-            f"log_softmax(logits / T) to {folded.difference:.1g} nats in float32"
+            f"log_softmax(logits / T) to {folded.difference:.1g} nats"
         )
     elif fitted is None:
         print("No map was fitted: the model's own confidence stands")

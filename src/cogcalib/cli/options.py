@@ -80,6 +80,18 @@ def add_shared(parser: argparse.ArgumentParser, *flags: str) -> None:
         parser.add_argument(flag, **SHARED[flag])
 
 
+def add_access(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `ModelAccess`, which every verb has that asks a saved model."""
+    from cogcalib.deployment.access import REMOTE, ModelAccess
+    from cogcalib.records import DTYPES
+
+    add_fields(parser, ModelAccess, without=REMOTE, values={"dtype": DTYPES})
+    remote = parser.add_argument_group(
+        "endpoint", "ask an OpenAI-compatible server that has the model (vLLM, SGLang, llama.cpp)"
+    )
+    add_fields(remote, ModelAccess, only=REMOTE)
+
+
 def attribute_texts(settings: type) -> dict[str, str]:
     """Field -> what the section ``Attributes`` of the docstring says of it, in one line.
 

@@ -45,6 +45,8 @@ def execute(options: argparse.Namespace) -> None:
     with input_errors():
         asked = ProbeTask(**read_fields(options, ProbeTask))
     quiet()
+    from rich.markup import escape
+
     from cogcalib.harness.report.probe_page import MOST_ROWS, write_probe_html
     from cogcalib.harness.report.probe_tables import missing_detectors, small_n
     from cogcalib.inference.experimental.endpoint_client import EndpointError
@@ -76,14 +78,15 @@ def execute(options: argparse.Namespace) -> None:
     show_probe(rows, console)
     for line in (missing_detectors(rows), small_n(counts.total()), found.repeats):
         if line:
-            console.print(line)
+            console.print(line, markup=False)
     if found.kept:
         console.print(f"{found.kept:,} questions were there from before.")
     if found.shortened:
         console.print(f"Passages shortened to fit the model: {found.shortened}")
     # Not wrapped: a path is there to be copied.
-    console.print(f"\nRows: {found.folder / 'probe.parquet'}", soft_wrap=True)
-    console.print(f"Page: [bold]{page}[/bold]\n", soft_wrap=True)
+    rows_file, page_file = (escape(str(each)) for each in (found.folder / "probe.parquet", page))
+    console.print(f"\nRows: {rows_file}", soft_wrap=True)
+    console.print(f"Page: [bold]{page_file}[/bold]\n", soft_wrap=True)
 
 
 def asking(found: Probe, mode: str, *, choice: bool) -> str:
@@ -97,6 +100,7 @@ def asking(found: Probe, mode: str, *, choice: bool) -> str:
 
 def show_probe(rows: Probed, console: Console) -> None:
     """Print the categories, the groups and the detectors as tables."""
+    from rich.markup import escape
     from rich.table import Table
 
     from cogcalib.harness.report.columns import percent
@@ -113,7 +117,7 @@ def show_probe(rows: Probed, console: Console) -> None:
         table = Table("Group", "Questions", *CATEGORIES)
         for group, members in list(groups.items())[:MOST_GROUPS]:
             parts = (f"{percent(share)} %" for share in shares(members))
-            table.add_row(group, f"{len(members):,}", *parts)
+            table.add_row(escape(group), f"{len(members):,}", *parts)
         console.print(table)
         if len(groups) > MOST_GROUPS:
             console.print(f"... and {len(groups) - MOST_GROUPS} more groups: they are on the page")

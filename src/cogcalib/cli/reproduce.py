@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cogcalib.artifacts import check_writable
 from cogcalib.cli.console import console as terminal
 from cogcalib.cli.console import quiet, screen
 from cogcalib.cli.options import SHARED, add_shared
@@ -84,6 +85,8 @@ def execute(options: argparse.Namespace) -> None:
 
         show_plan(plan, options.jobs, screen(), options.rule)
         return
+    for folder in (options.runs, options.output):
+        check_writable(folder)
     check_output(plan, options.output, options.rule)
     gpus = visible_gpus(torch.cuda.device_count())
     settings = ExecutionOptions(options.jobs, options.rule, options.data_dir, tuple(gpus))
@@ -91,7 +94,7 @@ def execute(options: argparse.Namespace) -> None:
     # Paths of this machine are nobody's business; what they hold is told by its hash.
     command = shlex.join(["cogcalib", *sys.argv[1:]])
     for path in write_results(outcome, options.output, command, options.rule):
-        console.print(f"  {path}", soft_wrap=True)
+        console.print(f"  {path}", soft_wrap=True, markup=False)
     _show_missing(outcome, console)
     if outcome.failures or outcome.left_out:
         raise SystemExit(1)
@@ -112,8 +115,10 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _show_missing(outcome: PlanOutcome, console: Console) -> None:
+    from rich.markup import escape
+
     for reason in outcome.left_out:
-        console.print(f"  [yellow]left out[/] {reason}", soft_wrap=True)
+        console.print(f"  [yellow]left out[/] {escape(reason)}", soft_wrap=True)
     for failure in outcome.failures:
-        console.print(f"\n[red]failed[/] {failure.cell.label}", soft_wrap=True)
+        console.print(f"\n[red]failed[/] {escape(failure.cell.label)}", soft_wrap=True)
         console.print(failure.message, markup=False, highlight=False)

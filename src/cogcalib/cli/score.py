@@ -45,6 +45,10 @@ def kept(options: argparse.Namespace) -> str:
     """What is left of a scoring that was cut short, and how to go on."""
     if options.endpoint is None or options.output is None:
         return "; no predictions were written"
+    from cogcalib.inference.backend_loading import answers_file
+
+    if not answers_file(options.output).exists():
+        return "; nothing was answered, so nothing is kept"
     return "; the answers got are kept, the same command goes on from there"
 
 

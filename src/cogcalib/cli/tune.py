@@ -28,6 +28,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> None:
     """Try, choose, and say what was chosen."""
+    from rich.markup import escape
+
     from cogcalib.harness.config import load_config
 
     config = load_config(options.config, options.overrides)
@@ -52,6 +54,8 @@ def execute(options: argparse.Namespace) -> None:
         console.print(f"  {choice['chosen']}: {choice['reason']}", markup=False)
     for choice in record["supports"]:
         console.print(f"  {choice['method']}, support {choice['reason']}", markup=False)
-    if best := record["recommended"]:
-        console.print(f"  of all, {best['chosen']}: {best['reason']}", markup=False)
-    console.print(f"\nNow: [bold]cogcalib run {folder.tuned_config}[/bold]\n", soft_wrap=True)
+    best = record["recommended"]
+    if best and len(record["choices"]) > 1:
+        console.print(f"  best of these, {best['chosen']}: {best['reason']}", markup=False)
+    tuned = escape(str(folder.tuned_config))
+    console.print(f"\nNow: [bold]cogcalib run {tuned}[/bold]\n", soft_wrap=True)

@@ -81,6 +81,7 @@ def write_card(
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     content = text.content(metadata=metadata, marker=MARKER)
     return write_text(path, environment.get_template("card.md.j2").render(content))

@@ -63,8 +63,8 @@ def plain_code(calibration: Calibration, adapter: bool, repository: str | None) 
     imports = ["from transformers import AutoModelForCausalLM, AutoTokenizer"]
     tokenizer = f"tokenizer = AutoTokenizer.from_pretrained({folder})"
     if not adapter:
-        model = f"model = AutoModelForCausalLM.from_pretrained({folder})"
-        return "\n".join([*imports, "", tokenizer, model])
+        whole = f"model = AutoModelForCausalLM.from_pretrained({folder})"
+        return "\n".join([*imports, "", tokenizer, whole])
     model = calibration.model
     base, place = json.dumps(model.name), ""
     if model.name in ATLAS:

@@ -17,7 +17,6 @@ from cogcalib.deployment.calibration_file import (
     OPTIONS,
     AbstentionRule,
     Calibration,
-    FittedMap,
     SplitMetrics,
 )
 from cogcalib.deployment.card_code import hub_name, our_code, plain_code
@@ -126,9 +125,7 @@ class CardText:
         """The names that the template uses."""
         calibration = self.calibration
         definition = calibration.answers.confidence
-        options = calibration.answers.kind == OPTIONS
         adapter = self.adapter is not None
-        n = calibration.metrics[0].n if calibration.metrics else 1
         return {
             "metadata": Markup(metadata),
             "marker": Markup(marker),
@@ -139,15 +136,28 @@ class CardText:
             "facts": list(self._facts()),
             "definition": definition,
             "sets": [self._set(*each) for each in enumerate(calibration.metrics)],
-            "floor": f"{30 * math.sqrt(BINS / n):.1f}",
+            "floors": ", ".join(
+                f"{100 * 0.3 * math.sqrt(BINS / n):.1f} % at n = {n:,}"
+                for n in dict.fromkeys(each.n for each in calibration.metrics)
+            ),
             "rules": [_rule(each) for each in calibration.rules],
             "ours": Markup(our_code(calibration, adapter, self.repository)),
             "plain": Markup(plain_code(calibration, adapter, self.repository)),
-            "plain_confidence": "the confidence is then the model's own, "
-            + ("a softmax over the options" if options else "read off the generated tokens"),
+            "answers": Markup(self._answers()),
             "limits": list(self._limits()),
             "versions": _versions(calibration.versions),
         }
+
+    def _answers(self) -> str:
+        """What an answer holds, and what is missing without cogcalib."""
+        calibrated, ruled = self.calibration.map is not None, bool(self.calibration.rules)
+        own = "calibrated" if calibrated else "the model's own"
+        rule = "whether the rule above holds it back" if ruled else "False, for want of a rule"
+        return (
+            f"The confidence is {own}, and `answer.abstain` says {rule}.\n"
+            "Without cogcalib it is a model as any other"
+            + (", with confidences that are not calibrated:" if calibrated else ":")
+        )
 
     def _opening(self) -> Markup:
         if self.adapter is not None:
@@ -185,7 +195,7 @@ class CardText:
             yield "Prompts", "as they are"
         meaning = _DEFINITIONS[answers.confidence]
         yield "Confidence", Markup(f"{_code(answers.confidence)}: {meaning}")
-        yield "Calibrated by", _map(calibration.map)
+        yield "Calibrated by", _map(calibration)
 
     def _set(self, number: int, measured: SplitMetrics) -> dict[str, Any]:
         rows = [
@@ -216,7 +226,8 @@ class CardText:
                 "other subjects or in another wording the confidence may be off: measure it there, "
                 "with `cogcalib recalibrate`."
             )
-        if any(each.split == "calibration" for each in calibration.metrics):
+        seen = "gate none" not in calibration.method
+        if seen and any(each.split == "calibration" for each in calibration.metrics):
             yield (
                 "Training looked at the calibration split, for the threshold and for what else is "
                 "chosen on it, so that figures on it flatter the model."
@@ -224,8 +235,8 @@ class CardText:
         fitted = calibration.map
         if fitted and any(each.sha256 == fitted.sha256 for each in calibration.metrics):
             yield (
-                "The map was fitted on the questions that the calibrated figures are of, which "
-                "flatters them."
+                "The calibrated figures are out of fold: each question was judged by a map that "
+                "was fitted to others, not by the one that is kept, which was fitted to all."
             )
         if small := [each.n for each in calibration.metrics if each.n < SMALL_N]:
             yield f"With n = {min(small):,} much of a calibration error is noise."
@@ -256,17 +267,22 @@ def _weights(adapter: Mapping[str, Any] | None) -> str:
 
 def _trained_on(trained_on: Mapping[str, Any]) -> Markup | None:
     parts = []
-    if isinstance(n := trained_on.get("n"), int):
-        parts.append(f"{n:,} questions")
-    if isinstance(tasks := trained_on.get("tasks"), list | tuple) and tasks:
-        parts[-1:] = [" of ".join([*parts[-1:], ", ".join(str(markdown(each)) for each in tasks)])]
+    n, tasks, off = (trained_on.get(name) for name in ("n", "tasks", "split_off"))
+    if isinstance(n, int):
+        names = ", ".join(markdown(each) for each in tasks) if isinstance(tasks, list) else ""
+        parts.append(f"{n:,} questions" + (f" of {names}" if names else ""))
     if isinstance(digest := trained_on.get("sha256"), str):
         parts.append(f"sha256 {_code(digest)}")
+    if isinstance(off, int):
+        parts.append(f"{off:,} more were split off for calibration")
     return Markup(", ".join(parts)) if parts else None
 
 
-def _map(fitted: FittedMap | None) -> Markup:
+def _map(calibration: Calibration) -> Markup:
+    fitted, folded = calibration.map, calibration.folded_temperature
     if fitted is None:
+        if folded is not None:
+            return Markup(f"temperature {folded:.3g}, which is in the weights")
         return Markup("nothing further: the model's own confidence stands")
     number = fitted.parameters.get("temperature")
     value = f" {number:.3g}" if isinstance(number, float | int) else ""

@@ -33,7 +33,7 @@ class Folded:
         place: Name of the module whose weights carry it.
         softcap: Configuration key of a softcap that was divided by it too; empty without one.
         difference: Largest difference between the log-probabilities and log_softmax(logits / T)
-            over random tokens, nats, the last norm and the head in float32.
+            over random tokens, nats, the last norm in float32 and the head in float64.
     """
 
     place: str
@@ -60,9 +60,9 @@ def fold_temperature(model: PreTrainedModel, temperature: float) -> Folded:
 
     No list of architectures is trusted: whatever was written, the log-probabilities of random
     tokens must then be log_softmax(logits / T), to `TOLERANCE` or eight roundings of the largest
-    logit. For that check the last norm and the head compute in float32 where their weights are in
-    half precision. There the vectors that carry the temperature stay in float32, so that a
-    program that computes in float32 loses nothing: such a model is to be saved, not run.
+    logit. For that check the last norm computes in float32 and the head in float64, whatever the
+    model's own format. In half precision the vectors that carry the temperature stay in float32,
+    so that a program that computes in float32 loses nothing: such a model is to be saved, not run.
 
     Args:
         model: A causal language model without an adapter, in evaluation mode. Changed in place.
@@ -81,7 +81,7 @@ def fold_temperature(model: PreTrainedModel, temperature: float) -> Folded:
     ids = probe_ids(model)
     norm = _last_norm(model, head, ids)
     found = math.inf
-    with _in_float32([head] if norm is None else [norm, head]) as settle:
+    with _in_float32([head] if norm is None else [norm, head]) as settle, _exact(head):
         logits = _logits(model, ids) / temperature
         wanted = logits.log_softmax(-1)
         allowed = max(TOLERANCE, 8 * torch.finfo(torch.float32).eps * _largest(logits))
@@ -233,6 +233,27 @@ def _in_float32(modules: Sequence[nn.Module]) -> Iterator[Any]:
             if settled:
                 weight.copy_(getattr(module, name))
             setattr(module, name, weight)
+
+
+@contextmanager
+def _exact(head: nn.Linear) -> Iterator[None]:
+    """Let the head multiply in float64, a part of the vocabulary at a time.
+
+    In float32 the sums of a sharp model differ by more than `TOLERANCE` for no other reason than
+    that their terms were divided first.
+    """
+
+    def forward(hidden: Tensor) -> Tensor:
+        wide = hidden.double()
+        parts = [nn.functional.linear(wide, rows.double()) for rows in head.weight.split(8192)]
+        logits = torch.cat(parts, -1)
+        return logits if head.bias is None else logits + head.bias.double()
+
+    vars(head)["forward"] = forward  # in front of the class's own
+    try:
+        yield
+    finally:
+        del vars(head)["forward"]
 
 
 def _widened(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -103,25 +103,24 @@ def to_questions(
             - ``messages``: the last not the assistant's;
             - ``question``: put into words by the recorded preset, with ``passage`` if it has one;
 
-            and ``options``, where its answer is not generated and `answers` records none: a list
-            of completions as they follow a prompt (``" A"``) or are an assistant's message
-            (``"A"``); of a question a list of texts, or a mapping of letters to texts, which are
-            shown under letters. Other keys are not looked at.
+            and, where the answer is not generated, ``options``: a list of completions as they
+            follow a prompt (``" A"``) or are an assistant's message (``"A"``), if `answers` records
+            none; of a question a list of texts, or a mapping of letters to texts, which it shows
+            under letters. Other keys are not looked at.
         tokenizer: Of the model.
         answers: How the model is asked.
         first: Index of the first input, for messages.
 
     Raises:
         RefusedInput: Naming the index of the first input that cannot be asked.
+        InputError: As `check_inputs`.
     """
-    if isinstance(inputs, (str, bytes, Mapping)):
-        raise InputError(
-            f"inputs must be a list, got one {type(inputs).__name__}; put it into a list"
-        )
+    check_inputs(inputs)
     asked = []
     for index, value in enumerate(inputs, start=first):
         try:
             asked.append(_read(value, tokenizer, answers))
+            _check_text(asked[-1])
         except ValueError as error:
             raise RefusedInput(index, str(error)) from error
     found = text_continuations(
@@ -137,6 +136,16 @@ def to_questions(
             raise RefusedInput(index, str(error)) from error
         questions.append(Question(tuple(prompt), tuple(each.options), option_ids, each.text[1]))
     return questions
+
+
+def check_inputs(inputs: Any) -> None:
+    """Raise InputError for one input that is in no list, and what only looks like a list."""
+    # A data frame gives the names of its columns, which are texts.
+    if isinstance(inputs, (str, bytes, Mapping)) or hasattr(inputs, "iterrows"):
+        raise InputError(
+            f"inputs must be a list, got a {type(inputs).__name__}; put one input into a list, and "
+            'take the rows of a data frame as to_dict("records")'
+        )
 
 
 def _read(value: Any, tokenizer: PreTrainedTokenizerBase, answers: AnswerFormat) -> _Asked:
@@ -166,6 +175,13 @@ def _read(value: Any, tokenizer: PreTrainedTokenizerBase, answers: AnswerFormat)
         kinds = "a text or a list of messages" if key == "prompt" else "a list of messages"
         raise ValueError(f"{key} must be {kinds}, got {content!r}")
     return _conversation(content, options, tokenizer, value)
+
+
+def _check_text(asked: _Asked) -> None:
+    try:
+        "".join((asked.text[0], *asked.completions)).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"holds half a character, which is no text: {error}") from error
 
 
 def _prompt(text: str, options: Sequence[str]) -> _Asked:
@@ -206,13 +222,13 @@ def _question(
     if not isinstance(passage, str | None):
         raise ValueError(f"the passage must be a text, got {passage!r}")
     shown, labels = _shown(row.get("options"))
-    recorded = [] if shown else _completions(None, answers)
     if shown:
         _check_kind(answers)
+    elif answers.kind == OPTIONS:
+        raise ValueError("needs options, which the question shows under letters")
     asked = Unanswered("here", "", text, shown, passage or "", answers.preset or PRESETS[0])
-    letters = [option.letter for option in shown or ()] or recorded
     (prompt,) = prompt_texts([asked], tokenizer)
-    return _Asked(prompt, labels or recorded, [completion(asked, letter) for letter in letters])
+    return _Asked(prompt, labels, [completion(asked, option.letter) for option in shown or ()])
 
 
 def _shown(options: Any) -> tuple[tuple[Option, ...] | None, list[str]]:
@@ -222,8 +238,8 @@ def _shown(options: Any) -> tuple[tuple[Option, ...] | None, list[str]]:
     if isinstance(options, Mapping):
         # A table has a column for every letter that any of its rows has.
         texts = {letter: text for letter, text in options.items() if text is not None}
-        labels = list(texts)
-        letters = [str(letter).strip() for letter in texts]
+        labels = [str(letter) for letter in texts]
+        letters = [label.strip() for label in labels]
         contents = list(texts.values())
     else:
         contents = labels = _texts(options)

@@ -38,7 +38,7 @@ _STORED = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat
 
 @dataclass(frozen=True, slots=True)
 class MergePlan:
-    """What `cogcalib.deployment.merge.merge` does.
+    """What `cogcalib.deployment.merging.merge` does.
 
     Attributes:
         saved: The model merged from, an adapter or whole.
@@ -50,7 +50,7 @@ class MergePlan:
         temperature: What goes into the weights; None if nothing does.
         weights: Bytes of the merged weights.
         disk: Bytes needed on disk.
-        memory: Bytes of memory needed at once.
+        memory: Bytes of memory needed at once, beside what the program itself takes.
     """
 
     saved: SavedModel
@@ -102,11 +102,12 @@ def plan_merge(
     if saved.adapter:
         _check_mergeable(saved.source)
         check_adapter(saved.source, base)
-    dtype = dtype or stored_dtype(base)
+    stored = stored_dtype(base)
+    dtype = dtype or stored
     temperature = None if keep_temperature else _temperature(calibration, tokenizer)
     if gguf and temperature is not None:
         check_softcap(_config(base))
-    weights, memory = _sizes(base, getattr(torch, dtype).itemsize)
+    weights, memory = _sizes(base, stored, dtype)
     disk = 2 * weights if gguf else weights
     _check_disk(out, disk)
     return MergePlan(
@@ -167,7 +168,7 @@ def _base_of(saved: SavedModel, given: str | None, calibration: Calibration) -> 
     """The model whose weights are read."""
     if not saved.adapter:
         if given is not None:
-            raise InputError(f"--base is for adapters, and {saved.name} is a whole model")
+            raise InputError(f"--base is for adapters, and {saved.source} is a whole model")
         return saved.source
     base = base_model(saved, given, calibration)
     checked_source(resolve_model(base), "base model", "config.json")
@@ -227,12 +228,18 @@ def _options_of_one_token(answers: AnswerFormat, tokenizer: PreTrainedTokenizerB
     return question.one_token
 
 
-def _sizes(model: str, itemsize: int) -> tuple[int, int]:
-    """Bytes of the weights, and of the memory needed with the head's copy in float32."""
+def _sizes(model: str, stored: str, dtype: str) -> tuple[int, int]:
+    """Bytes of the merged weights, and of the memory that takes at most.
+
+    At most: the files, which are mapped, the merged weights, and of those in half precision the
+    head in float32.
+    """
     bare: Any = bare_model(resolve_model(model))
-    weights = sum(each.numel() for each in bare.parameters()) * itemsize
+    read, written = (getattr(torch, each).itemsize for each in (stored, dtype))
+    count = sum(each.numel() for each in bare.parameters())
     head = bare.get_output_embeddings()
-    return weights, weights + (0 if head is None or itemsize > 2 else head.weight.numel() * 8)
+    wide = 0 if head is None or written > 2 else 4 * head.weight.numel()
+    return count * written, count * (read + written) + wide
 
 
 def _check_disk(out: Path, needed: int) -> None:

@@ -10,85 +10,21 @@ from typing import TYPE_CHECKING
 from transformers.utils.hub import cached_file
 
 from cogcalib.artifacts import read_json
+from cogcalib.deployment.access import ModelAccess
 from cogcalib.deployment.calibration_file import FILE, Calibration, ModelIdentity, tokenizer_hash
 from cogcalib.deployment.identity import identify
 from cogcalib.inference.backend import Backend
 from cogcalib.inference.backend_loading import check_backend, load_backend
 from cogcalib.inference.backend_spec import BackendSpec
+from cogcalib.inference.experimental.endpoint_backend import served_length
 from cogcalib.modeling import ATLAS, load_tokenizer
+from cogcalib.modeling.adapters import BASE_RECORD
 from cogcalib.modeling.model_files import ADAPTER, TOKENIZERS, checked_folder
+from cogcalib.modeling.model_spec import read_model_spec
 from cogcalib.records import InputError, input_errors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelAccess:
-    """How a saved model is asked.
-
-    Each text under Attributes is the help of an option of commands that ask one.
-
-    Attributes:
-        base: Model that an adapter sits on, a folder, a hub id, or atlas; if not given, the one
-            that its files name.
-        dtype: Number format of the weights.
-        four_bit: Weights in 4 bits (bitsandbytes).
-        device: Where to put the model, such as cpu or cuda:0; a GPU if there is one.
-        batch_size: Most sequences in one forward pass; as many as fit if not given.
-        endpoint: Address of a server that has the model, such as http://localhost:8000/v1; it is
-            asked, and the folder is read for its calibration alone.
-        served_name: Name under which the server has the model.
-        tokenizer: Folder or hub id of the tokenizer of the endpoint's model; the folder's own if
-            not given.
-        api_key_env: Environment variable of the key; OPENAI_API_KEY if not given.
-        concurrency: Requests at once; 8 if not given.
-        timeout: Seconds to wait for an answer; 120 if not given.
-        top_logprobs: How many most probable tokens are asked for; 20 if not given.
-
-    Raises:
-        ValueError: If something is asked for that does not go together.
-    """
-
-    base: str | None = None
-    dtype: str = "float32"
-    four_bit: bool = False
-    device: str | None = None
-    batch_size: int | None = None
-    endpoint: str | None = None
-    served_name: str | None = None
-    tokenizer: str | None = None
-    api_key_env: str | None = None
-    concurrency: int | None = None
-    timeout: float | None = None
-    top_logprobs: int | None = None
-
-    def __post_init__(self) -> None:
-        if (self.endpoint is None) != (self.served_name is None):
-            raise ValueError(
-                "endpoint and served_name go together: where the server is, and what it calls the "
-                f"model; got {self.endpoint!r} and {self.served_name!r}"
-            )
-        if self.endpoint is not None and self.device is not None:
-            raise ValueError("device cannot be used with an endpoint")
-        self.spec("")
-
-    def spec(self, model: str, adapter: str | None = None) -> BackendSpec:
-        """What to load or to ask; raises ValueError as `BackendSpec`."""
-        here = self.endpoint is None
-        return BackendSpec(
-            model=model if here else str(self.served_name),
-            adapter=adapter if here else None,
-            dtype=self.dtype,
-            four_bit=self.four_bit,
-            batch_size=self.batch_size,
-            endpoint=self.endpoint,
-            tokenizer=self.tokenizer,
-            api_key_env=self.api_key_env,
-            concurrency=self.concurrency,
-            timeout=self.timeout,
-            top_logprobs=self.top_logprobs,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +71,35 @@ class OpenedModel:
     saved: SavedModel
 
 
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A model that was found and identified, its weights not yet read.
+
+    Attributes:
+        spec: What is to be loaded.
+        device: Where to.
+        tokenizer: That was saved with it, else that of its base.
+        identity: What its calibration knows it by.
+        saved: Where it lies.
+    """
+
+    spec: BackendSpec
+    device: str | None
+    tokenizer: PreTrainedTokenizerBase
+    identity: ModelIdentity
+    saved: SavedModel
+
+    def positions(self) -> int | None:
+        """Most tokens that a prompt and its answer may take, None if there is no known limit."""
+        server = self.spec.server()
+        return served_length(server) if server else read_model_spec(self.spec.model).positions
+
+    def load(self) -> OpenedModel:
+        """Read the weights, or reach out for the server; raises as `load_backend`."""
+        backend = load_backend(self.spec, self.device, self.tokenizer)
+        return OpenedModel(backend, self.identity, self.saved)
+
+
 def find_model(path: str | Path) -> SavedModel:
     """Find a saved model.
 
@@ -159,26 +124,29 @@ def find_model(path: str | Path) -> SavedModel:
 
 
 def open_model(
-    saved: SavedModel,
-    access: ModelAccess,
-    calibration: Calibration | None = None,
-    check: object = None,
+    saved: SavedModel, access: ModelAccess, calibration: Calibration | None = None
 ) -> OpenedModel:
-    """Open a model, whether or not it was calibrated.
+    """Open a model, whether or not it was calibrated; see `identify_model`."""
+    return identify_model(saved, access, calibration).load()
+
+
+def identify_model(
+    saved: SavedModel, access: ModelAccess, calibration: Calibration | None = None
+) -> FoundModel:
+    """Identify a model before its weights are read.
 
     Args:
         saved: Where it is.
         access: How it is asked.
         calibration: Its calibration, if it has one: it may name the base of an adapter.
-        check: Called with the model's identity before any weights are read; raises to refuse it.
 
     Raises:
-        ValueError: If the base of an adapter is not found, or as `load_backend`.
-        EndpointError: If the endpoint does not answer.
+        ValueError: If the base of an adapter is not found, or as `check_backend`, `fingerprint` and
+            `load_tokenizer`.
     """
-    base = base_model(saved, access.base, calibration) if saved.adapter else saved.source
     if access.base is not None and not saved.adapter:
-        raise InputError(f"base is for adapters, and {saved.name} is a whole model; leave it out")
+        raise InputError(f"base is for adapters, and {saved.source} is none; leave it out")
+    base = base_model(saved, access.base, calibration) if saved.adapter else saved.source
     spec = access.spec(base, saved.source if saved.adapter else None)
     check_backend(spec)
     tokenizer = _tokenizer(saved, base, access)
@@ -186,9 +154,7 @@ def open_model(
         identity = ModelIdentity(str(access.served_name), None, None, tokenizer_hash(tokenizer))
     else:
         identity = identify(base, tokenizer)
-    if callable(check):
-        check(identity)
-    return OpenedModel(load_backend(spec, access.device, tokenizer), identity, saved)
+    return FoundModel(spec, access.device, tokenizer, identity, saved)
 
 
 def base_model(saved: SavedModel, given: str | None, calibration: Calibration | None) -> str:
@@ -199,17 +165,17 @@ def base_model(saved: SavedModel, given: str | None, calibration: Calibration | 
     """
     if given is not None:
         return given
-    config = saved.file(ADAPTER[0])
+    config, record = saved.file(ADAPTER[0]), saved.file(BASE_RECORD)
     named = read_json(config, dict).get("base_model_name_or_path") if config else None
     noted = calibration.model.name if calibration is not None else None
+    if noted is None and record is not None:
+        noted = read_json(record, dict).get("path")
     for name in (named, noted):
         # A name without a folder's path may be one on the hub.
         if isinstance(name, str) and (name in ATLAS or os.path.isdir(name) or _on_hub(name)):
             return name
-    raise InputError(
-        f"{saved.name} is an adapter, and its base model is not at {named or noted or '(no name)'}"
-        "; name it with base"
-    )
+    where = f"is not at {named or noted}" if named or noted else "has no name"
+    raise InputError(f"{saved.source} is an adapter, and its base model {where}; name it with base")
 
 
 def _on_hub(name: str) -> bool:
@@ -243,7 +209,8 @@ def calibration_folder(saved: SavedModel) -> Path:
     found = saved.file(FILE)
     if found is None:
         raise InputError(
-            f"{saved.name} has no {FILE}; `cogcalib recalibrate` measures it and writes one into a "
-            "folder, which is then given as calibration"
+            f"{saved.source} is no folder, and no {FILE} is found under that name; `cogcalib "
+            "recalibrate` measures a model and writes one into a folder, which is then given as "
+            "calibration"
         )
     return found.parent

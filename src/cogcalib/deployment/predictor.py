@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from cogcalib.deployment.access import ModelAccess
 from cogcalib.deployment.answer import Answer
 from cogcalib.deployment.calibrated import calibrate, restore
 from cogcalib.deployment.calibration_file import (
@@ -18,12 +19,12 @@ from cogcalib.deployment.calibration_file import (
     check_identity,
     read_calibration,
 )
-from cogcalib.deployment.inputs import Question, to_questions
+from cogcalib.deployment.inputs import Question, check_inputs, to_questions
 from cogcalib.deployment.opened import (
-    ModelAccess,
+    FoundModel,
     calibration_folder,
     find_model,
-    open_model,
+    identify_model,
 )
 from cogcalib.deployment.raw_answers import ask, check_room
 from cogcalib.inference.backend import Backend, Progress
@@ -94,8 +95,7 @@ class Predictor:
         if chunk < 1:
             raise InputError(f"chunk must be at least 1, got {chunk}")
         calibration = self.obeying(target_error)
-        if isinstance(inputs, (str, bytes)):
-            self.questions(inputs)  # refuses it
+        check_inputs(inputs)
         return self._stream(inputs, calibration, progress, chunk)
 
     def questions(self, inputs: Iterable[Any], *, first: int = 0) -> list[Question]:
@@ -106,24 +106,8 @@ class Predictor:
         return questions
 
     def obeying(self, target_error: float | None) -> Calibration:
-        """The calibration with the rule for a target in force, as it is if there is no target.
-
-        Raises:
-            InputError: If no rule has that target, naming those there are.
-        """
-        rules = self.calibration.rules
-        if target_error is None:
-            return self.calibration
-        for rule in rules:
-            if abs(rule.target_error - target_error) < 1e-9:
-                return replace(self.calibration, rules=(rule,))
-        there = ", ".join(f"{rule.target_error:g}" for rule in rules)
-        raise InputError(
-            f"target_error must be one that calibration.json records, {there}, got {target_error}"
-            if rules
-            else f"target_error {target_error}: calibration.json records no abstention rule; "
-            "`cogcalib guard` makes one"
-        )
+        """The calibration with the rule for a target in force; see `obeying`."""
+        return obeying(self.calibration, target_error)
 
     def _stream(
         self, inputs: Iterable[Any], calibration: Calibration, progress: bool, chunk: int
@@ -191,9 +175,18 @@ def load(
 
 
 def open_predictor(
-    path: str | Path, access: ModelAccess, calibration: str | Path | Calibration | None = None
+    path: str | Path,
+    access: ModelAccess,
+    calibration: str | Path | Calibration | None = None,
+    check: Callable[[Calibration, FoundModel], None] | None = None,
 ) -> Predictor:
-    """`load` with the way to ask in one object; raises as it."""
+    """`load` with the way to ask in one object; raises as it.
+
+    Args:
+        path, calibration: As `load` takes them.
+        access: The way to the model.
+        check: Called before any weights are read, with what will be obeyed and asked.
+    """
     saved = find_model(path)
     if isinstance(calibration, Calibration):
         folder, read = saved.folder or Path(), calibration
@@ -202,8 +195,32 @@ def open_predictor(
         read = read_calibration(folder)
     if read.map is not None:
         restore(read.map)
-    opened = open_model(saved, access, read, lambda found: check_identity(read, found, folder))
+    found = identify_model(saved, access, read)
+    check_identity(read, found.identity, folder)
+    if check is not None:
+        check(read, found)
+    opened = found.load()
     return Predictor(opened.backend, read, opened.identity, folder)
+
+
+def obeying(calibration: Calibration, target_error: float | None) -> Calibration:
+    """A calibration with the rule for a target in force; as it is if there is no target.
+
+    Raises:
+        InputError: If no rule has that target, naming those there are.
+    """
+    if target_error is None:
+        return calibration
+    for rule in calibration.rules:
+        if abs(rule.target_error - target_error) < 1e-9:
+            return replace(calibration, rules=(rule,))
+    there = ", ".join(f"{rule.target_error:g}" for rule in calibration.rules)
+    raise InputError(
+        f"target_error must be one that calibration.json records, {there}, got {target_error}"
+        if there
+        else f"target_error {target_error}: calibration.json records no abstention rule; "
+        "`cogcalib guard` makes one"
+    )
 
 
 def _ahead(told: Progress, first: int, done: int) -> None:

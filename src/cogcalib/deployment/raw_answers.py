@@ -29,6 +29,8 @@ class RawAnswer:
         text: That option as it was given, or the text generated.
         confidence: Definition -> fraction: ``options``, or ``mean`` and ``joint``.
         tokens: Of generated text, the end token included; empty with options.
+        token_ids: Their ids.
+        ended: Whether an end token ends the text, not the length limit; True with options.
     """
 
     question: Question
@@ -37,6 +39,8 @@ class RawAnswer:
     text: str
     confidence: Mapping[str, float]
     tokens: tuple[TokenLogprob, ...] = ()
+    token_ids: tuple[int, ...] = ()
+    ended: bool = True
 
 
 Found = dict[int, RawAnswer]
@@ -150,9 +154,10 @@ def _by_likelihood(
 
 
 def _chosen(question: Question, logprobs: Sequence[float]) -> RawAnswer:
-    share = softmax(np.array(logprobs, dtype=np.float64))
-    best = int(share.argmax())
-    confidence = {"options": min(1.0, float(share[best]))}
+    values = np.array(logprobs, dtype=np.float64)
+    best = int(values.argmax())
+    finite = np.isfinite(values[best])  # the softmax of nothing but -inf would warn
+    confidence = {"options": min(1.0, float(softmax(values)[best])) if finite else math.nan}
     return RawAnswer(question, tuple(logprobs), best, question.options[best], confidence)
 
 
@@ -192,7 +197,8 @@ def _generate(
         text, confidence = read_generation(each, tokenizer, ends)
         pairs = zip(each.tokens, each.logprobs, strict=True)
         tokens = tuple(TokenLogprob(spelt[token], logprob) for token, logprob in pairs)
-        rows.append(RawAnswer(question, (), None, text, confidence, tokens))
+        ids, ended = tuple(each.tokens), each.tokens[-1] in ends
+        rows.append(RawAnswer(question, (), None, text, confidence, tokens, ids, ended))
     return rows
 
 

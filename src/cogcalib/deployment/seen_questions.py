@@ -9,6 +9,8 @@ from pathlib import Path
 from cogcalib.records import write_text
 
 FILE = "trained_on.txt"
+CALIBRATED_ON = "calibrated_on.txt"
+"""Those that the post-hoc map was fitted on."""
 
 
 def question_hash(tokens: Sequence[int]) -> str:
@@ -21,12 +23,12 @@ def set_hash(hashes: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
 
 
-def write_seen(folder: Path, hashes: Iterable[str]) -> Path:
+def write_seen(folder: Path, hashes: Iterable[str], name: str = FILE) -> Path:
     """Write the hashes beside a model, a line each, sorted."""
-    return write_text(folder / FILE, "".join(f"{each}\n" for each in sorted(set(hashes))))
+    return write_text(folder / name, "".join(f"{each}\n" for each in sorted(set(hashes))))
 
 
-def read_seen(folder: Path) -> frozenset[str]:
-    """The hashes that lie beside a model; none where it was not trained by cogcalib."""
-    path = folder / FILE
+def read_seen(folder: Path, name: str = FILE) -> frozenset[str]:
+    """The hashes that lie beside a model; none where cogcalib did not write them."""
+    path = folder / name
     return frozenset(path.read_text(encoding="utf-8").split()) if path.is_file() else frozenset()

@@ -39,7 +39,7 @@ def reliability_diagram(
 
     Args:
         confidence: Confidence of each answer, fraction, [n].
-        correct: Whether each answer is right, [n].
+        correct: Whether each answer is correct, [n].
         definition: Which confidence it is, printed beside the ECE.
         bins, binning: As in `cogcalib.metrics.reliability_curve`.
         title: Printed above.
@@ -81,7 +81,7 @@ def _draw_panel(
 ) -> None:
     upper, lower = axes
     _draw_accuracy(upper, curve, colour)
-    # Above the axes: inside, there is a bar wherever a model is right at low confidence.
+    # Above the axes: inside, there is a bar wherever a model is correct at low confidence.
     upper.set_title(title, pad=30)
     binned, made = label.split(", ", 1)
     text = f"ECE {100 * curve.ece:.1f} %, {binned}\n{made}"
@@ -133,31 +133,31 @@ def confidence_histogram(
     title: str = "",
     colour: str = DEFAULT_COLOUR,
 ) -> Figure:
-    """How confident right answers (upwards) and wrong answers (downwards) are.
+    """How confident correct answers (upwards) and wrong answers (downwards) are.
 
-    Each side adds up to 100 %, so that a few wrong answers show as plainly as many right ones.
+    Each side adds up to 100 %, so that a few wrong answers show as plainly as many correct ones.
 
     Args:
         confidence: Confidence of each answer, fraction, [n].
-        correct: Whether each answer is right, [n].
+        correct: Whether each answer is correct, [n].
         bins: Number of equal-width bins.
         title: Printed above.
-        colour: Colour of the right answers; wrong ones are grey.
+        colour: Colour of the correct answers; wrong ones are grey.
 
     Returns:
-        A figure with one axes: containers[0] the right answers, containers[1] the wrong ones.
+        A figure with one axes: containers[0] the correct answers, containers[1] the wrong ones.
 
     Raises:
         ValueError: For malformed arrays.
     """
     curve = reliability_curve(confidence, correct, bins=bins)
-    right = np.rint(np.nan_to_num(curve.accuracy) * curve.count)
+    correct_answers = np.rint(np.nan_to_num(curve.accuracy) * curve.count)
     figure = new_figure(3.2, 2.5)
     axes = figure.subplots()
     lines = []
     for name, sign, counts, fill in (
-        ("right", 1, right, colour),
-        ("wrong", -1, curve.count - right, WRONG),
+        ("correct", 1, correct_answers, colour),
+        ("wrong", -1, curve.count - correct_answers, WRONG),
     ):
         share = sign * counts / max(counts.sum(), 1)
         edges = curve.edges
@@ -172,5 +172,5 @@ def confidence_histogram(
     axes.set_ylim(-1, 1)
     axes.set_yticks([-1, -0.5, 0, 0.5, 1], ["100", "50", "0", "50", "100"])
     axes.set_xlabel("confidence (%)")
-    axes.set_ylabel("wrong | right (%)")
+    axes.set_ylabel("wrong | correct (%)")
     return figure

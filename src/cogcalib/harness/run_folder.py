@@ -23,6 +23,7 @@ from typing import Any
 from cogcalib.artifacts import read_json
 from cogcalib.harness.config.methods import split_posthoc
 from cogcalib.jsonl import read_jsonl, write_jsonl
+from cogcalib.knowledge.ledger import FOLDER as LEDGER
 from cogcalib.owned_folder import CONFIG, FolderError, OwnedFolder
 from cogcalib.records import Example, Prediction, ProbeRecord, write_json
 from cogcalib.scoring.prediction_files import SplitQuestions, check_answers, read_predictions
@@ -33,7 +34,7 @@ TASKS = "tasks.json"
 MANIFEST = "splits/manifest.json"
 """Names of what `OwnedFolder.claim` holds a run to."""
 
-_THRESHOLDS, _LOG, _LEDGER = "thresholds.json", "log.jsonl", "ledger"
+_THRESHOLDS, _LOG = "thresholds.json", "log.jsonl"
 _SEED = "seed-"
 
 
@@ -165,7 +166,7 @@ class RunFolder(OwnedFolder):
 
     def ledgers(self) -> list[tuple[tuple[str, int], Path]]:
         """((method, seed), training folder) of every training that kept a knowledge ledger."""
-        return [(key, path.parent) for key, path in self._trained(_LEDGER)]
+        return [(key, path.parent) for key, path in self._trained(LEDGER)]
 
     def _trained(self, file: str) -> list[tuple[tuple[str, int], Path]]:
         found = []
@@ -197,7 +198,7 @@ class RunFolder(OwnedFolder):
 
     def read_probe(self) -> dict[str, ProbeRecord]:
         """Example id -> what the base model knows of it."""
-        with _damaged(f"remove {self.probe} and pass --resume, which probes again"):
+        with _damaged(_again(self.probe)):
             return {record.id: record for record in read_jsonl(self.probe, ProbeRecord)}
 
     def write_predictions(self, folder: Path, predictions: Sequence[Prediction]) -> None:
@@ -212,19 +213,30 @@ class RunFolder(OwnedFolder):
             FolderError: Naming the file that is damaged, is not there, or holds fewer, more or
                 other rows than its questions are.
         """
-        trial = folder.parents[1] == self.tune("any", 0).parents[1]
-        missing = sorted(
-            folder / name
-            for name, questions in self.questions.items()
-            if not (folder / name).is_file() and not (trial and questions.split != "calibration")
-        )
+        missing = sorted(folder / name for name in self.questions if not (folder / name).is_file())
         if missing:
-            raise FolderError(f"{missing[0]}: the file is missing; {_again(missing[0])}")
+            raise FolderError(f"{missing[0]}: the file is missing; {_again(folder)}")
         return [self.read_prediction_file(file) for file in sorted(folder.glob("*.jsonl"))]
+
+    def read_trial(self, method: str, seed: int) -> list[Prediction]:
+        """A trial's predictions, which answer the calibration split and nothing else.
+
+        Raises:
+            FolderError: As `read_predictions`.
+        """
+        folder = self.tune(method, seed)
+        asked = [name for name, each in self.questions.items() if each.split == "calibration"]
+        found = sorted(folder.glob("*.jsonl"))
+        if len(found) != 1 or (asked and found[0].name not in asked):
+            raise FolderError(
+                f"{folder} must hold {', '.join(asked) or 'one file of predictions'}, got "
+                f"{', '.join(path.name for path in found) or 'nothing'}; {_again(folder)}"
+            )
+        return self.read_prediction_file(found[0])
 
     def read_prediction_file(self, file: Path) -> list[Prediction]:
         """Predictions of one task and split, see `read_predictions`."""
-        with _damaged(_again(file)):
+        with _damaged(_again(file.parent)):
             predictions = read_predictions(file)
             if file.name in self.questions:
                 self._check_predictions(file, predictions)
@@ -282,8 +294,9 @@ def _damaged(remedy: str) -> Iterator[None]:
         raise FolderError(f"{error}; {remedy}") from error
 
 
-def _again(predictions: Path) -> str:
-    return f"remove {predictions.parent} and pass --resume, which makes them again"
+def _again(path: Path) -> str:
+    """How a part of a run is made again; only ``cogcalib run`` needs to be told to go on."""
+    return f"remove {path}, and the same command makes it again (cogcalib run: with --resume)"
 
 
 def unfinished(path: Path) -> Path:

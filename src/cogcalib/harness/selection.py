@@ -95,7 +95,14 @@ def select(
         best = min(accurate, key=lambda trial: trial.ece[definition or next(iter(trial.ece))])
         name = definition or next(iter(best.ece))
         lowest = f"lowest ECE ({name}), {100 * best.ece[name]:.1f} %"
-    return Selection(best.method, f"{lowest}, of {len(accurate)} of {len(grid)} {floor}")
+    return Selection(best.method, f"{lowest}, {_of(len(accurate), len(grid))} {floor}")
+
+
+def _of(accurate: int, tried: int) -> str:
+    """Among how many it was chosen, a phrase before the accuracy that they keep."""
+    if tried == 1:
+        return "the only one,"
+    return f"of {tried}, all" if accurate == tried else f"of the {accurate} of {tried}"
 
 
 def measure(predictions: Sequence[Prediction], method: str, seed: int) -> Trial:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -10,12 +13,15 @@ from cogcalib.inference.backend import Backend, Sampling
 from cogcalib.inference.backend_spec import TRANSFORMERS, VLLM, BackendSpec
 from cogcalib.inference.batching import process
 from cogcalib.inference.experimental.endpoint_backend import EndpointBackend, served_length
+from cogcalib.inference.experimental.endpoint_client import Endpoint
+from cogcalib.inference.experimental.endpoint_journal import ENDING, Journal
 from cogcalib.inference.experimental.vllm_adapter import adapter_rank
 from cogcalib.inference.experimental.vllm_backend import VllmBackend, check_vllm, vllm_spec
 from cogcalib.inference.transformers_backend import TransformersBackend
 from cogcalib.modeling import fingerprint, fingerprint_adapter, load_model, load_tokenizer
 from cogcalib.modeling.adapters import check_adapter
 from cogcalib.modeling.model_spec import ModelSpec, read_model_spec
+from cogcalib.records import Example
 
 
 def check_backend(spec: BackendSpec) -> None:
@@ -57,8 +63,8 @@ def read_spec(spec: BackendSpec) -> ModelSpec:
     """
     server = spec.server()
     if server is not None:
-        tokenizer = _served_tokenizer(spec)
-        return ModelSpec(tokenizer, (), served_length(server), len(tokenizer))
+        tokenizer, length = _reach(spec, server)
+        return ModelSpec(tokenizer, (), length, len(tokenizer))
     if spec.adapter is not None:
         check_adapter(spec.adapter, spec.model)
     if spec.worker == TRANSFORMERS:
@@ -86,9 +92,7 @@ def load_backend(
     """
     server = spec.server()
     if server is not None:
-        if tokenizer is None:
-            tokenizer = _served_tokenizer(spec)
-        return EndpointBackend(server, tokenizer, served_length(server))
+        return EndpointBackend(server, *_reach(spec, server, tokenizer))
     if spec.worker == VLLM:
         if spec.adapter is not None:
             check_adapter(spec.adapter, spec.model)
@@ -114,12 +118,79 @@ def fingerprints(spec: BackendSpec) -> dict[str, Any]:
 def _limits(spec: BackendSpec) -> EndpointBackend | type[VllmBackend] | type[TransformersBackend]:
     server = spec.server()
     if server is not None:
-        return EndpointBackend(server, _served_tokenizer(spec))
+        return EndpointBackend(server, *_reach(spec, server))
     return VllmBackend if spec.worker == VLLM else TransformersBackend
 
 
-def _served_tokenizer(spec: BackendSpec) -> PreTrainedTokenizerBase:
+def _reach(
+    spec: BackendSpec, server: Endpoint, tokenizer: PreTrainedTokenizerBase | None = None
+) -> tuple[PreTrainedTokenizerBase, int | None]:
+    """Tokenizer of a served model (one that is given, if any), and how many tokens it takes."""
+    if tokenizer is not None:
+        return tokenizer, served_length(server)
+    if spec.tokenizer is not None:
+        # Wrong names are told before anything is sent.
+        return _served_tokenizer(spec.tokenizer), served_length(server)
+    # The name a server gives its model is looked up on the hub only if there is such a server.
+    length = served_length(server)
     try:
-        return load_tokenizer(spec.tokenizer or spec.model)
+        return _served_tokenizer(spec.model), length
+    except ValueError as error:
+        raise ValueError(
+            f"tokenizer must be given: there is none under the name that the endpoint serves, "
+            f"{spec.model!r}; name the folder or hub id of its model's tokenizer"
+        ) from error
+
+
+def _served_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    try:
+        return load_tokenizer(name)
     except ValueError as error:
         raise ValueError(f"tokenizer must be that of the endpoint's model: {error}") from error
+
+
+@contextmanager
+def kept_answers(
+    backend: Backend,
+    output: Path | None,
+    examples: Sequence[Example],
+    settings: Mapping[str, Any],
+) -> Iterator[None]:
+    """Keep every answer of an endpoint beside an output; what is kept there is not asked again.
+
+    A model in this process is asked anew, and nothing is kept of it.
+
+    Args:
+        backend: The model.
+        output: The file that the answers are for; None keeps nothing.
+        examples: What is asked.
+        settings: What the answers depend on besides, as JSON has it.
+
+    Raises:
+        ValueError: If answers of other work are kept there, naming what differs.
+    """
+    if output is None or not isinstance(backend, EndpointBackend):
+        yield
+        return
+    asked = backend.endpoint
+    # The number is part of every request, so that another would have them all asked again, unseen.
+    identity = {
+        "model": asked.model,
+        "task": sorted({example.task for example in examples}),
+        "split": sorted({example.split for example in examples}),
+        "prompt": sorted({example.preset for example in examples}),
+        **settings,
+        "top_logprobs": asked.top_logprobs,
+        "examples": Journal.key([[example.id, example.content_hash()] for example in examples]),
+    }
+    with Journal(answers_file(output), identity) as journal:
+        backend.keep_in(journal)
+        try:
+            yield
+        finally:
+            backend.keep_in(None)
+
+
+def answers_file(output: Path) -> Path:
+    """Where `kept_answers` keeps what an output is made of; there from the first answer on."""
+    return output.with_name(output.name + ENDING)

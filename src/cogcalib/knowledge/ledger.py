@@ -47,6 +47,11 @@ SCHEMA = pa.schema(
 FOLDER = "ledger"
 
 
+def has_ledger(training: Path) -> bool:
+    """Whether the output folder of a training holds a ledger."""
+    return (training / FOLDER).is_dir()
+
+
 def part_name(first: int, last: int, rank: int) -> str:
     """Name of the file of one rank with the steps ``first <= step < last``."""
     return f"steps-{first:09d}-{last:09d}-rank-{rank}.parquet"

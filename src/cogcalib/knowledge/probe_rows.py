@@ -52,12 +52,12 @@ class Knowledge:
         category: One of `CATEGORIES`.
         prompt_ids: Each prompt's number; ``3:1`` had its shot 1 replaced by the reserve, ``0/2`` is
             rotation 2 of the options.
-        greedy: Whether the greedy answer is right, a prompt.
-        sampled: Probability (exact mode) or share (sampled) of right answers, a prompt, fractions.
+        greedy: Whether the greedy answer is correct, a prompt.
+        sampled: Probability (exact mode) or share (sampled) of correct answers, a prompt.
         strict: The same counting only answers spelt just as accepted; in exact mode equal.
         p_greedy: Mean of `greedy`.
         p_sampled: Mean of `sampled`.
-        p_hit: Probability that at least one sample under one of the prompts is right.
+        p_hit: Probability that at least one sample under one of the prompts is correct.
         signals: NLL, margin, entropy and P(gold) of the supervised tokens.
     """
 

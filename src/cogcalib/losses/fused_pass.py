@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cogcalib.losses.gates import Gate
-from cogcalib.losses.objective import FusedParts, NllReduction, example_nll
+from cogcalib.losses.objective import FusedParts, LossParts, NllReduction, example_nll
 from cogcalib.losses.projection import HeadGradients, Projection
 from cogcalib.losses.terms import NO_OPTION, Penalty, token_penalty
 from cogcalib.losses.tiles import Tiles, tile_rows
@@ -82,18 +82,9 @@ class FusedPass:
         found, of_token = self._found, self._tiles.penalty
         ce = found.ce.sum() / self.denominator
         penalty = (self._weights[self._batch.example] * of_token).sum() / self.denominator
-        return FusedParts(
-            loss=ce + self._objective.alpha * penalty,
-            ce=ce,
-            penalty=penalty,
-            nll=self._nll,
-            weights=self._weights,
-            token_ce=found.ce,
-            entropy=found.entropy,
-            correct=found.correct,
-            log_confidence=found.log_confidence,
-            token_penalty=of_token,
-            option_scores=found.option_scores,
+        loss = ce + self._objective.alpha * penalty
+        return FusedParts.of(
+            LossParts(loss, ce, penalty, self._nll, self._weights), found, of_token
         )
 
     def _any_tiles(self, examples: slice | None = None, tokens: slice | None = None) -> None:

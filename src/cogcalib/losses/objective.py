@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cogcalib.losses.gates import Gate
-from cogcalib.losses.statistics import token_statistics
+from cogcalib.losses.statistics import TokenStatistics, token_statistics
 from cogcalib.losses.terms import Penalty, cross_entropy, token_penalty
 
 NllReduction = Literal["mean", "sum"]
@@ -65,6 +65,23 @@ class FusedParts(NamedTuple):
     log_confidence: Tensor
     token_penalty: Tensor
     option_scores: Tensor | None
+
+    @classmethod
+    def of(cls, parts: LossParts, found: TokenStatistics, token_penalty: Tensor) -> FusedParts:
+        """The parts of a loss beside the statistics of its tokens."""
+        return cls(
+            loss=parts.loss,
+            ce=parts.ce,
+            penalty=parts.penalty,
+            nll=parts.nll,
+            weights=parts.weights,
+            token_ce=found.ce,
+            entropy=found.entropy,
+            correct=found.correct,
+            log_confidence=found.log_confidence,
+            token_penalty=token_penalty.detach(),
+            option_scores=found.option_scores,
+        )
 
 
 def example_nll(
@@ -174,16 +191,4 @@ def reference_loss(
     )
     with torch.no_grad():
         found = token_statistics(logits, targets, option_ids)
-    return FusedParts(
-        loss=parts.loss,
-        ce=parts.ce,
-        penalty=parts.penalty,
-        nll=parts.nll,
-        weights=parts.weights,
-        token_ce=found.ce,
-        entropy=found.entropy,
-        correct=found.correct,
-        log_confidence=found.log_confidence,
-        token_penalty=of_token.detach(),
-        option_scores=found.option_scores,
-    )
+    return FusedParts.of(parts, found, of_token)

@@ -248,7 +248,7 @@ def consistency_interval(
     """Where a metric falls if the model is perfectly calibrated: its interval of zero error.
 
     Consistency resampling (Bröcker & Smith, Weather and Forecasting 2007): each resample keeps the
-    confidences and draws every prediction right with exactly that probability. An ECE inside the
+    confidences and draws every prediction correct with exactly that probability. An ECE inside the
     interval is what chance alone produces at this n; one above it is miscalibration.
 
     Args:

@@ -39,7 +39,7 @@ class ReliabilityCurve:
     Attributes:
         edges: Bin edges from 0 to 1, [bins + 1]; bin *b* is (edges[b], edges[b + 1]].
         confidence: Mean confidence in each bin, [bins]; nan where the bin is empty.
-        accuracy: Share of right predictions in each bin, [bins]; nan where the bin is empty.
+        accuracy: Share of correct predictions in each bin, [bins]; nan where the bin is empty.
         count: Number of predictions in each bin, [bins].
     """
 
@@ -66,7 +66,7 @@ def reliability_curve(
 
     Args:
         confidence: Confidence of each prediction, fraction, [n].
-        correct: Whether each prediction is right, bool or 0/1, [n].
+        correct: Whether each prediction is correct, bool or 0/1, [n].
         bins: Number of bins.
         binning: ``"width"``: edges at k / bins. ``"mass"``: the edge above bin k is the
             ceil(k n / bins)-th smallest confidence, so that bins hold equally many predictions
@@ -108,7 +108,7 @@ def expected_calibration_error(
 
     Args:
         confidence: Confidence of each prediction, fraction, [n].
-        correct: Whether each prediction is right, bool or 0/1, [n].
+        correct: Whether each prediction is correct, bool or 0/1, [n].
         bins: Number of bins.
         binning: ``"width"`` or ``"mass"``, as in `reliability_curve`.
 

@@ -98,12 +98,12 @@ def evaluate(
 ) -> Evaluation:
     """Every metric of one run with its bootstrap interval, from the same resamples.
 
-    The NLL, which depends on the right answer's probability and not on the confidence, has its
+    The NLL, which depends on the correct answer's probability and not on the confidence, has its
     interval from ``bootstrap_interval(negative_log_likelihood, gold_logprob)``.
 
     Args:
         confidence: Confidence of each prediction, fraction, [n].
-        correct: Whether each prediction is right, bool or 0/1, [n].
+        correct: Whether each prediction is correct, bool or 0/1, [n].
         metrics: Name -> function of the two arrays; `standard_metrics` if None.
         level: Coverage of the intervals, fraction in (0, 1).
         resamples: Number of bootstrap resamples.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -70,10 +70,16 @@ def each_draw(work: Callable[[Draw], T], n: int, resamples: int, seed: int) -> I
         yield from map(of, drawn)
         return
     threads = min(THREADS, os.cpu_count() or 1)
+    waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(threads, "cogcalib-bootstrap") as pool:
-        # Not all at once: a resample takes as much memory as the arrays.
-        while some := list(islice(drawn, threads)):
-            yield from pool.map(of, some)
+        for rows in drawn:
+            waiting.append(pool.submit(of, rows))
+            # One is drawn while the others are worked on, and no more: each takes as much memory
+            # as the arrays.
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def draw_rows(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:

@@ -9,7 +9,7 @@ from cogcalib.metrics._validate import check_logprob, check_predictions
 
 
 def accuracy(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """Share of right predictions; the confidence is checked and not used.
+    """Share of correct predictions; the confidence is checked and not used.
 
     Raises:
         ValueError: For malformed arrays.
@@ -25,12 +25,12 @@ def mean(values: ArrayLike) -> float:
 def brier_score(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Top-label Brier score: mean squared distance of the confidence from being right or not.
 
-    mean_i (c_i - y_i)^2 (Brier 1950, for the event "the prediction is right"). In [0, 1]; it
+    mean_i (c_i - y_i)^2 (Brier 1950, for the event "the prediction is correct"). In [0, 1]; it
     differs from the multi-class Brier score, which sums over all classes and reaches 2.
 
     Args:
         confidence: Confidence of each prediction, fraction, [n].
-        correct: Whether each prediction is right, bool or 0/1, [n].
+        correct: Whether each prediction is correct, bool or 0/1, [n].
 
     Raises:
         ValueError: For malformed arrays.
@@ -40,17 +40,17 @@ def brier_score(confidence: ArrayLike, correct: ArrayLike) -> float:
 
 
 def negative_log_likelihood(gold_logprob: ArrayLike) -> float:
-    """Mean negative log-likelihood of the right answers, nats.
+    """Mean negative log-likelihood of the correct answers, nats.
 
-    -mean_i log p_i(right answer): the log score (Good 1952), over whatever set of answers the
+    -mean_i log p_i(correct answer): the log score (Good 1952), over whatever set of answers the
     log-probabilities are normalised. Unlike the Brier score it has no upper bound.
 
     Args:
-        gold_logprob: Log-probability of the right answer of each example, nats, [n]; -inf where
+        gold_logprob: Log-probability of the correct answer of each example, nats, [n]; -inf where
             it was held impossible.
 
     Returns:
-        A number of at least 0; infinity if one right answer was held impossible.
+        A number of at least 0; infinity if one correct answer was held impossible.
 
     Raises:
         ValueError: Unless `gold_logprob` is one-dimensional, not empty, and nowhere above 0 or nan.
@@ -60,18 +60,18 @@ def negative_log_likelihood(gold_logprob: ArrayLike) -> float:
 
 
 def auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """Area under the ROC curve of confidence as a detector of right predictions.
+    """Area under the ROC curve of confidence as a detector of correct predictions.
 
-    The Mann-Whitney statistic: the probability that a right prediction carries more confidence
+    The Mann-Whitney statistic: the probability that a correct prediction carries more confidence
     than a wrong one, ties counting one half.
 
     Args:
         confidence: Confidence of each prediction, fraction, [n].
-        correct: Whether each prediction is right, bool or 0/1, [n].
+        correct: Whether each prediction is correct, bool or 0/1, [n].
 
     Returns:
         A fraction in [0, 1], 0.5 for an uninformative confidence; nan if all predictions are
-        right or all are wrong, where it is undefined.
+        correct or all are wrong, where it is undefined.
 
     Raises:
         ValueError: For malformed arrays.

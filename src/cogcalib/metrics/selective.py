@@ -31,7 +31,7 @@ def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
 
     Args:
         confidence: Confidence of each prediction, fraction, [n].
-        correct: Whether each prediction is right, bool or 0/1, [n].
+        correct: Whether each prediction is correct, bool or 0/1, [n].
 
     Returns:
         A fraction in [0, 1].
@@ -47,7 +47,7 @@ def accuracy_at_coverage(confidence: ArrayLike, correct: ArrayLike, coverage: fl
 
     Args:
         confidence: Confidence of each prediction, fraction, [n].
-        correct: Whether each prediction is right, bool or 0/1, [n].
+        correct: Whether each prediction is correct, bool or 0/1, [n].
         coverage: Share of predictions to answer, fraction in (0, 1]; ceil(coverage n) are.
 
     Returns:
@@ -69,7 +69,7 @@ def selective_accuracy(confidence: ArrayLike, correct: ArrayLike, threshold: flo
 
     Args:
         confidence: Confidence of each prediction, fraction, [n].
-        correct: Whether each prediction is right, bool or 0/1, [n].
+        correct: Whether each prediction is correct, bool or 0/1, [n].
         threshold: Least confidence at which to answer, fraction in [0, 1].
 
     Returns:
@@ -95,7 +95,7 @@ def coverage_at_accuracy(confidence: ArrayLike, correct: ArrayLike, accuracy: fl
 
     Args:
         confidence: Confidence of each prediction, fraction, [n].
-        correct: Whether each prediction is right, bool or 0/1, [n].
+        correct: Whether each prediction is correct, bool or 0/1, [n].
         accuracy: Least accuracy wanted of the answers, fraction in (0, 1].
 
     Returns:
@@ -121,13 +121,13 @@ def answered_at(coverage: float, n: int) -> int:
 def _accuracy_by_coverage(confidence: ArrayLike, correct: ArrayLike) -> FloatVector:
     """Expected accuracy of the k most confident predictions for k = 1..n, [n]."""
     right, _, sizes = _ties(*check_predictions(confidence, correct))
-    # In a random order every place within a tie is right with the tie's share of right ones.
+    # In a random order every place within a tie is correct with the tie's share of correct ones.
     expected = np.cumsum(np.repeat(right / sizes, sizes))
     return expected / np.arange(1, len(expected) + 1)
 
 
 def _ties(confidences: FloatVector, corrects: BoolVector) -> tuple[Counts, Counts, Counts]:
-    """Right predictions, start and size of each group of equal confidence, highest first, [g]."""
+    """Correct predictions, start and size of each group of equal confidence, highest first, [g]."""
     order = np.argsort(-confidences)
     ranked = confidences[order]
     # Not np.r_, which takes longer than the sort where a bootstrap asks for a thousand of these.

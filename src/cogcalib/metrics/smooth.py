@@ -41,7 +41,7 @@ def smooth_calibration_error(confidence: ArrayLike, correct: ArrayLike) -> float
 
     Args:
         confidence: Confidence of each prediction, fraction, [n].
-        correct: Whether each prediction is right, bool or 0/1, [n].
+        correct: Whether each prediction is correct, bool or 0/1, [n].
 
     Returns:
         The error as a fraction in [0, 1].

@@ -123,9 +123,15 @@ def _device(device: str | torch.device | None) -> torch.device:
         rank = os.environ.get("LOCAL_RANK", "0")
         return torch.device(f"cuda:{rank}" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(device)
+        chosen = torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"device must be a torch device such as cpu, got {device!r}") from error
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device must be one that is there, got {device!r}: torch sees "
+            f"{torch.cuda.device_count()} CUDA devices"
+        )
+    return chosen
 
 
 def _read_whole(source: str, **how: Any) -> PreTrainedModel:

@@ -84,7 +84,7 @@ def encode_open(
 
 
 def as_texts(shots: Prompt) -> Prompt:
-    """The shots without their options, answered with the right one's text."""
+    """The shots without their options, answered with the correct one's text."""
     reserve = None if shots.reserve is None else _as_text(shots.reserve)
     return Prompt(shots.number, tuple(map(_as_text, shots.shots)), reserve)
 

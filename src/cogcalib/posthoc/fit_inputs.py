@@ -79,10 +79,7 @@ def as_scores(logits: ArrayLike) -> Logits:
     Raises:
         ValueError: If they are no numbers.
     """
-    scores = as_array("logits", logits)
-    if scores.dtype.kind not in "iuf":
-        raise ValueError(f"logits must be numbers, got {scores.dtype} of shape {scores.shape}")
-    return scores
+    return _numbers("logits", logits)
 
 
 def check_confidence(confidence: ArrayLike) -> Fractions:
@@ -91,10 +88,7 @@ def check_confidence(confidence: ArrayLike) -> Fractions:
     Raises:
         ValueError: If they are no fractions.
     """
-    values = as_array("confidence", confidence)
-    if values.dtype.kind not in "iuf":
-        raise ValueError(f"confidence must be numbers, got {values.dtype}")
-    values = values.astype(np.float64)
+    values = _numbers("confidence", confidence).astype(np.float64)
     inside = (values >= 0.0) & (values <= 1.0)
     if not inside.all():
         raise ValueError(f"confidence must lie in [0, 1], got {values[~inside].flat[0]}")
@@ -116,3 +110,10 @@ def check_outcomes(confidence: ArrayLike, correct: ArrayLike) -> tuple[Fractions
     if truths.dtype.kind not in "biuf" or not np.isin(truths, (0, 1)).all():
         raise ValueError(f"correct must be true or false, or 1 or 0, got {truths.dtype} {truths!r}")
     return values, truths.astype(bool)
+
+
+def _numbers(name: str, array: ArrayLike) -> NDArray[Any]:
+    values = as_array(name, array)
+    if values.dtype.kind not in "iuf":
+        raise ValueError(f"{name} must be numbers, got {values.dtype} of shape {values.shape}")
+    return values

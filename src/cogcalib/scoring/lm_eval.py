@@ -55,7 +55,7 @@ def read_samples(
     Multiple choice: options are lettered A, B, C ... in the order of the requests. Prediction is
     the most likely option, as in the harness' ``acc`` (not ``acc_norm``, which divides by length);
     ``options`` confidence is its share, p_k / sum_j p_j over the options' likelihoods, and `nll`
-    that of the right one. Of a task with ``acc_mutual_info`` the conditional likelihoods count.
+    that of the correct one. Of a task with ``acc_mutual_info`` the conditional likelihoods count.
 
     Generation (``generate_until``): right where ``exact_match`` is 1. The harness keeps no
     probabilities of generated text, so that these rows have no confidence and a `nll` of nan:
@@ -74,7 +74,7 @@ def read_samples(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: Naming file, row and key, if a row is not of this format, its right option
+        ValueError: Naming file, row and key, if a row is not of this format, its correct option
             cannot be told or disagrees with ``acc``, or a document comes twice.
     """
     path = Path(path)
@@ -195,7 +195,7 @@ def _logprobs(row: Row, responses: Sequence[Any]) -> list[float]:
 
 
 def _gold(row: Row, options: int, chosen: int, correct: bool | None) -> int:
-    """Index of the right option. ``target`` holds it as an index or as the option's text."""
+    """Index of the correct option. ``target`` holds it as an index or as the option's text."""
     contexts, texts = zip(*_arguments(row, options), strict=True)
     if len(set(texts)) == 1 and len(set(contexts)) > 1:
         # The options stand in the contexts (WinoGrande): ``target`` is what follows each of them.
@@ -204,14 +204,14 @@ def _gold(row: Row, options: int, chosen: int, correct: bool | None) -> int:
         if correct is False and options == 2:
             return 1 - chosen
         raise ValueError(
-            f"target: does not tell which context is right, nor does acc, {row.get('acc')!r}"
+            f"target: does not tell which context is correct, nor does acc, {row.get('acc')!r}"
         )
     # The harness turns digits into an index before it looks for the text.
     target, choices = str(row["target"]).strip(), [text.strip() for text in texts]
     index = _literal(target)
     if isinstance(index, list):
         if len(index) != 1:
-            raise ValueError(f"target: must be one right option, got {target!r}")
+            raise ValueError(f"target: must be one correct option, got {target!r}")
         index = index[0]
     if index is not None and 0 <= index < options:
         return index

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -82,8 +81,8 @@ def read_predictions(path: Path | str) -> list[Prediction]:
     for number, row in enumerate(rows, start=1):
         try:
             prediction = _checked(row)
-            names = ("task", "split", "model", "run", "id")
-            identity = tuple(getattr(prediction, name) for name in names)
+            of = prediction
+            identity = (of.task, of.split, of.model, of.run, of.id)
             if identity in seen:
                 raise ValueError(f"id must be distinct, {prediction.id!r} comes more than once")
         except ValueError as error:
@@ -167,12 +166,18 @@ def _checked(row: Any) -> Prediction:
             raise ValueError(f"{name} must be {what}, got {repr(row[name])[:80]}")
     logprobs = row["option_logprobs"]
     prediction = Prediction(
-        **{name: intern(value) if type(value) is str else value for name, value in row.items()}
-        | {
-            "id": row["id"],
-            "confidence": {intern(name): value for name, value in row["confidence"].items()},
-            "option_logprobs": None if logprobs is None else tuple(logprobs),
-        }
+        id=row["id"],
+        # Of a million rows each says the same: kept once.
+        task=intern(row["task"]),
+        split=intern(row["split"]),
+        answer=intern(row["answer"]),
+        prediction=intern(row["prediction"]),
+        correct=row["correct"],
+        nll=row["nll"],
+        confidence={intern(name): value for name, value in row["confidence"].items()},
+        option_logprobs=None if logprobs is None else tuple(logprobs),
+        model=intern(row["model"]),
+        run=intern(row["run"]),
     )
     _check_agreement(prediction)
     return prediction
@@ -206,7 +211,8 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return is_number(value) and not math.isnan(value)
+    # Nearly all are floats, of which nan alone is not equal to itself.
+    return value == value if type(value) is float else is_number(value)
 
 
 def _is_confidence(value: Any) -> bool:

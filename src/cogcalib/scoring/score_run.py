@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from cogcalib.inference.backend_loading import check_backend, load_backend
+from cogcalib.inference.backend_loading import (
+    answers_file,
+    check_backend,
+    kept_answers,
+    load_backend,
+)
 from cogcalib.inference.batching import process
-from cogcalib.inference.experimental.endpoint_backend import EndpointBackend
-from cogcalib.inference.experimental.endpoint_journal import ENDING, Journal
 from cogcalib.modeling import LabelAudit, audit_labels, shorten_passages
 from cogcalib.modeling.continuations import continuations
 from cogcalib.modeling.shot_prompts import as_texts, behind_shots
@@ -95,7 +96,7 @@ def score_task(
     )
     if asked.output is not None and main:
         write_record(asked.output, _record(asked, task, settings.shots, found, summary))
-        _journal(asked.output).unlink(missing_ok=True)
+        answers_file(asked.output).unlink(missing_ok=True)
     return Scored(
         predictions=found.predictions,
         summary=summary,
@@ -134,29 +135,17 @@ def _ask(asked: ScoreTask, examples: list[Example], settings: ScoreSettings) -> 
     backend = load_backend(asked)
     examples, shortened = _fitting(examples, backend.tokenizer, backend.positions, settings)
     labels = _audit(examples, backend.tokenizer, settings)
-    with ExitStack() as stack:
-        if isinstance(backend, EndpointBackend) and asked.output is not None:
-            check_examples(examples, asked.answer)
-            identity = journal_identity(backend, examples, settings)
-            backend.keep_in(stack.enter_context(Journal(_journal(asked.output), identity)))
+    check_examples(examples, asked.answer)
+    with kept_answers(backend, asked.output, examples, answer_settings(settings)):
         return _Answers(examples, shortened, labels, score_with(backend, examples, settings))
 
 
-def journal_identity(
-    backend: EndpointBackend, examples: Sequence[Example], settings: ScoreSettings
-) -> dict[str, Any]:
-    """The identity of a scoring; each request is identified by its own content."""
+def answer_settings(settings: ScoreSettings) -> dict[str, Any]:
+    """Settings that an endpoint's answers depend on, as `kept_answers` takes them."""
     return {
-        "model": backend.endpoint.model,
-        "task": sorted({example.task for example in examples}),
-        "split": sorted({example.split for example in examples}),
-        "prompt": sorted({example.preset for example in examples}),
         "answer": settings.answer,
         "max_new_tokens": settings.max_new_tokens,
-        # Part of every request, so that another would have them all asked again, unseen.
-        "top_logprobs": backend.endpoint.top_logprobs,
         "shots": [] if settings.shots is None else [shot.id for shot in settings.shots.shots],
-        "examples": Journal.key([[example.id, example.content_hash()] for example in examples]),
     }
 
 
@@ -228,10 +217,6 @@ def _record(
         "max_new_tokens": asked.max_new_tokens if found.examples[0].options is None else None,
         "metrics": [summary],
     }
-
-
-def _journal(output: Path) -> Path:
-    return output.with_name(output.name + ENDING)
 
 
 def _mean_f1(examples: Sequence[Example], predictions: Sequence[Prediction]) -> float | None:

@@ -61,7 +61,7 @@ def values(relation: str) -> tuple[str, ...]:
 
 
 def multiple_choice(relation: str, row: Row, split: str, rng: random.Random) -> Example:
-    """A question with the right answer among three drawn ones, under the letters A to D."""
+    """A question with the correct answer among three drawn ones, under the letters A to D."""
     spec = RELATIONS[relation]
     answer = row[spec.value]
     others = [value for value in values(relation) if value != answer]

@@ -137,7 +137,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def fill(template: str, row: Row) -> str:
-    """A template with the row's cells in the place of the column names."""
+    """A template with the row's cells for the column names."""
     return "".join(
         literal + (text_of(column, row) if column is not None else "")
         for literal, column in _parsed(template)

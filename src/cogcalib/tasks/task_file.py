@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from cogcalib.artifacts import named_kind
 from cogcalib.records import PRESETS
 from cogcalib.yaml_files import read_yaml
 
@@ -241,7 +242,7 @@ def read_definition(path: Path) -> Definition:
         raise ValueError(f"{path}: no such task file")
     values: Any = read_yaml(path)
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: must hold keys and values, got {type(values).__name__}")
+        raise ValueError(f"{path}: must hold keys and values, got {named_kind(values)}")
     try:
         return Definition.model_validate(values)
     except ValidationError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
@@ -72,6 +73,10 @@ class AnsweringTrainer(ResumableTrainer):
         # All ranks are here; to `save_model` the first may come alone.
         if self.accelerator.num_processes > 1 and self.calibration_dataset is not None:
             self._measured = self.state.global_step, self.run_calibration_pass().answers
+            # After a forward pass without a backward one FSDP holds the outermost weights whole.
+            for module in self.model_wrapped.modules():
+                if isinstance(module, FSDPModule):
+                    module.reshard()
         return output
 
     def run_calibration_pass(self) -> CalibrationPass:
@@ -175,8 +180,9 @@ class AnsweringTrainer(ResumableTrainer):
         if self.args.should_save:
             self._records.write(folder, measured, hashed=not checkpoint)
             # PEFT writes a card of its own, or into the one that is there.
-            readme.unlink(missing_ok=True)
-            if before is not None:
+            if before is None:
+                readme.unlink(missing_ok=True)
+            elif readme.read_bytes() != before:
                 readme.write_bytes(before)
             if not checkpoint:
                 self._write_card(folder)

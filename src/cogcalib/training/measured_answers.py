@@ -54,7 +54,7 @@ def confident_units(
 
 
 def option_nll(statistics: AnswerStatistics, tokens: SupervisedTokens) -> Tensor:
-    """NLL of the right option among the options, nats, for each unit; -1 without any, ``[U]``."""
+    """NLL of the correct option among the options, nats, for each unit; -1 without any, ``[U]``."""
     units, options, scores = tokens.units, tokens.options, statistics.option_scores
     found = statistics.log_confidence.new_full((len(units),), -1.0)
     if options is None or scores is None or not scores.shape[1]:
@@ -83,7 +83,7 @@ class MeasuredAnswers:
     Attributes:
         confidence: Fractions, ``[n]``: ``options`` where the answers have options, else ``mean``.
         correct: Whether each is right, ``[n]`` bool.
-        nll: Of the right option among the options, nats, ``[n]``; None if open-ended.
+        nll: Of the correct option among the options, nats, ``[n]``; None if open-ended.
     """
 
     confidence: NDArray[np.float64]

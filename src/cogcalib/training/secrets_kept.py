@@ -44,7 +44,7 @@ class SecretsKept:
 
 
 def without_secrets(value: Any, name: str = "", *, mask: bool = False) -> Any:
-    """A value with None in the place of the secrets within it, or with their names in brackets.
+    """A value with None for the secrets within it, or with their names in brackets.
 
     Args:
         value: Of an argument; mappings and lists are gone through.

@@ -34,6 +34,12 @@ from cogcalib.harness.config import (
         ("name: x\ntasks: {unknown_share: 2.0}", "tasks.unknown_share", "less than or equal to 1"),
         ("name: x\nmethods: []", "methods", "at least one"),
         ("name: x\nmethods: [sft, sft]", "methods", "twice"),
+        ("name: x\nmethods: [cols@0.2, cols@0.20]", "methods", "cols@0.2 and cols@0.20 are one"),
+        (
+            "name: x\nmethods: [cols-random-options, sft, cols-options-random+ts]",
+            "methods",
+            "cols-random-options and cols-options-random are one method",
+        ),
         ("name: x\nmethods: [cols-foo]", "methods", "suffix -foo"),
         ("name: x\nmethods: [sft-options]", "methods", "no penalty"),
         ("name: x\nmethods: [cols+beta]", "methods", "after '+'"),
@@ -57,7 +63,10 @@ from cogcalib.harness.config import (
             "label_smoothing",
             "at most 1",
         ),
-        ("- 1", "config", "keys and values"),
+        ("- 1", "config", "must hold keys and values, got a list"),
+        ("", "config", "must hold keys and values, got nothing"),
+        ("# all of it is a comment", "config", "got nothing"),
+        ("name", "config", "got text"),
         ("name: [", "config", "YAML"),
         ("name: x\nseeds: [2001-01-01]", "seeds.0", "2001-01-01"),
     ],
@@ -67,6 +76,12 @@ def test_an_error_names_the_key(text: str, key: str, what: str) -> None:
         parse_config(text)
     assert key in str(error.value)
     assert what in str(error.value)
+
+
+def test_methods_that_differ_and_old_spellings_are_kept() -> None:
+    methods = ("cols-random-options@0.20", "cols-random-options@0.20+ts", "cols-random", "cols@.2")
+    found = parse_config(f"name: x\nmethods: [{', '.join(methods)}]")
+    assert found.methods == methods
 
 
 def test_every_error_is_told_at_once() -> None:
@@ -116,6 +131,14 @@ def test_overrides_win_in_order_and_are_checked() -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.yaml: no such"):
         load_config(tmp_path / "absent.yaml")
+
+
+def test_what_is_there_and_no_file_is_told_so(tmp_path: Path) -> None:
+    for path in (tmp_path, Path("/dev/null")):
+        with pytest.raises(ConfigError, match=f"{path} must be a configuration file.*is no file"):
+            load_config(path)
+    with pytest.raises(ConfigError, match="got '/tmp/out'; runs go into the folder --runs"):
+        parse_config("name: x", ["/tmp/out"])
 
 
 def test_the_shipped_demo_is_valid() -> None:

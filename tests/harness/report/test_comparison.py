@@ -110,6 +110,8 @@ def test_command_prints_and_writes(
     assert cli.main([*words, "--json", str(rows)]) == 0
     out = capsys.readouterr().out
     assert "two: CoLS - one: CoLS" in out
+    assert "atlas/country · test · in-domain" in out
+    assert "all metrics" not in out  # a column for every seed of every method
     assert page.is_file()
     differences = [
         row["differences"] for row in json.loads(rows.read_text()) if "two" in row["method"]
@@ -147,5 +149,11 @@ def test_what_cannot_be_compared_is_told(
         err = capsys.readouterr().err
         assert said in err
         assert err.count("\n") == 1
-    assert cli.main(["compare", *map(str, runs), "--method", "ecp"]) == 2
-    assert "no method 'ecp' was scored" in capsys.readouterr().err
+    for paths, option, said in (
+        (runs, ["--method", "ecp"], "no method 'ecp' was scored"),
+        (files[:2], ["--method", "cols"], "method is for runs"),
+        (runs, ["--split", "test"], "not for runs"),
+        (runs, ["--filter", "none"], "not for runs"),
+    ):
+        assert cli.main(["compare", *map(str, paths), *option]) == 2
+        assert said in capsys.readouterr().err

@@ -56,19 +56,19 @@ def test_reliability_diagram_draws_the_curve() -> None:
     assert upper.texts[0].get_text() == f"ECE {100 * ece:.1f} %, {label}"
 
 
-def test_histogram_splits_right_from_wrong() -> None:
+def test_histogram_splits_correct_from_wrong() -> None:
     (axes,) = confidence_histogram(CONFIDENCE, CORRECT).axes
     right, wrong = (heights(container) for container in axes.containers)
     edges = np.arange(16) / 15
     expected = np.histogram(CONFIDENCE[~CORRECT], edges)[0] / (~CORRECT).sum()
     assert wrong == pytest.approx(-expected)
     assert sum(right) == pytest.approx(1)
-    assert axes.texts[0].get_text().startswith(f"{CORRECT.sum()} right, mean ")
+    assert axes.texts[0].get_text().startswith(f"{CORRECT.sum()} correct, mean ")
 
 
-def test_histogram_of_only_right_answers() -> None:
+def test_histogram_of_only_correct_answers() -> None:
     (axes,) = confidence_histogram([0.5, 1.0], [True, True]).axes
-    assert axes.texts[0].get_text() == "2 right, mean 75 %"
+    assert axes.texts[0].get_text() == "2 correct, mean 75 %"
 
 
 def test_infinite_thresholds_become_triangles_and_gaps() -> None:

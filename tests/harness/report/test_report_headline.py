@@ -83,7 +83,7 @@ def test_variant_is_chosen_on_calibration_though_another_wins_the_test() -> None
     said = text(run)
     assert "CoECP-options lowers ECE from 12.0 % to 5.0 %" in said
     assert "chosen out of 2 variants on the calibration split: lowest ECE (vocab), 6.0 %" in said
-    assert "of 2 of 2 within 0.5 points of SFT's accuracy, 74.0 %; means over seeds." in said
+    assert "of 2, all within 0.5 points of SFT's accuracy, 74.0 %; means over seeds." in said
 
 
 @pytest.mark.parametrize(("accuracy", "expected"), [(0.735, "cols"), (0.734, "combls")])

@@ -46,7 +46,7 @@ def test_page_holds_every_section(text: str) -> None:
     assert headings == [
         "Results",
         "Does the confidence mean what it says?",
-        "How sure it is when right, and when wrong",
+        "How sure it is when correct, and when wrong",
         "The most confident mistakes",
         "Training",
         "What the base model knew",
@@ -66,7 +66,7 @@ def test_tables_show_every_definition_side_by_side(run: Run) -> None:
     for definition in ("vocab", "options", "surface"):
         assert page.count(f"ECE % {definition}") == 2
     assert "7.8" in page
-    assert "-log of the right option" in page
+    assert "-log of the correct option" in page
 
 
 def test_page_needs_nothing_from_outside(text: str) -> None:

@@ -67,7 +67,7 @@ def test_optional_artifacts_may_be_absent(copy: Path) -> None:
     ("file", "text", "message"),
     [
         ("metrics.json", "{", "metrics.json: no valid JSON"),
-        ("metrics.json", "{}", "metrics.json: must hold a list, got a dict"),
+        ("metrics.json", "{}", "metrics.json: must hold a list, got keys and values"),
         ("metrics.json", '[{"method": "sft"}]', "metrics.json: metrics row 0 misses"),
         ("train/cols/seed-0/thresholds.json", '[{"cut": 1}]', "no valid thresholds"),
         ("train/cols/seed-0/log.jsonl", "{}\nx\n", r"log.jsonl, row 2: no valid JSON"),

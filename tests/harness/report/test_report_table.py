@@ -126,9 +126,15 @@ def test_wide_tables_show_every_definition_and_the_interval_of_auroc() -> None:
     assert columns(task)[-2].cell(task["sft"]) == "0.78"
 
 
+def test_the_name_of_a_definition_is_no_markup() -> None:
+    ece = {"vocab": {"value": 0.1}, "[/b]own": {"value": 0.1}}
+    lines = printed(metrics_table([row("sft", ece=ece)]), 100)
+    assert any("[/b]own" in line for line in lines)
+
+
 def test_caption_says_what_the_nll_is() -> None:
     (table,) = metrics_table([row("sft")])
-    assert "-log of the right option's share." in str(table.caption)
+    assert "-log of the correct option's share." in str(table.caption)
     (table,) = metrics_table([row("sft"), row("sft+ts")])
     assert "(+ TS: under the temperature of options)" in str(table.caption)
     (table,) = metrics_table([row("sft", ece={"mean": {"value": 0.2}}, auroc={})])

@@ -147,7 +147,7 @@ def test_files_of_a_table(small: Preset, finished: Path, tmp_path: Path) -> None
     expected = by_name["gated+ts"]["nll"] - by_name["sft+ts"]["nll"]
     assert pair["difference"]["nll"][0] == pytest.approx(expected, abs=2e-5)
     page = (tmp_path / "tiny-small.md").read_text(encoding="utf-8")
-    assert "Strengths were chosen by the lowest ECE at SFT's accuracy" in page
+    assert "Alphas were chosen by the lowest ECE at SFT's accuracy" in page
     assert "One seed: stars and bold figures say nothing of other trainings." in page
     assert "Fewer than 500 questions, so that an ECE is mostly noise: atlas/capital" in page
     assert "ECE vocab % (15 bins, width, n = 24)" in page

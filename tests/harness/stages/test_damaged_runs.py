@@ -82,7 +82,7 @@ def test_predictions_are_counted_whole_or_not_at_all(
         shutil.rmtree(run / "recalibrate")  # else nothing would be fitted on the calibration file
         with pytest.raises(InputError, match=what) as told:
             go_on(run)
-        assert "pass --resume, which makes them again" in str(told.value)
+        assert "makes it again (cogcalib run: with --resume)" in str(told.value)
         assert not (run / "recalibrate").exists() or "calibration" not in file
     if "calibration" not in file:  # the page shows test predictions
         assert cli.main(["report", str(run)]) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from cogcalib.harness.report import Run, load_run
 from cogcalib.harness.report.headline import headline
 from cogcalib.harness.report.singled_out import single_out
 from cogcalib.harness.report.summary import group_rows
+from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.selection import trials_of_rows
 from cogcalib.harness.tuning import grid, tune
+from cogcalib.owned_folder import FolderError
 from cogcalib.pipeline import run
 
 SMALL = """
@@ -73,3 +76,20 @@ def test_the_trials_are_the_rows_of_the_run(tuned: Path, finished: Run) -> None:
         expected = trials[trial.method, trial.seed]
         assert (trial.accuracy, dict(trial.ece)) == (expected["accuracy"], expected["ece"])
         assert trial.nll == pytest.approx(expected["nll"], rel=1e-12)
+
+
+def test_a_damaged_trial_is_named_with_a_remedy_that_tune_has(tmp_path: Path) -> None:
+    config = SMALL.replace("cols-options, cols", "cols")
+    console = Console(file=io.StringIO())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grid, "GRID", {"label_smoothing": (0.1,)})
+        folder = RunFolder(tune(parse_config(config), tmp_path, console))
+        (file,) = folder.tune("sft", 0).glob("*.jsonl")
+        text = file.read_text(encoding="utf-8")
+        for damage in (lambda: file.unlink(), lambda: file.write_text(text[:-40])):
+            damage()
+            with pytest.raises(FolderError, match=f"remove {file.parent}, and the same command"):
+                tune(parse_config(config), tmp_path, console)
+        shutil.rmtree(file.parent)
+        tune(parse_config(config), tmp_path, console)
+    assert file.read_text(encoding="utf-8") == text

@@ -164,6 +164,13 @@ class Method:
         return Method.parse(split_posthoc(self.name)[0])
 
     @property
+    def training(self) -> Method:
+        """What it trains, however spelled: the same for ``cols-random-options@0.20+ts`` and
+        ``cols-options-random@0.2``. Its `name` and `trained` are empty.
+        """
+        return replace(self, name="", trained="", posthoc=None)
+
+    @property
     def is_canonical(self) -> bool:
         """Whether it is a stem as it stands, or temperature-scaled SFT: no variant of another."""
         return self.name in STEMS or self.name == "sft+ts"

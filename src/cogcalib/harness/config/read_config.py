@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cogcalib.artifacts import named_kind
 from cogcalib.harness.config.sections import Config
 from cogcalib.records import InputError
 from cogcalib.yaml_files import DEEPEST, dump_yaml, parse_yaml, read_yaml
@@ -31,8 +32,10 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
         ConfigError: Naming file and key, what was allowed and what came.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise ConfigError(f"{path}: no such configuration file")
+    if not path.is_file():
+        raise ConfigError(f"{path} must be a configuration file in YAML, and is no file")
     with _config_errors():
         return _validated(read_yaml(path), overrides, str(path))
 
@@ -60,7 +63,7 @@ def _config_errors() -> Iterator[None]:
 
 def _validated(values: Any, overrides: Sequence[str], source: str) -> Config:
     if not isinstance(values, dict):
-        raise ConfigError(f"{source}: must hold keys and values, got {type(values).__name__}")
+        raise ConfigError(f"{source}: must hold keys and values, got {named_kind(values)}")
     for override in overrides:
         _override(values, override)
     try:
@@ -78,7 +81,9 @@ def _override(values: dict[str, Any], override: str) -> None:
     path, equals, value = override.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys) or len(keys) > DEEPEST:
-        raise ConfigError(f"-o wants section.key=value, got {override[:80]!r}")
+        raise ConfigError(
+            f"-o wants section.key=value, got {override[:80]!r}; runs go into the folder --runs"
+        )
     for depth, key in enumerate(keys[:-1], start=1):
         if values.get(key) is None:
             values[key] = {}

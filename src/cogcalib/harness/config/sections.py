@@ -241,10 +241,16 @@ class Config(ConfigSection):
     @field_validator("methods")
     @classmethod
     def _methods_exist(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
-        for name in methods:
-            Method.parse(name)
         if not methods or len(set(methods)) != len(methods):
             raise ValueError("must name at least one method, and none twice")
+        spelled: dict[Method, str] = {}
+        for method in map(Method.parse, methods):
+            name = method.before_posthoc.name
+            if (other := spelled.setdefault(method.training, name)) != name:
+                raise ValueError(
+                    f"{other} and {name} are one method, which would be trained twice; spell it "
+                    "in one way"
+                )
         return methods
 
     @field_validator("seeds")

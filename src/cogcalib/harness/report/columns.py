@@ -138,7 +138,7 @@ def _nll(task: TaskSummary) -> list[str]:
     scaled = any(Method.read(row.method).posthoc == "ts" for row in task.methods)
     if task.primary in MULTIPLE_CHOICE:
         suffix = " (+ TS: under the temperature of options)" if scaled else ""
-        return [f"NLL in nats: -log of the right option's share{suffix}."]
+        return [f"NLL in nats: -log of the correct option's share{suffix}."]
     if task.primary in OPEN_ENDED:
         suffix = " (+ TS: under its temperature)" if scaled else ""
         return [f"NLL in nats: mean of -log p over the answer tokens{suffix}."]

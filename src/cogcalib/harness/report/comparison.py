@@ -105,6 +105,11 @@ def compare(
         raise ValueError("runs and files to compare must be distinct, one comes more than once")
     folders = [path for path in paths if path.is_dir()]
     files = [path for path in paths if not path.is_dir()]
+    if method is not None and not folders:
+        raise ValueError("method is for runs, and none of the paths is one")
+    for option, given in (("split", samples_split), ("filter", samples_filter)):
+        if given is not None and not files:
+            raise ValueError(f"{option} is for lm-evaluation-harness' samples, not for runs")
     entries: dict[Path, list[Entry]] = {}
     trained_on = set()
     for path, name in distinct_names(folders).items():

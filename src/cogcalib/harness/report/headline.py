@@ -38,6 +38,19 @@ def headline(run: Run, task: TaskSummary) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
+def in_short(run: Run, task: TaskSummary) -> list[str]:
+    """The first sentences of `headline`, which need no bootstrap, and the method of lowest ECE.
+
+    Args:
+        run: As of `headline`.
+        task: As of `headline`.
+    """
+    best = single_out(run, task).method
+    if best is None or "sft" not in task or not task.ece("sft").values:
+        return [_lowest(task)]
+    return [_comparison(task, best), _lowest(task)]
+
+
 def _shown(statistic: Statistic) -> float:
     """The mean in percent at the precision shown, so that words and digits cannot disagree."""
     return round(100 * (statistic.mean or 0.0), 1)

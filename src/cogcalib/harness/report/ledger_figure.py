@@ -51,7 +51,7 @@ def ledger_figure(passes: Sequence[PassSummary], title: str) -> Figure:
     for name, colour in (("known", KNOWN), ("unknown", UNKNOWN)):
         _curves(right, passes, name, colour)
     right.set_ylim(0, 104)
-    right.set_title("Right and confident")
+    right.set_title("Correct and confident")
     right.set_ylabel("mean over examples (%)")
     right.legend(loc="lower right")
     for axes in (left, middle, right):

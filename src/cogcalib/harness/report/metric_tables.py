@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -58,7 +59,7 @@ def _rich_table(task: TaskSummary) -> Table:
     table.add_column("Method", min_width=max(len(name(row)) for row in task.methods))
     for column in shown:
         words = [word for row in task.methods for word in column.cell(row).split()]
-        table.add_column(column.title, justify="right", min_width=max(map(len, words)))
+        table.add_column(escape(column.title), justify="right", min_width=max(map(len, words)))
     for row in task.methods:
         cells = [
             Text(column.cell(row), style="bold" * (column.primary and row.method in task.best))

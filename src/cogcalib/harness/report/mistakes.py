@@ -17,11 +17,11 @@ class Mistake:
 
     Attributes:
         question: The question, or the example's id if the run folder kept no examples.
-        gold: The right answer.
+        gold: The correct answer.
         answer: The wrong one given.
         confidence: How sure the model was.
         other_answer, other_confidence: What the other method said; None if it has no such row.
-        other_correct: Whether that was right.
+        other_correct: Whether that was correct.
     """
 
     question: str

@@ -158,7 +158,7 @@ def _probe_table(run: Run) -> Grid | None:
                 f"{fmean(record.nll for record in records):.2f}",
             ]
             rows.append([(cell, False) for cell in cells])
-    headers = ["Category", "Examples", "Share %", "Renderings right %", "P(gold) %", "NLL (nats)"]
+    headers = ["Category", "Examples", "Share %", "Correct renderings %", "P(gold) %", "NLL (nats)"]
     return Grid(headers, rows)
 
 

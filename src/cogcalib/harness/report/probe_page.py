@@ -118,7 +118,7 @@ def probe_page(
     cut = (
         f"NLL ≤ {threshold.value:.3g} nats tells known (HighlyKnown or MaybeKnown) from other "
         f"questions with TPR + TNR − 1 = {percent(threshold.separation)} %, "  # noqa: RUF001
-        f"right for {percent(threshold.accuracy)} % of them"
+        f"correct for {percent(threshold.accuracy)} % of them"
     )
     return ProbePage(
         name=name,

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as Grid
 
 from cogcalib.artifacts import read_json
@@ -180,14 +181,15 @@ def show_plan(plan: Plan, jobs: int, console: Console, rule: Rule = "ece") -> No
         hours = each.missing * each.seconds / 3600
         total += hours
         grid.add_row(
-            f"{each.place}: {each.kind}",
+            escape(f"{each.place}: {each.kind}"),
             str(each.cells),
             str(each.missing),
             f"{each.seconds:.1f}",
             f"{hours:.2f}",
             each.source,
         )
-    console.print(f"\n[bold]{plan.table.name}[/] on {plan.preset.name}: {plan.table.question}\n")
+    names = map(escape, (plan.table.name, plan.preset.name, plan.table.question))
+    console.print("\n[bold]{}[/] on {}: {}\n".format(*names))
     console.print(grid)
     chosen = sum(len(place.best) for place in plan.places) * len(plan.seeds)
     if chosen:

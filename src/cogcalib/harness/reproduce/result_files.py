@@ -45,7 +45,7 @@ def write_results(outcome: PlanOutcome, output: Path, command: str, rule: Rule) 
 
 
 def check_output(plan: Plan, output: Path, rule: Rule) -> None:
-    """Refuse to put a table in the place of one that holds more, or something else.
+    """Refuse to overwrite a table that holds more, or something else.
 
     Raises:
         InputError: If the record there has rows or seeds that the plan does not, or another rule.
@@ -111,7 +111,7 @@ def _markdown(
 def _choices(outcome: PlanOutcome, rule: Rule) -> Iterator[str]:
     """The rule by which alphas were chosen, and which of them lie at an end of the grid."""
     if outcome.choices:
-        yield f"Strengths were chosen by {RULES[rule]}."
+        yield f"Alphas were chosen by {RULES[rule]}."
         yield ""
     ends = [
         f"{folder_name(path)}: {', '.join(label(each.chosen) for each in choices if each.at_end)}"

@@ -86,7 +86,7 @@ def _names(groups: Sequence[Record], several: bool) -> dict[str, str]:
         for row in group["rows"]:
             if row["method"] not in shown:
                 shown.add(row["method"])
-                # Strengths differ between models and variants.
+                # Alphas differ between models and variants.
                 found.setdefault(row["row"], label(row["row" if several else "method"]))
     return found
 

@@ -53,8 +53,7 @@ def candidates(method: Method) -> list[Method]:
 
 def read_trial(folder: RunFolder, method: str, seed: int) -> Trial:
     """Sum up the predictions of a finished trial."""
-    (predictions,) = folder.read_predictions(folder.tune(method, seed))
-    return measure(predictions, method, seed)
+    return measure(folder.read_trial(method, seed), method, seed)
 
 
 def choose_alpha(

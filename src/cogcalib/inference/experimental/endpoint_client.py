@@ -12,6 +12,7 @@ import threading
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,10 +20,12 @@ import httpx2
 
 LONGEST_WAIT = 600.0
 """Seconds: a server that asks for a longer pause is given up."""
+FEW_RETRIES = 2
+"""At most, of an endpoint that has not been reached yet: its address is more likely wrong."""
 
 
 class EndpointError(RuntimeError):
-    """The endpoint does not answer, or not what can be used; what was answered is kept."""
+    """The endpoint does not answer, or not what can be used."""
 
 
 class FailingError(EndpointError):
@@ -45,7 +48,7 @@ class Endpoint:
         concurrency: Most requests under way at once.
         timeout: Seconds to wait for a connection, and for an answer.
         retries: How often a request is sent again after HTTP 429 or 5xx, a broken connection or a
-            time-out.
+            time-out; twice at most where no connection has been made yet.
         backoff: Seconds before the first retry; doubled each time up to half a minute, times a
             random number in [0.5, 1]. A server's Retry-After is waited for if it is longer.
         top_logprobs: How many of the most probable tokens are asked for. vLLM gives at most 20
@@ -105,6 +108,7 @@ class Client:
         self.endpoint = endpoint
         self._key = os.environ.get(endpoint.api_key_env, "").strip()
         self._stopped = threading.Event()
+        self._reached = False
         self._http: httpx2.Client | None = None
 
     def __enter__(self) -> Client:
@@ -140,8 +144,8 @@ class Client:
         return self._send("POST", path, body)
 
     def _send(self, method: str, path: str, body: Any) -> Any:
-        problem, failing = "", False
-        for attempt in range(self.endpoint.retries + 1):
+        problem, failing, retries = "", False, self.endpoint.retries
+        for attempt in count():
             if self._stopped.is_set() or self._http is None:
                 raise EndpointError("stopped")
             asked_for = 0.0
@@ -150,7 +154,11 @@ class Client:
             except httpx2.RequestError as error:
                 failing = False
                 problem = self._clean(f"{type(error).__name__}: {error}")
+                unreachable = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
+                if unreachable and not self._reached:
+                    retries = min(retries, FEW_RETRIES)
             else:
+                self._reached = True
                 if response.status_code == 200:
                     return _json(response)
                 problem = f"HTTP {response.status_code}: {self._clean(_message(response))}"
@@ -160,12 +168,11 @@ class Client:
                 asked_for = _retry_after(response)
                 if asked_for > LONGEST_WAIT:
                     raise EndpointError(f"the endpoint asks to wait {asked_for:.0f} s: {problem}")
-            if attempt < self.endpoint.retries:
-                delay = min(30.0, self.endpoint.backoff * 2**attempt) * random.uniform(0.5, 1.0)
-                self._stopped.wait(max(delay, asked_for))
-        tries = self.endpoint.retries + 1
-        kind = FailingError if failing else EndpointError
-        raise kind(f"no answer from {self.endpoint.base} in {tries} tries: {problem}")
+            if attempt >= retries:
+                kind = FailingError if failing else EndpointError
+                raise kind(f"no answer from {self.endpoint.base} in {attempt + 1} tries: {problem}")
+            delay = min(30.0, self.endpoint.backoff * 2**attempt) * random.uniform(0.5, 1.0)
+            self._stopped.wait(max(delay, asked_for))
 
     def _clean(self, text: str) -> str:
         """What may be shown: some servers repeat the key in their error."""

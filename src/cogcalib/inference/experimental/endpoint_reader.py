@@ -210,7 +210,7 @@ class EndpointReader:
         return tokens
 
     def _listed(self, prompt: Sequence[int], token: int) -> float:
-        """Log-probability of a token read off the list of the likeliest, however long it must be.
+        """Log-probability of a token read off a list of the most probable, however long.
 
         The list grows until it holds the token or the server gives no longer one.
         """

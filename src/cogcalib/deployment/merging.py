@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from cogcalib.deployment.calibration_file import (
     tokenizer_hash,
     write_calibration,
 )
+from cogcalib.deployment.card import write_card
 from cogcalib.deployment.folding import (
     Folded,
     UnfoldableError,
@@ -31,6 +33,7 @@ from cogcalib.deployment.folding import (
     probe_logits,
 )
 from cogcalib.deployment.merge_plan import MergePlan
+from cogcalib.deployment.seen_questions import CALIBRATED_ON
 from cogcalib.deployment.seen_questions import FILE as SEEN
 from cogcalib.modeling import fingerprint, load_model, load_tokenizer, resolve_model
 from cogcalib.records import InputError, write_json
@@ -91,6 +94,7 @@ def merge(plan: MergePlan, say: Callable[[str], None] = lambda _: None) -> Merge
         say(f"writing {plan.weights / 1e9:.2f} GB")
         _write(model, tokenizer, plan, temporary)
         del model
+        gc.collect()  # an adapter and its model name each other
         say("reading what was written")
         difference = _compare(temporary, wanted, plan)
         _write_calibration(plan, temporary, tokenizer)
@@ -200,8 +204,9 @@ def _write(
     )
     if pieces and not (folder / "tokenizer.model").exists():
         shutil.copyfile(pieces, folder / "tokenizer.model")
-    if seen := plan.saved.file(SEEN):
-        shutil.copyfile(seen, folder / SEEN)
+    for name in (SEEN, CALIBRATED_ON):
+        if hashes := plan.saved.file(name):
+            shutil.copyfile(hashes, folder / name)
     for name in ("config.json", "tokenizer_config.json"):
         _name_no_code(folder / name)
 
@@ -219,8 +224,8 @@ def _compare(folder: Path, wanted: Tensor, plan: MergePlan) -> float:
     found = largest_difference(_probabilities(probe_logits(written), 1.0), wanted)
     if found > APART[plan.dtype]:
         raise MergeError(
-            f"the merged model answers otherwise than {plan.saved.name}: a probability differs by "
-            f"{found:.2g}, in {plan.dtype} {APART[plan.dtype]:g} is allowed; nothing was written"
+            f"the merged model answers otherwise than {plan.saved.source}: a probability differs "
+            f"by {found:.2g}, in {plan.dtype} {APART[plan.dtype]:g} is allowed; nothing was written"
         )
     return found
 
@@ -233,4 +238,9 @@ def _write_calibration(plan: MergePlan, folder: Path, tokenizer: PreTrainedToken
             "written"
         )
     identity = ModelIdentity(plan.out.name, fingerprint(folder)["sha256"], None, own)
-    write_calibration(folder, merged_calibration(plan.calibration, identity, plan.temperature))
+    calibration = merged_calibration(plan.calibration, identity, plan.temperature)
+    if plan.saved.adapter:
+        base = {"base": plan.calibration.model.name}
+        calibration = replace(calibration, trained_on={**calibration.trained_on, **base})
+    write_calibration(folder, calibration)
+    write_card(folder)

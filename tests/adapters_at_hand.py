@@ -47,7 +47,9 @@ def save_model(folder: Path, name: str = "Llama", dtype: str = "float32", **fiel
     return folder
 
 
-def save_adapter(base: Path, folder: Path, config: PeftConfig | None = None) -> Path:
+def save_adapter(
+    base: Path, folder: Path, config: PeftConfig | None = None, std: float = 0.2
+) -> Path:
     """Random LoRA that changes the answers."""
     model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     torch.manual_seed(1)
@@ -56,7 +58,7 @@ def save_adapter(base: Path, folder: Path, config: PeftConfig | None = None) -> 
         adapted = get_peft_model(model, config or lora_config(2, 4))
         for name, weight in adapted.named_parameters():
             if "lora_B" in name or "lora_embedding_B" in name:
-                torch.nn.init.normal_(weight, std=0.2)
+                torch.nn.init.normal_(weight, std=std)
         adapted.save_pretrained(folder)
     return folder
 
@@ -77,6 +79,6 @@ def save_calibrated_adapter(
 ) -> Path:
     """An adapter with the `calibration.json` that belongs to it."""
     save_adapter(base, folder, config)
-    record_base(folder, str(base))
+    record_base(folder, fingerprint(base))
     write_calibration(folder, calibration_of(base, fitted))
     return folder

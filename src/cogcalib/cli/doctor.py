@@ -1,0 +1,83 @@
+"""The verb ``doctor``: what is installed and at hand, whether a model fits, what mends the rest."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cogcalib.cli.console import check_json, quiet, screen, shown
+from cogcalib.records import input_errors, write_json
+
+if TYPE_CHECKING:
+    from cogcalib.cli.findings import Finding
+
+HELP = "look at what is installed and at hand, and at a model, and say what mends the rest"
+
+_MARKS = {"ok": "ok", "note": "--", "broken": "!!"}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help="a folder, a hub id or atlas; its tokenizer and configuration are read, no weights",
+    )
+    parser.add_argument("--base", metavar="MODEL", help="base model of an adapter")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the findings to a new file"
+    )
+
+
+def execute(options: argparse.Namespace) -> None:
+    """Print the findings; exit code 1 if something needed is broken."""
+    from cogcalib.cli.findings import BROKEN, environment, reachable
+
+    quiet()
+    with input_errors():
+        check_json(options.json)
+        if options.base is not None and options.model is None:
+            raise ValueError("--base goes with a MODEL, the adapter")
+        found = list(environment())
+        if options.model is not None:
+            from cogcalib.cli.model_findings import model_findings
+
+            with reachable(found):
+                found += model_findings(options.model, options.base)
+    _show(found)
+    if options.json is not None:
+        write_json(options.json, [asdict(each) for each in found])
+        print(f"\nFindings: {shown(str(options.json))}")
+    if any(each.state == BROKEN for each in found):
+        raise SystemExit(1)
+
+
+def _show(found: Sequence[Finding]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = screen()
+    for section in dict.fromkeys(each.section for each in found):
+        table = Table(
+            box=None, show_header=False, title=Text(section, "bold"), title_justify="left"
+        )
+        rows = [each for each in found if each.section == section]
+        for each in rows:
+            style = {"broken": "bold red", "note": "yellow"}.get(each.state, "green")
+            mark = Text(_MARKS[each.state], style)
+            table.add_row(mark, Text(each.name, no_wrap=True), Text(each.text))
+        terminal.print(table)
+        terminal.print()
+    remedies = [each for each in found if each.remedy]
+    if not remedies:
+        terminal.print("Nothing is missing.")
+        return
+    terminal.print(Text("What mends the rest (!! is needed, -- only for some things)", "bold"))
+    for each in sorted(remedies, key=lambda each: each.state != "broken"):
+        # Not wrapped: a command is there to be copied.
+        line = Text(f"{_MARKS[each.state]} {each.name}: {each.remedy}")
+        terminal.print(line, soft_wrap=True)

@@ -1,0 +1,101 @@
+"""The verb ``recalibrate``: a post-hoc map of the confidence, fitted and kept beside the model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from cogcalib.cli.console import progress_bar, quiet, screen, shown
+from cogcalib.cli.options import read_fields
+from cogcalib.cli.predict import add_access
+from cogcalib.records import input_errors
+
+if TYPE_CHECKING:
+    from cogcalib.deployment.recalibration import Recalibrated
+
+HELP = "fit a temperature, Platt, isotonic or vector scaling to a saved model's confidence"
+
+METRICS = {"accuracy": "accuracy %", "ece": "ECE %", "brier": "Brier", "nll": "NLL", "aurc": "AURC"}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    from cogcalib.deployment.calibration_file import METHODS
+
+    parser.add_argument(
+        "model", metavar="MODEL", help="folder of an adapter or a model, or a hub id"
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help=".jsonl, .csv or .parquet: questions with answers, none of which was trained on",
+    )
+    parser.add_argument("--method", choices=METHODS, default="temperature", help="(temperature)")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder for calibration.json (the model's own)"
+    )
+    add_access(parser)
+
+
+def execute(options: argparse.Namespace) -> None:
+    """Fit, write, and show what changed."""
+    from cogcalib.deployment.access import ModelAccess
+
+    with input_errors():
+        access = ModelAccess(**read_fields(options, ModelAccess))
+    quiet()
+    from cogcalib.deployment.recalibration import recalibrate
+    from cogcalib.inference.experimental.endpoint_client import EndpointError
+
+    try:
+        with progress_bar("recalibrate") as told:
+            found = recalibrate(
+                options.model,
+                options.data,
+                options.method,
+                access,
+                output=options.output,
+                progress=told,
+            )
+    except EndpointError as error:
+        print(f"cogcalib: {shown(str(error))}", file=sys.stderr)
+        raise SystemExit(1) from error
+    _show(found)
+
+
+def _show(found: Recalibrated) -> None:
+    fitted, metrics = found.fitted, found.metrics
+    table = Table(title=f"{fitted.source} · n = {metrics.n:,}", title_justify="left")
+    for header in ("", "before", f"after {fitted.method}"):
+        table.add_column(header, justify="right" if header else "left")
+    for name, title in METRICS.items():
+        if name in metrics.raw:
+            scale = 100 if title.endswith("%") else 1
+            cells = [_cell(kind.get(name), scale) for kind in (metrics.raw, metrics.calibrated)]
+            table.add_row(title, *cells)
+    screen().print(table)
+    print(
+        "After: each question is judged by a map fitted to the other four fifths. "
+        "In brackets 95 % bootstrap intervals."
+    )
+    if found.voided:
+        print(
+            f"{found.voided} abstention rules are void: their thresholds were for other "
+            "confidences. `cogcalib guard` finds new ones."
+        )
+    print(shown(f"Written: {found.folder / 'calibration.json'}"))
+
+
+def _cell(value: Mapping[str, float] | None, scale: int) -> str:
+    if value is None:
+        return "–"  # noqa: RUF001 - a typographic dash is meant
+    digits = 1 if scale == 100 else 3
+    number, low, high = (f"{scale * value[key]:.{digits}f}" for key in ("value", "low", "high"))
+    return f"{number} [{low}–{high}]"  # noqa: RUF001

@@ -1,0 +1,219 @@
+"""Recalibration: a post-hoc map fitted to a saved model, written into its `calibration.json`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+
+from cogcalib.artifacts import check_writable
+from cogcalib.deployment.access import ModelAccess
+from cogcalib.deployment.answer import Answer
+from cogcalib.deployment.calibrated import CALIBRATORS, calibrate
+from cogcalib.deployment.calibration_file import (
+    FILE,
+    METHODS,
+    OPTIONS,
+    Calibration,
+    FittedMap,
+    SplitMetrics,
+    check_identity,
+    read_calibration,
+    write_calibration,
+)
+from cogcalib.deployment.card import write_card
+from cogcalib.deployment.held_out import HeldOut, Told, answer_format, counted, held_out, read_rows
+from cogcalib.deployment.opened import find_model, identify_model
+from cogcalib.deployment.raw_answers import RawAnswer, ask, check_room
+from cogcalib.deployment.seen_questions import CALIBRATED_ON, read_seen, write_seen
+from cogcalib.deployment.split_metrics import Graded, confidence_histogram, split_metrics
+from cogcalib.posthoc.calibrator import ConfidenceCalibrator, LogitCalibrator
+from cogcalib.records import InputError, input_errors
+
+FOLDS = 5
+"""Parts of the questions; each is judged by a map that was fitted to the others."""
+SPLIT = "recalibration"
+"""Name of the questions in the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recalibrated:
+    """What a recalibration left.
+
+    Attributes:
+        folder: Where the calibration lies.
+        metrics: Before and after, on the questions fitted on.
+        fitted: The map.
+        voided: Abstention rules that went: their thresholds were for other confidences.
+    """
+
+    folder: Path
+    metrics: SplitMetrics
+    fitted: FittedMap
+    voided: int
+
+
+def recalibrate(
+    model: str | Path,
+    data: Path,
+    method: str,
+    access: ModelAccess,
+    *,
+    output: Path | None = None,
+    progress: Told = None,
+) -> Recalibrated:
+    """Fit a map to a model's confidence and write it beside the model.
+
+    The metrics behind the map are out of fold: each question is judged by a map that was fitted to
+    the others. The map that is kept is fitted to all.
+
+    Args:
+        model: Folder or hub id; it need not have been calibrated before.
+        data: JSONL, CSV or Parquet file of questions with their answers, see `held_out`.
+        method: One of `METHODS`; without options ``platt`` or ``isotonic``.
+        access: How the model is asked.
+        output: Folder for the calibration; None: the model's own.
+        progress: Told of finished questions, and of how many there are.
+
+    Raises:
+        InputError: If the model, the data or the method cannot be used, before the weights are
+            read; or all answers are correct, or none. Nothing was written then.
+    """
+    if method not in METHODS:
+        raise InputError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    saved = find_model(model)
+    folder = output or saved.folder
+    if folder is None:
+        raise InputError(f"{model} is no folder; name one for its calibration with output")
+    check_writable(folder / FILE)
+    rows = read_rows(data)
+    held = saved.folder if saved.folder and (saved.folder / FILE).is_file() else None
+    before = read_calibration(held) if held else None
+    with input_errors():
+        found = identify_model(saved, access, before)
+    if before and held:
+        check_identity(before, found.identity, held)
+    answers = before.answers if before else answer_format(rows)
+    if answers.kind != OPTIONS and method not in ("platt", "isotonic"):
+        raise InputError(
+            f"method must be platt or isotonic for generated answers, got {method!r}: "
+            "it acts on the log-probabilities of options"
+        )
+    seen = {"was trained on": read_seen(saved.folder)} if saved.folder else {}
+    questions = held_out(data.name, rows, found.tokenizer, answers, seen)
+    with input_errors():
+        check_room(questions.questions, found.positions(), answers.max_new_tokens)
+        backend = found.load().backend
+    raw = ask(backend, questions.questions, answers, counted(progress, len(rows)))
+    bare = replace(before, map=None, rules=()) if before else Calibration(found.identity, answers)
+    made = fit(bare, questions, raw, method)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_calibration(folder, made)
+    write_seen(folder, questions.hashes, CALIBRATED_ON)
+    if folder == saved.folder:
+        write_card(folder)
+    assert made.map is not None
+    return Recalibrated(folder, made.metrics[-1], made.map, len(before.rules) if before else 0)
+
+
+def fit(
+    calibration: Calibration, questions: HeldOut, raw: list[RawAnswer], method: str
+) -> Calibration:
+    """A calibration with a map, and with the metrics before and after it.
+
+    Args:
+        calibration: Without a map and rules.
+        questions: What was asked.
+        raw: What the model said.
+        method: One of `METHODS`.
+
+    Raises:
+        InputError: If all answers are correct, or none.
+    """
+    correct = questions.grade(raw)
+    rows = np.arange(len(raw))
+    folds = np.random.default_rng(0).permutation(len(raw)) % FOLDS
+    answers: dict[int, Answer] = {}
+    for fold in range(FOLDS):
+        inside, outside = rows[folds == fold], rows[folds != fold]
+        fitted = _fitted(calibration, questions, raw, correct, method, outside)
+        judged = calibrate([raw[row] for row in inside], replace(calibration, map=fitted))
+        answers |= zip(inside.tolist(), judged, strict=True)
+    in_order = [answers[row] for row in range(len(raw))]
+    confidence = np.array([answer.confidence for answer in in_order])
+    right = questions.correct([answer.answer for answer in in_order])
+    nll = _nll(questions, in_order)
+    own = np.array([answer.confidence[calibration.answers.confidence] for answer in raw])
+    with_options = calibration.answers.kind == OPTIONS
+    metrics = split_metrics(
+        SPLIT,
+        questions.sha256,
+        Graded(own, correct, _own_nll(questions, raw) if with_options else None),
+        Graded(confidence, right, nll if with_options else None),
+    )
+    earlier = tuple(
+        replace(each, calibrated={}, calibrated_bins=None)
+        for each in calibration.metrics
+        if each.split != SPLIT
+    )
+    return replace(
+        calibration,
+        map=_fitted(calibration, questions, raw, correct, method, rows),
+        metrics=(*earlier, metrics),
+        confidence_histogram=confidence_histogram(confidence),
+    )
+
+
+def _fitted(
+    calibration: Calibration,
+    questions: HeldOut,
+    raw: list[RawAnswer],
+    correct: NDArray[np.bool_],
+    method: str,
+    rows: NDArray[np.int64],
+) -> FittedMap:
+    made = CALIBRATORS[method]()
+    if isinstance(made, LogitCalibrator):
+        made.fit(_logits(raw)[rows], questions.gold()[rows])
+    elif isinstance(made, ConfidenceCalibrator):
+        own = np.array([answer.confidence[calibration.answers.confidence] for answer in raw])
+        made.fit(own[rows], correct[rows])
+    kinds = [question.one_token for question in questions.questions if question.options]
+    return FittedMap(
+        method,
+        made.fitted(),
+        len(rows),
+        questions.name,
+        questions.sha256,
+        one_token=all(kinds) if kinds else None,
+    )
+
+
+def _logits(raw: list[RawAnswer]) -> NDArray[np.float64]:
+    """Log-probabilities of the options, [n, most options], -inf where a question has fewer."""
+    width = max(len(answer.logprobs) for answer in raw)
+    scores = np.full((len(raw), width), -np.inf)
+    for row, answer in zip(scores, raw, strict=True):
+        row[: len(answer.logprobs)] = answer.logprobs
+    return scores
+
+
+def _nll(questions: HeldOut, answers: list[Answer]) -> NDArray[np.float64]:
+    """Of the gold option behind the map, [n]; infinite where a map leaves it nothing."""
+    found = []
+    for answer, question, accepted in zip(
+        answers, questions.questions, questions.accepted, strict=True
+    ):
+        shares = {each.answer: each.probability for each in answer.alternatives}
+        share = shares[question.options[int(accepted[0])]] if question.options else 1.0
+        found.append(-np.log(share) if share > 0 else np.inf)
+    return np.array(found)
+
+
+def _own_nll(questions: HeldOut, raw: list[RawAnswer]) -> NDArray[np.float64]:
+    """Of the gold option among the options, [n]."""
+    shares = log_softmax(_logits(raw), axis=1)
+    return np.asarray(-shares[np.arange(len(raw)), questions.gold()])

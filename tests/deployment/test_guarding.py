@@ -1,0 +1,290 @@
+"""Held-out questions, recalibration and the guard: end to end on a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from adapters_at_hand import OPTIONS, calibration_of, save_model
+
+import cogcalib
+from cogcalib.deployment.access import ModelAccess
+from cogcalib.deployment.calibration_file import (
+    FILE,
+    AnswerFormat,
+    read_calibration,
+    write_calibration,
+)
+from cogcalib.deployment.guarding import guard, risk_coverage_curve
+from cogcalib.deployment.held_out import FEWEST, held_out, read_rows
+from cogcalib.deployment.recalibration import SPLIT, recalibrate
+from cogcalib.deployment.seen_questions import CALIBRATED_ON, question_hash, read_seen, write_seen
+from cogcalib.modeling import load_tokenizer
+from cogcalib.posthoc import PlattScaling, TemperatureScaling
+from cogcalib.records import InputError
+
+ACCESS = ModelAccess()
+ANSWERS = AnswerFormat("options", "options", options=OPTIONS)
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def questions(begin: int, end: int) -> list[dict[str, Any]]:
+    """Different prompts; which option is called correct has nothing to do with the model."""
+    return [
+        {
+            "prompt": f"Question: which is number {number}?\nAnswer:",
+            "completion": OPTIONS[number * 7 % 4],
+            "options": list(OPTIONS),
+        }
+        for number in range(begin, end)
+    ]
+
+
+def obliging(model: Path, begin: int, end: int, wrong: float = 0.15) -> list[dict[str, Any]]:
+    """Questions whose answer is what the model says, but for a share of those it is unsure of."""
+    predictor = cogcalib.load(model, calibration=calibration_of(model, None))
+    rows = questions(begin, end)
+    answers = predictor.predict(rows)
+    unsure = np.argsort([answer.confidence for answer in answers])[: int(wrong * len(rows))]
+    for place, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+        row["completion"] = answer.answer
+        if place in unsure:
+            row["completion"] = answer.alternatives[-1].answer
+    return rows
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def model(base: Path, tmp_path: Path) -> Path:
+    """A calibrated model, without a map."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in base.iterdir():
+        (folder / file.name).symlink_to(file)
+    write_calibration(folder, calibration_of(folder, None))
+    return folder
+
+
+# ---- Held-out questions ----
+
+
+def read(path: Path, model: Path, seen: dict[str, frozenset[str]] | None = None) -> Any:
+    return held_out(path.name, read_rows(path), load_tokenizer(model), ANSWERS, seen or {})
+
+
+def test_gold_answers_are_found_by_label_letter_and_text(base: Path, tmp_path: Path) -> None:
+    texts = ["red", "green", "blue"]
+    rows = [
+        {"question": f"Colour {n}?", "options": texts, "answer": each}
+        for n, each in enumerate(["green", "B", "blue", "C"] * 15)
+    ]
+    rows += [
+        {"question": f"Shade {n}?", "options": {"X": "dim", "Y": "light"}, "answer": each}
+        for n, each in enumerate(["Y", "light"] * 3)
+    ]
+    path = written(tmp_path / "q.jsonl", rows)
+    answers = AnswerFormat("options", "options", preset="cogcalib")
+    found = held_out(path.name, read_rows(path), load_tokenizer(base), answers, {})
+    assert found.gold()[:4].tolist() == [1, 1, 2, 2]
+    assert found.gold()[60:].tolist() == [1] * 6
+
+
+def test_messages_end_with_the_answer(base: Path, tmp_path: Path) -> None:
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Number {n}?"},
+                {"role": "user", "content": "Answer A or B."},
+            ],
+            "options": ["A", "B"],
+        }
+        for n in range(FEWEST)
+    ]
+    path = written(tmp_path / "m.jsonl", rows)
+    with pytest.raises(InputError, match="row 1: the last message must be the assistant's"):
+        read(path, base)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"completion": None}, "row 3: has no completion"),
+        ({"completion": " E"}, r"row 3: the answer must be one of the options ' A', .* got ' E'"),
+        ({"completion": ["x"]}, "row 3: the answer must be a text"),
+        ({"completion": float("nan")}, "row 3: has no completion"),
+        ({"options": [" A", "B", " C", " D"]}, "row 3: option 'B' must be written ' B'"),
+        ({"prompt": "Question: which is number 1?\nAnswer:"}, "row 3: asks the same as .* row 2"),
+    ],
+)
+def test_a_row_that_cannot_be_judged_is_named(
+    base: Path, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    rows = questions(0, FEWEST)
+    rows[2] |= change
+    with pytest.raises(InputError, match=said):
+        read(written(tmp_path / "q.jsonl", rows), base)
+
+
+def test_too_few_rows_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"must hold at least {FEWEST} rows, got 3"):
+        read_rows(written(tmp_path / "q.jsonl", questions(0, 3)))
+    with pytest.raises(InputError, match="nowhere"):
+        read_rows(tmp_path / "nowhere.jsonl")
+
+
+def test_questions_seen_before_are_refused(base: Path, tmp_path: Path) -> None:
+    path = written(tmp_path / "q.jsonl", questions(0, FEWEST))
+    hashes = read(path, base).hashes
+    seen = {"was trained on": frozenset(hashes[1:4])}
+    with pytest.raises(InputError, match="row 2: the model was trained on this question; 3 of 50"):
+        read(path, base, seen)
+
+
+# ---- Recalibration ----
+
+
+@pytest.mark.parametrize("method", ["temperature", "platt", "isotonic", "vector"])
+def test_a_model_without_calibration_gets_one(base: Path, tmp_path: Path, method: str) -> None:
+    data = written(tmp_path / "c.jsonl", obliging(base, 0, 120))
+    output = tmp_path / "calibration"
+    found = recalibrate(base, data, method, ACCESS, output=output)
+    kept = read_calibration(output)
+    assert kept.map == found.fitted
+    assert (kept.map.n, kept.map.source, kept.answers.options) == (120, "c.jsonl", OPTIONS)
+    assert kept.metrics[-1].split == SPLIT
+    assert set(kept.metrics[-1].raw) >= {"accuracy", "ece", "brier", "aurc", "nll"}
+    assert kept.metrics[-1].calibrated
+    assert len(kept.confidence_histogram) == 20
+    assert cogcalib.load(base, calibration=output).predict([questions(0, 1)[0]["prompt"]])
+
+
+def test_the_map_is_that_of_posthoc(model: Path, tmp_path: Path) -> None:
+    rows = obliging(model, 0, 100)
+    data = written(tmp_path / "c.jsonl", rows)
+    predictor = cogcalib.load(model)
+    answers = predictor.predict(rows)
+    gold = [OPTIONS.index(row["completion"]) for row in rows]
+    shares = [{a.answer: a.probability for a in answer.alternatives} for answer in answers]
+    logits = np.log([[share[option] for option in OPTIONS] for share in shares])
+    fitted = recalibrate(model, data, "temperature", ACCESS).fitted
+    expected = TemperatureScaling().fit(logits, gold).temperature_
+    assert fitted.parameters["temperature"] == pytest.approx(expected, rel=1e-3)
+    platt = recalibrate(model, data, "platt", ACCESS).fitted
+    correct = [
+        answer.answer == row["completion"] for answer, row in zip(answers, rows, strict=True)
+    ]
+    line = PlattScaling().fit([answer.confidence for answer in answers], correct)
+    assert platt.parameters["slope"] == pytest.approx(line.slope_, rel=1e-3)
+
+
+def test_recalibrating_voids_the_rules_and_keeps_the_training_metrics(
+    model: Path, tmp_path: Path
+) -> None:
+    held = written(tmp_path / "h.jsonl", obliging(model, 0, 200))
+    guard(model, held, [0.3], ACCESS)
+    assert read_calibration(model).rules
+    data = written(tmp_path / "c.jsonl", obliging(model, 200, 320))
+    assert recalibrate(model, data, "platt", ACCESS).voided == 1
+    assert not read_calibration(model).rules
+    assert len(read_seen(model, CALIBRATED_ON)) == 120
+    with pytest.raises(InputError, match="had its map fitted to this question; 120 of 120"):
+        guard(model, data, [0.3], ACCESS)
+
+
+@pytest.mark.parametrize("all_correct", [True, False])
+def test_one_class_only_is_refused(model: Path, tmp_path: Path, all_correct: bool) -> None:
+    rows = obliging(model, 0, 60, wrong=0.0 if all_correct else 1.0)
+    before = (model / FILE).read_text()
+    with pytest.raises(InputError, match=f"{'every' if all_correct else 'no'} answer of the model"):
+        recalibrate(model, written(tmp_path / "c.jsonl", rows), "platt", ACCESS)
+    assert (model / FILE).read_text() == before
+
+
+def test_training_questions_are_refused(model: Path, tmp_path: Path) -> None:
+    data = written(tmp_path / "c.jsonl", questions(0, 60))
+    write_seen(model, read(data, model).hashes[:2])
+    with pytest.raises(InputError, match="was trained on this question; 2 of 60"):
+        recalibrate(model, data, "temperature", ACCESS)
+    assert question_hash([1, 2]) != question_hash([12])
+
+
+def test_other_methods_are_refused(model: Path, tmp_path: Path) -> None:
+    data = written(tmp_path / "c.jsonl", questions(0, 60))
+    with pytest.raises(InputError, match="method must be one of temperature"):
+        recalibrate(model, data, "beta", ACCESS)
+    answers = AnswerFormat("open-ended", "mean")
+    write_calibration(model, calibration_of(model, None, answers=answers))
+    with pytest.raises(InputError, match="platt or isotonic for generated answers"):
+        recalibrate(model, data, "temperature", ACCESS)
+
+
+# ---- The guard ----
+
+
+def test_rules_are_written_and_obeyed(model: Path, tmp_path: Path) -> None:
+    data = written(tmp_path / "h.jsonl", obliging(model, 0, 200))
+    found = guard(model, data, [0.05, 0.1], ACCESS)
+    assert [rule.target_error for rule in read_calibration(model).rules] == [0.05, 0.1]
+    rule = found.rules[0]
+    assert rule.threshold is not None
+    assert (rule.n, rule.source, rule.reason) == (200, "h.jsonl", "")
+    answers = cogcalib.load(model).predict(questions(0, 200))
+    assert [a.abstain for a in answers] == [a.confidence < rule.threshold for a in answers]
+    kept = [a for a in answers if not a.abstain]
+    assert len(kept) / 200 == rule.coverage
+    looser = cogcalib.load(model).predict(questions(0, 200), target_error=0.1)
+    assert sum(a.abstain for a in looser) <= sum(a.abstain for a in answers)
+    assert len(risk_coverage_curve(found).axes[0].lines) >= 4
+
+
+def test_nothing_is_promised_of_too_few_or_too_wrong_answers(model: Path, tmp_path: Path) -> None:
+    data = written(tmp_path / "h.jsonl", obliging(model, 0, FEWEST))
+    (rule,) = guard(model, data, [0.01], ACCESS).rules
+    assert rule.threshold is None
+    assert "even without an error 230 answers are needed" in rule.reason
+    assert all(answer.abstain for answer in cogcalib.load(model).predict(questions(0, 5)))
+    poor = written(tmp_path / "p.jsonl", questions(0, 200))
+    (rule,) = guard(model, poor, [0.05], ACCESS).rules
+    assert rule.threshold is None
+    assert rule.reason
+
+
+def test_other_questions_are_only_tried(model: Path, tmp_path: Path) -> None:
+    data = written(tmp_path / "h.jsonl", obliging(model, 0, 200))
+    other = written(tmp_path / "o.jsonl", questions(500, 600))
+    (seen,) = guard(model, data, [0.1], ACCESS, out_of_domain=other).elsewhere
+    assert 0 <= seen.coverage <= 1
+    assert len(read_calibration(model).rules) == 1
+
+
+@pytest.mark.parametrize(
+    ("targets", "delta", "said"),
+    [
+        ([0.0], 0.1, "target_error must lie between 0 and 1"),
+        ([1.0], 0.1, "target_error must lie between 0 and 1"),
+        ([0.1, 0.1], 0.1, "different targets"),
+        ([], 0.1, "different targets"),
+        ([0.1], 1.0, "delta must lie between 0 and 1"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(
+    model: Path, tmp_path: Path, targets: list[float], delta: float, said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        guard(model, tmp_path / "none.jsonl", targets, ACCESS, delta=delta)
+
+
+def test_a_model_without_calibration_cannot_be_guarded(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"has no {FILE}"):
+        guard(base, tmp_path / "none.jsonl", [0.1], ACCESS)

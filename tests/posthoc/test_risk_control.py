@@ -1,0 +1,133 @@
+"""Abstention with a guarantee: exact on small cases, and kept over many draws."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from cogcalib.posthoc.risk_control import (
+    START,
+    control_selective_error,
+    error_counts,
+    least_answers,
+)
+
+LEVELS = st.sampled_from([0.2, 0.5, 0.7, 0.9, 0.95, 1.0])
+ROWS = st.lists(st.tuples(LEVELS, st.booleans()), min_size=1, max_size=60)
+TARGETS = st.sampled_from([0.05, 0.2, 0.5])
+
+
+def by_definition(rows: list[tuple[float, bool]], target: float, delta: float) -> float | None:
+    """The threshold as the module's text has it, level by level."""
+    threshold = None
+    for level in sorted({confidence for confidence, _ in rows}, reverse=True):
+        answered = [right for confidence, right in rows if confidence >= level]
+        errors = answered.count(False)
+        if len(answered) < START * len(rows):
+            continue
+        if (1 - target) ** len(answered) > delta:
+            continue
+        p = sum(
+            math.comb(len(answered), k) * target**k * (1 - target) ** (len(answered) - k)
+            for k in range(errors + 1)
+        )
+        if p > delta:
+            break
+        threshold = level
+    return threshold
+
+
+@given(ROWS, TARGETS, st.sampled_from([0.05, 0.1, 0.3]))
+def test_threshold_is_that_of_the_definition(
+    rows: list[tuple[float, bool]], target: float, delta: float
+) -> None:
+    confidence, correct = zip(*rows, strict=True)
+    found = control_selective_error(confidence, correct, target, delta=delta)
+    assert found.threshold == by_definition(rows, target, delta)
+    if found.threshold is not None:
+        given_answers = [right for level, right in rows if level >= found.threshold]
+        assert (found.answered, found.errors) == (len(given_answers), given_answers.count(False))
+        assert found.errors / found.answered <= target
+        assert found.needed is None
+        low, high = found.coverage_interval
+        assert 0 <= low <= found.coverage <= high <= 1
+
+
+@given(ROWS, TARGETS, st.randoms())
+def test_order_of_the_questions_does_not_matter(
+    rows: list[tuple[float, bool]], target: float, random: object
+) -> None:
+    shuffled = list(rows)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    one, other = (control_selective_error(*zip(*r, strict=True), target) for r in (rows, shuffled))
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("target", "delta", "k"), [(0.05, 0.1, 45), (0.5, 0.25, 2), (0.1, 0.1, 22)]
+)
+def test_least_answers(target: float, delta: float, k: int) -> None:
+    assert least_answers(target, delta) == k
+    assert (1 - target) ** k <= delta < (1 - target) ** (k - 1)
+
+
+def test_equal_confidences_stand_or_fall_together() -> None:
+    answered, errors, levels = error_counts(
+        np.array([0.5, 0.9, 0.5, 0.9]), np.array([True, True, False, True])
+    )
+    assert (answered.tolist(), errors.tolist(), levels.tolist()) == ([2, 4], [0, 1], [0.9, 0.5])
+
+
+def test_too_few_questions_promise_nothing_and_say_how_many_would_do() -> None:
+    found = control_selective_error([0.9] * 20, [True] * 20, 0.05)
+    assert (found.threshold, found.answered) == (None, 0)
+    assert found.needed is not None
+    assert 45 <= found.needed <= 500
+    enough = control_selective_error([0.9] * found.needed, [True] * found.needed, 0.05)
+    assert enough.threshold == 0.9
+
+
+def test_errors_above_the_target_everywhere_need_no_number() -> None:
+    found = control_selective_error([0.9] * 100, [True, False] * 50, 0.05)
+    assert (found.threshold, found.needed) == (None, None)
+    assert found.least_abstention == pytest.approx(0.45 / 0.95)
+
+
+def test_base_error_below_the_target_forces_no_abstention() -> None:
+    assert control_selective_error([0.9] * 10, [True] * 10, 0.05).least_abstention == 0
+
+
+@pytest.mark.parametrize("target", [0.05, 0.1])
+@pytest.mark.parametrize("n", [100, 400])
+def test_the_promise_is_kept_over_draws(target: float, n: int) -> None:
+    """True error 1 - confidence: above the target wherever the threshold is below 1 - 2 target."""
+    generator = np.random.default_rng(n)
+    broken = 0
+    draws, delta = 600, 0.1
+    for _ in range(draws):
+        confidence = generator.uniform(0.5, 1, n)
+        correct = generator.random(n) < confidence
+        found = control_selective_error(confidence, correct, target, delta=delta)
+        if found.threshold is not None:
+            broken += (1 - (found.threshold + 1) / 2) > target
+    assert broken <= binom.ppf(0.999, draws, delta)
+
+
+@pytest.mark.parametrize("value", [0, 1, -0.1, 1.5, math.nan, "0.1", True])
+def test_targets_and_deltas_out_of_range_are_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="target_error must lie between 0 and 1"):
+        control_selective_error([0.5], [True], value)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="delta must lie between 0 and 1"):
+        control_selective_error([0.5], [True], 0.1, delta=value)  # type: ignore[arg-type]
+
+
+def test_malformed_arrays_are_refused() -> None:
+    with pytest.raises(ValueError, match="confidence must lie in"):
+        control_selective_error([1.5], [True], 0.1)
+    with pytest.raises(ValueError, match="shape"):
+        control_selective_error([0.5, 0.6], [True], 0.1)
