@@ -100,7 +100,7 @@ def public_name(path_or_id: str | Path) -> str:
     """A model's name without the path to it: ``atlas``, a hub id, or a path's last part."""
     name = str(path_or_id)
     folder = Path(name).expanduser()
-    if folder.is_file():
+    if folder.is_file() or name.lower().endswith(".gguf"):
         return folder.name
     if name in ATLAS or not folder.is_dir():
         return name
