@@ -6,51 +6,21 @@ so that numbers would fall into other tokens than the model was trained on.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_LLAMA3 = [
-    "llama3",
-    "llama-v3",
-    "llama-bpe",
-    "falcon3",
-    "falcon-h1",
-    "pixtral",
-    "midm-2.0",
-    "lfm2",
-    "jina-v5-nano",
-]
-_QWEN2 = ["qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "stablelm2", "hunyuan", "megrez"]
-_DIGITS = [
-    "smollm",
-    "starcoder",
-    "refact",
-    "command-r",
-    "codeshell",
-    "exaone",
-    "minerva-7b",
-    "mellum2",
-]
-_GPT2 = [
-    "gpt-2",
-    "phi-2",
-    "mpt",
-    "olmo",
-    "jais",
-    "trillion",
-    "exaone4",
-    "gigachat",
-    "a.x-4.0",
-    "mellum",
-    "modern-bert",
-]
+_LLAMA3 = {"llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"}
+_QWEN2 = {"qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "stablelm2", "hunyuan", "megrez"}
+_DIGITS = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
+_GPT2 = {"gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "exaone4", "gigachat", "a.x-4.0"}
 
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -82,20 +52,36 @@ def read_gguf_tokenizer(path: Path, fields: dict[str, Any]) -> PreTrainedTokeniz
     tokenizer: Any = AutoTokenizer.from_pretrained(
         str(path.parent), gguf_file=path.name, trust_remote_code=False, local_files_only=True
     )
-    backend = tokenizer.backend_tokenizer
+    backend = _within_vocabulary(tokenizer)
     if splits is not None:
         backend.pre_tokenizer = splits
         if before in _LLAMA3:
             backend.model.ignore_merges = True
     # As llama.cpp has it where the file does not say.
     by_default = kind == "llama" or before in _LLAMA3
-    _frame(
-        tokenizer,
-        bos=fields.get("tokenizer.ggml.add_bos_token", by_default),
-        eos=fields.get("tokenizer.ggml.add_eos_token", False),
+    bos = fields.get("tokenizer.ggml.add_bos_token", by_default)
+    eos = fields.get("tokenizer.ggml.add_eos_token", False)
+    named = {
+        name: str(token)
+        for name in ("bos_token", "eos_token", "unk_token", "pad_token")
+        if (token := getattr(tokenizer, name)) and backend.token_to_id(str(token)) is not None
+    }
+    first = [named["bos_token"]] if bos and "bos_token" in named else []
+    last = [named["eos_token"]] if eos and "eos_token" in named else []
+    _frame(backend, first, last)
+    # The class of an architecture would build its own splitting anew.
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, chat_template=tokenizer.chat_template, **named
     )
-    made: PreTrainedTokenizerBase = tokenizer
-    return made
+
+
+def _within_vocabulary(tokenizer: Any) -> Tokenizer:
+    """Without the tokens that transformers adds by default and the model has no embedding of."""
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    size = tokenizer.backend_tokenizer.get_vocab_size(with_added_tokens=False)
+    content["added_tokens"] = [each for each in content["added_tokens"] if each["id"] < size]
+    built: Tokenizer = Tokenizer.from_str(json.dumps(content))
+    return built
 
 
 def _pre_tokenizer(name: str) -> Any:
@@ -116,16 +102,10 @@ def _pre_tokenizer(name: str) -> Any:
     )
 
 
-def _frame(tokenizer: Any, *, bos: bool, eos: bool) -> None:
+def _frame(backend: Any, first: list[str], last: list[str]) -> None:
     """Put the first and the last token round a text, or leave them out."""
-    first = [tokenizer.bos_token] if bos and tokenizer.bos_token else []
-    last = [tokenizer.eos_token] if eos and tokenizer.eos_token else []
-    # A class that frames texts by these attributes must agree with the processor.
-    tokenizer.add_bos_token, tokenizer.add_eos_token = bool(first), bool(last)
-    tokenizer.init_kwargs |= {"add_bos_token": bool(first), "add_eos_token": bool(last)}
-    special = [(token, tokenizer.convert_tokens_to_ids(token)) for token in {*first, *last}]
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+    backend.post_processor = TemplateProcessing(
         single=[*first, "$A", *last],
         pair=[*first, "$A", *last, *(f"{token}:1" for token in first), "$B:1", *last],
-        special_tokens=special,
+        special_tokens=[(token, backend.token_to_id(token)) for token in {*first, *last}],
     )

