@@ -22,7 +22,7 @@ from peft import IA3Config, LoraConfig, PromptTuningConfig
 from safetensors.torch import load_file
 from tiny_models import CITIES, build_tokenizer
 
-from cogcalib.deployment import merge as merging
+from cogcalib.deployment import merging
 from cogcalib.deployment.calibration_file import (
     AbstentionRule,
     AnswerFormat,
