@@ -51,8 +51,8 @@ class SelectiveGuarantee:
         errors: Of these answered wrongly.
         coverage_interval: 95 % interval (Clopper-Pearson) of the share that is answered.
         base_error: Error over all questions.
-        needed: Estimate of how many held-out questions a promise takes, more than these, if they are
-            like these; None if there is one, or if more would not help.
+        needed: Estimate of how many held-out questions a promise takes if they are like these;
+            None if there is a promise, or if more questions would not help.
     """
 
     target_error: float
