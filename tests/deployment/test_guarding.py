@@ -260,6 +260,21 @@ def test_nothing_is_promised_of_too_few_or_too_wrong_answers(model: Path, tmp_pa
     assert rule.reason
 
 
+def test_a_guard_needs_no_wrong_answer(model: Path, tmp_path: Path) -> None:
+    data = written(tmp_path / "h.jsonl", obliging(model, 0, 120, wrong=0.0))
+    found = guard(model, data, [0.1], ACCESS)
+    assert (found.rules[0].coverage, found.rules[0].error) == (1.0, 0.0)
+    assert risk_coverage_curve(found).axes
+
+
+def test_other_questions_may_all_be_answered_wrongly(model: Path, tmp_path: Path) -> None:
+    data = written(tmp_path / "h.jsonl", obliging(model, 0, 200, wrong=0.0))
+    other = written(tmp_path / "o.jsonl", obliging(model, 500, 600, wrong=1.0))
+    (seen,) = guard(model, data, [0.1], ACCESS, out_of_domain=other).elsewhere
+    assert seen.coverage == 0 or seen.error == 1
+    assert read_calibration(model).rules[0].threshold is not None
+
+
 def test_other_questions_are_only_tried(model: Path, tmp_path: Path) -> None:
     data = written(tmp_path / "h.jsonl", obliging(model, 0, 200))
     other = written(tmp_path / "o.jsonl", questions(500, 600))

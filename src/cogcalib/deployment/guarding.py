@@ -96,8 +96,8 @@ def guard(
         progress: Told of finished questions of `data`, and of how many there are.
 
     Raises:
-        InputError: If the model, the data or a number cannot be used, before the weights are read;
-            or all answers are correct, or none. Nothing was written then.
+        InputError: If the model, the data or a number cannot be used, before the weights are read.
+            Nothing was written then.
     """
     with input_errors():
         check_share("delta", delta)
@@ -202,7 +202,6 @@ def _answered(
     raw = ask(
         backend, questions.questions, calibration.answers, counted(progress, len(questions.hashes))
     )
-    questions.grade(raw)
     answers = calibrate(raw, replace(calibration, rules=()))
     correct = questions.correct([answer.answer for answer in answers])
     return np.array([answer.confidence for answer in answers]), correct
