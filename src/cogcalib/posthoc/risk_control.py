@@ -11,12 +11,17 @@ everything, and at least k0, the least number of answers that, all correct, reje
 <= delta. Equal confidences stand or fall together.
 
 **Why it holds.** Questions are independent draws. Let t be the strictest confidence below which the
-true error exceeds alpha: a fixed number, at which the error is alpha. Given how many held-out
-questions lie above t, k*, their errors are Bin(k*, alpha), so that the p-value of k* is at most
-delta with probability at most delta. A threshold with too high an error lies below t, and the
-sequence reaches it only past k*. If k* < s, the sequence starts below t: the answers between t and
-the start are wrong more often than alpha, so that the errors of the first s are at least those of
-Bin(s, alpha), and its p-value, too, is at most delta with probability at most delta.
+true error exceeds alpha: a fixed number, at which the error is alpha, or more if many answers share
+that confidence. Given how many held-out questions lie at t or above, k*, their errors are at least
+those of Bin(k*, alpha), so that the p-value of k* is at most delta with probability at most delta.
+A threshold with too high an error lies below t, and the sequence reaches it only past k*. If
+k* < s, the sequence starts below t. If accuracy does not fall as confidence rises, the answers
+between t and the start are wrong more often than alpha, so that the errors of the first s are at
+least those of Bin(s, alpha), and its p-value, too, is at most delta with probability at most delta.
+
+**Where accuracy falls as confidence rises** the last step can miss by one answer, the least
+confident of the first s, which may be right more often than 1 - alpha. With confidences that are
+all different the promise then fails with probability at most delta / (1 - alpha).
 """
 
 from __future__ import annotations
