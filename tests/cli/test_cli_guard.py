@@ -1,0 +1,93 @@
+"""The verbs ``recalibrate`` and ``guard``: what they print and write, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cogcalib import cli, load_task
+from cogcalib.deployment import read_calibration
+from cogcalib.modeling import render_prompt, resolve_model
+
+
+def written(path: Path, split: str, begin: int, end: int) -> Path:
+    rows = [
+        {
+            "prompt": render_prompt(example),
+            "completion": f" {example.answer}",
+            "options": [f" {option.letter}" for option in example.options or ()],
+        }
+        for example in load_task("atlas/country").splits[split][begin:end]
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model in a folder of its own, recalibrated."""
+    folder = tmp_path_factory.mktemp("guard") / "model"
+    shutil.copytree(resolve_model("atlas"), folder)
+    data = written(folder.parent / "calibration.jsonl", "calibration", 0, 150)
+    assert cli.main(["recalibrate", str(folder), "--data", str(data)]) == 0
+    return folder
+
+
+def test_recalibrate_shows_before_and_after(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = written(tmp_path / "c.jsonl", "calibration", 150, 260)
+    words = ["recalibrate", str(model), "--data", str(data), "--method", "platt"]
+    assert cli.main([*words, "--output", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "c.jsonl · n = 110" in said
+    assert "after platt" in said
+    assert "four fifths" in said
+    kept = read_calibration(tmp_path / "out").map
+    assert kept is not None
+    assert kept.method == "platt"
+
+
+def test_guard_shows_thresholds_and_writes_them(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = written(tmp_path / "h.jsonl", "test", 0, 300)
+    words = ["guard", str(model), "--data", str(data), "--target-error", "0.3", "0.01"]
+    assert cli.main([*words, "--plot", str(tmp_path / "risk.svg")]) == 0
+    said = capsys.readouterr().out
+    assert "h.jsonl · n = 300" in said
+    assert "no promise" in said
+    assert "1 %: nothing is promised" in said
+    assert "for no others" in said
+    assert (tmp_path / "risk.svg").read_text().lstrip().startswith("<?xml")
+    rules = read_calibration(model).rules
+    assert [rule.target_error for rule in rules] == [0.3, 0.01]
+    assert rules[0].threshold is not None
+    assert rules[1].threshold is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--target-error", "0"], "target_error must lie between 0 and 1"),
+        (["--target-error", "0.1", "--delta", "1"], "delta must lie between 0 and 1"),
+        (["--target-error", "0.1", "--plot", "x.pdf"], "plot must end in .png or .svg"),
+    ],
+)
+def test_wrong_words_are_refused(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    data = written(tmp_path / "h.jsonl", "test", 300, 360)
+    assert cli.main(["guard", str(model), "--data", str(data), *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_questions_of_the_map_are_refused(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = written(tmp_path / "h.jsonl", "calibration", 100, 200)
+    assert cli.main(["guard", str(model), "--data", str(data), "--target-error", "0.1"]) == 2
+    assert "had its map fitted to this question; 50 of 100" in capsys.readouterr().err
