@@ -53,7 +53,8 @@ def read_json(path: Path, kind: type[T], remedy: str = "") -> T:
     """
     behind = f"; {remedy}" if remedy else ""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: no valid JSON: {error}{behind}") from error
     except OSError as error:
@@ -61,6 +62,16 @@ def read_json(path: Path, kind: type[T], remedy: str = "") -> T:
     if not isinstance(content, kind):
         raise InputError(f"{path}: must hold {_NAMES[kind]}, got {named_kind(content)}{behind}")
     return content
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; Python's own reader takes the last of two equal keys."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        again = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {again!r} comes more than once")
+    return made
 
 
 def to_record(kind: type[T], values: Any) -> T:

@@ -22,7 +22,7 @@ from cogcalib.deployment.calibration_file import (
 )
 from cogcalib.records import InputError
 
-MODEL = ModelIdentity("atlas", "ab", None, "cd")
+MODEL = ModelIdentity("atlas", "ab", None, "cd", "ef")
 ANSWERS = AnswerFormat("options", "options", options=(" A", " B"))
 WHOLE = Calibration(
     MODEL,
@@ -67,9 +67,38 @@ def test_a_model_without_one_is_told_how_to_get_one(tmp_path: Path) -> None:
         read_calibration(tmp_path)
 
 
-@pytest.mark.parametrize("part", ["sha256", "tokenizer"])
+@pytest.mark.parametrize("part", ["sha256", "tokenizer", "adapter"])
 def test_a_calibration_of_another_model_is_refused(tmp_path: Path, part: str) -> None:
     check_identity(WHOLE, MODEL, tmp_path)
     check_identity(WHOLE, replace(MODEL, name="renamed", sha256=None), tmp_path)
     with pytest.raises(InputError, match="was made with another"):
         check_identity(WHOLE, replace(MODEL, **{part: "other"}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"threshold": float("nan")}, "threshold must be a finite number"),
+        ({"threshold": 5}, r"threshold must lie in \[0, 1\]"),
+        ({"target_error": 1}, "target_error must lie between 0 and 1"),
+        ({"delta": -1}, "delta must lie between 0 and 1"),
+        ({"coverage": 7}, "coverage must lie in"),
+        ({"n": -5}, "n must be at least 1"),
+    ],
+)
+def test_a_rule_that_nobody_can_have_written_is_refused(
+    tmp_path: Path, change: dict[str, float], said: str
+) -> None:
+    path = write_calibration(tmp_path, WHOLE)
+    content = json.loads(path.read_text())
+    content["rules"][0] |= change
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=said):
+        read_calibration(tmp_path)
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    path = write_calibration(tmp_path, WHOLE)
+    path.write_text(path.read_text().rstrip().rstrip("}") + ', "rules": []}')
+    with pytest.raises(InputError, match="the key 'rules' comes more than once"):
+        read_calibration(tmp_path)

@@ -303,3 +303,15 @@ def test_numbers_out_of_range_are_refused(
 def test_a_model_without_calibration_cannot_be_guarded(base: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"has no {FILE}"):
         guard(base, tmp_path / "none.jsonl", [0.1], ACCESS)
+
+
+# ---- What the model has seen must be known ----
+
+
+def test_without_its_hashes_nothing_is_promised(model: Path, tmp_path: Path) -> None:
+    data = written(tmp_path / "c.jsonl", obliging(model, 0, 120))
+    recalibrate(model, data, "platt", ACCESS)
+    held = written(tmp_path / "h.jsonl", obliging(model, 200, 400))
+    (model / CALIBRATED_ON).unlink()
+    with pytest.raises(InputError, match=f"{CALIBRATED_ON} is missing or was changed"):
+        guard(model, held, [0.3], ACCESS)

@@ -127,7 +127,7 @@ def _show(found: Guarded, options: argparse.Namespace) -> None:
     for each, rule in zip(found.guarantees, found.rules, strict=True):
         name = f"{100 * each.target_error:g} %"
         if rule.reason:
-            print(f"{name}: nothing is promised, and every answer abstains: {rule.reason}.")
+            print(f"{name}: nothing is promised: {rule.reason}.")
         if each.least_abstention > 0:
             print(
                 f"{name}: the model is wrong on {100 * each.base_error:.1f} %, so that no rule can "
@@ -137,4 +137,7 @@ def _show(found: Guarded, options: argparse.Namespace) -> None:
         f"A promise holds with probability {100 * (1 - options.delta):g} % over the draw of these "
         "questions, each by itself, for questions that are drawn like them; for no others."
     )
-    print(shown(f"Written: {found.folder / 'calibration.json'}; the first target is in force"))
+    print(shown(f"Written: {found.folder / 'calibration.json'}"))
+    force = found.rules[0]
+    effect = "" if force.threshold is not None else ": every answer abstains"
+    print(f"In force: {100 * force.target_error:g} %{effect}. Others by --target-error.")

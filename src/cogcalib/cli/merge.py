@@ -102,7 +102,7 @@ def _show(plan: MergePlan, merged: Merged) -> None:
             f"log_softmax(logits / T) to {folded.difference:.1g} nats"
         )
     elif fitted is None:
-        print("No map was fitted: the model's own confidence stands")
+        print("No map was fitted (`cogcalib recalibrate`): the model's own confidence stands")
     elif fitted.method == "temperature":
         print("The temperature stays a map: only cogcalib gives calibrated confidences")
     else:
@@ -110,4 +110,7 @@ def _show(plan: MergePlan, merged: Merged) -> None:
             f"The {fitted.method} map stays a map, it cannot go into weights: only cogcalib gives "
             "calibrated confidences"
         )
-    print(f"Read again, its probabilities are those merged from to {merged.difference:.1g}")
+    print(
+        "Read again: its probabilities differ from those of the model merged from by at most "
+        f"{merged.difference:.1g}"
+    )

@@ -274,7 +274,8 @@ def _print_table(pairs: Iterable[Pair], calibration: Calibration) -> None:
         counted.add(answer)
         if counted.answers > MOST_ROWS:
             continue
-        said = "abstains" if answer.abstain else answer.answer.strip()
+        said = answer.answer.strip()
+        said = f"abstains ({said})" if answer.abstain else said
         others = [each for each in answer.alternatives if each.answer != answer.answer][:2]
         cells = (
             str(row.id),

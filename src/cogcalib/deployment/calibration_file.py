@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cogcalib.artifacts import read_json, to_record
 from cogcalib.provenance import versions
-from cogcalib.records import InputError, write_json
+from cogcalib.records import InputError, check_preset, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,12 +36,15 @@ class ModelIdentity:
         sha256: Of its files, as `cogcalib.modeling.fingerprint`; None for one on the hub.
         commit: On the hub; None for a local one.
         tokenizer: `tokenizer_hash`.
+        adapter: `cogcalib.modeling.adapters.adapter_hash` of the adapter on top; None without one,
+            or where it was not hashed.
     """
 
     name: str
     sha256: str | None
     commit: str | None
     tokenizer: str
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,11 @@ class AnswerFormat:
             )
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        if self.preset is not None:
+            check_preset(self.preset)
+        texts = [option.strip() for option in self.options or ()]
+        if self.options is not None and (len(set(texts)) < max(2, len(texts)) or "" in texts):
+            raise ValueError(f"options must be two or more different texts, got {self.options}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +144,17 @@ class AbstentionRule:
     source: str
     sha256: str
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("target_error", "delta"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
+        named = {"threshold": self.threshold, "coverage": self.coverage, "error": self.error}
+        for name, value in named.items():
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {value}")
+        if self.n < 1:
+            raise ValueError(f"n must be at least 1, got {self.n}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +233,12 @@ class Calibration:
     versions: Mapping[str, str] = field(default_factory=dict)
     folded_temperature: float | None = None
 
+    def __post_init__(self) -> None:
+        if not all(0 <= share <= 1 for share in self.confidence_histogram):
+            raise ValueError("confidence_histogram must hold shares in [0, 1]")
+        if self.folded_temperature is not None and not self.folded_temperature > 0:
+            raise ValueError(f"folded_temperature must be positive, got {self.folded_temperature}")
+
 
 def read_calibration(folder: Path) -> Calibration:
     """The calibration that lies beside a model.
@@ -234,9 +260,19 @@ def read_calibration(folder: Path) -> Calibration:
         remedy = "upgrade cogcalib" if newer else "recalibrate the model"
         raise InputError(f"{path}: schema must be {SCHEMA}, got {schema!r}; {remedy}")
     try:
+        _check_finite(content, "")
         return to_record(Calibration, content)
     except ValueError as error:
         raise InputError(f"{path}: {error}; recalibrate the model") from error
+
+
+def _check_finite(value: Any, name: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value}")
+    for key, each in value.items() if isinstance(value, dict) else ():
+        _check_finite(each, f"{name}.{key}".lstrip("."))
+    for each in value if isinstance(value, list) else ():
+        _check_finite(each, name)
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> Path:
@@ -246,11 +282,15 @@ def write_calibration(folder: Path, calibration: Calibration) -> Path:
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash of a tokenizer's vocabulary, special tokens and chat template."""
+    """Hash of a tokenizer: vocabulary, special tokens, chat template, and how it splits text."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    parts = {} if backend is None else json.loads(backend.to_str())
     content = [
         sorted(tokenizer.get_vocab().items()),
         sorted((name, str(token)) for name, token in tokenizer.special_tokens_map.items()),
         tokenizer.chat_template,
+        parts.get("model", {}).get("merges"),
+        [parts.get(name) for name in ("normalizer", "pre_tokenizer", "post_processor")],
     ]
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
@@ -259,13 +299,13 @@ def check_identity(calibration: Calibration, model: ModelIdentity, path: Path) -
     """Check that a calibration belongs to the model at hand.
 
     Raises:
-        InputError: If it was made of another model or tokenizer.
+        InputError: If it was made of another model, adapter or tokenizer.
     """
     own = calibration.model
-    for part in ("sha256", "commit", "tokenizer"):
+    for part in ("sha256", "commit", "tokenizer", "adapter"):
         wanted, got = getattr(own, part), getattr(model, part)
         if wanted and got and wanted != got:
-            what = "tokenizer" if part == "tokenizer" else "model"
+            what = part if part in ("tokenizer", "adapter") else "model"
             raise InputError(
                 f"{path / FILE} was made with another {what} ({own.name}) than {model.name}; give "
                 "the one it was made with, or recalibrate"

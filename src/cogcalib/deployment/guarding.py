@@ -25,7 +25,7 @@ from cogcalib.deployment.card import write_card
 from cogcalib.deployment.held_out import HeldOut, Told, counted, held_out, read_rows
 from cogcalib.deployment.opened import FoundModel, calibration_folder, find_model, identify_model
 from cogcalib.deployment.raw_answers import ask, check_room
-from cogcalib.deployment.seen_questions import CALIBRATED_ON, read_seen
+from cogcalib.deployment.seen_questions import CALIBRATED_ON, read_proven
 from cogcalib.drawing.canvas import INK, new_figure, percent_axis, styled
 from cogcalib.inference.backend import Backend
 from cogcalib.posthoc.risk_control import (
@@ -179,9 +179,10 @@ def risk_coverage_curve(guarded: Guarded) -> Figure:
 
 
 def _questions(data: Path, found: FoundModel, calibration: Calibration, folder: Path) -> HeldOut:
+    fitted = calibration.map.sha256 if calibration.map is not None else None
     seen = {
-        "was trained on": read_seen(folder),
-        "had its map fitted to": read_seen(folder, CALIBRATED_ON),
+        "was trained on": read_proven(folder, calibration.trained_on.get("sha256")),
+        "had its map fitted to": read_proven(folder, fitted, CALIBRATED_ON),
     }
     made = held_out(data.name, read_rows(data), found.tokenizer, calibration.answers, seen)
     for measured in calibration.metrics:

@@ -98,7 +98,8 @@ def plan_merge(
     own = any(saved.file(name) for name in TOKENIZERS)
     tokenizer_source = saved.source if own else base
     tokenizer = load_tokenizer(tokenizer_source)
-    check_identity(calibration, identify(base, tokenizer), folder)
+    adapter = saved.folder if saved.adapter else None
+    check_identity(calibration, identify(base, tokenizer, adapter), folder)
     if saved.adapter:
         _check_mergeable(saved.source)
         check_adapter(saved.source, base)

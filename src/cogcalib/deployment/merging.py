@@ -91,7 +91,7 @@ def merge(plan: MergePlan, say: Callable[[str], None] = lambda _: None) -> Merge
     plan.out.absolute().parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=plan.out.absolute().parent, prefix=f".{plan.out.name}."))
     try:
-        say(f"writing {plan.weights / 1e9:.2f} GB")
+        say("writing")
         _write(model, tokenizer, plan, temporary)
         del model
         gc.collect()  # an adapter and its model name each other
@@ -99,6 +99,8 @@ def merge(plan: MergePlan, say: Callable[[str], None] = lambda _: None) -> Merge
         difference = _compare(temporary, wanted, plan)
         _write_calibration(plan, temporary, tokenizer)
         temporary.chmod(0o755)
+        for file in temporary.iterdir():  # safetensors writes for the owner alone
+            file.chmod(0o644)
         if plan.out.exists():
             raise InputError(f"{plan.out} was made meanwhile; choose another output")
         temporary.rename(plan.out)

@@ -153,7 +153,7 @@ def identify_model(
     if access.endpoint is not None:
         identity = ModelIdentity(str(access.served_name), None, None, tokenizer_hash(tokenizer))
     else:
-        identity = identify(base, tokenizer)
+        identity = identify(base, tokenizer, saved.folder if saved.adapter else None)
     return FoundModel(spec, access.device, tokenizer, identity, saved)
 
 

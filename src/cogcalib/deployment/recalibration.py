@@ -28,7 +28,7 @@ from cogcalib.deployment.card import write_card
 from cogcalib.deployment.held_out import HeldOut, Told, answer_format, counted, held_out, read_rows
 from cogcalib.deployment.opened import find_model, identify_model
 from cogcalib.deployment.raw_answers import RawAnswer, ask, check_room
-from cogcalib.deployment.seen_questions import CALIBRATED_ON, read_seen, write_seen
+from cogcalib.deployment.seen_questions import CALIBRATED_ON, read_proven, write_seen
 from cogcalib.deployment.split_metrics import Graded, confidence_histogram, split_metrics
 from cogcalib.posthoc.calibrator import ConfidenceCalibrator, LogitCalibrator
 from cogcalib.records import InputError, input_errors
@@ -102,7 +102,8 @@ def recalibrate(
             f"method must be platt or isotonic for generated answers, got {method!r}: "
             "it acts on the log-probabilities of options"
         )
-    seen = {"was trained on": read_seen(saved.folder)} if saved.folder else {}
+    known = before.trained_on.get("sha256") if before else None
+    seen = {"was trained on": read_proven(saved.folder, known)} if saved.folder else {}
     questions = held_out(data.name, rows, found.tokenizer, answers, seen)
     with input_errors():
         check_room(questions.questions, found.positions(), answers.max_new_tokens)
@@ -111,8 +112,9 @@ def recalibrate(
     bare = replace(before, map=None, rules=()) if before else Calibration(found.identity, answers)
     made = fit(bare, questions, raw, method)
     folder.mkdir(parents=True, exist_ok=True)
-    write_calibration(folder, made)
+    # First the hashes: a map whose questions are not known could be guarded with them.
     write_seen(folder, questions.hashes, CALIBRATED_ON)
+    write_calibration(folder, made)
     if folder == saved.folder:
         write_card(folder)
     assert made.map is not None

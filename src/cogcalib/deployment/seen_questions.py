@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from cogcalib.records import write_text
+from cogcalib.records import InputError, write_text
 
 FILE = "trained_on.txt"
 CALIBRATED_ON = "calibrated_on.txt"
@@ -32,3 +32,23 @@ def read_seen(folder: Path, name: str = FILE) -> frozenset[str]:
     """The hashes that lie beside a model; none where cogcalib did not write them."""
     path = folder / name
     return frozenset(path.read_text(encoding="utf-8").split()) if path.is_file() else frozenset()
+
+
+def read_proven(folder: Path, sha256: str | None, name: str = FILE) -> frozenset[str]:
+    """The hashes that lie beside a model, if they are those that its calibration was made with.
+
+    Args:
+        folder: Of the model.
+        sha256: Of the set, as the calibration has it; None if it has none.
+        name: Of the file.
+
+    Raises:
+        InputError: If the file is gone or another one: nobody could tell which questions are new.
+    """
+    found = read_seen(folder, name)
+    if sha256 is not None and set_hash(found) != sha256:
+        raise InputError(
+            f"{folder / name} is missing or was changed, so that nobody can tell which questions "
+            "the model has seen; take it from where the model was saved, or recalibrate"
+        )
+    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -71,6 +73,28 @@ def with_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
     except RuntimeError as error:
         raise ValueError(f"adapter {adapter} does not fit the model: {error}") from error
     return cast(PreTrainedModel, adapted)  # it passes everything on to the model inside
+
+
+def adapter_hash(folder: Path) -> str | None:
+    """Hash of an adapter's weights and of what its configuration does with them.
+
+    The name of its base and what PEFT notes beside it do not count, so that an adapter stays the
+    same wherever its base lies.
+
+    Returns:
+        None if there is no adapter in safetensors.
+    """
+    config, weights = (folder / name for name in ADAPTER)
+    if not config.is_file() or not weights.is_file():
+        return None
+    settings = read_json(config, dict)
+    for name in ("base_model_name_or_path", "revision", "inference_mode", "auto_mapping"):
+        settings.pop(name, None)
+    settings.pop("peft_version", None)
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    with weights.open("rb") as content:
+        digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
 
 
 def record_base(folder: Path, base: Mapping[str, str | None]) -> None:

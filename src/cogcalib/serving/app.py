@@ -58,7 +58,7 @@ class Desk:
             ConnectionAbortedError: If the client has gone; what has not begun is then not asked.
         """
         asked = await self._parse(request, kind)
-        inputs = asked.inputs(self.answering.calibration.answers.preset)
+        inputs = asked.inputs(self.answering.preset)
         longest, field = asked.longest()
         read = partial(self.answering.read, inputs, longest, asked.listed(), field)
         try:

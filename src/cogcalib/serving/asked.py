@@ -16,6 +16,7 @@ from cogcalib.deployment.calibration_file import Calibration
 from cogcalib.deployment.inputs import Question, RefusedInput, to_questions
 from cogcalib.deployment.raw_answers import RawAnswer, ask, check_room
 from cogcalib.inference.backend import Backend, WholeLogits
+from cogcalib.records import PRESETS
 from cogcalib.serving.api_errors import refused
 
 Top = tuple[tuple[str, float], ...]
@@ -88,6 +89,12 @@ class Answering:
         self.backend, self.calibration = backend, calibration
         self._most_prompt = most_prompt
         self._tokenizer = copy.deepcopy(backend.tokenizer)
+
+    @property
+    def preset(self) -> str | None:
+        """That words a lone message of a user; None if the model's chat template does."""
+        own = self.calibration.answers.preset
+        return PRESETS[0] if own is None and self._tokenizer.chat_template is None else own
 
     @property
     def longest(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from cogcalib.deployment.calibration_file import (
 from cogcalib.deployment.seen_questions import question_hash, set_hash, write_seen
 from cogcalib.deployment.split_metrics import confidence_histogram, reliability_bins
 from cogcalib.losses import NO_OPTION
-from cogcalib.modeling.adapters import record_base
+from cogcalib.modeling.adapters import adapter_hash, record_base
 from cogcalib.modeling.encoding import IGNORED
 from cogcalib.modeling.model_files import fingerprint, public_name
 from cogcalib.training.collator import OPTION_IDS
@@ -99,14 +100,17 @@ class ModelRecords:
             hashed: Whether the weights of a model that was trained whole are hashed: not those of
                 every checkpoint.
         """
-        of_base = self._of_base
+        of_base, adapter = self._of_base, None
+        if of_base is not None and hashed:
+            adapter = adapter_hash(folder)
         if of_base is not None and (of_base["sha256"] or of_base["commit"]):
             record_base(folder, of_base)
         write_seen(folder, self._trained_on)
         if of_base is None:
             own = _fingerprint(str(folder), hashed=hashed)
             of_base = {**own, "path": self._name or own["path"]}
-        write_calibration(folder, self.calibration(of_base, measured))
+        made = self.calibration(of_base, measured)
+        write_calibration(folder, replace(made, model=replace(made.model, adapter=adapter)))
 
     def calibration(
         self,

@@ -1,0 +1,54 @@
+"""A calibration belongs to one adapter: another's, or the same trained on, is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from adapters_at_hand import save_calibrated_adapter, save_model, temperature
+from safetensors.torch import load_file, save_file
+
+import cogcalib
+from cogcalib.deployment import read_calibration, write_calibration
+from cogcalib.deployment.identity import identify
+from cogcalib.modeling import load_tokenizer
+from cogcalib.records import InputError
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> tuple[Path, Path]:
+    base = save_model(tmp_path / "base")
+    folder = save_calibrated_adapter(tmp_path / "adapter", base, temperature(1.5))
+    known = read_calibration(folder)
+    from dataclasses import replace
+
+    identity = identify(base, load_tokenizer(base), folder)
+    write_calibration(folder, replace(known, model=identity))
+    return base, folder
+
+
+def test_the_same_adapter_elsewhere_is_the_same(adapter: tuple[Path, Path], tmp_path: Path) -> None:
+    base, folder = adapter
+    moved = shutil.copytree(folder, tmp_path / "moved")
+    config = json.loads((moved / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "somewhere/else"
+    (moved / "adapter_config.json").write_text(json.dumps(config))
+    assert cogcalib.load(moved, base=str(base)).calibration.map is not None
+
+
+@pytest.mark.parametrize("change", ["weights", "lora_alpha"])
+def test_an_adapter_that_was_changed_is_another(adapter: tuple[Path, Path], change: str) -> None:
+    base, folder = adapter
+    if change == "weights":
+        path = folder / "adapter_model.safetensors"
+        weights = load_file(path)
+        save_file({name: 3 * weight for name, weight in weights.items()}, path)
+    else:
+        path = folder / "adapter_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"lora_alpha": 800}))
+    with pytest.raises(InputError, match="was made with another adapter"):
+        cogcalib.load(folder, base=str(base))
+    assert torch.is_tensor(next(iter(load_file(folder / "adapter_model.safetensors").values())))
