@@ -94,6 +94,7 @@ def test_command_is_callable():
 OPTIONAL = {
     "laplace": ("laplace", "laplace-torch"),
     "fastapi": ("serve", "fastapi"),
+    "gguf": ("gguf", "gguf"),
     "h11": ("serve", "h11"),
     "prometheus_client": ("serve", "prometheus-client"),
     "ray": ("ray", "ray"),

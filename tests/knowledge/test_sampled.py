@@ -57,6 +57,7 @@ def test_frequencies_are_the_exact_probabilities_on_all_of_atlas():
     assert on_atlas(1000, seed=1) >= 0.99
 
 
+@pytest.mark.slow
 def test_frequencies_are_the_exact_probabilities_on_entity_questions(shared_data):
     """The questions SliCK was made for, some with many aliases."""
     task = load_task("entity_questions/P17", shared_data)

@@ -86,6 +86,7 @@ def test_wrong_numbers_are_refused(values, message):
         draw_prompts(QUESTIONS, {}, ["t"], **values)
 
 
+@pytest.mark.slow
 def test_entity_questions_have_a_prompt_for_each_relation(shared_data):
     task = load_task("entity_questions", shared_data)
     groups = sorted({task.group_of[e.id] for e in task.splits["test"]})

@@ -153,7 +153,7 @@ def test_far_apart_and_impossible_options(tmp_path):
     [
         ("letters", lambda row: row.pop("target"), "needs doc_id, target, arguments"),
         ("letters", lambda row: row.update(target="7"), "target: must be an index below 3 or one"),
-        ("letters", lambda row: row.update(target="[0, 2]"), "target: must be one right option"),
+        ("letters", lambda row: row.update(target="[0, 2]"), "target: must be one correct option"),
         ("letters", lambda row: row.update(acc=1.0), "acc: is 1.0, but option B is the most likel"),
         ("letters", lambda row: row.update(acc=0.5), "acc: must be 0 or 1, got 0.5"),
         ("letters", lambda row: row.update(doc_id=0), "doc_id: 0 came before"),
@@ -174,7 +174,7 @@ def test_far_apart_and_impossible_options(tmp_path):
             "filtered_resps: every option has a log-likelihood of -inf",
         ),
         ("letters", lambda row: row["arguments"].pop("gen_args_2"), "arguments: needs gen_args_2"),
-        ("inputs", lambda row: row.pop("acc"), "target: does not tell which context is right"),
+        ("inputs", lambda row: row.pop("acc"), "target: does not tell which context is correct"),
     ],
 )
 def test_malformed_rows_are_named(tmp_path, task, change, message):

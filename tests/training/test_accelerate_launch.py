@@ -190,7 +190,8 @@ def two_processes_in_one() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("kind", ["ddp", pytest.param("fsdp2", marks=pytest.mark.slow), *DEEPSPEED])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp2", *DEEPSPEED])
 def test_tokens_averaged_over_all_processes_or_on_each(
     tmp_path: Path, kind: str, subtests: pytest.Subtests
 ) -> None:

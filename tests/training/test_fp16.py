@@ -34,7 +34,13 @@ def change(trainer: Any) -> Tensor:
 
 
 @pytest.mark.parametrize("support", ["vocab", "options"])
-@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        pytest.param(each, marks=[] if each == "label_smoothing" else pytest.mark.slow)
+        for each in PENALTIES
+    ],
+)
 def test_autocast_with_scaled_gradients_trains_alike(
     tmp_path: Path, penalty: str, support: str
 ) -> None:

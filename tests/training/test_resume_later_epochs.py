@@ -85,7 +85,14 @@ def train(output: Path, *, stop: int = 0, resume: bool = False, **settings: Any)
     return trainer
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+QUICK = {"random", "group_by_length", "gate soft", "alpha calibrated"}
+"""Run with every change; the others with `make test-slow`."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in SETTINGS],
+)
 def test_killed_in_a_later_epoch_the_order_is_the_same(tmp_path: Path, name: str) -> None:
     settings = SETTINGS[name]
     whole = train(tmp_path / "whole", **settings)
@@ -115,6 +122,7 @@ def test_killed_twice(tmp_path: Path) -> None:
     assert_same_ledgers(tmp_path / "parts", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_oracle_turns_and_tokens(tmp_path: Path) -> None:
     rows = [{**row, "known": index % 3 == 0} for index, row in enumerate(make_rows(16))]
     data = Dataset.from_list(rows)

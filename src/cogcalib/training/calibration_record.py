@@ -101,7 +101,7 @@ class ModelRecords:
                 every checkpoint.
         """
         of_base, adapter = self._of_base, None
-        if of_base is not None and hashed:
+        if of_base is not None:
             adapter = adapter_hash(folder)
         if of_base is not None and (of_base["sha256"] or of_base["commit"]):
             record_base(folder, of_base)

@@ -90,8 +90,13 @@ def resolve_options(
 
 def shared_options(rows: Iterable[Sequence[T] | None]) -> tuple[T, ...] | None:
     """The options that all rows have, in the same order; None if they differ."""
-    found = {tuple(row or ()) for row in rows}
-    return None if len(found) != 1 else next(iter(found)) or None
+    first: tuple[T, ...] | None = None
+    for row in rows:  # not a set: what is no text is refused later, and may not be hashable
+        own = tuple(row or ())
+        if first is not None and own != first:
+            return None
+        first = own
+    return first or None
 
 
 def _check_texts(dataset: Dataset, name: str) -> None:

@@ -59,7 +59,13 @@ def run_rows(preset: Preset, table: Table, root: Path, data_dir: Path | None = N
     return place
 
 
-@pytest.mark.parametrize("name", PAPER)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if place else [])
+        for place, name in enumerate(PAPER)
+    ],
+)
 def test_a_preset_runs_on_its_architecture(name: str, tmp_path: Path) -> None:
     questions = load_task("atlas/country").splits["train"][:200]
     corpus = [f"{q.prompt}\nA. B. C. D.\nAnswer: {q.answer} {q.answer_text}" for q in questions]

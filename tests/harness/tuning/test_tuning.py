@@ -56,9 +56,11 @@ def test_each_support_is_judged_by_its_own_definition() -> None:
             (0.05, 0.1, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4), (0.4, 0.3, 0.2, 0.1), strict=True
         )
     ]
-    assert choose_alpha(Method.parse("cols"), trials).chosen == "cols@0.05"
-    assert choose_alpha(Method.parse("cols-options"), trials).chosen == "cols-options@0.3"
-    assert choose_alpha(Method.parse("cols-options+ts"), trials).chosen == "cols-options@0.3+ts"
+    assert choose_alpha(Method.parse("cols"), trials, "ece").chosen == "cols@0.05"
+    assert choose_alpha(Method.parse("cols-options"), trials, "ece").chosen == "cols-options@0.3"
+    assert (
+        choose_alpha(Method.parse("cols-options+ts"), trials, "ece").chosen == "cols-options@0.3+ts"
+    )
 
 
 def test_of_equals_the_weakest() -> None:
@@ -68,10 +70,15 @@ def test_of_equals_the_weakest() -> None:
 
 
 def test_the_end_of_the_grid_is_told() -> None:
-    assert choose_alpha(Method.parse("cols"), TRIALS, "nll").reason.endswith(
+    ended = [
+        TRIALS[0],
+        *(t for t in TRIALS[1:] if t.method != "cols@0.1"),
+        trial("cols@0.1", 0.6, 1, 1),
+    ]
+    assert choose_alpha(Method.parse("cols"), ended, "nll").reason.endswith(
         "; an end of what was tried"
     )
-    assert "an end" not in choose_alpha(Method.parse("cols"), TRIALS, "ece").reason
+    assert "an end" not in choose_alpha(Method.parse("cols"), TRIALS, "nll").reason
 
 
 def test_the_better_support_is_judged_by_the_primary_definition() -> None:
@@ -172,10 +179,8 @@ def test_every_trial_is_recorded_with_the_reason_of_the_choice(tuned: Path) -> N
     trials = {(each["method"], each["seed"]) for each in record["trials"]}
     assert trials == {("sft", 5), ("cols-options@0.1", 5), ("cols-options@0.4", 5)}
     assert [each["method"] for each in record["choices"]] == ["cols-options", "cols-options+ts"]
-    assert all(
-        "ECE (options)" in c["reason"] or "accurate" in c["reason"] for c in record["choices"]
-    )
-    assert record["rule"] == "ece"
+    assert all("lowest NLL" in c["reason"] or "accurate" in c["reason"] for c in record["choices"])
+    assert record["rule"] == "nll"
     assert record["supports"] == []
     assert record["recommended"]["chosen"] == record["choices"][0]["chosen"]
 
