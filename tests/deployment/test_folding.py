@@ -83,7 +83,7 @@ def logits_of(model: PreTrainedModel) -> torch.Tensor:
     return logits.double()
 
 
-@pytest.mark.parametrize("temperature", [1.7, 0.4])
+@pytest.mark.parametrize("temperature", [1.7, pytest.param(0.4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("name", "fields", "place", "softcap"), FOLDED)
 def test_log_probabilities_are_those_of_the_temperature(
     name: str, fields: Any, place: str, softcap: str, temperature: float, tmp_path: Path

@@ -130,7 +130,7 @@ def assert_all_as_one(
     ("kind", "jobs"),
     [
         ("ddp", [LOSSES[5], SHARDED_ON_LOADING]),
-        ("fsdp2", PAIRWISE),
+        pytest.param("fsdp2", PAIRWISE, marks=pytest.mark.slow),
         pytest.param("ddp", [*LOSSES, *LAYOUTS], marks=pytest.mark.slow),
         pytest.param("fsdp2", [*LOSSES, *LAYOUTS], marks=pytest.mark.slow),
         *(pytest.param(*kind.values, [*LOSSES, *LAYOUTS], marks=kind.marks) for kind in DEEPSPEED),

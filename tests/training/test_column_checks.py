@@ -167,7 +167,7 @@ FORMATS = ["torch", "numpy", "pandas", "arrow"]
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("kind", ["text", "tokenised"])
+@pytest.mark.parametrize("kind", ["text", pytest.param("tokenised", marks=pytest.mark.slow)])
 def test_any_format_trains_what_python_s_does(tmp_path: Path, form: str, kind: str) -> None:
     def data(n: int, seed: int) -> Dataset:
         rows = make_data(n, seed)

@@ -85,7 +85,7 @@ def train(output: Path, *, stop: int = 0, resume: bool = False, **settings: Any)
     return trainer
 
 
-QUICK = {"random", "group_by_length", "gate soft", "alpha calibrated"}
+QUICK = {"random", "group_by_length"}
 """Run with every change; the others with `make test-slow`."""
 
 
@@ -113,6 +113,7 @@ def test_killed_in_a_later_epoch_the_order_is_the_same(tmp_path: Path, name: str
         assert settings.get("dataloader_drop_last") or len(seen) == 4 * 16
 
 
+@pytest.mark.slow
 def test_killed_twice(tmp_path: Path) -> None:
     settings = SETTINGS["group_by_length"]
     whole = train(tmp_path / "whole", **settings)

@@ -35,7 +35,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
-@pytest.fixture(scope="module", params=["ece", "nll"])
+@pytest.fixture(scope="module", params=[pytest.param("ece", marks=pytest.mark.slow), "nll"])
 def tuned(request: pytest.FixtureRequest, root: Path) -> Path:
     """The folder of a tuning; the run it is for stands in a folder of the rule's."""
     console = Console(file=io.StringIO())
