@@ -71,6 +71,8 @@ def test_a_model_without_one_is_told_how_to_get_one(tmp_path: Path) -> None:
 def test_a_calibration_of_another_model_is_refused(tmp_path: Path, part: str) -> None:
     check_identity(WHOLE, MODEL, tmp_path)
     check_identity(WHOLE, replace(MODEL, name="renamed", sha256=None), tmp_path)
+    with pytest.raises(InputError, match="was made with an adapter on atlas"):
+        check_identity(WHOLE, replace(MODEL, adapter=None), tmp_path)
     with pytest.raises(InputError, match="was made with another"):
         check_identity(WHOLE, replace(MODEL, **{part: "other"}), tmp_path)
 

@@ -302,6 +302,11 @@ def check_identity(calibration: Calibration, model: ModelIdentity, path: Path) -
         InputError: If it was made of another model, adapter or tokenizer.
     """
     own = calibration.model
+    if own.adapter and model.sha256 and not model.adapter:
+        raise InputError(
+            f"{path / FILE} was made with an adapter on {own.name}, and {model.name} has none; "
+            "give the adapter, or recalibrate"
+        )
     for part in ("sha256", "commit", "tokenizer", "adapter"):
         wanted, got = getattr(own, part), getattr(model, part)
         if wanted and got and wanted != got:
