@@ -20,7 +20,7 @@ from cogcalib.deployment.calibration_file import (
     write_calibration,
 )
 from cogcalib.modeling import fingerprint, load_tokenizer, lora_config
-from cogcalib.modeling.adapters import record_base
+from cogcalib.modeling.adapters import adapter_hash, record_base
 
 OPTIONS = (" A", " B", " C", " D")
 
@@ -63,9 +63,17 @@ def save_adapter(
     return folder
 
 
-def calibration_of(model: Path, fitted: FittedMap | None, **fields: Any) -> Calibration:
+def calibration_of(
+    model: Path, fitted: FittedMap | None, *, adapter: Path | None = None, **fields: Any
+) -> Calibration:
     own = fingerprint(model)
-    identity = ModelIdentity(model.name, own["sha256"], None, tokenizer_hash(load_tokenizer(model)))
+    identity = ModelIdentity(
+        model.name,
+        own["sha256"],
+        None,
+        tokenizer_hash(load_tokenizer(model)),
+        None if adapter is None else adapter_hash(adapter),
+    )
     answers = fields.pop("answers", AnswerFormat("options", "options", options=OPTIONS))
     return Calibration(identity, answers, fitted, **fields)
 
@@ -80,5 +88,5 @@ def save_calibrated_adapter(
     """An adapter with the `calibration.json` that belongs to it."""
     save_adapter(base, folder, config)
     record_base(folder, fingerprint(base))
-    write_calibration(folder, calibration_of(base, fitted))
+    write_calibration(folder, calibration_of(base, fitted, adapter=folder))
     return folder

@@ -90,4 +90,4 @@ def test_questions_of_the_map_are_refused(
 ) -> None:
     data = written(tmp_path / "h.jsonl", "calibration", 100, 200)
     assert cli.main(["guard", str(model), "--data", str(data), "--target-error", "0.1"]) == 2
-    assert "had its map fitted to this question; 50 of 100" in capsys.readouterr().err
+    assert "was calibrated on this question; 50 of 100" in capsys.readouterr().err

@@ -198,7 +198,7 @@ def test_recalibrating_voids_the_rules_and_keeps_the_training_metrics(
     assert recalibrate(model, data, "platt", ACCESS).voided == 1
     assert not read_calibration(model).rules
     assert len(read_seen(model, CALIBRATED_ON)) == 120
-    with pytest.raises(InputError, match="had its map fitted to this question; 120 of 120"):
+    with pytest.raises(InputError, match="was calibrated on this question; 120 of 120"):
         guard(model, data, [0.3], ACCESS)
 
 

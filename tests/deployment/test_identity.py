@@ -7,14 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
-from adapters_at_hand import save_calibrated_adapter, save_model, temperature
+from adapters_at_hand import calibration_of, save_calibrated_adapter, save_model, temperature
 from safetensors.torch import load_file, save_file
 
 import cogcalib
-from cogcalib.deployment import read_calibration, write_calibration
-from cogcalib.deployment.identity import identify
-from cogcalib.modeling import load_tokenizer
 from cogcalib.records import InputError
 
 
@@ -22,11 +18,6 @@ from cogcalib.records import InputError
 def adapter(tmp_path: Path) -> tuple[Path, Path]:
     base = save_model(tmp_path / "base")
     folder = save_calibrated_adapter(tmp_path / "adapter", base, temperature(1.5))
-    known = read_calibration(folder)
-    from dataclasses import replace
-
-    identity = identify(base, load_tokenizer(base), folder)
-    write_calibration(folder, replace(known, model=identity))
     return base, folder
 
 
@@ -51,4 +42,12 @@ def test_an_adapter_that_was_changed_is_another(adapter: tuple[Path, Path], chan
         path.write_text(json.dumps(json.loads(path.read_text()) | {"lora_alpha": 800}))
     with pytest.raises(InputError, match="was made with another adapter"):
         cogcalib.load(folder, base=str(base))
-    assert torch.is_tensor(next(iter(load_file(folder / "adapter_model.safetensors").values())))
+
+
+def test_base_and_adapter_do_not_take_each_others(adapter: tuple[Path, Path]) -> None:
+    base, folder = adapter
+    with pytest.raises(InputError, match="was made with an adapter on base"):
+        cogcalib.load(base, calibration=folder)
+    own = calibration_of(base, None)
+    with pytest.raises(InputError, match="was made without an adapter"):
+        cogcalib.load(folder, base=str(base), calibration=own)

@@ -194,11 +194,20 @@ def test_metrics_behind_the_map_become_the_models_own(tmp_path: Path) -> None:
     own = SplitMetrics("held-out", 300, "cd", raw)
     base = save_model(tmp_path / "base")
     before = calibration_of(base, temperature(1.7), metrics=(both, own))
-    after = merging.merged_calibration(before, before.model, 1.7)
+    after = merging.merged_calibration(before, before.model, 1.7, exact=True)
     assert after.metrics == (
         SplitMetrics("calibration", 300, "ab", calibrated, {}, bins[1], None),
         own,
     )
+
+
+def test_a_promise_goes_where_rounding_changes_confidences(tmp_path: Path) -> None:
+    base = save_model(tmp_path / "base")
+    rule = AbstentionRule(0.05, 0.1, 0.9, 200, 0.5, (0.4, 0.6), 0.01, "h.jsonl", "01")
+    before = calibration_of(base, temperature(1.7), rules=(rule,))
+    same = merging.merged_calibration(before, before.model, 1.7, exact=True)
+    rounded = merging.merged_calibration(before, before.model, 1.7, exact=False)
+    assert (same.rules, rounded.rules) == ((rule,), ())
 
 
 def test_what_lies_beside_it_comes_along_and_names_no_code_or_path(tmp_path: Path) -> None:
@@ -237,12 +246,12 @@ def test_options_of_several_tokens_are_refused(tmp_path: Path) -> None:
         (unknown, of, "is not known"),
         (preset, replace(of, one_token=False), "fitted over options of several tokens"),
     ]:
-        write_calibration(adapter, calibration_of(base, fitted, answers=answers))
+        write_calibration(adapter, calibration_of(base, fitted, adapter=adapter, answers=answers))
         with pytest.raises(InputError, match=said):
             plan_merge(adapter, tmp_path / "out")
         assert plan_merge(adapter, tmp_path / "out", keep_temperature=True).temperature is None
     for answers, fitted in [(preset, of), (unknown, replace(of, one_token=True))]:
-        write_calibration(adapter, calibration_of(base, fitted, answers=answers))
+        write_calibration(adapter, calibration_of(base, fitted, adapter=adapter, answers=answers))
         assert plan_merge(adapter, tmp_path / "out").temperature == 1.7
 
 
@@ -377,7 +386,7 @@ def test_a_tokenizer_saved_with_the_adapter_is_the_merged_models(
     from cogcalib.deployment.identity import identify
     from cogcalib.modeling import load_tokenizer
 
-    own = identify(tmp_path / "base", load_tokenizer(adapter))
+    own = identify(tmp_path / "base", load_tokenizer(adapter), adapter)
     write_calibration(adapter, replace(read_calibration(adapter), model=own))
     merged(adapter, tmp_path / "out")
     assert load_tokenizer(tmp_path / "out").chat_template == "{{ messages[0]['content'] }}"

@@ -126,7 +126,7 @@ def adapter(saved, tmp_path, llama, tokenizer):
     adapted.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     record_base(folder, fingerprint(base))
-    write_calibration(folder, Calibration(identify(base, tokenizer), LETTERS))
+    write_calibration(folder, Calibration(identify(base, tokenizer, folder), LETTERS))
     merged = tmp_path / "merged"
     adapted.merge_and_unload().save_pretrained(merged)
     tokenizer.save_pretrained(merged)
@@ -244,6 +244,6 @@ def test_chat_template_saved_with_an_adapter_is_the_one_used(adapter, tokenizer)
     own = copy.deepcopy(tokenizer)
     own.chat_template = "{% for m in messages %}{{ m['content'] }}:{% endfor %}"
     own.save_pretrained(folder)
-    write_calibration(folder, Calibration(identify(base, own), OPEN))
+    write_calibration(folder, Calibration(identify(base, own, folder), OPEN))
     (found,) = cogcalib.load(folder, device="cpu").questions([[{"role": "user", "content": "Ur"}]])
     assert list(found.prompt_ids) == own("Ur:", add_special_tokens=False)["input_ids"]

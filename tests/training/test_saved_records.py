@@ -18,7 +18,12 @@ from cogcalib.deployment.calibration_file import (
     read_calibration,
     tokenizer_hash,
 )
-from cogcalib.deployment.seen_questions import question_hash, read_seen, set_hash
+from cogcalib.deployment.seen_questions import (
+    CALIBRATED_ON,
+    question_hash,
+    read_seen,
+    set_hash,
+)
 from cogcalib.metrics import brier_score, expected_calibration_error
 from cogcalib.modeling.model_files import fingerprint
 
@@ -73,6 +78,10 @@ def test_model_is_saved_with_its_calibration(
     (measured,) = found.metrics
     confidence, correct, nll = by_hand(trainer)
     assert (measured.split, measured.n) == ("calibration", 24)
+    looked_at = read_seen(tmp_path / "out", CALIBRATED_ON)
+    assert found.calibrated_on == {"n": len(looked_at), "sha256": set_hash(looked_at)}
+    assert looked_at
+    assert not looked_at & read_seen(tmp_path / "out")
     values = {name: each["value"] for name, each in measured.raw.items()}
     assert values["accuracy"] == np.mean(correct)
     assert values["nll"] == pytest.approx(np.mean(nll), rel=1e-5)

@@ -114,3 +114,8 @@ def _show(plan: MergePlan, merged: Merged) -> None:
         "Read again: its probabilities differ from those of the model merged from by at most "
         f"{merged.difference:.1g}"
     )
+    if merged.voided:
+        print(
+            f"{merged.voided} abstention rules are void: rounding to {plan.dtype} changed "
+            "confidences. `cogcalib guard` finds new ones, --dtype float32 keeps them"
+        )

@@ -216,6 +216,8 @@ class Calibration:
             names of their ``tasks``, where they have some; of a model that was trained whole the
             name of its ``base``; ``split_off``, how many questions of the training set became the
             calibration split instead, where none was given.
+        calibrated_on: ``n`` and ``sha256`` of the questions that the training looked at without
+            learning them, or that a map was fitted to: a guard must not see them again.
         confidence_histogram: Shares of calibrated confidences in `HISTOGRAM_BINS` bins of equal
             width on the calibration split: what drift is measured against. Empty if not known.
         method: How it was trained, such as ``label_smoothing, support options, gate nll``.
@@ -232,6 +234,7 @@ class Calibration:
     method: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     folded_temperature: float | None = None
+    calibrated_on: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not all(0 <= share <= 1 for share in self.confidence_histogram):
@@ -302,11 +305,6 @@ def check_identity(calibration: Calibration, model: ModelIdentity, path: Path) -
         InputError: If it was made of another model, adapter or tokenizer.
     """
     own = calibration.model
-    if own.adapter and model.sha256 and not model.adapter:
-        raise InputError(
-            f"{path / FILE} was made with an adapter on {own.name}, and {model.name} has none; "
-            "give the adapter, or recalibrate"
-        )
     for part in ("sha256", "commit", "tokenizer", "adapter"):
         wanted, got = getattr(own, part), getattr(model, part)
         if wanted and got and wanted != got:
@@ -315,3 +313,10 @@ def check_identity(calibration: Calibration, model: ModelIdentity, path: Path) -
                 f"{path / FILE} was made with another {what} ({own.name}) than {model.name}; give "
                 "the one it was made with, or recalibrate"
             )
+    # Only of a model that lies here the files are known.
+    if own.sha256 and model.sha256 and bool(own.adapter) != bool(model.adapter):
+        made, here = ("with", "without") if own.adapter else ("without", "with")
+        raise InputError(
+            f"{path / FILE} was made {made} an adapter on {own.name}, and this is {model.name} "
+            f"{here} one; give what it was made with, or recalibrate"
+        )

@@ -179,10 +179,11 @@ def risk_coverage_curve(guarded: Guarded) -> Figure:
 
 
 def _questions(data: Path, found: FoundModel, calibration: Calibration, folder: Path) -> HeldOut:
-    fitted = calibration.map.sha256 if calibration.map is not None else None
     seen = {
         "was trained on": read_proven(folder, calibration.trained_on.get("sha256")),
-        "had its map fitted to": read_proven(folder, fitted, CALIBRATED_ON),
+        "was calibrated on": read_proven(
+            folder, calibration.calibrated_on.get("sha256"), CALIBRATED_ON
+        ),
     }
     made = held_out(data.name, read_rows(data), found.tokenizer, calibration.answers, seen)
     for measured in calibration.metrics:

@@ -98,8 +98,7 @@ def plan_merge(
     own = any(saved.file(name) for name in TOKENIZERS)
     tokenizer_source = saved.source if own else base
     tokenizer = load_tokenizer(tokenizer_source)
-    adapter = saved.folder if saved.adapter else None
-    check_identity(calibration, identify(base, tokenizer, adapter), folder)
+    check_identity(calibration, identify(base, tokenizer, saved.adapter_folder()), folder)
     if saved.adapter:
         _check_mergeable(saved.source)
         check_adapter(saved.source, base)

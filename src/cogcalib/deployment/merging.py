@@ -38,6 +38,8 @@ from cogcalib.deployment.seen_questions import FILE as SEEN
 from cogcalib.modeling import fingerprint, load_model, load_tokenizer, resolve_model
 from cogcalib.records import InputError, write_json
 
+SAME = 1e-4
+"""Largest difference of a probability at which abstention rules are kept, a fraction."""
 APART = {"float64": 1e-4, "float32": 1e-4, "float16": 0.02, "bfloat16": 0.1}
 """Number format -> largest difference of a probability, a fraction, between the model merged from
 and the one written: one for real in float32, in half precision one that rounding does not reach."""
@@ -56,11 +58,13 @@ class Merged:
         folded: Where its temperature went; None if none went into the weights.
         difference: Largest difference of a probability, a fraction, between the adapter's model
             with its temperature and the folder as it was written and read again.
+        voided: Abstention rules that went, since rounding made it another model.
     """
 
     folder: Path
     folded: Folded | None
     difference: float
+    voided: int
 
 
 def merge(plan: MergePlan, say: Callable[[str], None] = lambda _: None) -> Merged:
@@ -97,7 +101,8 @@ def merge(plan: MergePlan, say: Callable[[str], None] = lambda _: None) -> Merge
         gc.collect()  # an adapter and its model name each other
         say("reading what was written")
         difference = _compare(temporary, wanted, plan)
-        _write_calibration(plan, temporary, tokenizer)
+        exact = difference <= SAME
+        _write_calibration(plan, temporary, tokenizer, exact=exact)
         temporary.chmod(0o755)
         for file in temporary.iterdir():  # safetensors writes for the owner alone
             file.chmod(0o644)
@@ -107,22 +112,27 @@ def merge(plan: MergePlan, say: Callable[[str], None] = lambda _: None) -> Merge
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    return Merged(plan.out, folded, difference)
+    voided = 0 if exact else len(plan.calibration.rules)
+    return Merged(plan.out, folded, difference, voided)
 
 
 def merged_calibration(
-    calibration: Calibration, identity: ModelIdentity, temperature: float | None
+    calibration: Calibration, identity: ModelIdentity, temperature: float | None, *, exact: bool
 ) -> Calibration:
     """The calibration of a merged model.
 
-    Confidences are what they were, so rules, histogram and metrics stay. With the temperature in
-    the weights the model's own confidence is the calibrated one.
+    Histogram and metrics stay, and where confidences are what they were the abstention rules as
+    well. With the temperature in the weights the model's own confidence is the calibrated one.
 
     Args:
         calibration: Of the model merged from.
         identity: Of the merged model.
         temperature: What went into the weights; None if nothing did.
+        exact: Whether its probabilities are those of the model merged from, to `SAME`: a rule is a
+            promise about a model, and rounding makes another.
     """
+    if not exact:
+        calibration = replace(calibration, rules=())
     if temperature is None:
         return replace(calibration, model=identity)
     return replace(
@@ -232,7 +242,9 @@ def _compare(folder: Path, wanted: Tensor, plan: MergePlan) -> float:
     return found
 
 
-def _write_calibration(plan: MergePlan, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+def _write_calibration(
+    plan: MergePlan, folder: Path, tokenizer: PreTrainedTokenizerBase, *, exact: bool
+) -> None:
     own = tokenizer_hash(load_tokenizer(folder))
     if own != tokenizer_hash(tokenizer):
         raise MergeError(
@@ -240,7 +252,7 @@ def _write_calibration(plan: MergePlan, folder: Path, tokenizer: PreTrainedToken
             "written"
         )
     identity = ModelIdentity(plan.out.name, fingerprint(folder)["sha256"], None, own)
-    calibration = merged_calibration(plan.calibration, identity, plan.temperature)
+    calibration = merged_calibration(plan.calibration, identity, plan.temperature, exact=exact)
     if plan.saved.adapter:
         base = {"base": plan.calibration.model.name}
         calibration = replace(calibration, trained_on={**calibration.trained_on, **base})

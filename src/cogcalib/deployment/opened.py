@@ -55,6 +55,13 @@ class SavedModel:
             return path if path.is_file() else None
         return _hub_file(self.source, name)
 
+    def adapter_folder(self) -> Path | None:
+        """Where an adapter's files lie, fetched from the hub if need be; None of a whole model."""
+        if not self.adapter or self.folder is not None:
+            return self.folder if self.adapter else None
+        files = [self.file(name) for name in ADAPTER]
+        return files[0].parent if files[0] is not None else None
+
 
 @dataclass(frozen=True, slots=True)
 class OpenedModel:
@@ -153,7 +160,7 @@ def identify_model(
     if access.endpoint is not None:
         identity = ModelIdentity(str(access.served_name), None, None, tokenizer_hash(tokenizer))
     else:
-        identity = identify(base, tokenizer, saved.folder if saved.adapter else None)
+        identity = identify(base, tokenizer, saved.adapter_folder())
     return FoundModel(spec, access.device, tokenizer, identity, saved)
 
 

@@ -28,7 +28,13 @@ from cogcalib.deployment.card import write_card
 from cogcalib.deployment.held_out import HeldOut, Told, answer_format, counted, held_out, read_rows
 from cogcalib.deployment.opened import find_model, identify_model
 from cogcalib.deployment.raw_answers import RawAnswer, ask, check_room
-from cogcalib.deployment.seen_questions import CALIBRATED_ON, read_proven, write_seen
+from cogcalib.deployment.seen_questions import (
+    CALIBRATED_ON,
+    read_proven,
+    read_seen,
+    set_hash,
+    write_seen,
+)
 from cogcalib.deployment.split_metrics import Graded, confidence_histogram, split_metrics
 from cogcalib.posthoc.calibrator import ConfidenceCalibrator, LogitCalibrator
 from cogcalib.records import InputError, input_errors
@@ -112,8 +118,13 @@ def recalibrate(
     bare = replace(before, map=None, rules=()) if before else Calibration(found.identity, answers)
     made = fit(bare, questions, raw, method)
     folder.mkdir(parents=True, exist_ok=True)
-    # First the hashes: a map whose questions are not known could be guarded with them.
-    write_seen(folder, questions.hashes, CALIBRATED_ON)
+    # With those that the training looked at. Written first: a map whose questions are not known
+    # could be guarded with them.
+    looked_at = frozenset(questions.hashes)
+    if saved.folder is not None and before is not None:
+        looked_at |= read_seen(saved.folder, CALIBRATED_ON)
+    write_seen(folder, looked_at, CALIBRATED_ON)
+    made = replace(made, calibrated_on={"n": len(looked_at), "sha256": set_hash(looked_at)})
     write_calibration(folder, made)
     if folder == saved.folder:
         write_card(folder)

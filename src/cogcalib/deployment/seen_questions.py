@@ -10,7 +10,7 @@ from cogcalib.records import InputError, write_text
 
 FILE = "trained_on.txt"
 CALIBRATED_ON = "calibrated_on.txt"
-"""Those that the post-hoc map was fitted on."""
+"""Those that the training looked at without learning them, or that a map was fitted to."""
 
 
 def question_hash(tokens: Sequence[int]) -> str:

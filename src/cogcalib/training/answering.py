@@ -166,8 +166,9 @@ class AnsweringTrainer(ResumableTrainer):
         """Save the model as `Trainer.save_model` does, and beside it what its confidence is worth.
 
         ``calibration.json`` holds the metrics of the model as it is saved, on the calibration split
-        (`cogcalib.deployment.calibration_file`), ``trained_on.txt`` hashes of the training
-        questions, and ``base_model.json`` the fingerprint of an adapter's base. The checkpoints of
+        (`cogcalib.deployment.calibration_file`), ``trained_on.txt`` and
+        ``calibrated_on.txt`` hashes of the questions of the training and calibration splits, and
+        ``base_model.json`` the fingerprint of an adapter's base. The checkpoints of
         a training have them, too, without metrics. On several processes the metrics are those at
         the end of the training: the main process may come here alone.
         """
@@ -178,7 +179,7 @@ class AnsweringTrainer(ResumableTrainer):
         checkpoint = _internal_call and self.is_in_train
         measured = None if checkpoint else self._measured_as_saved()
         if self.args.should_save:
-            self._records.write(folder, measured, hashed=not checkpoint)
+            self._records.write(folder, measured)
             # PEFT writes a card of its own, or into the one that is there.
             if before is None:
                 readme.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from cogcalib.deployment.calibration_file import (
     tokenizer_hash,
     write_calibration,
 )
-from cogcalib.deployment.seen_questions import question_hash, set_hash, write_seen
+from cogcalib.deployment.seen_questions import CALIBRATED_ON, question_hash, set_hash, write_seen
 from cogcalib.deployment.split_metrics import confidence_histogram, reliability_bins
 from cogcalib.losses import NO_OPTION
 from cogcalib.modeling.adapters import adapter_hash, record_base
@@ -91,14 +91,12 @@ class ModelRecords:
             self._more["split_off"] = len(set(self._calibrated_on))
         self._of_base = _fingerprint(base) if adapter else None
 
-    def write(self, folder: Path, measured: MeasuredAnswers | None, *, hashed: bool) -> None:
+    def write(self, folder: Path, measured: MeasuredAnswers | None) -> None:
         """Write the records into a folder that the model was saved into.
 
         Args:
             folder: With the weights.
             measured: The calibration split, answered by the model as saved; None if it was not.
-            hashed: Whether the weights of a model that was trained whole are hashed: not those of
-                every checkpoint.
         """
         of_base, adapter = self._of_base, None
         if of_base is not None:
@@ -106,8 +104,9 @@ class ModelRecords:
         if of_base is not None and (of_base["sha256"] or of_base["commit"]):
             record_base(folder, of_base)
         write_seen(folder, self._trained_on)
+        write_seen(folder, self._calibrated_on, CALIBRATED_ON)
         if of_base is None:
-            own = _fingerprint(str(folder), hashed=hashed)
+            own = _fingerprint(str(folder))
             of_base = {**own, "path": self._name or own["path"]}
         made = self.calibration(of_base, measured)
         write_calibration(folder, replace(made, model=replace(made.model, adapter=adapter)))
@@ -120,11 +119,13 @@ class ModelRecords:
         """The calibration of a model, in memory without a fingerprint."""
         model = model or self._of_base or _NOWHERE
         seen = {"n": len(self._trained_on), "sha256": set_hash(self._trained_on)}
+        looked_at = set_hash(set(self._calibrated_on))
         return Calibration(
             model=self._identity(model),
             answers=self._answers,
             metrics=split_metrics(measured, self._calibrated_on),
             trained_on={**seen, **self._more},
+            calibrated_on={"n": len(set(self._calibrated_on)), "sha256": looked_at},
             confidence_histogram=_histogram(measured),
             method=self._method,
         )
@@ -136,9 +137,9 @@ class ModelRecords:
         )
 
 
-def _fingerprint(model: str, *, hashed: bool = True) -> dict[str, str | None]:
+def _fingerprint(model: str) -> dict[str, str | None]:
     """What identifies a model, as far as it can be told: some have no files, or no more."""
-    if model and hashed:
+    if model:
         try:
             return fingerprint(model)
         except (ValueError, OSError):  # nothing lies there, or the hub cannot be asked
