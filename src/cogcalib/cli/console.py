@@ -99,6 +99,22 @@ def screen(width: int = 120) -> Console:
 
 
 @contextmanager
+def endpoint_errors(kept: str = "") -> Iterator[None]:
+    """Around work that may ask a server: what it fails with is one line, and exit code 1.
+
+    Args:
+        kept: What is left of the work, behind the message.
+    """
+    from cogcalib.inference.experimental.endpoint_client import EndpointError
+
+    try:
+        yield
+    except EndpointError as error:
+        print(f"cogcalib: {shown(str(error))}{kept}", file=sys.stderr)
+        raise SystemExit(1) from error
+
+
+@contextmanager
 def progress_bar(name: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr that is gone in the end; what it yields takes the done and the total."""
     from rich.progress import Progress

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from cogcalib.artifacts import check_writable
-from cogcalib.cli.console import progress_bar, quiet, screen, shown
-from cogcalib.cli.options import read_fields
-from cogcalib.cli.predict import add_access
+from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen, shown
+from cogcalib.cli.options import add_access, read_fields
 from cogcalib.records import InputError, input_errors
 
 if TYPE_CHECKING:
@@ -68,22 +66,17 @@ def execute(options: argparse.Namespace) -> None:
         _check_plot(options.plot)
     quiet()
     from cogcalib.deployment.guarding import guard, risk_coverage_curve
-    from cogcalib.inference.experimental.endpoint_client import EndpointError
 
-    try:
-        with progress_bar("guard") as told:
-            found = guard(
-                options.model,
-                options.data,
-                options.target_error,
-                access,
-                delta=options.delta,
-                out_of_domain=options.out_of_domain,
-                progress=told,
-            )
-    except EndpointError as error:
-        print(f"cogcalib: {shown(str(error))}", file=sys.stderr)
-        raise SystemExit(1) from error
+    with endpoint_errors(), progress_bar("guard") as told:
+        found = guard(
+            options.model,
+            options.data,
+            options.target_error,
+            access,
+            delta=options.delta,
+            out_of_domain=options.out_of_domain,
+            progress=told,
+        )
     _show(found, options)
     if options.plot is not None:
         risk_coverage_curve(found).savefig(options.plot, dpi=160)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from cogcalib.artifacts import check_writable
-from cogcalib.cli.console import progress_bar, quiet, screen, shown
+from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen, shown
 from cogcalib.cli.options import add_access, read_fields
 from cogcalib.records import InputError, input_errors, replacing
 
@@ -75,11 +75,10 @@ def execute(options: argparse.Namespace) -> None:
         access = ModelAccess(**read_fields(options, ModelAccess))
     quiet()
     from cogcalib.deployment.predictor import open_predictor
-    from cogcalib.inference.experimental.endpoint_client import EndpointError
 
     asked = Asking(options)
     try:
-        with input_errors():
+        with endpoint_errors(), input_errors():
             predictor = open_predictor(options.model, access, options.calibration, asked.check)
             calibration = predictor.obeying(options.target_error)
             answered = asked.answered(predictor)
@@ -89,9 +88,6 @@ def execute(options: argparse.Namespace) -> None:
                 _print_lines(answered)
             else:
                 _print_table(answered, calibration)
-    except EndpointError as error:
-        print(f"cogcalib: {shown(str(error))}", file=sys.stderr)
-        raise SystemExit(1) from error
     except BrokenPipeError as error:  # whoever reads has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from error

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
-from cogcalib.cli.console import progress_bar, quiet, screen, shown
+from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen
 from cogcalib.cli.options import add_fields, read_fields
 from cogcalib.records import DTYPES, PRESETS, input_errors
 
@@ -49,19 +48,13 @@ def execute(options: argparse.Namespace) -> None:
 
     from cogcalib.harness.report.probe_page import MOST_ROWS, write_probe_html
     from cogcalib.harness.report.probe_tables import missing_detectors, small_n
-    from cogcalib.inference.experimental.endpoint_client import EndpointError
     from cogcalib.knowledge import CATEGORIES
     from cogcalib.knowledge.partitions import count_categories, draw_rows
     from cogcalib.knowledge.probe_run import probe_task
 
-    try:
-        with progress_bar("probe") as progress, input_errors():
-            found = probe_task(asked, progress)
-    except EndpointError as error:
-        print(
-            f"cogcalib: {shown(str(error))}; the same command goes on from there", file=sys.stderr
-        )
-        raise SystemExit(1) from error
+    kept = "; the same command goes on from there"
+    with endpoint_errors(kept), progress_bar("probe") as progress, input_errors():
+        found = probe_task(asked, progress)
     if not found.main:
         return
     console = screen()

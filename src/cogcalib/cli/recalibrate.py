@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from cogcalib.cli.console import progress_bar, quiet, screen, shown
-from cogcalib.cli.options import read_fields
-from cogcalib.cli.predict import add_access
+from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen, shown
+from cogcalib.cli.options import add_access, read_fields
 from cogcalib.records import input_errors
 
 if TYPE_CHECKING:
@@ -52,21 +50,16 @@ def execute(options: argparse.Namespace) -> None:
         access = ModelAccess(**read_fields(options, ModelAccess))
     quiet()
     from cogcalib.deployment.recalibration import recalibrate
-    from cogcalib.inference.experimental.endpoint_client import EndpointError
 
-    try:
-        with progress_bar("recalibrate") as told:
-            found = recalibrate(
-                options.model,
-                options.data,
-                options.method,
-                access,
-                output=options.output,
-                progress=told,
-            )
-    except EndpointError as error:
-        print(f"cogcalib: {shown(str(error))}", file=sys.stderr)
-        raise SystemExit(1) from error
+    with endpoint_errors(), progress_bar("recalibrate") as told:
+        found = recalibrate(
+            options.model,
+            options.data,
+            options.method,
+            access,
+            output=options.output,
+            progress=told,
+        )
     _show(found)
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cogcalib.cli.console import quiet, shown
+from cogcalib.cli.console import endpoint_errors, quiet, shown
 from cogcalib.cli.options import add_fields, read_fields
 from cogcalib.records import DTYPES, InputError, input_errors
 
@@ -63,16 +63,11 @@ def execute(options: argparse.Namespace) -> None:
         settings = ServeSettings(**read_fields(options, ServeSettings))
         access = _access(options)
     quiet()
-    from cogcalib.inference.experimental.endpoint_client import EndpointError
     from cogcalib.serving.run_server import take_port
 
     with take_port(settings.host, settings.port) as taken:
-        try:
-            with input_errors():
-                predictor = _open(options, access)
-        except EndpointError as error:
-            print(f"cogcalib: {shown(str(error))}", file=sys.stderr)
-            raise SystemExit(1) from error
+        with endpoint_errors(), input_errors():
+            predictor = _open(options, access)
         _serve(options, predictor, settings, taken)
 
 
