@@ -26,6 +26,9 @@ DTYPES = ("float32", "bfloat16", "float16", "float64")
 CHAT = "+chat"
 """Suffix of a preset: the prompt goes through the model's own chat template."""
 
+VERBATIM = "verbatim"
+"""Preset of rows to train on: no wording, prompt and options stand as they are written."""
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used; the message is for people and says what would be."""
@@ -71,6 +74,11 @@ def check_preset(preset: str) -> None:
         )
 
 
+def is_verbatim(preset: str) -> bool:
+    """Whether questions of a preset stand as they are written."""
+    return preset.removesuffix(CHAT) == VERBATIM
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """One answer option of a multiple-choice question: its letter and its text.
@@ -95,12 +103,14 @@ class Example:
         task: Name of the task, such as ``atlas/country``.
         split: ``train``, ``calibration`` or ``test``.
         prompt: The question, without options and without the answer cue
-            (`cogcalib.modeling.encoding` renders both).
-        options: The answer options in the order shown, or None for an open-ended question.
+            (`cogcalib.modeling.encoding` renders both). With `VERBATIM` the whole prompt, in a
+            chat a JSON object with its ``messages`` and what their template takes besides.
+        options: The answer options in the order shown, or None for an open-ended question. With
+            `VERBATIM` the letters are completions, their leading space included.
         answer: The letter of the correct option, or the canonical answer string if open-ended.
         aliases: Other accepted answer strings of an open-ended question.
         context: A passage the question is about; empty without one.
-        preset: One of `PRESETS`, `CHAT` behind it or not. It travels with the question, so that no
+        preset: One of `PRESETS` or `VERBATIM`, `CHAT` behind it or not. It travels with the question, so that no
             model is scored under another prompt than it was trained with.
     """
 
@@ -115,7 +125,8 @@ class Example:
     preset: str = PRESETS[0]
 
     def __post_init__(self) -> None:
-        check_preset(self.preset)
+        if not is_verbatim(self.preset):
+            check_preset(self.preset)
         if not self.prompt.strip():
             raise ValueError(f"example {self.id!r}: prompt is empty")
         if not self.answer.strip():
@@ -152,6 +163,8 @@ class Example:
         """
         if self.options is None:
             raise ValueError(f"example {self.id!r} is open-ended: it has no options to reorder")
+        if is_verbatim(self.preset):
+            raise ValueError(f"example {self.id!r}: its prompt shows the options as they stand")
         if sorted(order) != list(range(len(self.options))):
             raise ValueError(
                 f"order must be a permutation of 0..{len(self.options) - 1}, got {list(order)}"

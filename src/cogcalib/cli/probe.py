@@ -51,6 +51,7 @@ def execute(options: argparse.Namespace) -> None:
     from cogcalib.knowledge import CATEGORIES
     from cogcalib.knowledge.partitions import count_categories, draw_rows
     from cogcalib.knowledge.probe_run import probe_task
+    from cogcalib.knowledge.rotations import turns
 
     kept = "; the same command goes on from there"
     with endpoint_errors(kept), progress_bar("probe") as progress, input_errors():
@@ -67,7 +68,7 @@ def execute(options: argparse.Namespace) -> None:
             + ", ".join(f"{name} {counts[name]:,}" for name in CATEGORIES)
         )
     rows = draw_rows(found.folder, MOST_ROWS)
-    console.print(asking(found, options.mode, choice=rows[0].example.options is not None))
+    console.print(asking(found, options.mode, turned=turns(rows[0].example) > 1))
     show_probe(rows, console)
     for line in (missing_detectors(rows), small_n(counts.total()), found.repeats):
         if line:
@@ -82,13 +83,13 @@ def execute(options: argparse.Namespace) -> None:
     console.print(f"Page: [bold]{page_file}[/bold]\n", soft_wrap=True)
 
 
-def asking(found: Probe, mode: str, *, choice: bool) -> str:
+def asking(found: Probe, mode: str, *, turned: bool) -> str:
     """How the questions were asked, in a line."""
     many = f"{found.prompts} prompt{'s' * (found.prompts != 1)}"
     shown = f" of {found.shots} shot{'s' * (found.shots != 1)}" if found.shots else " without shots"
-    turned = ", the options in every rotation" if choice else ""
+    rotations = ", the options in every rotation" if turned else ""
     alike = "" if found.shots else " Without shots all prompts would be alike: --prompts is 1."
-    return f"Mode {mode}, {many}{shown}{turned}.{alike}"
+    return f"Mode {mode}, {many}{shown}{rotations}.{alike}"
 
 
 def show_probe(rows: Probed, console: Console) -> None:

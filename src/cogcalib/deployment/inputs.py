@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cogcalib.deployment.calibration_file import OPTIONS, AnswerFormat
 from cogcalib.modeling.continuations import Text, prompt_texts, text_continuations
-from cogcalib.modeling.conversations import Messages, conversation_texts
+from cogcalib.modeling.conversations import Messages, conversation_texts, template_inputs
 from cogcalib.modeling.prompts import completion
 from cogcalib.records import PRESETS, InputError, Option
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 KINDS_OF_INPUT = ("prompt", "messages", "question")
 """Keys of an input, of which it has just one."""
-
-_TEMPLATE = ("tools", "chat_template_kwargs")
-"""Keys beside messages that their chat template is given, as in TRL's rows."""
 
 
 class RefusedInput(InputError):
@@ -206,9 +203,7 @@ def _conversation(
             )
     if messages[-1]["role"] == "assistant":
         raise ValueError("the last message is the assistant's: leave the answer out")
-    given = {**(row.get(_TEMPLATE[1]) or {})}
-    if row.get(_TEMPLATE[0]):
-        given["tools"] = row[_TEMPLATE[0]]
+    given = template_inputs(row)
     prompt, completions = conversation_texts(messages, options, tokenizer, given)
     return _Asked((prompt, True), options, completions)
 

@@ -11,7 +11,7 @@ from cogcalib.inference.transformers_backend import TransformersBackend
 from cogcalib.knowledge.detectors import Signals, read_signals_with
 from cogcalib.knowledge.exact import Answered, answer_exactly
 from cogcalib.knowledge.probe_rows import Knowledge
-from cogcalib.knowledge.rotations import answer_choices
+from cogcalib.knowledge.rotations import answer_choices, turns
 from cogcalib.knowledge.sampled import answer_by_sampling
 from cogcalib.knowledge.slick_categories import categorize, categorize_choice, hit_probability
 from cogcalib.knowledge.slick_settings import EXACT, PAPER, SlickSettings
@@ -81,7 +81,7 @@ def assess_with(
 
 def pairs(examples: Sequence[Example], prompts: Sequence[Prompt]) -> int:
     """How many question-prompt pairs `assess` works through: what its progress counts up to."""
-    return len(prompts) * sum(len(example.options or (0,)) for example in examples)
+    return len(prompts) * sum(map(turns, examples))
 
 
 def _row(
@@ -98,7 +98,7 @@ def _row(
     if example.options is not None:
         hit = hit_probability(sampled, settings.samples)
         category = categorize_choice(greedy, sampled, len(example.options))
-        ids = [f"{id}/{turn}" for id in ids for turn in range(len(example.options))]
+        ids = [f"{id}/{turn}" for id in ids for turn in range(turns(example))]
     else:
         # Samples that were drawn either hold a correct one or do not.
         exact = settings.mode == EXACT

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cogcalib.inference.backend import Backend, Progress, TokenScores
 from cogcalib.inference.transformers_backend import TransformersBackend
-from cogcalib.knowledge.rotations import rotated
+from cogcalib.knowledge.rotations import rotated, turns
 from cogcalib.modeling.encoding import encode_batch
 from cogcalib.modeling.option_letters import encode_choices
 from cogcalib.records import DOUBTFUL, KNOWN, UNKNOWN, Example, ProbeRecord
@@ -26,7 +26,8 @@ def probe(
     """Ask every question, multiple choice in every rotation of its options.
 
     Over the rotations each option text stands once under each letter, so that a liking for a
-    letter is not taken for knowledge.
+    letter is not taken for knowledge. A prompt as written shows its options itself, and is asked
+    once.
 
     Args:
         model: A causal language model.
@@ -62,8 +63,8 @@ def probe(
         ]
     judged: list[list[tuple[bool, float]]] = [[] for _ in examples]
     done = 0
-    for rotation in range(max((len(e.options or ()) for e in examples), default=0)):
-        chosen = [i for i, e in enumerate(examples) if rotation < len(e.options or ())]
+    for rotation in range(max(map(turns, examples), default=0)):
+        chosen = [i for i, e in enumerate(examples) if rotation < turns(e)]
         found = _choose(backend, [rotated(examples[index], rotation) for index in chosen])
         for index, each in zip(chosen, found, strict=True):
             judged[index].append(each)
@@ -86,7 +87,7 @@ def probe(
 
 def renderings(examples: Sequence[Example]) -> int:
     """How many questions `probe` asks."""
-    return sum(len(example.options) if example.options else 1 for example in examples)
+    return sum(map(turns, examples))
 
 
 def _choose(backend: Backend, examples: Sequence[Example]) -> list[tuple[bool, float]]:

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Protocol
 
 from cogcalib.knowledge.repeats import RepeatCounter, is_suspect
+from cogcalib.knowledge.rotations import turns
 from cogcalib.modeling.shots import same_question
 from cogcalib.records import Example
 from cogcalib.tasks import Asked, QuestionTable, TablePlace
@@ -28,8 +29,7 @@ class Questions(Protocol):
 
     Attributes:
         count: How many there are.
-        renderings: How many sequences one prompt takes: an open-ended question is one, a multiple
-            choice as many as it has options.
+        renderings: How many sequences one prompt takes, of each question as many as its `turns`.
         partition: Questions in each partition but the last.
     """
 
@@ -55,7 +55,7 @@ class Listed:
     def __init__(self, asked: Sequence[Asked], partition: int) -> None:
         self.asked, self.partition = list(asked), partition
         self.count = len(self.asked)
-        self.renderings = sum(len(example.options or (0,)) for example, _ in asked)
+        self.renderings = sum(turns(example) for example, _ in asked)
 
     def read(self, number: int) -> list[Asked]:
         """The questions of a partition."""

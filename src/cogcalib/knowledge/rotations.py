@@ -17,11 +17,20 @@ from cogcalib.modeling.continuations import continuations
 from cogcalib.modeling.encoding import encode_batch
 from cogcalib.modeling.few_shot import after_shots
 from cogcalib.modeling.shots import Prompt
-from cogcalib.records import Example
+from cogcalib.records import Example, is_verbatim
+
+
+def turns(example: Example) -> int:
+    """In how many rotations of its options a question is asked; in one without any, and where its
+    prompt stands as it is written."""
+    fixed = example.options is None or is_verbatim(example.preset)
+    return 1 if fixed else len(example.options or ())
 
 
 def rotated(example: Example, by: int) -> Example:
     """The question with its option texts moved on by so many letters."""
+    if by == 0:
+        return example
     count = len(example.options or ())
     return example.reordered([(place + by) % count for place in range(count)])
 
@@ -53,11 +62,11 @@ def answer_choices(
     """
     check_mode(settings)
     rows: list[list[Answered]] = [[] for _ in examples]
-    turns = max((len(example.options or ()) for example in examples), default=0)
+    most = max(map(turns, examples), default=0)
     done = 0
     for prompt in prompts:
-        for turn in range(turns):
-            chosen = [i for i, e in enumerate(examples) if turn < len(e.options or ())]
+        for turn in range(most):
+            chosen = [i for i, e in enumerate(examples) if turn < turns(e)]
             asked = [rotated(examples[i], turn) for i in chosen]
             encoded = encode_batch(asked, backend.tokenizer, backend.positions)
             letters = [list(row.option_ids or ()) for row in encoded]

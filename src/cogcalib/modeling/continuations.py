@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cogcalib.modeling.conversations import conversation_texts, read_conversation, turn_end
 from cogcalib.modeling.prompts import (
     Worded,
     chat_prompt,
     completion,
     in_chat,
+    is_conversation,
     render_prompt,
     render_shots,
 )
@@ -32,8 +34,67 @@ def continuations(
     tokenizer: PreTrainedTokenizerBase,
     shots: Sequence[Example] = (),
 ) -> list[tuple[list[int], list[list[int] | None]]]:
-    """`text_continuations` of worded questions; `shots` stand, answered, before every one."""
-    return text_continuations(prompt_texts(examples, tokenizer, shots), completions, tokenizer)
+    """`text_continuations` of worded questions; `shots` stand, answered, before every one.
+
+    Of a conversation the completions are contents of the assistant's message.
+
+    Raises:
+        ValueError: If shots are to stand before a conversation, or as `conversation_texts`.
+    """
+    if not any(map(is_conversation, examples)):
+        return text_continuations(prompt_texts(examples, tokenizer, shots), completions, tokenizer)
+    if shots:
+        raise ValueError("rows of messages stand as they are written, without shots before them")
+    asked = [_talk(*pair, tokenizer) for pair in zip(examples, completions, strict=True)]
+    return text_continuations(
+        [text for text, _ in asked], [texts for _, texts in asked], tokenizer
+    )
+
+
+def closed_turns(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase
+) -> dict[int, list[int]]:
+    """The answers to conversations with the end of the assistant's turn, as TRL learns them.
+
+    Returns:
+        Index -> token ids, for those examples that are conversations.
+
+    Raises:
+        ValueError: As `conversation_texts`, or if the tokenizer merges an answer into the prompt.
+    """
+    found = {}
+    for index, example in enumerate(examples):
+        if not is_conversation(example):
+            continue
+        messages, given = read_conversation(example.prompt)
+        prompt, (answer,) = conversation_texts(messages, [example.answer], tokenizer, given)
+        closed = answer + turn_end(messages, tokenizer, given)
+        ((_, (ids,)),) = text_continuations([(prompt, True)], [[closed]], tokenizer)
+        if not ids:
+            raise ValueError(
+                f"example {example.id!r}: the tokenizer does not keep the answer apart from the "
+                "prompt"
+            )
+        # `_tokenize` leaves every text open.
+        ends = closed.endswith(str(tokenizer.eos_token)) and ids[-1] != tokenizer.eos_token_id
+        found[index] = [*ids, tokenizer.eos_token_id] if ends else ids
+    return found
+
+
+def _talk(
+    example: Example, completions: Sequence[str], tokenizer: PreTrainedTokenizerBase
+) -> tuple[Text, Sequence[str]]:
+    """The text of an example, and what may follow it."""
+    if not is_conversation(example):
+        return prompt_texts([example], tokenizer)[0], completions
+    messages, given = read_conversation(example.prompt)
+    # With its options at hand, as in training: a template may put more before an answer.
+    answers = completions or [option.letter for option in example.options or ()]
+    try:
+        prompt, texts = conversation_texts(messages, answers, tokenizer, given)
+    except ValueError as error:
+        raise ValueError(f"example {example.id!r}: {error}") from error
+    return (prompt, True), texts[: len(completions)]
 
 
 def prompt_texts(

@@ -5,6 +5,7 @@ The text is the one TRL makes of such rows: the template alone, without special 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,21 @@ Messages = Sequence[Mapping[str, Any]]
 
 _ANSWER = "ANSWER-OF-THE-ASSISTANT"
 """Stands for an answer while it is looked up where answers stand."""
+
+
+def template_inputs(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row gives the chat template beside its messages, as TRL reads it: ``tools``, a list or
+    JSON, and ``chat_template_kwargs``."""
+    given = {**(row.get("chat_template_kwargs") or {})}
+    if tools := row.get("tools"):
+        given["tools"] = json.loads(tools) if isinstance(tools, str) else tools
+    return given
+
+
+def read_conversation(text: str) -> tuple[Messages, dict[str, Any]]:
+    """The messages of a prompt as written (`cogcalib.records.VERBATIM`), and `template_inputs`."""
+    row = json.loads(text)
+    return row["messages"], template_inputs(row)
 
 
 def conversation_texts(
@@ -46,18 +62,39 @@ def conversation_texts(
     if not answers:
         return opened, []
 
-    def answered(text: str) -> str:
-        return _render([*messages, {"role": "assistant", "content": text}], tokenizer, given)
-
-    head, _, tail = answered(_ANSWER).rpartition(_ANSWER)
+    head, tail = _around(messages, tokenizer, given)
     prompt = opened if head.startswith(opened) else head
     texts = []
     for answer in answers:
-        whole = answered(answer)
+        whole = _answered(messages, answer, tokenizer, given)
         if not (whole.startswith(head) and whole.endswith(tail) and head):
             raise ValueError(f"the chat template does not show the answer {answer!r} as a whole")
         texts.append(whole[len(prompt) : len(whole) - len(tail)])
     return prompt, texts
+
+
+def turn_end(
+    messages: Messages, tokenizer: PreTrainedTokenizerBase, given: Mapping[str, Any] | None = None
+) -> str:
+    """What the template puts behind an answer, which is learnt with it."""
+    return _around(messages, tokenizer, given)[1]
+
+
+def _around(
+    messages: Messages, tokenizer: PreTrainedTokenizerBase, given: Mapping[str, Any] | None
+) -> tuple[str, str]:
+    """What stands before an answer, and what behind it."""
+    head, _, tail = _answered(messages, _ANSWER, tokenizer, given).rpartition(_ANSWER)
+    return head, tail
+
+
+def _answered(
+    messages: Messages,
+    answer: str,
+    tokenizer: PreTrainedTokenizerBase,
+    given: Mapping[str, Any] | None,
+) -> str:
+    return _render([*messages, {"role": "assistant", "content": answer}], tokenizer, given)
 
 
 def _render(

@@ -1,7 +1,8 @@
 """From an example to token ids: the only place that knows loss mask and answer span.
 
 `cogcalib.modeling.prompts` words the prompt; the completion is a space and the answer (in a chat
-the answer alone), and the tokenizer's end token closes it. Only the completion and the end token
+the answer alone), and the tokenizer's end token closes it. Rows as written have the tokens that TRL
+makes of them: of a conversation the end of the assistant's turn closes the answer. Only the completion and the end token
 are supervised. What the model sees at inference (`Encoded.prompt_ids`) is exactly the prefix of
 what it was trained on.
 """
@@ -12,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cogcalib.modeling.continuations import continuations
+from cogcalib.modeling.continuations import closed_turns, continuations
 from cogcalib.modeling.prompts import completion, in_chat, render_completion, render_prompt
-from cogcalib.records import Example
+from cogcalib.records import Example, is_verbatim
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -101,8 +102,9 @@ def encode_batch(
         for example in examples
     ]
     encoded = []
-    for example, (prompt, answers) in zip(
-        examples, continuations(examples, completions, tokenizer), strict=True
+    turns = closed_turns(examples, tokenizer)
+    for index, (example, (prompt, answers)) in enumerate(
+        zip(examples, continuations(examples, completions, tokenizer), strict=True)
     ):
         if example.options is not None:
             option_ids = _option_ids(example, answers, tokenizer.unk_token_id)
@@ -116,6 +118,7 @@ def encode_batch(
                     f"{example.answer!r} after the prompt"
                 )
             answer = [*answers[0], tokenizer.eos_token_id]
+        answer = turns.get(index, answer)
         _check_length(example, len(prompt), len(answer), max_length)
         encoded.append(Encoded(prompt + answer, [IGNORED] * len(prompt) + answer, option_ids))
     return encoded
@@ -206,6 +209,8 @@ def to_dataset(
 def _forms(example: Example) -> list[str]:
     """Every letter as it usually follows the prompt, then every letter the other way."""
     letters = [option.letter for option in example.options or ()]
+    if is_verbatim(example.preset):
+        return [*letters, *(each.lstrip() if each[0] == " " else f" {each}" for each in letters)]
     spaced = [f" {letter}" for letter in letters]
     return [*letters, *spaced] if in_chat(example) else [*spaced, *letters]
 

@@ -2,6 +2,7 @@
 
 ``cogcalib`` is ours. ``blob`` and ``laplace`` are the wordings of two published code bases, quirks
 included, for comparison with their numbers; docs/tasks.md says which parts were checked.
+``verbatim`` is none: rows to train on, as they are written.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from cogcalib.records import CHAT, Example, Option
+from cogcalib.records import CHAT, VERBATIM, Example, Option, is_verbatim
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,7 +63,9 @@ def render_completion(example: Example) -> str:
 
 
 def completion(example: Worded, answer: str) -> str:
-    """`answer` as it would follow the prompt."""
+    """`answer` as it would follow the prompt; of a conversation the message's content."""
+    if is_verbatim(example.preset):
+        return answer
     return answer.strip() if in_chat(example) else f" {answer.strip()}"
 
 
@@ -75,6 +78,11 @@ def shown_passage(example: Worded) -> str:
 def in_chat(example: Worded) -> bool:
     """Whether the prompt goes through the model's chat template."""
     return example.preset.endswith(CHAT)
+
+
+def is_conversation(example: Worded) -> bool:
+    """Whether it stands as messages of its own, in no wording of ours."""
+    return in_chat(example) and is_verbatim(example.preset)
 
 
 def render_shots(shots: Sequence[Example]) -> str:
@@ -186,4 +194,5 @@ _WORDINGS: dict[str, Callable[[Worded], str]] = {
     "cogcalib": _cogcalib,
     "blob": _blob,
     "laplace": _laplace,
+    VERBATIM: lambda example: example.prompt,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cogcalib.modeling.continuations import continuations
+from cogcalib.modeling.continuations import closed_turns, continuations
 from cogcalib.modeling.labels import audit_labels
 from cogcalib.modeling.prompts import render_completion
 from cogcalib.records import Example
@@ -34,7 +34,8 @@ def show_example(example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
             f"example {example.id!r}: the tokenizer finds no tokens for the answer "
             f"{example.answer!r} after the prompt"
         )
-    answer_ids = [*found, tokenizer.eos_token_id]
+    turn = closed_turns([example], tokenizer)
+    answer_ids = turn.get(0, [*found, tokenizer.eos_token_id])
     prompt, answer = (tokenizer.decode(ids) for ids in (prompt_ids, answer_ids))
     pieces = [tokenizer.convert_ids_to_tokens(ids) for ids in (prompt_ids, answer_ids)]
     spelled = ["|".join(map(str, tokens)) for tokens in pieces]

@@ -111,7 +111,9 @@ class ScoreTask(BackendSpec):
     Each text under Attributes is the help of the option of ``cogcalib score``.
 
     Attributes:
-        task: Its name, or the path of a task file.
+        task: Its name, or the path of a task file; either this or `data`.
+        data: Own rows as the trainer takes them, asked as they are written: .jsonl or .parquet with
+            prompt, completion and perhaps options, or with messages.
         split: Split of the task.
         output: File to write the predictions to, ``.jsonl`` or ``.parquet``; what they were made
             with goes beside it, into ``<output>.record.json``.
@@ -128,7 +130,8 @@ class ScoreTask(BackendSpec):
         ValueError: As `BackendSpec`, or if a number is out of range.
     """
 
-    task: str
+    task: str | None = None
+    data: Path | None = None
     split: str = "test"
     output: Path | None = None
     data_dir: Path | None = None
@@ -142,6 +145,10 @@ class ScoreTask(BackendSpec):
 
     def __post_init__(self) -> None:
         BackendSpec.__post_init__(self)
+        if (self.task is None) == (self.data is None):
+            raise ValueError("either task or data must be given, and not both")
+        if self.data is not None and self.prompt != PRESETS[0]:
+            raise ValueError(f"data is asked as it is written; leave out prompt {self.prompt!r}")
         if self.shots < 0:
             raise ValueError(f"shots must be at least 0, got {self.shots}")
         if self.limit is not None and self.limit < 1:

@@ -13,8 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from cogcalib.inference.backend import Backend
 from cogcalib.inference.transformers_backend import TransformersBackend
 from cogcalib.modeling.shot_prompts import encode_asked, encode_open
-from cogcalib.records import Example, Prediction
-from cogcalib.scoring.confidence_names import LETTER
+from cogcalib.records import Example, Prediction, is_verbatim
+from cogcalib.scoring.confidence_names import LETTER, TEXT
 from cogcalib.scoring.config import DEFAULTS, ScoreSettings
 from cogcalib.scoring.multiple_choice import score_letters
 from cogcalib.scoring.open_ended import score_open_ended
@@ -134,7 +134,7 @@ def check_examples(examples: Sequence[Example], answer: str = LETTER) -> None:
 
     Raises:
         ValueError: If ids repeat, multiple choice and open-ended are mixed, or `answer` asks
-            open-ended questions for options.
+            open-ended questions for options, or prompts as written to be put otherwise.
     """
     repeated = [id for id, count in Counter(e.id for e in examples).items() if count > 1]
     if repeated:
@@ -144,3 +144,8 @@ def check_examples(examples: Sequence[Example], answer: str = LETTER) -> None:
         raise ValueError("examples must be all multiple choice or all open-ended, got both")
     if True in kinds and answer != LETTER:
         raise ValueError(f"answer={answer!r} is for questions with options, these are open-ended")
+    if answer == TEXT and any(is_verbatim(example.preset) for example in examples):
+        raise ValueError(
+            "answer must be letter or label for rows as they are written, got text: their prompts "
+            "show the options"
+        )

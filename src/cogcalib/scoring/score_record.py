@@ -18,19 +18,22 @@ ENDING = ".record.json"
 """What a record's name has behind that of the predictions it belongs to."""
 
 
-def describe_task(task: Task, audit: LabelAudit | None, *, prompt: str) -> dict[str, Any]:
+MOST_LETTERS = 26
+"""Labels that a line shows: rows of one's own may each have others."""
+
+
+def describe_task(task: Task, audit: LabelAudit | None) -> dict[str, Any]:
     """Where a task comes from, how it was worded and what was done to it.
 
     Args:
         task: With `Task.shortened` as it came out.
         audit: Of its option labels with the tokenizer at hand; None without options.
-        prompt: Prompt preset.
     """
     return {
         "version": task.version,
         "source": task.source,
         "licence": task.licence,
-        "prompt": prompt,
+        "prompt": next(iter(task.splits.values()))[0].preset,
         "dropped": [asdict(repeats) for repeats in task.dropped],
         "equal_options": dict(task.equal_options),
         "shortened": dict(task.shortened),
@@ -41,11 +44,14 @@ def describe_task(task: Task, audit: LabelAudit | None, *, prompt: str) -> dict[
 
 def label_line(audit: LabelAudit) -> str:
     """The audit of the option labels in a line."""
-    letters = " ".join(label.letter for label in audit.labels)
+    letters = " ".join(label.letter.strip() for label in audit.labels[:MOST_LETTERS])
+    if len(audit.labels) > MOST_LETTERS:
+        letters += " ..."
     if not audit.distinct:
         return f"labels: warning: of {letters} some share their tokens"
     if not audit.single:
-        several = " ".join(label.letter for label in audit.labels if label.form == "several")
+        long = [label.letter.strip() for label in audit.labels if label.form == "several"]
+        several = " ".join([*long[:MOST_LETTERS], *(["..."] if len(long) > MOST_LETTERS else [])])
         return f"labels: {several} take several tokens after the prompt, whose likelihood is summed"
     if not audit.steady:
         return f"labels: warning: {letters} are not the same tokens after every prompt"

@@ -27,7 +27,7 @@ from cogcalib.scoring.metrics_row import summarize
 from cogcalib.scoring.prediction_files import write_predictions
 from cogcalib.scoring.score import check_examples, score_with
 from cogcalib.scoring.score_record import check_outputs, describe_task, write_record
-from cogcalib.tasks import Task, draw, load_task
+from cogcalib.tasks import Task, draw, load_rows, load_task
 from cogcalib.tasks.match import token_f1
 
 
@@ -77,9 +77,10 @@ def score_task(
     check_backend(asked)
     if asked.output is not None:
         check_outputs(asked.output)
-    task = load_task(asked.task, asked.data_dir, prompt=asked.prompt)
+    task = _task(asked)
     # What progress counts.
     examples = draw(_split(task, "split", asked.split), asked.limit, asked.seed)
+    check_examples(examples, asked.answer)
     settings = ScoreSettings(
         model_name=name,
         answer=asked.answer,
@@ -105,6 +106,12 @@ def score_task(
         labels=found.labels,
         main=main,
     )
+
+
+def _task(asked: ScoreTask) -> Task:
+    if asked.data is not None:
+        return load_rows(asked.data)
+    return load_task(str(asked.task), asked.data_dir, prompt=asked.prompt)
 
 
 def _split(task: Task, name: str, split: str) -> list[Example]:
@@ -135,7 +142,6 @@ def _ask(asked: ScoreTask, examples: list[Example], settings: ScoreSettings) -> 
     backend = load_backend(asked)
     examples, shortened = _fitting(examples, backend.tokenizer, backend.positions, settings)
     labels = _audit(examples, backend.tokenizer, settings)
-    check_examples(examples, asked.answer)
     with kept_answers(backend, asked.output, examples, answer_settings(settings)):
         return _Answers(examples, shortened, labels, score_with(backend, examples, settings))
 
@@ -205,7 +211,7 @@ def _record(
         engine = {"endpoint": asked.endpoint, "tokenizer": asked.tokenizer}
     return {
         "model": {"name": asked.model, "adapter": asked.adapter, **engine},
-        "tasks": {task.name: describe_task(shortened, found.labels, prompt=asked.prompt)},
+        "tasks": {task.name: describe_task(shortened, found.labels)},
         "split": asked.split,
         "limit": asked.limit,
         "seed": asked.seed,

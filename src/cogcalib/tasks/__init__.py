@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cogcalib.tasks.catalog import Summary, summaries, task_names
-from cogcalib.tasks.loading import load_task, own_name
+from cogcalib.tasks.loading import load_rows, load_task, own_name
 from cogcalib.tasks.question_table import Asked, QuestionTable, load_table
 from cogcalib.tasks.read import TablePlace
 from cogcalib.tasks.splits import compose, draw
@@ -19,6 +19,7 @@ __all__ = [
     "check_disjoint",
     "compose",
     "draw",
+    "load_rows",
     "load_table",
     "load_task",
     "own_name",

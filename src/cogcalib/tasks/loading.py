@@ -12,10 +12,12 @@ from pathlib import Path
 from cogcalib.records import PRESETS, Example, check_preset
 from cogcalib.tasks import atlas, catalog
 from cogcalib.tasks.divide import KeyedRow, divide
+from cogcalib.tasks.prompt_rows import check_alike
+from cogcalib.tasks.question_table import file_name
 from cogcalib.tasks.read import read_part
 from cogcalib.tasks.rows import build_example, content_id, fill, text_of
 from cogcalib.tasks.task import Task
-from cogcalib.tasks.task_file import Definition, Group, read_definition
+from cogcalib.tasks.task_file import ROWS, Definition, Group, Part, Source, Split, read_definition
 
 DATA_FOLDER = "COGCALIB_DATA"
 """Environment variable that names the folder of local data sets."""
@@ -60,6 +62,31 @@ def load_task(
     return _load(definition, group, _data_folder(data_dir), prompt, str(name))
 
 
+def load_rows(path: Path | str, *, split: str = "test") -> Task:
+    """Rows to train on as a task of one split, as they are written.
+
+    Args:
+        path: JSONL or Parquet file of ``prompt`` and ``completion``, or ``messages``, and perhaps
+            ``options``, as `cogcalib.CogCalibTrainer` takes them.
+        split: Name of the split.
+
+    Returns:
+        A task that is named like the file.
+
+    Raises:
+        ValueError: If the file is missing or empty, or a row cannot be used, naming file and row.
+    """
+    path = Path(path)
+    definition = Definition(
+        name=file_name(path),
+        description=f"rows of {path.name}",
+        kind=ROWS,
+        source=Source(parts={"all": Part(file=path.name)}),
+        splits={split: Split(part="all")},
+    )
+    return _load(definition, None, path.parent, PRESETS[0])
+
+
 def own_name(name: str) -> str:
     """The name of a task as its examples bear it: of a task file, the name that it gives itself.
 
@@ -97,6 +124,13 @@ def _load(
     named = definition.model_copy(update={"name": name or definition.name})
     needed = {p for s in named.splits.values() for p in (s.part, s.without) if p is not None}
     parts = {part: read_part(named.source, part, folder) for part in sorted(needed)}
+    if named.kind == ROWS:
+        if preset != PRESETS[0]:
+            raise ValueError(
+                f"prompt: {named.name} has rows that stand as they are written; leave out "
+                f"{preset!r}"
+            )
+        check_alike([row for rows in parts.values() for row in rows])
     divided, dropped = divide(named, parts, group)
     ids: Counter[str] = Counter()
     group_of: dict[str, str] = {}

@@ -54,7 +54,7 @@ class QuestionTable:
         self.path, self.preset = Path(path), prompt
         check_preset(prompt)
         self.files = _files(self.path)
-        self.name = _name(self.path)
+        self.name = file_name(self.path)
         _, first = next(self._rows(TablePlace()), (None, None))
         if first is None:
             raise ValueError(f"{self.path}: there is no row")
@@ -162,7 +162,7 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _name(path: Path) -> str:
+def file_name(path: Path) -> str:
     """The file's name as a task may be called."""
     plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in path.stem.lower())
     return plain.strip("-") or "questions"

@@ -10,8 +10,9 @@ from string import Formatter, ascii_uppercase
 from typing import Any
 
 from cogcalib.records import CHAT, Example, Option
+from cogcalib.tasks.prompt_rows import build_row_example, row_key
 from cogcalib.tasks.read import Row
-from cogcalib.tasks.task_file import Definition, Options
+from cogcalib.tasks.task_file import ROWS, Definition, Options
 
 _EXACT = 2**53
 """Floats below hold every integer exactly."""
@@ -22,6 +23,8 @@ def question_key(definition: Definition, row: Row) -> str:
 
     Case counts: "Who owns Riverside station?" and "... Riverside Station?" are two stations.
     """
+    if definition.kind == ROWS:
+        return row_key(row)
     return " ".join(fill(definition.key or definition.question, row).split())
 
 
@@ -43,6 +46,8 @@ def build_example(definition: Definition, row: Row, split: str, id: str, preset:
     Raises:
         ValueError: Naming file, row and column.
     """
+    if definition.kind == ROWS:
+        return build_row_example(definition.name, row, split, id)
     wording = definition.presets.get(preset.removesuffix(CHAT))
     question, options = definition.question, definition.options
     if wording is not None:

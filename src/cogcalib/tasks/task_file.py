@@ -25,6 +25,12 @@ Count = Annotated[int, Field(ge=0)]
 Value = str | int | float | bool
 
 
+ROWS = "prompt-completion"
+"""Kind of a task whose rows stand as they are written."""
+
+_WORDING = ("question", "key", "context", "options", "answer", "aliases", "equal_options", "presets")
+
+
 class TaskSection(BaseModel):
     """A part of the file: unknown keys and silent conversions are errors."""
 
@@ -172,7 +178,9 @@ class Definition(TaskSection):
     """A whole task file; see docs/tasks.md.
 
     Attributes:
-        kind: ``multiple-choice`` or ``open-ended``.
+        kind: ``multiple-choice`` or ``open-ended``, or ``prompt-completion``: rows to train on, as
+            they are written (`cogcalib.tasks.prompt_rows`), which need none of the keys that word
+            a question.
         id: Column that names a row; without, ids come from the content.
         question: Template.
         key: Template of what makes two rows the same question; `question` if not given.
@@ -192,14 +200,14 @@ class Definition(TaskSection):
     description: str
     licence: str = "not stated"
     paper: str | None = None
-    kind: Literal["multiple-choice", "open-ended"]
+    kind: Literal["multiple-choice", "open-ended", "prompt-completion"]
     source: Source
     id: str | None = None
-    question: Template
+    question: Template = ""
     key: Template | None = None
     context: str | None = None
     options: Options | None = None
-    answer: str
+    answer: str = ""
     aliases: str | None = None
     group: Template | None = None
     equal_options: bool = False
@@ -210,7 +218,17 @@ class Definition(TaskSection):
     groups: dict[str, Group] = {}
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Definition:
+    def _words_questions(self) -> Definition:
+        if self.kind == ROWS:
+            given = [name for name in _WORDING if name in self.model_fields_set]
+            if given:
+                raise ValueError(
+                    f"{given[0]}: rows of kind {ROWS} stand as they are written; leave it out"
+                )
+            return self
+        for name in ("question", "answer"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}: a task of kind {self.kind} needs it")
         if self.kind == "multiple-choice" and self.options is None:
             raise ValueError("options: a multiple-choice task needs them")
         if self.kind == "multiple-choice" and self.aliases is not None:
@@ -219,6 +237,10 @@ class Definition(TaskSection):
             raise ValueError("key: must name a column in braces where the question names none")
         if wrong := sorted(set(self.presets) - set(PRESETS[1:])):
             raise ValueError(f"presets: must be among {', '.join(PRESETS[1:])}, got {wrong}")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Definition:
         for name, split in self.splits.items():
             for part in (split.part, split.without):
                 if part is not None and part not in self.source.parts:

@@ -24,7 +24,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from cogcalib.jsonl import write_jsonl
 from cogcalib.modeling.encoding import to_dataset
-from cogcalib.records import Example
+from cogcalib.records import Example, is_verbatim
 from cogcalib.training.answering import Origin
 from cogcalib.training.checkpoints import last_complete_checkpoint
 from cogcalib.training.collator import EXAMPLE_ID
@@ -110,8 +110,9 @@ def fit(
 def _origin(examples: Sequence[Example], name: str) -> Origin:
     """The preset that worded all the questions, if one did, their tasks, and the model's name."""
     presets = {example.preset for example in examples}
+    worded = len(presets) == 1 and not any(map(is_verbatim, presets))
     tasks = sorted({example.task for example in examples})
-    return Origin(presets.pop() if len(presets) == 1 else None, tuple(tasks), name)
+    return Origin(presets.pop() if worded else None, tuple(tasks), name)
 
 
 def use_one_device(arguments: TrainingArguments) -> None:

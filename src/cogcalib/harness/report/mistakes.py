@@ -70,7 +70,9 @@ def _mistake(
 ) -> Mistake:
     def spelled(answer: str) -> str:
         options = (example.options if example else None) or ()
-        return next((f"{o.letter}. {o.text}" for o in options if o.letter == answer), answer)
+        # Of a row as written the letter is the text.
+        named = {o.letter: f"{o.letter}. {o.text}" for o in options if o.letter != o.text}
+        return named.get(answer, answer)
 
     return Mistake(
         question=example.prompt if example else wrong.id,

@@ -91,7 +91,7 @@ def describe_tasks(config: Config, tasks: tuple[Task, list[Task]]) -> dict[str, 
     described = {}
     for task in (tasks[0], *tasks[1]):
         audit = audit_labels(task.splits["test"], tokenizer)
-        described[task.name] = describe_task(task, audit, prompt=config.tasks.prompt)
+        described[task.name] = describe_task(task, audit)
     return described
 
 
