@@ -110,8 +110,8 @@ class Example:
         answer: The letter of the correct option, or the canonical answer string if open-ended.
         aliases: Other accepted answer strings of an open-ended question.
         context: A passage the question is about; empty without one.
-        preset: One of `PRESETS` or `VERBATIM`, `CHAT` behind it or not. It travels with the question, so that no
-            model is scored under another prompt than it was trained with.
+        preset: One of `PRESETS` or `VERBATIM`, `CHAT` behind it or not. It travels with the
+            question, so that no model is scored under another prompt than it was trained with.
     """
 
     id: str

@@ -52,6 +52,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="other questions, on which the thresholds are tried without a promise",
     )
     parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="DIR",
+        help="folder that has calibration.json instead; the rules are written there",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder for calibration.json with its rules"
+    )
+    parser.add_argument(
         "--plot", type=Path, metavar="FILE", help="risk-coverage curve, a new .png or .svg"
     )
     add_access(parser)
@@ -75,6 +84,8 @@ def execute(options: argparse.Namespace) -> None:
             access,
             delta=options.delta,
             out_of_domain=options.out_of_domain,
+            calibration=options.calibration,
+            output=options.output,
             progress=told,
         )
     _show(found, options)

@@ -62,6 +62,13 @@ class ModelAccess:
             raise ValueError("device cannot be used with an endpoint")
         self.spec("")
 
+    @property
+    def precision(self) -> str:
+        """As `Calibration.precision` has it; empty behind an endpoint, of which it is not known."""
+        if self.endpoint is not None:
+            return ""
+        return f"4-bit {self.dtype}" if self.four_bit else self.dtype
+
     def spec(self, model: str, adapter: str | None = None) -> BackendSpec:
         """What to load or to ask; raises ValueError as `BackendSpec`."""
         here = self.endpoint is None

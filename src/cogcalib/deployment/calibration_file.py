@@ -189,6 +189,8 @@ class SplitMetrics:
         calibrated: The same behind the map; empty without one.
         raw_bins: Reliability of the model's own confidence; None where it was not kept.
         calibrated_bins: The same behind the map.
+        teacher_forced: Whether no answer was generated: each token was read off behind the gold
+            ones, and an answer is right if all of them are the most probable.
     """
 
     split: str
@@ -198,6 +200,7 @@ class SplitMetrics:
     calibrated: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     raw_bins: ReliabilityBins | None = None
     calibrated_bins: ReliabilityBins | None = None
+    teacher_forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +225,8 @@ class Calibration:
             width on the calibration split: what drift is measured against. Empty if not known.
         method: How it was trained, such as ``label_smoothing, support options, gate nll``.
         versions: Of what took part.
+        precision: Number format that the map was fitted and the rules were found in, such as
+            ``float32`` or ``4-bit bfloat16``, else that of the training; empty if not known.
     """
 
     model: ModelIdentity
@@ -235,6 +240,7 @@ class Calibration:
     versions: Mapping[str, str] = field(default_factory=dict)
     folded_temperature: float | None = None
     calibrated_on: Mapping[str, Any] = field(default_factory=dict)
+    precision: str = ""
 
     def __post_init__(self) -> None:
         if not all(0 <= share <= 1 for share in self.confidence_histogram):

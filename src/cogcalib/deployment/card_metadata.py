@@ -64,6 +64,7 @@ def _results(calibration: Calibration) -> Iterator[EvalResult]:
                     "interval": [row["low"], row["high"]],
                     "level": 0.95,
                     **_MADE_WITH.get(name, {}),
+                    **({"answers": "teacher-forced"} if measured.teacher_forced else {}),
                 }
                 yield EvalResult(
                     task_type=task,

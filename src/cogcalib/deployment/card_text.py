@@ -193,6 +193,8 @@ class CardText:
             yield "Prompts", Markup(f"preset {_code(answers.preset)}")
         else:
             yield "Prompts", "as they are"
+        if calibration.precision:
+            yield "Calibrated in" if calibration.map else "Measured in", calibration.precision
         meaning = _DEFINITIONS[answers.confidence]
         yield "Confidence", Markup(f"{_code(answers.confidence)}: {meaning}")
         yield "Calibrated by", _map(calibration)
@@ -213,6 +215,7 @@ class CardText:
             "split": Markup(f"{_code(measured.split)} (sha256 {_code(measured.sha256[:16])})"),
             "n": f"{measured.n:,}",
             "rows": rows,
+            "forced": measured.teacher_forced,
             "calibrated": bool(measured.calibrated),
             "image": self.images.get(number, ""),
             "alt": f"Reliability diagram {which} confidence on {measured.split}: {gap}",
@@ -237,6 +240,12 @@ class CardText:
             yield (
                 "The calibrated figures are out of fold: each question was judged by a map that "
                 "was fitted to others, not by the one that is kept, which was fitted to all."
+            )
+        if any(each.teacher_forced for each in calibration.metrics):
+            yield Markup(
+                "Figures under teacher forcing are of no generated answer: each token is read off "
+                "behind the right ones, so that a wrong answer's confidence is another when it is "
+                "generated. `cogcalib recalibrate` measures the answers that the model gives."
             )
         if small := [each.n for each in calibration.metrics if each.n < SMALL_N]:
             yield f"With n = {min(small):,} much of a calibration error is noise."

@@ -10,11 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cogcalib.artifacts import check_writable
 from cogcalib.deployment.access import ModelAccess
 from cogcalib.deployment.calibrated import calibrate
 from cogcalib.deployment.calibration_file import (
-    FILE,
     AbstentionRule,
     Calibration,
     check_identity,
@@ -23,9 +21,16 @@ from cogcalib.deployment.calibration_file import (
 )
 from cogcalib.deployment.card import write_card
 from cogcalib.deployment.held_out import HeldOut, Told, counted, held_out, read_rows
-from cogcalib.deployment.opened import FoundModel, calibration_folder, find_model, identify_model
+from cogcalib.deployment.identity import warn_of_precision
+from cogcalib.deployment.opened import (
+    FoundModel,
+    calibration_folder,
+    check_changeable,
+    find_model,
+    identify_model,
+)
 from cogcalib.deployment.raw_answers import ask, check_room
-from cogcalib.deployment.seen_questions import CALIBRATED_ON, read_proven
+from cogcalib.deployment.seen_questions import CALIBRATED_ON, carry_seen, read_proven
 from cogcalib.drawing.canvas import INK, new_figure, percent_axis, styled
 from cogcalib.inference.backend import Backend
 from cogcalib.posthoc.risk_control import (
@@ -81,6 +86,8 @@ def guard(
     *,
     delta: float = 0.1,
     out_of_domain: Path | None = None,
+    calibration: Path | None = None,
+    output: Path | None = None,
     progress: Told = None,
 ) -> Guarded:
     """Find the thresholds that keep the error among answered questions, and write them.
@@ -93,6 +100,8 @@ def guard(
         access: How the model is asked.
         delta: Probability that a promise fails, a fraction.
         out_of_domain: File of other questions, on which the thresholds are only tried.
+        calibration: Folder that has the model's calibration; None: the model's own.
+        output: Folder for the calibration with its rules; None: the one that it is read from.
         progress: Told of finished questions of `data`, and of how many there are.
 
     Raises:
@@ -106,26 +115,29 @@ def guard(
     if not targets or len(set(targets)) < len(targets):
         raise InputError(f"target_error must name different targets, got {list(targets)}")
     saved = find_model(model)
-    folder = calibration_folder(saved)
-    check_writable(folder / FILE)
-    calibration = read_calibration(folder)
+    folder = check_changeable(saved, output or calibration)
+    held = calibration or calibration_folder(saved)
+    before = read_calibration(held)
     with input_errors():
-        found = identify_model(saved, access, calibration)
-    check_identity(calibration, found.identity, folder)
-    questions = _questions(data, found, calibration, folder)
-    others = _questions(out_of_domain, found, calibration, folder) if out_of_domain else None
+        found = identify_model(saved, access, before)
+    check_identity(before, found.identity, held)
+    warn_of_precision(replace(before, rules=()), access.precision)
+    questions = _questions(data, found, before, held)
+    others = _questions(out_of_domain, found, before, held) if out_of_domain else None
     with input_errors():
         backend = found.load().backend
-    confidence, correct = _answered(backend, questions, calibration, progress)
+    confidence, correct = _answered(backend, questions, before, progress)
     guarantees = tuple(
         control_selective_error(confidence, correct, target, delta=delta) for target in targets
     )
     rules = tuple(_rule(each, questions) for each in guarantees)
     elsewhere: tuple[Elsewhere, ...] = ()
     if others is not None:
-        found_there = _answered(backend, others, calibration, None)
+        found_there = _answered(backend, others, before, None)
         elsewhere = tuple(_elsewhere(rule, *found_there) for rule in rules)
-    write_calibration(folder, replace(calibration, rules=rules))
+    folder.mkdir(parents=True, exist_ok=True)
+    carry_seen(held, folder)
+    write_calibration(folder, replace(before, rules=rules, precision=access.precision))
     if folder == saved.folder:
         write_card(folder)
     return Guarded(folder, guarantees, rules, elsewhere, confidence, correct)

@@ -1,11 +1,18 @@
-"""The identity of a model: what a `calibration.json` knows it by, without a local path."""
+"""The identity of a model: what a `calibration.json` knows it by, without a local path; and the
+number format it was measured in."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cogcalib.deployment.calibration_file import ModelIdentity, tokenizer_hash
+from cogcalib.deployment.calibration_file import (
+    FILE,
+    Calibration,
+    ModelIdentity,
+    tokenizer_hash,
+)
 from cogcalib.modeling import fingerprint
 from cogcalib.modeling.adapters import adapter_hash
 from cogcalib.modeling.model_files import public_name
@@ -35,3 +42,23 @@ def identify(
         tokenizer_hash(tokenizer),
         None if adapter is None else adapter_hash(adapter),
     )
+
+
+def warn_of_precision(calibration: Calibration, asked: str) -> None:
+    """Warn if a model is asked in another number format than its confidence was calibrated in.
+
+    Only of what was fitted: a model's own confidence is what it is.
+
+    Args:
+        calibration: Of the model.
+        asked: As `ModelAccess.precision`; empty if not known.
+    """
+    own = calibration.precision
+    fitted = calibration.map or calibration.rules or calibration.folded_temperature
+    if fitted and own and asked and own != asked:
+        what = "its map was fitted" if calibration.map else "its rules were found"
+        warnings.warn(
+            f"{FILE}: {what} in {own}, and the model is asked in {asked}, in which confidences "
+            "differ; ask it as before, or recalibrate and guard it in this format",
+            stacklevel=3,
+        )

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from huggingface_hub.constants import HF_HUB_CACHE
 from transformers.utils.hub import cached_file
 
-from cogcalib.artifacts import read_json
+from cogcalib.artifacts import check_writable, read_json
 from cogcalib.deployment.access import ModelAccess
 from cogcalib.deployment.calibration_file import FILE, Calibration, ModelIdentity, tokenizer_hash
 from cogcalib.deployment.identity import identify
+from cogcalib.deployment.seen_questions import CALIBRATED_ON
+from cogcalib.deployment.seen_questions import FILE as SEEN
 from cogcalib.inference.backend import Backend
 from cogcalib.inference.backend_loading import check_backend, load_backend
 from cogcalib.inference.backend_spec import BackendSpec
@@ -206,7 +209,8 @@ def _hub_file(source: str, name: str) -> Path | None:
 
 
 def calibration_folder(saved: SavedModel) -> Path:
-    """Where a model's calibration lies; the folder alone where it has none.
+    """Where a model's calibration lies, with the questions it has seen; the folder alone where it
+    has none.
 
     Raises:
         InputError: If it has none, and no folder to look into.
@@ -220,4 +224,27 @@ def calibration_folder(saved: SavedModel) -> Path:
             "recalibrate` measures a model and writes one into a folder, which is then given as "
             "calibration"
         )
+    for name in (SEEN, CALIBRATED_ON):  # fetched one by one
+        saved.file(name)
     return found.parent
+
+
+def check_changeable(saved: SavedModel, folder: Path | None) -> Path:
+    """The folder that a changed calibration is written into, after checking that it can be.
+
+    Args:
+        saved: The model.
+        folder: What was asked for; None: the model's own.
+
+    Raises:
+        InputError: If a model on the hub has no folder of its own, or it lies among the files that
+            were fetched from the hub: these are the hub's.
+    """
+    chosen = folder or saved.folder
+    remedy = "name a folder for its calibration with output"
+    if chosen is None:
+        raise InputError(f"{saved.source} is no folder; {remedy}")
+    if chosen.resolve().is_relative_to(Path(HF_HUB_CACHE).resolve()):
+        raise InputError(f"{chosen} was fetched from the hub and stays as it is; {remedy}")
+    check_writable(chosen / FILE)
+    return chosen

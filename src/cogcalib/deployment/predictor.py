@@ -19,6 +19,7 @@ from cogcalib.deployment.calibration_file import (
     check_identity,
     read_calibration,
 )
+from cogcalib.deployment.identity import warn_of_precision
 from cogcalib.deployment.inputs import Question, check_inputs, to_questions
 from cogcalib.deployment.opened import (
     FoundModel,
@@ -197,6 +198,7 @@ def open_predictor(
         restore(read.map)
     found = identify_model(saved, access, read)
     check_identity(read, found.identity, folder)
+    warn_of_precision(read, access.precision)
     if check is not None:
         check(read, found)
     opened = found.load()

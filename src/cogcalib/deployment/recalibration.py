@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from cogcalib.artifacts import check_writable
 from cogcalib.deployment.access import ModelAccess
 from cogcalib.deployment.answer import Answer
 from cogcalib.deployment.calibrated import CALIBRATORS, calibrate
@@ -26,10 +25,16 @@ from cogcalib.deployment.calibration_file import (
 )
 from cogcalib.deployment.card import write_card
 from cogcalib.deployment.held_out import HeldOut, Told, answer_format, counted, held_out, read_rows
-from cogcalib.deployment.opened import find_model, identify_model
+from cogcalib.deployment.opened import (
+    calibration_folder,
+    check_changeable,
+    find_model,
+    identify_model,
+)
 from cogcalib.deployment.raw_answers import RawAnswer, ask, check_room
 from cogcalib.deployment.seen_questions import (
     CALIBRATED_ON,
+    carry_seen,
     read_proven,
     read_seen,
     set_hash,
@@ -91,12 +96,9 @@ def recalibrate(
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     saved = find_model(model)
-    folder = output or saved.folder
-    if folder is None:
-        raise InputError(f"{model} is no folder; name one for its calibration with output")
-    check_writable(folder / FILE)
+    folder = check_changeable(saved, output)
     rows = read_rows(data)
-    held = saved.folder if saved.folder and (saved.folder / FILE).is_file() else None
+    held = calibration_folder(saved) if saved.file(FILE) else None
     before = read_calibration(held) if held else None
     with input_errors():
         found = identify_model(saved, access, before)
@@ -108,8 +110,10 @@ def recalibrate(
             f"method must be platt or isotonic for generated answers, got {method!r}: "
             "it acts on the log-probabilities of options"
         )
-    known = before.trained_on.get("sha256") if before else None
-    seen = {"was trained on": read_proven(saved.folder, known)} if saved.folder else {}
+    seen = {}
+    if source := held or saved.folder:
+        known = before.trained_on.get("sha256") if before else None
+        seen = {"was trained on": read_proven(source, known)}
     questions = held_out(data.name, rows, found.tokenizer, answers, seen)
     with input_errors():
         check_room(questions.questions, found.positions(), answers.max_new_tokens)
@@ -121,10 +125,15 @@ def recalibrate(
     # With those that the training looked at. Written first: a map whose questions are not known
     # could be guarded with them.
     looked_at = frozenset(questions.hashes)
-    if saved.folder is not None and before is not None:
-        looked_at |= read_seen(saved.folder, CALIBRATED_ON)
+    if held is not None:
+        looked_at |= read_seen(held, CALIBRATED_ON)
+        carry_seen(held, folder)
     write_seen(folder, looked_at, CALIBRATED_ON)
-    made = replace(made, calibrated_on={"n": len(looked_at), "sha256": set_hash(looked_at)})
+    made = replace(
+        made,
+        calibrated_on={"n": len(looked_at), "sha256": set_hash(looked_at)},
+        precision=access.precision,
+    )
     write_calibration(folder, made)
     if folder == saved.folder:
         write_card(folder)

@@ -34,6 +34,14 @@ def read_seen(folder: Path, name: str = FILE) -> frozenset[str]:
     return frozenset(path.read_text(encoding="utf-8").split()) if path.is_file() else frozenset()
 
 
+def carry_seen(source: Path, folder: Path) -> None:
+    """Copy the hashes that lie beside one calibration to another that is made of it."""
+    if source.resolve() != folder.resolve():
+        for name in (FILE, CALIBRATED_ON):
+            if (source / name).is_file():
+                write_seen(folder, read_seen(source, name), name)
+
+
 def read_proven(folder: Path, sha256: str | None, name: str = FILE) -> frozenset[str]:
     """The hashes that lie beside a model, if they are those that its calibration was made with.
 

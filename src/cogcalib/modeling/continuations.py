@@ -46,9 +46,7 @@ def continuations(
     if shots:
         raise ValueError("rows of messages stand as they are written, without shots before them")
     asked = [_talk(*pair, tokenizer) for pair in zip(examples, completions, strict=True)]
-    return text_continuations(
-        [text for text, _ in asked], [texts for _, texts in asked], tokenizer
-    )
+    return text_continuations([text for text, _ in asked], [texts for _, texts in asked], tokenizer)
 
 
 def closed_turns(

@@ -2,9 +2,9 @@
 
 `cogcalib.modeling.prompts` words the prompt; the completion is a space and the answer (in a chat
 the answer alone), and the tokenizer's end token closes it. Rows as written have the tokens that TRL
-makes of them: of a conversation the end of the assistant's turn closes the answer. Only the completion and the end token
-are supervised. What the model sees at inference (`Encoded.prompt_ids`) is exactly the prefix of
-what it was trained on.
+makes of them: of a conversation the end of the assistant's turn closes the answer. Only the
+completion and the end token are supervised. What the model sees at inference
+(`Encoded.prompt_ids`) is exactly the prefix of what it was trained on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Rows to train on, ``prompt`` and ``completion`` or ``messages``, as questions that stand as they are.
+"""Rows to train on, ``prompt`` and ``completion`` or ``messages``, as questions as they stand.
 
 The rows are those of `CogCalibTrainer` and of `cogcalib.deployment.inputs`. Nothing is put into
 words: prompt, completion and options keep every character, so that a model is asked the tokens that
@@ -28,11 +28,12 @@ def check_alike(rows: Sequence[Row]) -> None:
     """Raise unless all rows are texts or all conversations, all with options or all without.
 
     Raises:
-        ValueError: Naming the first that differs from the first row.
+        ValueError: Naming the first that differs from the first row, or cannot be read.
     """
     shapes = [(_is_conversation(row), row.values.get("options") is not None) for row in rows]
     names = (("a conversation", "a text"), ("has options", "has none"))
     for row, shape in zip(rows, shapes, strict=True):
+        _read(row)
         for words, own, first in zip(names, shape, shapes[0], strict=True):
             if own != first:
                 raise ValueError(
@@ -136,7 +137,9 @@ def _options(row: Row, answer: str) -> tuple[Option, ...] | None:
     given = row.values.get("options")
     if given is None:
         return None
-    texts = isinstance(given, list) and all(isinstance(each, str) and each.strip() for each in given)
+    texts = isinstance(given, list) and all(
+        isinstance(each, str) and each.strip() for each in given
+    )
     if not texts or len({each.strip() for each in given}) < max(2, len(given)):
         raise ValueError(
             f"{row.place}, options: must be a list of two or more different completions such as "

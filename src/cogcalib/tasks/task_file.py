@@ -28,7 +28,16 @@ Value = str | int | float | bool
 ROWS = "prompt-completion"
 """Kind of a task whose rows stand as they are written."""
 
-_WORDING = ("question", "key", "context", "options", "answer", "aliases", "equal_options", "presets")
+_WORDING = (
+    "question",
+    "key",
+    "context",
+    "options",
+    "answer",
+    "aliases",
+    "equal_options",
+    "presets",
+)
 
 
 class TaskSection(BaseModel):

@@ -13,7 +13,7 @@ from peft import PeftModel
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from cogcalib.losses import FusedParts, Penalty
@@ -246,6 +246,7 @@ class AnsweringTrainer(ResumableTrainer):
             preset=self.origin.preset,
             tasks=self.origin.tasks,
             name=self.origin.name,
+            precision=_precision(self.model, self.args),
         )
 
     def _note_base(self) -> None:
@@ -254,3 +255,11 @@ class AnsweringTrainer(ResumableTrainer):
         self._has_adapter = isinstance(model, PeftModel)
         inner: PreTrainedModel = model.get_base_model() if self._has_adapter else model
         self.base = str(inner.name_or_path)
+
+
+def _precision(model: Any, args: TrainingArguments) -> str:
+    """The number format that a model is trained and measured in."""
+    computed = "bfloat16" if args.bf16 else "float16" if args.fp16 else ""
+    computed = computed or str(model.dtype).removeprefix("torch.")
+    bits = next((n for n in (4, 8) if getattr(model, f"is_loaded_in_{n}bit", False)), None)
+    return f"{bits}-bit {computed}" if bits else computed

@@ -62,6 +62,7 @@ class ModelRecords:
         preset: Prompt preset that worded the questions, if one did.
         tasks: Names of the tasks that they are from, as far as they are known.
         name: Of a model trained whole; empty: that of the folder it is saved into.
+        precision: Number format of the training, as `Calibration.precision`.
     """
 
     def __init__(
@@ -78,12 +79,13 @@ class ModelRecords:
         preset: str | None,
         tasks: Sequence[str],
         name: str,
+        precision: str,
     ) -> None:
         self._tokenizer, self._method = tokenizer, describe_method(args)
         self._answers = describe_answers(train, tokenizer, options, preset)
         self._trained_on = frozenset(question_hashes(train, tokenizer))
         self._calibrated_on = [] if calibration is None else question_hashes(calibration, tokenizer)
-        self._name = name
+        self._name, self._precision = name, precision
         self._more: dict[str, Any] = {"tasks": list(tasks)} if tasks else {}
         if base and not adapter:  # of an adapter it is the model that the calibration is of
             self._more["base"] = public_name(base)
@@ -128,6 +130,7 @@ class ModelRecords:
             calibrated_on={"n": len(set(self._calibrated_on)), "sha256": looked_at},
             confidence_histogram=_histogram(measured),
             method=self._method,
+            precision=self._precision,
         )
 
     def _identity(self, found: Mapping[str, str | None]) -> ModelIdentity:
@@ -241,7 +244,9 @@ def split_metrics(
     }
     bins = reliability_bins(answers.confidence, answers.correct)
     of_questions = len(answers.correct), set_hash(set(hashes))
-    return (SplitMetrics(SPLIT, *of_questions, raw, raw_bins=bins),)
+    # With options the answer is read off one position, whatever follows.
+    forced = answers.nll is None
+    return (SplitMetrics(SPLIT, *of_questions, raw, raw_bins=bins, teacher_forced=forced),)
 
 
 def _histogram(answers: MeasuredAnswers | None) -> tuple[float, ...]:
