@@ -6,8 +6,11 @@ answered questions from it on is compared with the target. Beside it MAPIE's con
 which of answers of confidence at least t is one minus the same error, on the first draws.
 
     python experiments/guard/simulate.py --mapie-draws 300    # pip install mapie; about ten minutes
+    python experiments/guard/simulate.py --fixed-sequence 500  # two minutes
 
-writes docs/results/guard-simulation.json; docs/guard.md has its table.
+write docs/results/guard-simulation.json and guard-fixed-sequence.json; docs/guard.md has the tables.
+In the second MAPIE tests in a fixed sequence, as we do, from the confidence on that a tenth of the
+world has: known here, and to be known beforehand.
 """
 
 from __future__ import annotations
@@ -23,11 +26,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cogcalib.posthoc.risk_control import control_selective_error
+from cogcalib.posthoc.risk_control import START, control_selective_error
 from cogcalib.provenance import code_state, versions
 from cogcalib.records import write_text
 
-RESULT = Path(__file__).resolve().parents[2] / "docs" / "results" / "guard-simulation.json"
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 TARGETS, SIZES, DELTA = (0.02, 0.05, 0.1), (200, 500, 2000), 0.1
 FLOOR = 0.25
 """Of confidence and accuracy: chance among four options."""
@@ -68,6 +71,11 @@ class World:
         confidence = FLOOR + (1 - FLOOR) * generator.beta(self.shape, 1, n)
         return confidence, generator.random(n) < self.accuracy(confidence)
 
+    def sequence(self) -> Floats:
+        """Thresholds of `GRID`, the strictest first, from the one that `START` of answers reach."""
+        strictest = self._confidence[int((1 - START) * len(self._confidence))]
+        return GRID[strictest >= GRID][::-1]
+
     def error_from(self, threshold: float) -> float:
         place = np.searchsorted(self._confidence, threshold)
         return float(self._error[min(place, len(self._error) - 1)])
@@ -76,8 +84,20 @@ class World:
         return float(1 - np.searchsorted(self._confidence, threshold) / len(self._confidence))
 
 
-def by_mapie(confidence: Floats, correct: NDArray[np.bool_], target: float) -> float | None:
-    """The smallest threshold that MAPIE's control of precision calls valid."""
+def by_mapie(
+    confidence: Floats,
+    correct: NDArray[np.bool_],
+    target: float,
+    sequence: Floats | None = None,
+) -> float | None:
+    """The smallest threshold that MAPIE's control of precision calls valid.
+
+    Args:
+        confidence, correct: Of the held-out answers.
+        target: Largest error.
+        sequence: Thresholds to test one after the other until one fails; None: those of `GRID`,
+            corrected for their number.
+    """
     from mapie.risk_control import BinaryClassificationController
 
     controller = BinaryClassificationController(
@@ -85,7 +105,8 @@ def by_mapie(confidence: Floats, correct: NDArray[np.bool_], target: float) -> f
         "precision",
         1 - target,
         confidence_level=1 - DELTA,
-        list_predict_params=GRID,
+        list_predict_params=GRID if sequence is None else sequence,
+        fwer_method="bonferroni_holm" if sequence is None else "fixed_sequence",
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # said where no threshold is valid
@@ -107,10 +128,13 @@ def summary(world: World, thresholds: Sequence[float | None], target: float) -> 
     }
 
 
-def simulate(draws: int, mapie_draws: int) -> Iterator[dict[str, Any]]:
+def simulate(
+    draws: int, mapie_draws: int, *, fixed_sequence: bool = False
+) -> Iterator[dict[str, Any]]:
     """A row for each world, size and target."""
     for name in WORLDS:
         world = World(name)
+        sequence = world.sequence() if fixed_sequence else None
         base = round(world.error_from(0), 5)
         for n in SIZES:
             generator = np.random.default_rng(n)
@@ -122,7 +146,7 @@ def simulate(draws: int, mapie_draws: int) -> Iterator[dict[str, Any]]:
                     made = control_selective_error(*sample, target, delta=DELTA)
                     found[target].append(made.threshold)
                     if draw < mapie_draws:
-                        others[target].append(by_mapie(*sample, target))
+                        others[target].append(by_mapie(*sample, target, sequence))
             for target in TARGETS:
                 row = {
                     "world": name,
@@ -146,19 +170,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=5000)
     parser.add_argument("--mapie-draws", type=int, default=0)
+    parser.add_argument("--fixed-sequence", type=int, default=0, metavar="DRAWS")
     options = parser.parse_args()
     begun = time.perf_counter()
-    rows = list(simulate(options.draws, options.mapie_draws))
+    if fixed := options.fixed_sequence:
+        result, words = RESULTS / "guard-fixed-sequence.json", f"--fixed-sequence {fixed}"
+        rows = list(simulate(fixed, fixed, fixed_sequence=True))
+    else:
+        result = RESULTS / "guard-simulation.json"
+        words = f"--draws {options.draws} --mapie-draws {options.mapie_draws}"
+        rows = list(simulate(options.draws, options.mapie_draws))
     record = {
-        "command": f"python experiments/guard/simulate.py --draws {options.draws} "
-        f"--mapie-draws {options.mapie_draws}",
+        "command": f"python experiments/guard/simulate.py {words}",
         "delta": DELTA,
         "rows": rows,
         "minutes": round((time.perf_counter() - begun) / 60, 1),
         "code": code_state(),
         "versions": versions(),
     }
-    write_text(RESULT, json.dumps(record) + "\n")
+    write_text(result, json.dumps(record) + "\n")
 
 
 if __name__ == "__main__":

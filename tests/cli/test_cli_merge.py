@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -154,3 +156,27 @@ def test_a_temperature_that_cannot_go_in_is_exit_code_2(
     assert cli.main(["merge", str(base), str(tmp_path / "out")]) == 2
     assert "--keep-temperature leaves it in calibration.json" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+def test_a_merge_that_is_ended_leaves_nothing_and_one_that_was_killed_is_named(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from cogcalib.deployment import merging
+
+    left = tmp_path / ".out.abc"
+    left.mkdir()
+
+    def write(*arguments: object) -> None:
+        assert len(list(tmp_path.glob(".out.*"))) == 2
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(merging, "_write", write)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["merge", str(folder / "adapter"), str(tmp_path / "out")])
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == [left]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert f"{left} is of a merge that was killed, or still runs" in capsys.readouterr().err

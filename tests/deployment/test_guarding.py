@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from adapters_at_hand import OPTIONS, calibration_of, save_model
+from huggingface_hub import constants
 
 import cogcalib
+from cogcalib.deployment import guarding, opened, recalibration
 from cogcalib.deployment.access import ModelAccess
 from cogcalib.deployment.calibration_file import (
     FILE,
@@ -18,10 +21,19 @@ from cogcalib.deployment.calibration_file import (
     read_calibration,
     write_calibration,
 )
+from cogcalib.deployment.card import WITHDRAWN, is_generated, write_card
 from cogcalib.deployment.guarding import guard, risk_coverage_curve
 from cogcalib.deployment.held_out import FEWEST, held_out, read_rows
+from cogcalib.deployment.identity import identify
+from cogcalib.deployment.inputs import to_questions
 from cogcalib.deployment.recalibration import SPLIT, recalibrate
-from cogcalib.deployment.seen_questions import CALIBRATED_ON, question_hash, read_seen, write_seen
+from cogcalib.deployment.seen_questions import (
+    CALIBRATED_ON,
+    question_hash,
+    read_seen,
+    set_hash,
+    write_seen,
+)
 from cogcalib.modeling import load_tokenizer
 from cogcalib.posthoc import PlattScaling, TemperatureScaling
 from cogcalib.records import InputError
@@ -315,3 +327,151 @@ def test_without_its_hashes_nothing_is_promised(model: Path, tmp_path: Path) -> 
     (model / CALIBRATED_ON).unlink()
     with pytest.raises(InputError, match=f"{CALIBRATED_ON} is missing or was changed"):
         guard(model, held, [0.3], ACCESS)
+
+
+# ---- Models of the hub, and calibrations elsewhere ----
+
+HUB = "me/tiny"
+
+
+@pytest.fixture
+def snapshot(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What was fetched of a calibrated model on the hub."""
+    folder = tmp_path / "hub" / "models--me--tiny" / "snapshots" / ("0" * 40)
+    folder.mkdir(parents=True)
+    for file in base.iterdir():
+        (folder / file.name).symlink_to(file)
+    refs = folder.parents[1] / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("0" * 40)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def fetched(source: str, name: str) -> Path | None:
+        assert source == HUB
+        return folder / name if (folder / name).exists() else None
+
+    monkeypatch.setattr(opened, "_hub_file", fetched)
+    seen = {"trained_on": questions(900, 910), "calibrated_on": questions(910, 920)}
+    hashes = {name: hashes_of(rows, base) for name, rows in seen.items()}
+    noted = {name: {"n": 10, "sha256": set_hash(each)} for name, each in hashes.items()}
+    write_seen(folder, hashes["trained_on"])
+    write_seen(folder, hashes["calibrated_on"], CALIBRATED_ON)
+    made = calibration_of(base, None, **noted)
+    identity = identify(HUB, load_tokenizer(base))
+    assert identity.commit == "0" * 40
+    write_calibration(folder, replace(made, model=identity, method="trained"))
+    return folder
+
+
+def hashes_of(rows: list[dict[str, Any]], model: Path) -> list[str]:
+    found = to_questions(rows, load_tokenizer(model), ANSWERS)
+    return [question_hash(question.prompt_ids) for question in found]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_what_was_fetched_from_the_hub_stays_as_it_is(snapshot: Path, tmp_path: Path) -> None:
+    before = content(snapshot)
+    data = written(tmp_path / "h.jsonl", questions(0, 60))
+    for model in (HUB, snapshot):
+        for work in (
+            lambda model: guard(model, data, [0.3], ACCESS),
+            lambda model: guard(model, data, [0.3], ACCESS, calibration=snapshot),
+            lambda model: recalibrate(model, data, "platt", ACCESS),
+        ):
+            with pytest.raises(InputError, match="name a folder for its calibration with output"):
+                work(model)
+    assert content(snapshot) == before
+
+
+def test_a_model_of_the_hub_is_recalibrated_and_guarded_elsewhere(
+    snapshot: Path, tmp_path: Path
+) -> None:
+    """Its own calibration is where both begin, and what it has seen goes along."""
+    before, own = content(snapshot), tmp_path / "own"
+    data = written(tmp_path / "c.jsonl", obliging(snapshot, 0, 120))
+    recalibrate(HUB, data, "platt", ACCESS, output=own)
+    made = read_calibration(own)
+    assert (made.method, made.trained_on["n"], made.calibrated_on["n"]) == ("trained", 10, 130)
+    assert len(read_seen(own)) == 10
+    held = written(tmp_path / "h.jsonl", obliging(snapshot, 200, 400))
+    guard(HUB, held, [0.3], ACCESS, calibration=own)
+    assert read_calibration(own).rules
+    ruled = tmp_path / "ruled"
+    guard(HUB, held, [0.3], ACCESS, output=ruled)
+    assert read_calibration(ruled).rules
+    assert read_calibration(ruled).map is None
+    assert content(snapshot) == before
+    seen = {
+        own: {"was trained on": (900, 910), "was calibrated on": (910, 920)},
+        ruled: {"was trained on": (900, 910), "was calibrated on": (910, 920)},
+    }
+    for folder, rows in seen.items():
+        for what, (begin, end) in rows.items():
+            again = written(tmp_path / "a.jsonl", questions(begin, end) + questions(500, 550))
+            with pytest.raises(InputError, match=f"{what} this question; 10 of 60"):
+                guard(HUB, again, [0.3], ACCESS, calibration=folder)
+
+
+# ---- In which number format ----
+
+
+def test_another_number_format_is_said(model: Path, tmp_path: Path) -> None:
+    data = written(tmp_path / "c.jsonl", obliging(model, 0, 120))
+    recalibrate(model, data, "platt", ModelAccess(dtype="float64"))
+    assert read_calibration(model).precision == "float64"
+    assert cogcalib.load(model, dtype="float64")
+    said = "its map was fitted in float64, and the model is asked in float32"
+    with pytest.warns(UserWarning, match=said):
+        cogcalib.load(model)
+    held = written(tmp_path / "h.jsonl", obliging_in(model, "float64", 200, 400))
+    with pytest.warns(UserWarning, match=said):
+        guard(model, held, [0.3], ACCESS)
+    # The promise is about confidences as the guard saw them.
+    assert read_calibration(model).precision == "float32"
+    assert cogcalib.load(model)
+
+
+def obliging_in(model: Path, dtype: str, begin: int, end: int) -> list[dict[str, Any]]:
+    rows = questions(begin, end)
+    answers = cogcalib.load(model, dtype=dtype).predict(rows)
+    return [row | {"completion": answer.answer} for row, answer in zip(rows, answers, strict=True)]
+
+
+def test_four_bits_are_a_format_and_a_server_has_none_that_is_known() -> None:
+    assert ModelAccess(four_bit=True, dtype="bfloat16").precision == "4-bit bfloat16"
+    served = ModelAccess(endpoint="http://localhost:1/v1", served_name="m")
+    assert served.precision == ""
+
+
+# ---- The card ----
+
+
+@pytest.mark.parametrize("verb", ["recalibrate", "guard"])
+def test_no_card_stands_beside_another_calibration(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    work = {
+        "recalibrate": lambda data: recalibrate(model, data, "platt", ACCESS),
+        "guard": lambda data: guard(model, data, [0.3], ACCESS),
+    }[verb]
+    write_card(model)
+    card = model / "README.md"
+    card.write_text(card.read_text().replace("---\n", "---\nlicense: mit\n", 1))
+    data = written(tmp_path / "c.jsonl", obliging(model, 0, 120))
+
+    def killed(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    module = {"recalibrate": recalibration, "guard": guarding}[verb]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_card", killed)
+        with pytest.raises(KeyboardInterrupt):
+            work(data)
+    assert not card.exists()
+    write_card(model)
+    assert "license: mit" in card.read_text()
+    assert not (model / WITHDRAWN).exists()
+    assert not is_generated("mine")

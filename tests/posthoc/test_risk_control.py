@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import warnings
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -131,3 +133,57 @@ def test_malformed_arrays_are_refused() -> None:
         control_selective_error([1.5], [True], 0.1)
     with pytest.raises(ValueError, match="shape"):
         control_selective_error([0.5, 0.6], [True], 0.1)
+
+
+# ---- MAPIE, which has the same procedure ----
+
+LADDER = [(0.98, 120, 1), (0.95, 100, 2), (0.9, 90, 4), (0.8, 80, 30), (0.6, 60, 30)]
+"""Confidence, answers at it, errors among them: few levels, so that no single answer decides."""
+
+
+def ladder() -> tuple[list[float], list[bool]]:
+    confidence = [level for level, count, _ in LADDER for _ in range(count)]
+    correct = [place >= errors for _, count, errors in LADDER for place in range(count)]
+    return confidence, correct
+
+
+def with_mapie() -> ModuleType:
+    return pytest.importorskip("mapie.risk_control", reason="needs MAPIE: pip install mapie")
+
+
+@pytest.mark.parametrize("target", [0.02, 0.05, 0.1, 0.2])
+@pytest.mark.parametrize("delta", [0.05, 0.1])
+def test_thresholds_are_those_of_mapies_fixed_sequence(target: float, delta: float) -> None:
+    """MAPIE's p-values (Hoeffding-Bentkus) are larger than exact tails; here both decide alike."""
+    confidence, correct = ladder()
+    controller = with_mapie().BinaryClassificationController(
+        lambda values: np.column_stack([1 - values, values]),
+        "precision",
+        1 - target,
+        confidence_level=1 - delta,
+        # It answers above a threshold, we from it on.
+        list_predict_params=np.nextafter([level for level, _, _ in LADDER], 0),
+        fwer_method="fixed_sequence",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said where no threshold is valid
+        controller.calibrate(np.array(confidence), np.array(correct, dtype=int))
+    valid = np.asarray(controller.valid_predict_params)
+    theirs = float(np.nextafter(valid.min(), 1)) if valid.size else None
+    assert control_selective_error(confidence, correct, target, delta=delta).threshold == theirs
+
+
+@given(ROWS, TARGETS, st.sampled_from([0.05, 0.1, 0.3]))
+def test_the_sequence_is_tested_as_mapie_does(
+    rows: list[tuple[float, bool]], target: float, delta: float
+) -> None:
+    """With exact tails for its p-values MAPIE rejects the same hypotheses."""
+    control_fwer = with_mapie().fwer_control.control_fwer
+    confidence, correct = (np.array(each) for each in zip(*rows, strict=True))
+    answered, errors, levels = error_counts(confidence, correct)
+    start = max(least_answers(target, delta), math.ceil(START * len(rows)))
+    tested = answered >= start
+    p_values = binom.cdf(errors[tested], answered[tested], target)
+    rejected = control_fwer(p_values, delta, "fixed_sequence") if len(p_values) else []
+    theirs = levels[tested][max(rejected)] if len(rejected) else None
+    assert control_selective_error(confidence, correct, target, delta=delta).threshold == theirs

@@ -136,7 +136,7 @@ def read_reply(client: socket.socket) -> bytes:
 def post(body: bytes, path: str = "/v1/completions", length: int | None = None) -> bytes:
     """A request in bytes."""
     return (
-        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body) if length is None else length}\r\n\r\n"
     ).encode() + body
 

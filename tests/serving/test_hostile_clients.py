@@ -47,8 +47,33 @@ def test_too_many_questions_are_told_to_come_back() -> None:
         held.let_go.set()
         assert [each.result().status_code for each in waiting] == [200] * 3
         assert server.complete().status_code == 200
-        # More prompts than there are places can never be asked.
-        assert server.complete(prompt=[PROMPT] * 4).status_code == 503
+
+
+def test_more_prompts_than_the_queue_holds_are_refused_for_good() -> None:
+    with running(queue=3) as server:
+        got = server.complete(prompt=[PROMPT] * 4)
+        assert got.status_code == 400
+        told = got.json()["error"]
+        assert told["message"] == "a request may have 3 prompts here, got 4"
+        assert told["param"] == "prompt"
+        assert server.complete(prompt=[PROMPT] * 3).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "localhost.evil", "[::2]:1"])
+def test_a_foreign_host_is_refused_without_a_key(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running() as server:
+        for path in ("/v1/models", "/metrics"):
+            got = server.http.get(path, headers={"Host": host})
+            assert (got.status_code, got.json()["error"]["code"]) == (403, "wrong_host")
+        assert server.http.get("/healthz", headers={"Host": host}).status_code == 200
+        for own in ("localhost", "LOCALHOST:1", "127.0.0.1:8000", "[::1]:8000", "[::1]"):
+            assert server.http.get("/v1/models", headers={"Host": own}).status_code == 200
+    monkeypatch.setenv("KEY", "k")
+    with running(api_key_env="KEY") as server:
+        headers = {"Host": host, "Authorization": "Bearer k"}
+        assert server.http.get("/v1/models", headers=headers).status_code == 200
 
 
 def test_a_question_that_takes_too_long_is_given_up() -> None:
@@ -89,7 +114,8 @@ def test_a_large_body_is_refused(chunked: bool) -> None:
     with running(max_body=10_000) as server:
         if chunked:
             head = (
-                b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+                b"Content-Type: application/json\r\n"
                 b"Transfer-Encoding: chunked\r\n\r\n"
             )
             parts = [body[at : at + 5000] for at in range(0, len(body), 5000)]
@@ -208,7 +234,7 @@ def test_a_client_that_does_not_read_is_dropped() -> None:
         client.connect(("127.0.0.1", server.port))
         asked, got = 50_000, b""
         with client:
-            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * asked)
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * asked)
             # More answers than fit into anybody's buffers: it is dropped before it reads.
             time.sleep(2)
             with suppress(ConnectionResetError):
@@ -232,8 +258,10 @@ def test_more_connections_than_allowed_are_refused() -> None:
         idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(4)]
         for each in idle:
             each.sendall(b"GET /healthz HTTP/1.1\r\n")
-        reply = server.raw(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        reply = server.raw(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert status(reply) == 503
+        assert error(reply)["code"] == "overloaded"
+        assert b"connection: close" in reply.lower()
         for each in idle:
             each.close()
         wait_for(lambda: server.http.get("/healthz").status_code == 200)

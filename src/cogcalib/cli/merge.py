@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +51,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> None:
     """Check, merge, and say what is in the weights now."""
+    with _tidy_end():
+        _merge(options)
+
+
+def _merge(options: argparse.Namespace) -> None:
     quiet()
     from cogcalib.deployment.gguf import ConversionError, check_gguf, find_converter, write_gguf
     from cogcalib.deployment.merge_plan import plan_merge
@@ -81,6 +90,23 @@ def execute(options: argparse.Namespace) -> None:
     except (ConversionError, MergeError) as error:
         print(f"cogcalib: {shown(str(error))}", file=sys.stderr)
         raise SystemExit(1) from error
+
+
+@contextmanager
+def _tidy_end() -> Iterator[None]:
+    """SIGTERM as an exception, so that no temporary folder of weights is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say(text: str) -> None:

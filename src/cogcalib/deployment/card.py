@@ -32,6 +32,8 @@ MARKER = (
     "<!-- Written by cogcalib, which writes it anew whenever it saves, recalibrates or guards the "
     "model; take this line out to keep your own card. -->"
 )
+WITHDRAWN = f".{FILE}"
+"""Where a card of ours is put while what it is made of changes."""
 _TRL = "If you had a time machine, but could only go to the past or the future once"
 _PEFT = "[More Information Needed]"
 _PEFT_GAPS = 30
@@ -64,7 +66,8 @@ def write_card(
     """
     calibration = read_calibration(folder)
     path = folder / FILE
-    kept = _kept_metadata(path)
+    withdrawn = folder / WITHDRAWN
+    kept = _kept_metadata(withdrawn if withdrawn.is_file() and not path.is_file() else path)
     if kept is None:
         logger.warning(
             "%s was not written by cogcalib and is kept; remove it to have a model card with the "
@@ -84,7 +87,20 @@ def write_card(
         keep_trailing_newline=True,
     )
     content = text.content(metadata=metadata, marker=MARKER)
-    return write_text(path, environment.get_template("card.md.j2").render(content))
+    write_text(path, environment.get_template("card.md.j2").render(content))
+    withdrawn.unlink(missing_ok=True)
+    return path
+
+
+def withdraw_card(folder: Path) -> None:
+    """Put a card of ours aside before what it says stops being so.
+
+    Whatever ends the program before `write_card`, no card then stands beside another calibration;
+    the next `write_card` takes its metadata from there.
+    """
+    path = folder / FILE
+    if path.is_file() and MARKER in path.read_text(encoding="utf-8", errors="replace"):
+        path.replace(folder / WITHDRAWN)
 
 
 def is_generated(card: str) -> bool:

@@ -19,7 +19,7 @@ from cogcalib.deployment.calibration_file import (
     read_calibration,
     write_calibration,
 )
-from cogcalib.deployment.card import write_card
+from cogcalib.deployment.card import withdraw_card, write_card
 from cogcalib.deployment.held_out import HeldOut, Told, counted, held_out, read_rows
 from cogcalib.deployment.identity import warn_of_precision
 from cogcalib.deployment.opened import (
@@ -136,6 +136,8 @@ def guard(
         found_there = _answered(backend, others, before, None)
         elsewhere = tuple(_elsewhere(rule, *found_there) for rule in rules)
     folder.mkdir(parents=True, exist_ok=True)
+    if folder == saved.folder:
+        withdraw_card(folder)
     carry_seen(held, folder)
     write_calibration(folder, replace(before, rules=rules, precision=access.precision))
     if folder == saved.folder:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from glob import escape
 from pathlib import Path
 from typing import Any, cast
 
@@ -93,6 +94,8 @@ def merge(plan: MergePlan, say: Callable[[str], None] = lambda _: None) -> Merge
         say(f"folding the temperature {plan.temperature:.4g}, and checking it")
         folded = _folded(model, plan)
     plan.out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    for left in unfinished(plan.out):
+        say(f"{left} is of a merge that was killed, or still runs; remove it if none does")
     temporary = Path(tempfile.mkdtemp(dir=plan.out.absolute().parent, prefix=f".{plan.out.name}."))
     try:
         say("writing")
@@ -114,6 +117,13 @@ def merge(plan: MergePlan, say: Callable[[str], None] = lambda _: None) -> Merge
         raise
     voided = 0 if exact else len(plan.calibration.rules)
     return Merged(plan.out, folded, difference, voided)
+
+
+def unfinished(out: Path) -> list[Path]:
+    """Folders that merges into `out` have begun and not ended."""
+    return sorted(
+        each for each in out.absolute().parent.glob(f".{escape(out.name)}.*") if each.is_dir()
+    )
 
 
 def merged_calibration(

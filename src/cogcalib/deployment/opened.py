@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from huggingface_hub.constants import HF_HUB_CACHE
+from huggingface_hub import constants
 from transformers.utils.hub import cached_file
 
 from cogcalib.artifacts import check_writable, read_json
@@ -244,7 +244,7 @@ def check_changeable(saved: SavedModel, folder: Path | None) -> Path:
     remedy = "name a folder for its calibration with output"
     if chosen is None:
         raise InputError(f"{saved.source} is no folder; {remedy}")
-    if chosen.resolve().is_relative_to(Path(HF_HUB_CACHE).resolve()):
+    if chosen.resolve().is_relative_to(Path(constants.HF_HUB_CACHE).resolve()):
         raise InputError(f"{chosen} was fetched from the hub and stays as it is; {remedy}")
     check_writable(chosen / FILE)
     return chosen

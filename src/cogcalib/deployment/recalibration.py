@@ -23,7 +23,7 @@ from cogcalib.deployment.calibration_file import (
     read_calibration,
     write_calibration,
 )
-from cogcalib.deployment.card import write_card
+from cogcalib.deployment.card import withdraw_card, write_card
 from cogcalib.deployment.held_out import HeldOut, Told, answer_format, counted, held_out, read_rows
 from cogcalib.deployment.opened import (
     calibration_folder,
@@ -122,6 +122,8 @@ def recalibrate(
     bare = replace(before, map=None, rules=()) if before else Calibration(found.identity, answers)
     made = fit(bare, questions, raw, method)
     folder.mkdir(parents=True, exist_ok=True)
+    if folder == saved.folder:
+        withdraw_card(folder)
     # With those that the training looked at. Written first: a map whose questions are not known
     # could be guarded with them.
     looked_at = frozenset(questions.hashes)

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from cogcalib.deployment.calibration_file import Calibration
 from cogcalib.inference.experimental.endpoint_client import EndpointError, RefusedError
-from cogcalib.serving.api_errors import ApiError, busy, failed, too_late
+from cogcalib.serving.api_errors import ApiError, busy, failed, refused, too_late
 from cogcalib.serving.asked import Answering, Asked, Served
 from cogcalib.serving.batcher import Batcher, FullError, Places
 from cogcalib.serving.limits import Guard, log
@@ -59,6 +59,11 @@ class Desk:
         """
         asked = await self._parse(request, kind)
         inputs = asked.inputs(self.answering.preset)
+        if len(inputs) > self.settings.queue:
+            raise refused(
+                f"a request may have {self.settings.queue} prompts here, got {len(inputs)}",
+                "prompt",
+            )
         longest, field = asked.longest()
         read = partial(self.answering.read, inputs, longest, asked.listed(), field)
         try:
@@ -143,8 +148,7 @@ def make_app(answering: Answering, name: str, settings: ServeSettings) -> tuple[
     _add_errors(app)
     _add_answers(app, desk)
     _add_rest(app, desk)
-    key = settings.key()
-    return Guard(app, desk.monitor, key, settings.max_body, settings.read_timeout), desk
+    return Guard(app, desk.monitor, settings), desk
 
 
 def _add_answers(app: FastAPI, desk: Desk) -> None:

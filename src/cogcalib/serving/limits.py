@@ -11,6 +11,7 @@ from typing import Any
 
 from cogcalib.serving.api_errors import ApiError, failed
 from cogcalib.serving.monitoring import Monitor
+from cogcalib.serving.serve_settings import ServeSettings
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -30,23 +31,21 @@ log = logging.getLogger("cogcalib.serving")
 class Guard:
     """Around an application: refuses before it is asked, counts what is answered.
 
-    A request needs the key (401), and its body must come within `seconds` (408) and `most` bytes
-    (413), whatever its Content-Length says. The application gets the body whole. What it fails
-    with is logged, and the client is told no more than that it failed.
+    A request needs the key (401), or without one a Host that is this machine's (403), and its body
+    must come in time (408) and within so many bytes (413), whatever its Content-Length says. The
+    application gets the body whole. What it fails with is logged, and the client is told no more
+    than that it failed.
 
     Args:
         app: The application.
         monitor: Counts requests and times.
-        key: That clients have to send; None for none.
-        most: Bytes of a body.
-        seconds: That a body may take.
+        settings: The key, the limits, and the names that the server goes by.
     """
 
-    def __init__(
-        self, app: App, monitor: Monitor, key: bytes | None, most: int, seconds: float
-    ) -> None:
-        self._app, self._monitor, self._key = app, monitor, key
-        self._most, self._seconds = most, seconds
+    def __init__(self, app: App, monitor: Monitor, settings: ServeSettings) -> None:
+        self._app, self._monitor = app, monitor
+        self._key, self._hosts = settings.key(), settings.hosts()
+        self._most, self._seconds = settings.max_body, settings.read_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
@@ -81,6 +80,7 @@ class Guard:
         headers = dict(scope["headers"])
         if scope["path"] not in OPEN:
             self._check_key(headers.get(b"authorization", b""))
+            self._check_host(headers.get(b"host", b""))
         if scope["method"] == "POST":
             _check_type(headers.get(b"content-type", b""))
         body = await self._body(headers.get(b"content-length", b""), receive)
@@ -107,6 +107,19 @@ class Guard:
                 "wrong or missing API key: send it as `Authorization: Bearer KEY`",
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
+            )
+
+    def _check_host(self, sent: bytes) -> None:
+        """A page in a browser may have its own name resolved to this machine, and then asks as if
+        it had come from here."""
+        host = sent.decode("latin-1").strip().lower()
+        name = host.partition("]")[0].lstrip("[") if host[:1] == "[" else host.partition(":")[0]
+        if self._hosts and name and name not in self._hosts:
+            raise ApiError(
+                403,
+                f"the Host must be one of {', '.join(sorted(self._hosts))}, got {name[:200]!r}; a "
+                "server with a key may have any name",
+                code="wrong_host",
             )
 
     async def _body(self, length: bytes, receive: Receive) -> bytes:

@@ -58,7 +58,7 @@ def make_server(answering: Answering, name: str, settings: ServeSettings) -> uvi
     app, _ = make_app(answering, name, settings)
     config = uvicorn.Config(
         app,
-        http=timed(settings.read_timeout),
+        http=timed(settings.read_timeout, settings.connections),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -66,7 +66,6 @@ def make_server(answering: Answering, name: str, settings: ServeSettings) -> uvi
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=settings.connections + 1,
         timeout_keep_alive=KEEP_ALIVE,
         # What is begun is answered or given up within these.
         timeout_graceful_shutdown=int(settings.timeout + settings.read_timeout) + 1,

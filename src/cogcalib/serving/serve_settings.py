@@ -83,6 +83,13 @@ class ServeSettings:
             raise InputError(f"api_key_env: the environment variable {self.api_key_env} is not set")
         return key.encode()
 
+    def hosts(self) -> frozenset[str]:
+        """Names that a request may give the server: without a key those of this machine to itself;
+        none is asked for with one, which no foreign page has."""
+        if self.api_key_env is not None:
+            return frozenset()
+        return frozenset({"localhost", "127.0.0.1", "::1", self.host.lower()})
+
 
 def _loopback(host: str) -> bool:
     if host == "localhost":

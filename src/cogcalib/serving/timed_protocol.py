@@ -8,7 +8,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from cogcalib.serving.api_errors import error_body
+from cogcalib.serving.api_errors import ApiError, error_body
+from cogcalib.serving.limits import App, Receive, Scope, Send, send_error
 
 SPARE = 64
 """Connections above the limit that are told so; more are dropped, lest files run out."""
@@ -18,22 +19,30 @@ class TimedProtocol(H11Protocol):
     """Drops a connection whose headers, or whose reading of a response, take too long.
 
     uvicorn alone waits forever for the rest of a request's headers, and for a client that does not
-    read. `seconds` is set by `timed`.
+    read; and it would tell a client above its limit so in plain text. `seconds` and `most` are set
+    by `timed`.
     """
 
     seconds = 10.0
+    most = 256
+    app: App
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
+        self._application: App = self.app
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        most = self.limit_concurrency
-        if most is not None and len(self.connections) > most + SPARE:
+        if len(self.connections) > self.most + SPARE:
             transport.abort()
         self._expect_head()
+
+    def handle_events(self) -> None:
+        # What is asked now is answered by the application of this moment.
+        self.app = self._application if len(self.connections) <= self.most else _tell_full
+        super().handle_events()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -86,6 +95,15 @@ class TimedProtocol(H11Protocol):
             self._head_timer = self.loop.call_later(self.seconds, self.transport.abort)
 
 
-def timed(seconds: float) -> type[TimedProtocol]:
-    """The protocol with its time limit."""
-    return type("TimedProtocol", (TimedProtocol,), {"seconds": seconds})
+async def _tell_full(scope: Scope, receive: Receive, send: Send) -> None:
+    """Say that there are as many connections as may be, and close this one."""
+    headers = {"Retry-After": "1", "Connection": "close"}
+    message = "as many clients are connected as may be; come back later"
+    await send_error(
+        send, ApiError(503, message, "server_error", code="overloaded", headers=headers)
+    )
+
+
+def timed(seconds: float, most: int) -> type[TimedProtocol]:
+    """The protocol with its limits: seconds, and connections that are answered."""
+    return type("TimedProtocol", (TimedProtocol,), {"seconds": seconds, "most": most})

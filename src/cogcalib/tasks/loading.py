@@ -62,13 +62,12 @@ def load_task(
     return _load(definition, group, _data_folder(data_dir), prompt, str(name))
 
 
-def load_rows(path: Path | str, *, split: str = "test") -> Task:
-    """Rows to train on as a task of one split, as they are written.
+def load_rows(path: Path | str) -> Task:
+    """Rows to train on as a task with one split, ``test``, as they are written.
 
     Args:
         path: JSONL or Parquet file of ``prompt`` and ``completion``, or ``messages``, and perhaps
             ``options``, as `cogcalib.CogCalibTrainer` takes them.
-        split: Name of the split.
 
     Returns:
         A task that is named like the file.
@@ -82,7 +81,7 @@ def load_rows(path: Path | str, *, split: str = "test") -> Task:
         description=f"rows of {path.name}",
         kind=ROWS,
         source=Source(parts={"all": Part(file=path.name)}),
-        splits={split: Split(part="all")},
+        splits={"test": Split(part="all")},
     )
     return _load(definition, None, path.parent, PRESETS[0])
 

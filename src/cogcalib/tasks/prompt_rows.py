@@ -103,7 +103,7 @@ def _read(row: Row) -> tuple[str, str]:
                 f"{row.place}, {key}: must be a text that is not empty, or, of both, messages; "
                 f"got {value!r}"
             )
-    return prompt, str(completion)
+    return str(prompt), str(completion)
 
 
 def _conversation(row: Row, prompt: Any, completion: Any) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -25,7 +25,7 @@ Count = Annotated[int, Field(ge=0)]
 Value = str | int | float | bool
 
 
-ROWS = "prompt-completion"
+ROWS: Final = "prompt-completion"
 """Kind of a task whose rows stand as they are written."""
 
 _WORDING = (

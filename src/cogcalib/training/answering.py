@@ -173,10 +173,14 @@ class AnsweringTrainer(ResumableTrainer):
         the end of the training: the main process may come here alone.
         """
         folder = Path(str(self.args.output_dir) if output_dir is None else output_dir)
+        checkpoint = _internal_call and self.is_in_train
+        if self.args.should_save and not checkpoint:
+            from cogcalib.deployment.card import withdraw_card
+
+            withdraw_card(folder)
         readme = folder / "README.md"
         before = readme.read_bytes() if readme.is_file() else None
         super().save_model(str(folder), _internal_call=True)
-        checkpoint = _internal_call and self.is_in_train
         measured = None if checkpoint else self._measured_as_saved()
         if self.args.should_save:
             self._records.write(folder, measured)
