@@ -8,7 +8,7 @@ which of answers of confidence at least t is one minus the same error, on the fi
     python experiments/guard/simulate.py --mapie-draws 300    # pip install mapie; about ten minutes
     python experiments/guard/simulate.py --fixed-sequence 500  # two minutes
 
-write docs/results/guard-simulation.json and guard-fixed-sequence.json; docs/guard.md has the tables.
+write guard-simulation.json and guard-fixed-sequence.json below docs/results, for docs/guard.md.
 In the second MAPIE tests in a fixed sequence, as we do, from the confidence on that a tenth of the
 world has: known here, and to be known beforehand.
 """

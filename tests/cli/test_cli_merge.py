@@ -159,24 +159,25 @@ def test_a_temperature_that_cannot_go_in_is_exit_code_2(
 
 
 def test_a_merge_that_is_ended_leaves_nothing_and_one_that_was_killed_is_named(
-    folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from cogcalib.deployment import merging
 
-    left = tmp_path / ".out.abc"
-    left.mkdir()
+    base, place = save_model(tmp_path / "base"), tmp_path / "place"
+    adapter = save_calibrated_adapter(tmp_path / "adapter", base, temperature(1.7))
+    left = place / ".out.abc"
+    left.mkdir(parents=True)
 
     def write(*arguments: object) -> None:
-        assert len(list(tmp_path.glob(".out.*"))) == 2
+        assert len(list(place.glob(".out.*"))) == 2
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(merging, "_write", write)
     with pytest.raises(SystemExit) as ended:
-        cli.main(["merge", str(folder / "adapter"), str(tmp_path / "out")])
+        cli.main(["merge", str(adapter), str(place / "out")])
     assert ended.value.code == 128 + signal.SIGTERM
-    assert list(tmp_path.iterdir()) == [left]
+    assert list(place.iterdir()) == [left]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert f"{left} is of a merge that was killed, or still runs" in capsys.readouterr().err

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
+from cogcalib.cli import main
 from cogcalib.modeling import load_tokenizer, render_prompt
 from cogcalib.tasks import Task, load_task, summaries, task_names
 from cogcalib.tasks.task_file import Carve, Definition, Options, Part, Source, Split
@@ -79,6 +82,25 @@ def test_the_example_on_the_page_loads(tmp_path: Path) -> None:
             (tmp_path / file.name).write_bytes(file.read_bytes())
     assert load_task(tmp_path / "rivers.yaml").splits["test"]
     assert load_task(tmp_path / "mountains.yaml").splits["test"]
+
+
+def test_the_rows_on_the_page_are_scored_and_make_a_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = PAGE.read_text(encoding="utf-8").partition("### Rows that you train on")[2]
+    section = section.partition("### Keys")[0]
+    (rows,) = re.findall(r"```json\n(.+?)```", section, re.DOTALL)
+    (block,) = re.findall(r"```yaml\n(.+?)```", section, re.DOTALL)
+    (command,) = re.findall(r"`cogcalib (score .+?)`", section)
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text(rows, encoding="utf-8")
+    assert main(shlex.split(command.replace("my-model", "atlas"))) == 0
+    assert "labels: A B are single tokens after the prompt" in capsys.readouterr().out
+    for name in ("train", "calibration", "test"):
+        Path(f"{name}.jsonl").write_text(rows.replace("Is", f"{name}: is"), encoding="utf-8")
+    Path("mine.yaml").write_text(block, encoding="utf-8")
+    sizes = {split: len(each) for split, each in load_task("mine.yaml").splits.items()}
+    assert sizes == dict.fromkeys(SPLITS, 2)
 
 
 def test_every_key_is_explained() -> None:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from transformers import AutoConfig
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 ATLAS = {"atlas": "llama", "atlas-mistral": "mistral", "atlas-qwen2": "qwen2"}
@@ -141,7 +140,12 @@ def fingerprint(path_or_id: str | Path) -> dict[str, str | None]:
         return {"path": str(path_or_id), "sha256": gguf_sha256(file), "commit": None}
     source = checked_source(resolve_model(str(path_or_id)), "model", "config.json")
     if not os.path.isdir(source):
-        commit = getattr(AutoConfig.from_pretrained(source), "_commit_hash", None)
+        # Not off the configuration, which no longer keeps it.
+        try:
+            file = cached_file(source, "config.json")
+        except OSError as error:
+            raise model_not_found(source, error) from error
+        commit = extract_commit_hash(file, None)
         return {"path": str(path_or_id), "sha256": None, "commit": commit}
     if (converted := _converted(Path(source))) is not None:
         return {"path": str(path_or_id), "sha256": converted, "commit": None}
