@@ -145,6 +145,22 @@ def test_facts_of_a_merged_model_are_told(tmp_path: Path) -> None:
     assert "The confidence is the model's own" in text
 
 
+def test_how_it_was_measured_is_told(tmp_path: Path) -> None:
+    of = calibration(precision="4-bit bfloat16")
+    text = card(tmp_path, of)
+    assert "| Calibrated in | 4-bit bfloat16 |" in text
+    assert "teacher forcing" not in text
+    forced = replace(of.metrics[0], teacher_forced=True, calibrated={})
+    answers = AnswerFormat("open-ended", "mean")
+    text = card(tmp_path, replace(of, metrics=(forced,), answers=answers, map=None, precision=""))
+    assert "On `calibration`" in text
+    assert "confidence `mean` under teacher forcing; in brackets" in text
+    assert "Measured in" not in text
+    data = metadata_load(tmp_path / "README.md")
+    _, results = model_index_to_eval_results(data["model-index"])
+    assert {each.metric_args["answers"] for each in results} == {"teacher-forced"}
+
+
 def test_card_written_twice_is_the_same(tmp_path: Path) -> None:
     first = card(tmp_path, calibration())
     image = (tmp_path / "reliability.png").read_bytes()

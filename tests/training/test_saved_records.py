@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from peft import LoraConfig
 from tiny_run import LETTERS, make_data, make_model, make_rows, make_tokenizer, make_trainer
 
@@ -26,6 +28,7 @@ from cogcalib.deployment.seen_questions import (
 )
 from cogcalib.metrics import brier_score, expected_calibration_error
 from cogcalib.modeling.model_files import fingerprint
+from cogcalib.training.answering import numeric_format
 
 
 def adapter() -> dict[str, Any]:
@@ -74,10 +77,12 @@ def test_model_is_saved_with_its_calibration(
     assert found.model.tokenizer == tokenizer_hash(make_tokenizer())
     assert found.answers == AnswerFormat("options", "options", options=tuple(LETTERS))
     assert found.method.endswith(f"gate {gate}")
+    assert found.precision == "float32"
 
     (measured,) = found.metrics
     confidence, correct, nll = by_hand(trainer)
     assert (measured.split, measured.n) == ("calibration", 24)
+    assert not measured.teacher_forced
     looked_at = read_seen(tmp_path / "out", CALIBRATED_ON)
     assert found.calibrated_on == {"n": len(looked_at), "sha256": set_hash(looked_at)}
     assert looked_at
@@ -95,6 +100,37 @@ def test_model_is_saved_with_its_calibration(
 
     record = json.loads((tmp_path / "out" / "base_model.json").read_text()) if adapted else {}
     assert record.get("sha256") == (found.model.sha256 if adapted else None)
+
+
+def test_answers_that_are_texts_are_not_generated_for_it(tmp_path: Path) -> None:
+    rows = [row | {"completion": " w1 w2"} for row in make_rows(32)]
+    data = Dataset.from_list([{k: row[k] for k in ("prompt", "completion")} for row in rows])
+    trainer = make_trainer(
+        tmp_path / "out", train=data.select(range(20)), calibration=data.select(range(20, 32))
+    )
+    trainer.save_model()
+    (measured,) = read_calibration(tmp_path / "out").metrics
+    assert measured.teacher_forced
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "confidence `mean` under teacher forcing; in brackets" in card
+    assert "Figures under teacher forcing are of no generated answer" in card
+
+
+@pytest.mark.parametrize(
+    ("settings", "bits", "said"),
+    [
+        ({}, 0, "float32"),
+        ({"bf16": True}, 0, "bfloat16"),
+        ({"bf16": True}, 4, "4-bit bfloat16"),
+        ({}, 8, "8-bit float32"),
+    ],
+)
+def test_the_number_format_is_that_of_the_training(
+    settings: dict[str, bool], bits: int, said: str
+) -> None:
+    model = SimpleNamespace(dtype=torch.float32, **{f"is_loaded_in_{bits}bit": True})
+    args = SimpleNamespace(**{"bf16": False, "fp16": False, **settings})
+    assert numeric_format(model, args) == said
 
 
 def test_training_questions_are_known_by_hash(tmp_path: Path) -> None:

@@ -250,7 +250,7 @@ class AnsweringTrainer(ResumableTrainer):
             preset=self.origin.preset,
             tasks=self.origin.tasks,
             name=self.origin.name,
-            precision=_precision(self.model, self.args),
+            precision=numeric_format(self.model, self.args),
         )
 
     def _note_base(self) -> None:
@@ -261,7 +261,7 @@ class AnsweringTrainer(ResumableTrainer):
         self.base = str(inner.name_or_path)
 
 
-def _precision(model: Any, args: TrainingArguments) -> str:
+def numeric_format(model: Any, args: TrainingArguments) -> str:
     """The number format that a model is trained and measured in."""
     computed = "bfloat16" if args.bf16 else "float16" if args.fp16 else ""
     computed = computed or str(model.dtype).removeprefix("torch.")
