@@ -142,10 +142,9 @@ def fingerprint(path_or_id: str | Path) -> dict[str, str | None]:
     if not os.path.isdir(source):
         # Not off the configuration, which no longer keeps it.
         try:
-            file = cached_file(source, "config.json")
+            commit = extract_commit_hash(cached_file(source, "config.json"), None)
         except OSError as error:
             raise model_not_found(source, error) from error
-        commit = extract_commit_hash(file, None)
         return {"path": str(path_or_id), "sha256": None, "commit": commit}
     if (converted := _converted(Path(source))) is not None:
         return {"path": str(path_or_id), "sha256": converted, "commit": None}
