@@ -120,10 +120,19 @@ def recalibrate(
         backend = found.load().backend
     raw = ask(backend, questions.questions, answers, counted(progress, len(rows)))
     bare = replace(before, map=None, rules=()) if before else Calibration(found.identity, answers)
-    made = fit(bare, questions, raw, method)
+    made = replace(fit(bare, questions, raw, method), precision=access.precision)
     folder.mkdir(parents=True, exist_ok=True)
     if folder == saved.folder:
         withdraw_card(folder)
+    _write(folder, made, questions, held)
+    if folder == saved.folder:
+        write_card(folder)
+    assert made.map is not None
+    return Recalibrated(folder, made.metrics[-1], made.map, len(before.rules) if before else 0)
+
+
+def _write(folder: Path, made: Calibration, questions: HeldOut, held: Path | None) -> None:
+    """Write a calibration and what its model has seen, beside which `held` has the earlier one."""
     # With those that the training looked at. Written first: a map whose questions are not known
     # could be guarded with them.
     looked_at = frozenset(questions.hashes)
@@ -131,16 +140,8 @@ def recalibrate(
         looked_at |= read_seen(held, CALIBRATED_ON)
         carry_seen(held, folder)
     write_seen(folder, looked_at, CALIBRATED_ON)
-    made = replace(
-        made,
-        calibrated_on={"n": len(looked_at), "sha256": set_hash(looked_at)},
-        precision=access.precision,
-    )
-    write_calibration(folder, made)
-    if folder == saved.folder:
-        write_card(folder)
-    assert made.map is not None
-    return Recalibrated(folder, made.metrics[-1], made.map, len(before.rules) if before else 0)
+    seen = {"n": len(looked_at), "sha256": set_hash(looked_at)}
+    write_calibration(folder, replace(made, calibrated_on=seen))
 
 
 def fit(
