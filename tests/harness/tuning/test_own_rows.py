@@ -31,7 +31,7 @@ CONFIG = """
 name: mine
 methods: [sft, cols-options]
 tasks: {{train: {task}}}
-train: {{steps: 1, batch_size: 4}}
+train: {{steps: 2, batch_size: 4}}
 score: {{batch_size: 16}}
 """
 LETTERS = [" A", " B", " C", " D"]
