@@ -37,6 +37,7 @@ from cogcalib.metrics.evaluation import (
     evaluate,
     standard_metrics,
 )
+from cogcalib.metrics.resampling import enough_resamples
 from cogcalib.metrics.scores import auroc, brier_score, mean, negative_log_likelihood
 from cogcalib.metrics.selective import (
     accuracy_at_coverage,
@@ -64,6 +65,7 @@ __all__ = [
     "consistency_interval",
     "coverage_at_accuracy",
     "ece_label",
+    "enough_resamples",
     "evaluate",
     "expected_calibration_error",
     "grouped_intervals",

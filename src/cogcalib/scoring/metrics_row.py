@@ -13,6 +13,7 @@ from cogcalib.metrics import (
     SMALL_N,
     Estimate,
     check_predictions,
+    enough_resamples,
     grouped_intervals,
     mean,
     standard_metrics,
@@ -54,7 +55,8 @@ def summarize(
         method: Name of the method.
         seed: Seed the method was trained with, None if unknown (the intervals' own draws are
             fixed).
-        resamples: Bootstrap resamples per interval.
+        resamples: Bootstrap resamples per interval; of more than 100,000 predictions fewer, see
+            `cogcalib.metrics.enough_resamples`.
         share_known: Mean share of training examples the gate called known, a fraction; None where
             no gate ran.
 
@@ -147,7 +149,7 @@ def _estimates(
     arrays = {name: check_predictions(row, correct) for name, row in confidence.items()}
     intervals = grouped_intervals(
         {_NLL: ({_NLL: mean}, [nll]), **{name: (chosen[name], arrays[name]) for name in arrays}},
-        resamples=resamples,
+        resamples=enough_resamples(len(nll), resamples),
     )
     estimates = {
         definition: {
