@@ -14,9 +14,11 @@ from cogcalib import load
 from cogcalib.deployment.calibration_file import AnswerFormat
 from cogcalib.deployment.inputs import to_questions
 from cogcalib.knowledge import probe, renderings
+from cogcalib.knowledge.assess import assess
 from cogcalib.modeling import to_dataset
 from cogcalib.modeling.option_letters import encode_choices
 from cogcalib.modeling.shot_prompts import encode_open
+from cogcalib.modeling.shots import Prompt
 from cogcalib.scoring.config import ScoreTask
 from cogcalib.scoring.score_run import score_task
 from cogcalib.tasks import load_rows
@@ -171,6 +173,9 @@ def test_a_probe_asks_them_once(tmp_path: Path) -> None:
     assert renderings(examples) == 12
     records = probe(make_model(), make_tokenizer(), examples)
     assert {record.share_right for record in records} <= {0.0, 1.0}
+    found = assess(make_model(), make_tokenizer(), examples, [Prompt(0, (), None)])
+    assert {row.prompt_ids for row in found} == {("0/0",)}
+    assert [row.greedy[0] for row in found] == [record.known for record in records]
     with pytest.raises(ValueError, match="its prompt shows the options as they stand"):
         examples[0].reordered([1, 0, 2, 3])
 
