@@ -244,8 +244,9 @@ class CardText:
         if any(each.teacher_forced for each in calibration.metrics):
             yield Markup(
                 "Figures under teacher forcing are of no generated answer: each token is read off "
-                "behind those of the correct answer, so that a wrong answer's confidence is another "
-                "when it is generated. `cogcalib recalibrate` measures the answers that the model gives."
+                "behind those of the correct answer, so that a wrong answer's confidence is "
+                "another when it is generated. `cogcalib recalibrate` measures the answers that "
+                "the model gives."
             )
         if small := [each.n for each in calibration.metrics if each.n < SMALL_N]:
             yield f"With n = {min(small):,} much of a calibration error is noise."
