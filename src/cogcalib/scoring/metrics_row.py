@@ -53,8 +53,7 @@ def summarize(
         predictions: Predictions of one model on distinct examples of one task and split, all with
             the same confidence definitions.
         method: Name of the method.
-        seed: Seed the method was trained with, None if unknown (the intervals' own draws are
-            fixed).
+        seed: Of the training, None if unknown; the intervals' own draws are fixed.
         resamples: Bootstrap resamples per interval; of more than 100,000 predictions fewer, see
             `cogcalib.metrics.enough_resamples`.
         share_known: Mean share of training examples the gate called known, a fraction; None where
