@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import types
 from collections.abc import Mapping
@@ -53,8 +54,7 @@ def read_json(path: Path, kind: type[T], remedy: str = "") -> T:
     """
     behind = f"; {remedy}" if remedy else ""
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text, object_pairs_hook=_without_repeats)
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: no valid JSON: {error}{behind}") from error
     except OSError as error:
@@ -64,8 +64,30 @@ def read_json(path: Path, kind: type[T], remedy: str = "") -> T:
     return content
 
 
+def parse_json(text: str) -> Any:
+    """What JSON text says.
+
+    Raises:
+        ValueError: If it is no JSON, gives an object a key twice, of which Python's own reader takes
+            the last, or holds half a surrogate pair, which no file could be written with.
+        RecursionError: If it is too deep.
+    """
+    content = json.loads(text, object_pairs_hook=_without_repeats)
+    # Nearly all text is without such an escape, and most that has some has whole pairs.
+    if _HALVES.search(text):
+        try:
+            json.dumps(content, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = error.object[error.start]
+            raise ValueError(f"half a character, {half!a}, which is no text") from error
+    return content
+
+
+_HALVES = re.compile(r"\\u[dD][89a-fA-F]")
+
+
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; Python's own reader takes the last of two equal keys."""
+    """An object of JSON."""
     made = dict(pairs)
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]

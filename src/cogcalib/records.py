@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -33,7 +34,7 @@ class InputError(ValueError):
 
 _PATH_ERRORS = (
     errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
-    errno.ELOOP,
+    errno.ELOOP, errno.ENOSPC, errno.EDQUOT,
 )  # fmt: skip
 
 
@@ -55,7 +56,7 @@ def path_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _PATH_ERRORS:
             raise
-        raise InputError(f"{error.filename}: {error.strerror}") from error
+        raise InputError(f"{error.filename or 'the output'}: {error.strerror}") from error
 
 
 def check_preset(preset: str) -> None:
@@ -69,6 +70,15 @@ def check_preset(preset: str) -> None:
             f"prompt preset must be one of {', '.join(PRESETS)}, with or without {CHAT}, "
             f"got {preset!r}"
         )
+
+
+def asked_text(text: str) -> str:
+    """A question as it is compared: white space squeezed, in the normal form C of Unicode.
+
+    Of two that are equal in this form one must not be trained on and the other tested. Case counts:
+    "Who owns Riverside station?" and "... Riverside Station?" are two stations.
+    """
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,8 +329,10 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # of a full disk, say
+            error.filename = str(path)
         raise
 
 

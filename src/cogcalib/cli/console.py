@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import unicodedata
@@ -31,6 +32,17 @@ def quiet() -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     # Names that TRL and transformers still use for each other's sake; nothing a user can mend.
     warnings.filterwarnings("ignore", ".*(deprecated|activation_checkpointing)", FutureWarning)
+
+
+def settle_streams() -> None:
+    """Give standard streams that are closed a place that leads nowhere, and let the others take
+    every character: what they have no bytes for is spelled out."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def shown(text: str) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 from transformers import AutoConfig
 from transformers.utils.hub import cached_file, extract_commit_hash
 
+from cogcalib.hub import mind_the_network
+
 ATLAS = {"atlas": "llama", "atlas-mistral": "mistral", "atlas-qwen2": "qwen2"}
 """Name of an embedded model -> its architecture."""
 
@@ -141,7 +143,10 @@ def fingerprint(path_or_id: str | Path) -> dict[str, str | None]:
         return {"path": str(path_or_id), "sha256": gguf_sha256(file), "commit": None}
     source = checked_source(resolve_model(str(path_or_id)), "model", "config.json")
     if not os.path.isdir(source):
-        commit = getattr(AutoConfig.from_pretrained(source), "_commit_hash", None)
+        try:
+            commit = getattr(AutoConfig.from_pretrained(source), "_commit_hash", None)
+        except OSError as error:
+            raise model_not_found(source, error) from error
         return {"path": str(path_or_id), "sha256": None, "commit": commit}
     if (converted := _converted(Path(source))) is not None:
         return {"path": str(path_or_id), "sha256": converted, "commit": None}
@@ -194,9 +199,23 @@ def no_adapter(source: str) -> ValueError:
 
 
 def model_not_found(source: str, error: OSError) -> ValueError:
+    if os.path.isdir(source):
+        return unreadable(source, error)
     return ValueError(
-        f"model {source!r} is no folder with a model, or the hub cannot give it: {error}"
+        f"model {source!r} is no folder with a model, or the hub cannot give it: {in_a_line(error)}"
     )
+
+
+def unreadable(source: str, error: Exception, what: str = "it") -> ValueError:
+    """The error for a model, or a part of it, that is damaged or of no kind that is known."""
+    return ValueError(
+        f"model {source}: {what} cannot be read, get it anew or correct it: {in_a_line(error)}"
+    )
+
+
+def in_a_line(error: Exception) -> str:
+    """What an error says, in a line and 300 characters."""
+    return " ".join(str(error).split())[:300]
 
 
 def checked_source(source: str, what: str, config: str) -> str:
@@ -226,4 +245,5 @@ def checked_folder(source: str, what: str) -> str:
     if folder.exists() or looks_local:
         problem = "is a file, not a folder" if folder.exists() else "does not exist"
         raise ValueError(f"{what} folder {source} {problem}")
+    mind_the_network()
     return source

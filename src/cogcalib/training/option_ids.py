@@ -47,10 +47,15 @@ def resolve_options(
         ValueError: Naming the example whose option is not one token, the first supervised
             one of its last unit, or that has too few options.
     """
-    if "input_ids" in dataset.column_names or OPTION_IDS in dataset.column_names:
+    if "input_ids" in dataset.column_names:
         raise ValueError(
             f"{name} data set: a column {OPTIONS!r} goes with text only; drop it and give "
             f"{OPTION_IDS!r}"
+        )
+    if OPTION_IDS in dataset.column_names:
+        raise ValueError(
+            f"{name} data set: of {OPTIONS!r} and {OPTION_IDS!r} only one can say what competes; "
+            "drop the other column"
         )
     _check_texts(dataset, name)
     rows = list(dataset.remove_columns(OPTIONS))
