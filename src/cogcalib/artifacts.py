@@ -26,10 +26,14 @@ def check_writable(path: Path | str) -> None:
         InputError: Naming the path and the reason.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r} cannot be written: no name holds a NUL")
     try:
         # Of a folder itself if it is there, else of what it would be made in.
         folder = path if path.is_dir() else path.absolute().parent
         while not folder.exists():
+            if folder.is_symlink():
+                raise InputError(f"{path} cannot be written: the link {folder} leads nowhere")
             folder = folder.parent
         # The file itself may be too long a name, or lie below a file.
         path.exists()
@@ -68,8 +72,8 @@ def parse_json(text: str) -> Any:
     """What JSON text says.
 
     Raises:
-        ValueError: If it is no JSON, gives an object a key twice, of which Python's own reader takes
-            the last, or holds half a surrogate pair, which no file could be written with.
+        ValueError: If it is no JSON, gives an object a key twice (Python's own reader takes the
+            last), or holds half a surrogate pair, which no file could be written with.
         RecursionError: If it is too deep.
     """
     content = json.loads(text, object_pairs_hook=_without_repeats)

@@ -1,4 +1,4 @@
-"""The Hugging Face hub: whether it can be reached, found out before its client tries for a minute."""
+"""The Hugging Face hub: whether it can be reached, before its client tries for a minute."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cogcalib.artifacts import check_writable
-from cogcalib.records import write_json
+from cogcalib.records import InputError, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -88,7 +88,10 @@ def take_one_device() -> None:
     A run trains on one: transformers would spread each batch over all that it sees, and the gate
     needs whole batches. Processes that were launched together have been given theirs.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    world = os.environ.get("WORLD_SIZE", "1")
+    if not world.isdecimal():
+        raise InputError(f"WORLD_SIZE must be a number of processes, got {world!r}; unset it")
+    if int(world) > 1:
         return
     import torch
 

@@ -220,8 +220,8 @@ def calibration_folder(saved: SavedModel) -> Path:
     if found is None:
         unasked = ", for the hub cannot be reached" if is_offline_mode() else ""
         raise InputError(
-            f"{saved.source} is no folder, and no {FILE} is found under that name{unasked}; `cogcalib "
-            "recalibrate` measures a model and writes one into a folder, which is then given as "
-            "calibration"
+            f"{saved.source} is no folder, and no {FILE} is found under that name{unasked}; "
+            "`cogcalib recalibrate` measures a model and writes one into a folder, which is then "
+            "given as calibration"
         )
     return found.parent

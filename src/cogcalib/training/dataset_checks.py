@@ -8,7 +8,6 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from cogcalib.deployment.seen_questions import question_hashes
 from cogcalib.losses import NO_OPTION
 from cogcalib.modeling.encoding import IGNORED
 from cogcalib.training.collator import NUMBER, OPTION_IDS
@@ -223,6 +222,8 @@ def check_disjoint(
 def hashes_of_asked(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """`question_hashes` of a prepared data set: of the tokens before the first supervised one, of
     an example without a prompt of all its tokens."""
+    from cogcalib.deployment.seen_questions import question_hashes
+
     special = set(tokenizer.all_special_ids)
     found = []
     for ids, labels in examples(dataset):
