@@ -72,6 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read what is printed has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains as it leaves
         return 1
+    except Exception as error:
+        # Weights are written by libraries with errors of their own.
+        if "No space left on device" not in str(error):
+            raise
+        print(f"cogcalib: {shown(str(error))}{_kept(verb, options)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"\ncogcalib: interrupted{_kept(verb, options)}", file=sys.stderr)
         return 1

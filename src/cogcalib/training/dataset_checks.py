@@ -50,8 +50,8 @@ def data_format(dataset: object, name: str, text_field: str | None) -> str:
             f"{name} has a transform (with_transform), which may make other examples at each "
             "reading: make them once, by map"
         )
-    dataset = as_python(dataset)
-    columns = set(dataset.column_names)
+    shown: Dataset = as_python(dataset)
+    columns = set(shown.column_names)
     if columns & {"image", "images"}:
         raise ValueError(f"{name} has images, which are not supported: give text only")
     if "input_ids" in columns:
