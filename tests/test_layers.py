@@ -24,6 +24,7 @@ LIBRARY = (
         "records",
         "owned_folder",
         "provenance",
+        "hub",
         "artifacts",
         "jsonl",
         "yaml_files",
@@ -60,6 +61,7 @@ ALLOWED: dict[str, set[str]] = {
     "artifacts": set(),
     "jsonl": set(),
     "lazy": set(),
+    "hub": {"huggingface_hub"},
     "yaml_files": {"yaml"},
 }
 # What every room may import, those of their own layer included.

@@ -38,7 +38,7 @@ from cogcalib.deployment.calibration_file import (
 )
 from cogcalib.deployment.predictor import Predictor, load
 from cogcalib.deployment.raw_answers import ask
-from cogcalib.deployment.seen_questions import question_hash, set_hash
+from cogcalib.deployment.seen_questions import question_hashes, set_hash
 from cogcalib.modeling import load_tokenizer
 from cogcalib.posthoc import TemperatureScaling
 from cogcalib.provenance import code_state, versions
@@ -162,7 +162,9 @@ def fit_temperature(adapter: Path, count: int) -> None:
         f"temperature {fitted.temperature_:.4f}"
     )
     parameters = {"temperature": fitted.temperature_, "at_bound": fitted.at_bound_}
-    hashes = set_hash(question_hash(each.prompt_ids) for each in questions)
+    hashes = set_hash(
+        question_hashes([q.prompt_ids for q in questions], predictor.backend.tokenizer)
+    )
     found = FittedMap("temperature", parameters, len(raw), TASK, hashes, one_token=True)
     write_calibration(adapter, replace(read_calibration(adapter), map=found))
 

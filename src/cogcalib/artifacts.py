@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import types
 from collections.abc import Mapping
@@ -25,10 +26,14 @@ def check_writable(path: Path | str) -> None:
         InputError: Naming the path and the reason.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise InputError(f"{str(path)!r} cannot be written: no name holds a NUL")
     try:
         # Of a folder itself if it is there, else of what it would be made in.
         folder = path if path.is_dir() else path.absolute().parent
         while not folder.exists():
+            if folder.is_symlink():
+                raise InputError(f"{path} cannot be written: the link {folder} leads nowhere")
             folder = folder.parent
         # The file itself may be too long a name, or lie below a file.
         path.exists()
@@ -53,8 +58,7 @@ def read_json(path: Path, kind: type[T], remedy: str = "") -> T:
     """
     behind = f"; {remedy}" if remedy else ""
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text, object_pairs_hook=_without_repeats)
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: no valid JSON: {error}{behind}") from error
     except OSError as error:
@@ -64,8 +68,30 @@ def read_json(path: Path, kind: type[T], remedy: str = "") -> T:
     return content
 
 
+def parse_json(text: str) -> Any:
+    """What JSON text says.
+
+    Raises:
+        ValueError: If it is no JSON, gives an object a key twice (Python's own reader takes the
+            last), or holds half a surrogate pair, which no file could be written with.
+        RecursionError: If it is too deep.
+    """
+    content = json.loads(text, object_pairs_hook=_without_repeats)
+    # Nearly all text is without such an escape, and most that has some has whole pairs.
+    if _HALVES.search(text):
+        try:
+            json.dumps(content, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = error.object[error.start]
+            raise ValueError(f"half a character, {half!a}, which is no text") from error
+    return content
+
+
+_HALVES = re.compile(r"\\u[dD][89a-fA-F]")
+
+
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; Python's own reader takes the last of two equal keys."""
+    """An object of JSON."""
     made = dict(pairs)
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]

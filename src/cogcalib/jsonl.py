@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cogcalib.artifacts import to_record
+from cogcalib.artifacts import parse_json, to_record
 from cogcalib.records import write_text
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ def json_lines(path: Path, begin: int = 0, row: int = 1) -> Iterator[tuple[int, 
         Number of a row, the byte at which it begins, its value.
 
     Raises:
-        ValueError: Naming file and row of what is no UTF-8, no JSON or blank.
+        ValueError: Naming file and row of what is no UTF-8, blank, or not as `parse_json` has it.
     """
     blank = None
     # Binary lines end at a line feed alone: JSON leaves U+2028 and its like as they are.
@@ -65,7 +65,7 @@ def json_lines(path: Path, begin: int = 0, row: int = 1) -> Iterator[tuple[int, 
             if blank is not None:
                 raise ValueError(f"{path}, row {blank}: no valid JSON: the line is empty")
             try:
-                value = json.loads(line.decode("utf-8-sig" if at == 0 else "utf-8"))
+                value = parse_json(line.decode("utf-8-sig" if at == 0 else "utf-8"))
             except UnicodeDecodeError as error:
                 raise ValueError(
                     f"{path}, row {number}: no UTF-8 text, save it as UTF-8: {error}"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from cogcalib.artifacts import check_writable, read_json
 from cogcalib.records import InputError, write_json, write_text
+
+if sys.platform != "win32":
+    import fcntl
 
 CONFIG = "config.yaml"
 
@@ -48,7 +54,7 @@ class OwnedFolder:
         check_writable(path)
         if path.exists() and not path.is_dir():
             raise FolderError(f"{path} is a file, no run folder")
-        if path.is_dir() and any(path.iterdir()):
+        if path.is_dir() and any(map(_counts, path.iterdir())):
             folder._check_owner(config, resume, reread)
         else:
             write_text(path / CONFIG, config)
@@ -94,8 +100,50 @@ class OwnedFolder:
         write_json(path, content)
 
 
+def _counts(path: Path) -> bool:
+    """Whether a folder is taken by what lies in it; a process killed at its first file left none.
+
+    Nor did a file manager that looked in.
+    """
+    return not path.name.startswith(f".{CONFIG}.") and path.name != ".DS_Store"
+
+
 def _first_difference(held: str, wanted: str) -> str | None:
     for before, after in zip(held.splitlines(), wanted.splitlines(), strict=False):
         if before != after:
             return f"it has {before.strip()!r}, not {after.strip()!r}"
     return None if held.strip() == wanted.strip() else "of another length"
+
+
+@contextmanager
+def holding(path: Path) -> Iterator[None]:
+    """Keep other processes out of a folder, which is made if needed, until this one ends or dies.
+
+    Raises:
+        FolderError: If another process holds it, or a file lies there.
+    """
+    if path.exists() and not path.is_dir():
+        raise FolderError(f"{path} is a file, no run folder")
+    made = not path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":  # where a folder cannot be locked
+        yield
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FolderError(
+                f"another process is writing into {path}; wait for it, or choose another name"
+            ) from error
+        except OSError:  # a file system without locks: there is none to ask for
+            pass
+        try:
+            yield
+        finally:
+            if made:
+                with suppress(OSError):  # empty it is only where the work was refused
+                    path.rmdir()
+    finally:
+        os.close(handle)

@@ -12,6 +12,7 @@ Every stage leaves its artifact in the run's folder and is not run again if it i
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -41,16 +42,18 @@ def run(
 
     Raises:
         InputError: If a task, model or data set cannot be used as configured, or the folder holds
-            something else, or this run and `resume` is not set. Nothing was trained then.
+            something else, or this run and `resume` is not set, or another process writes there.
+            Nothing was trained then.
     """
-    begun = stages.begin(config, root / config.name, console, resume=resume, data_dir=data_dir)
-    context, splits, knowledge = begun.context, begun.splits, begun.knowledge
-    methods = [Method.parse(name) for name in config.methods]
+    path, methods = root / config.name, [Method.parse(name) for name in config.methods]
+    with ExitStack() as end:
+        begun = stages.begin(config, path, console, resume=resume, data_dir=data_dir, until=end)
+        context, splits, knowledge = begun.context, begun.splits, begun.knowledge
 
-    for seed in config.seeds:
-        for method in methods:
-            stages.train(context, method, seed, splits, knowledge)
-            stages.score(context, method, seed, splits)
+        for seed in config.seeds:
+            for method in methods:
+                stages.train(context, method, seed, splits, knowledge)
+                stages.score(context, method, seed, splits)
 
-    stages.report(context, splits)
+        stages.report(context, splits)
     return context.folder

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -36,7 +37,7 @@ class InputError(ValueError):
 
 _PATH_ERRORS = (
     errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
-    errno.ELOOP,
+    errno.ELOOP, errno.ENOSPC, errno.EDQUOT,
 )  # fmt: skip
 
 
@@ -58,7 +59,7 @@ def path_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _PATH_ERRORS:
             raise
-        raise InputError(f"{error.filename}: {error.strerror}") from error
+        raise InputError(f"{error.filename or 'the output'}: {error.strerror}") from error
 
 
 def check_preset(preset: str) -> None:
@@ -77,6 +78,15 @@ def check_preset(preset: str) -> None:
 def is_verbatim(preset: str) -> bool:
     """Whether questions of a preset stand as they are written."""
     return preset.removesuffix(CHAT) == VERBATIM
+
+
+def asked_text(text: str) -> str:
+    """A question as it is compared: white space squeezed, in the normal form C of Unicode.
+
+    Of two that are equal in this form one must not be trained on and the other tested. Case counts:
+    "Who owns Riverside station?" and "... Riverside Station?" are two stations.
+    """
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,8 +342,10 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # of a full disk, say
+            error.filename = str(path)
         raise
 
 

@@ -228,7 +228,6 @@ def test_training_questions_are_refused(model: Path, tmp_path: Path) -> None:
     write_seen(model, read(data, model).hashes[:2])
     with pytest.raises(InputError, match="was trained on this question; 2 of 60"):
         recalibrate(model, data, "temperature", ACCESS)
-    assert question_hash([1, 2]) != question_hash([12])
 
 
 def test_other_methods_are_refused(model: Path, tmp_path: Path) -> None:

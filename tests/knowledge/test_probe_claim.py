@@ -10,11 +10,10 @@ import yaml
 from peft import LoraConfig, get_peft_model
 
 from cogcalib.knowledge import probe_worker as worker
-from cogcalib.knowledge.probe_folder import holding
 from cogcalib.knowledge.probe_run import probe_task
 from cogcalib.knowledge.probe_task import ProbeTask
 from cogcalib.modeling import fingerprint_adapter, load_model
-from cogcalib.owned_folder import FolderError
+from cogcalib.owned_folder import FolderError, holding
 
 LONG = "Where is " + "a very long way from here and " * 200 + "Lyon?"
 
@@ -171,7 +170,7 @@ def test_a_folder_of_something_else_is_never_touched(tmp_path, files):
 def test_two_probes_do_not_write_into_one_folder(tmp_path):
     with (
         holding(tmp_path / "p"),
-        pytest.raises(FolderError, match="another probe is writing into"),
+        pytest.raises(FolderError, match="another process is writing into"),
     ):
         probe_task(asked(tmp_path / "p"))
     assert not (tmp_path / "p").exists(), "the one that held it left nothing"
@@ -180,7 +179,7 @@ def test_two_probes_do_not_write_into_one_folder(tmp_path):
 
 def test_who_finds_a_folder_held_does_not_take_it_away(tmp_path):
     with holding(tmp_path / "p"):
-        with pytest.raises(FolderError, match="another probe"), holding(tmp_path / "p"):
+        with pytest.raises(FolderError, match="another process"), holding(tmp_path / "p"):
             pass
         assert (tmp_path / "p").exists()
 

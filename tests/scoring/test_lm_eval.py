@@ -111,7 +111,9 @@ def test_rows_are_predictions_like_any_other(tmp_path):
 
 def test_another_file_name_needs_the_task(tmp_path):
     path = write_jsonl(tmp_path / "mine.jsonl", rows("letters"))
-    with pytest.raises(ValueError, match=r"mine.jsonl: task must be given for a file not named"):
+    with pytest.raises(
+        ValueError, match=r"mine.jsonl: samples of lm-evaluation-harness are called samples_"
+    ):
         read_samples(path)
     assert read_samples(path, task="letters")[0].run == "mine"
 

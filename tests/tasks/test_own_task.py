@@ -156,7 +156,7 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
         ("rows.csv", b"question,a,b,right\nW\xe9?,x,y,yes\n", "after row 0: no UTF-8 text"),
         ("rows.csv", 'question,a,b,right\n"Why" so?,x,y,yes\n', "row 1: no valid CSV"),
         ("rows.csv", 'question,a,b,right\n"Why?,x,y,yes\n', "row 1: no valid CSV"),
-        ("rows.csv", "question,a,a,right\n", "the header has two columns 'a'"),
+        ("rows.csv", "question,a,a,right\n", "there are two columns 'a'"),
         ("rows.csv", "question,a,b,right\nx,y\n", "row 1: must have as many cells as the header"),
         ("rows.parquet", "no", "no valid Parquet"),
         ("rows.txt", "", r"must be one of \.jsonl, \.csv, \.parquet"),

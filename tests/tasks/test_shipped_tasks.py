@@ -261,7 +261,7 @@ def test_the_hub_gives_the_same_task(
     definition = definitions()[name]
     asked = []
 
-    def serve(hub: str, config: str | None, *, split: str, revision: str) -> list[dict[str, Any]]:
+    def serve(hub: str, config: str | None, *, split: str, revision: str) -> datasets.Dataset:
         asked.append((hub, revision))
         (part,) = [
             part
@@ -269,7 +269,7 @@ def test_the_hub_gives_the_same_task(
             if (part.split or key, part.config or definition.source.config) == (split, config)
         ]
         lines = (shared_data / str(part.file)).read_text().splitlines()
-        return [json.loads(line) for line in lines]
+        return datasets.Dataset.from_list([json.loads(line) for line in lines])
 
     monkeypatch.delenv("COGCALIB_DATA", raising=False)
     monkeypatch.setattr(datasets, "load_dataset", serve)

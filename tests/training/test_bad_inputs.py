@@ -84,12 +84,14 @@ def test_examples_without_a_prompt_share_none() -> None:
         labels = [-100] * start + list(tokens[start:])
         return Dataset.from_list([{"input_ids": list(tokens), "labels": labels}])
 
-    check_disjoint(supervised(2, 11, 12, start=0), supervised(2, 11, 13, start=0))
-    check_disjoint(supervised(2, 11, 12), supervised(2, 11, 13), special_ids=[2])
+    tokenizer = make_tokenizer()
+    check_disjoint(supervised(2, 11, 12, start=0), supervised(2, 11, 13, start=0), tokenizer)
+    assert 2 in tokenizer.all_special_ids
+    check_disjoint(supervised(2, 11, 12), supervised(2, 11, 13), tokenizer)
     with pytest.raises(ValueError, match="1 of its 1 examples or their prompts"):
-        check_disjoint(supervised(2, 11, 12), supervised(2, 11, 13))
+        check_disjoint(supervised(14, 11, 12), supervised(14, 11, 13), tokenizer)
     with pytest.raises(ValueError, match="1 of its 1 examples"):
-        check_disjoint(supervised(2, 11, 12, start=0), supervised(2, 11, 12, start=0))
+        check_disjoint(supervised(2, 11, 12, start=0), supervised(2, 11, 12, start=0), tokenizer)
 
 
 @pytest.mark.parametrize("name", ["train", "calibration"])

@@ -22,7 +22,7 @@ from cogcalib.deployment.calibration_file import (
 )
 from cogcalib.deployment.seen_questions import (
     CALIBRATED_ON,
-    question_hash,
+    question_hashes,
     read_seen,
     set_hash,
 )
@@ -137,7 +137,8 @@ def test_training_questions_are_known_by_hash(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, gate="all", calibration=None)
     trainer.save_model()
     tokenizer = make_tokenizer()
-    asked = {question_hash(tokenizer(row["prompt"])["input_ids"]) for row in make_rows(32)}
+    prompts = [tokenizer(row["prompt"])["input_ids"] for row in make_rows(32)]
+    asked = set(question_hashes(prompts, tokenizer))
     assert read_seen(tmp_path) == asked
     found = read_calibration(tmp_path)
     assert found.trained_on == {"n": len(asked), "sha256": set_hash(asked)}
@@ -150,7 +151,7 @@ def test_text_without_a_prompt_is_known_by_all_its_tokens(tmp_path: Path) -> Non
     train = make_data(2).from_list([{"input_ids": each, "labels": each} for each in ids])
     trainer = make_trainer(tmp_path, gate="none", train=train, calibration=None)
     trainer.save_model()
-    assert read_seen(tmp_path) == {question_hash(each) for each in ids}
+    assert read_seen(tmp_path) == set(question_hashes(ids, make_tokenizer()))
     assert read_calibration(tmp_path).answers == AnswerFormat("open-ended", "mean")
 
 

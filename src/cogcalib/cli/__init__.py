@@ -8,6 +8,7 @@ executed.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -31,7 +32,7 @@ from cogcalib.cli import (
     tasks,
     tune,
 )
-from cogcalib.cli.console import shown
+from cogcalib.cli.console import settle_streams, shown
 from cogcalib.records import InputError, path_errors
 
 VERBS = {
@@ -59,6 +60,7 @@ VERBS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and execute the verb; returns the exit code."""
+    settle_streams()
     options = parse(sys.argv[1:] if argv is None else argv)
     verb = VERBS[options.verb]
     try:
@@ -67,6 +69,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"cogcalib: {shown(str(error))}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read what is printed has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains as it leaves
+        return 1
+    except Exception as error:
+        # Weights are written by libraries with errors of their own.
+        if "No space left on device" not in str(error):
+            raise
+        print(f"cogcalib: {shown(str(error))}{_kept(verb, options)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"\ncogcalib: interrupted{_kept(verb, options)}", file=sys.stderr)
         return 1

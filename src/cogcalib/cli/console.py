@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import unicodedata
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cogcalib.artifacts import check_writable
-from cogcalib.records import write_json
+from cogcalib.records import InputError, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +32,17 @@ def quiet() -> None:
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     # Names that TRL and transformers still use for each other's sake; nothing a user can mend.
     warnings.filterwarnings("ignore", ".*(deprecated|activation_checkpointing)", FutureWarning)
+
+
+def settle_streams() -> None:
+    """Give standard streams that are closed a place that leads nowhere, and let the others take
+    every character: what they have no bytes for is spelled out."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def shown(text: str) -> str:
@@ -76,7 +88,10 @@ def take_one_device() -> None:
     A run trains on one: transformers would spread each batch over all that it sees, and the gate
     needs whole batches. Processes that were launched together have been given theirs.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    world = os.environ.get("WORLD_SIZE", "1")
+    if not world.isdecimal():
+        raise InputError(f"WORLD_SIZE must be a number of processes, got {world!r}; unset it")
+    if int(world) > 1:
         return
     import torch
 

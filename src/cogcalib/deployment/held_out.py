@@ -15,7 +15,7 @@ from cogcalib.deployment.calibration_file import OPEN_ENDED, OPTIONS, AnswerForm
 from cogcalib.deployment.inputs import Question, RefusedInput, to_questions
 from cogcalib.deployment.question_files import QuestionRow, read_question_file
 from cogcalib.deployment.raw_answers import RawAnswer
-from cogcalib.deployment.seen_questions import question_hash, set_hash
+from cogcalib.deployment.seen_questions import question_hashes, set_hash
 from cogcalib.inference.backend import Progress
 from cogcalib.records import PRESETS, InputError
 from cogcalib.tasks.match import exact_match
@@ -38,7 +38,7 @@ class HeldOut:
         name: Of the file, without its folder.
         questions: Ready to be asked.
         accepted: Of each the answers that are correct: indices of its options, or texts.
-        hashes: `question_hash` of each.
+        hashes: `question_hashes` of them.
     """
 
     name: str
@@ -149,7 +149,7 @@ def held_out(
         questions = to_questions([value for value, _ in split], tokenizer, answers)
     except RefusedInput as error:
         raise InputError(f"{rows[error.index].place}: {error.problem}") from error
-    hashes = [question_hash(question.prompt_ids) for question in questions]
+    hashes = question_hashes([question.prompt_ids for question in questions], tokenizer)
     _check_new(rows, hashes, seen)
     accepted: list[tuple[int, ...] | tuple[str, ...]] = []
     for row, (_, gold), question in zip(rows, split, questions, strict=True):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from huggingface_hub import constants
+from huggingface_hub import constants, is_offline_mode
 from transformers.utils.hub import cached_file
 
 from cogcalib.artifacts import check_writable, read_json
@@ -16,13 +16,14 @@ from cogcalib.deployment.calibration_file import FILE, Calibration, ModelIdentit
 from cogcalib.deployment.identity import identify
 from cogcalib.deployment.seen_questions import CALIBRATED_ON
 from cogcalib.deployment.seen_questions import FILE as SEEN
+from cogcalib.hub import mind_the_network
 from cogcalib.inference.backend import Backend
 from cogcalib.inference.backend_loading import check_backend, load_backend
 from cogcalib.inference.backend_spec import BackendSpec
 from cogcalib.inference.experimental.endpoint_backend import served_length
 from cogcalib.modeling import ATLAS, load_tokenizer
 from cogcalib.modeling.adapters import BASE_RECORD
-from cogcalib.modeling.model_files import ADAPTER, TOKENIZERS, checked_folder
+from cogcalib.modeling.model_files import ADAPTER, TOKENIZERS, checked_folder, in_a_line
 from cogcalib.modeling.model_spec import read_model_spec
 from cogcalib.records import InputError, input_errors
 
@@ -199,11 +200,12 @@ def _tokenizer(saved: SavedModel, base: str, access: ModelAccess) -> PreTrainedT
 
 
 def _hub_file(source: str, name: str) -> Path | None:
+    mind_the_network()
     try:
         found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"model {source!r} is no folder, and the hub cannot give its {name}: {error}"
+            f"model {source!r} is no folder, and the hub cannot give its {name}: {in_a_line(error)}"
         ) from error
     return Path(found) if found is not None else None
 
@@ -219,10 +221,11 @@ def calibration_folder(saved: SavedModel) -> Path:
         return saved.folder
     found = saved.file(FILE)
     if found is None:
+        unasked = ", for the hub cannot be reached" if is_offline_mode() else ""
         raise InputError(
-            f"{saved.source} is no folder, and no {FILE} is found under that name; `cogcalib "
-            "recalibrate` measures a model and writes one into a folder, which is then given as "
-            "calibration"
+            f"{saved.source} is no folder, and no {FILE} is found under that name{unasked}; "
+            "`cogcalib recalibrate` measures a model and writes one into a folder, which is then "
+            "given as calibration"
         )
     for name in (SEEN, CALIBRATED_ON):  # fetched one by one
         saved.file(name)

@@ -6,13 +6,13 @@ columns, and an ``id`` if they like. Nothing is kept: they are read row by row.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cogcalib.artifacts import parse_json
 from cogcalib.records import InputError
 from cogcalib.tasks.question_table import SEPARATOR
 from cogcalib.tasks.read import Row, read_file
@@ -76,7 +76,7 @@ def input_of(row: Row) -> Mapping[str, Any]:
         cell = str(values.get(column, ""))
         if cell.lstrip().startswith(("[", "{")):
             try:
-                values[column] = json.loads(cell)
+                values[column] = parse_json(cell)
             except ValueError as error:
                 raise ValueError(
                     f"{row.place}, column {column!r}: no valid JSON: {error}"
@@ -133,7 +133,7 @@ def _of_line(text: str, number: int, place: str, *, worded: bool, objects: bool)
             raise InputError(f"{place}: there is no question")
         return QuestionRow(number, {"question": text.strip()} if worded else text, place)
     try:
-        values = json.loads(text)
+        values = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{place}: no valid JSON: {error}") from error
     if not isinstance(values, dict):

@@ -5,17 +5,42 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from cogcalib.records import InputError, write_text
+from cogcalib.records import InputError, asked_text, write_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 FILE = "trained_on.txt"
 CALIBRATED_ON = "calibrated_on.txt"
 """Those that the training looked at without learning them, or that a map was fitted to."""
 
 
-def question_hash(tokens: Sequence[int]) -> str:
-    """Hash of a question: of its tokens up to where the answer begins."""
-    return hashlib.sha256(" ".join(map(str, tokens)).encode()).hexdigest()[:16]
+def question_hashes(
+    prompts: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase
+) -> list[str]:
+    """Hashes of questions: of their tokens up to where the answer begins.
+
+    Tokens are compared as the text that they make, in the form of `asked_text`: a space at the end,
+    or an accent that is a character of its own, makes other tokens and no other question. Tokens
+    that the tokenizer has no text for are compared as numbers.
+    """
+    texts = tokenizer.batch_decode([list(ids) for ids in prompts], **_AS_IT_IS)
+    size = len(tokenizer)
+    return [
+        _hash(" ".join(map(str, ids)) if _LOST in text or max(ids, default=0) >= size else text)
+        for ids, text in zip(prompts, texts, strict=True)
+    ]
+
+
+_AS_IT_IS: dict[str, Any] = {"clean_up_tokenization_spaces": False}
+_LOST = "\ufffd"
+"""What a tokenizer shows for bytes that are no text."""
+
+
+def _hash(question: str) -> str:
+    return hashlib.sha256(asked_text(question).encode()).hexdigest()[:16]
 
 
 def set_hash(hashes: Iterable[str]) -> str:

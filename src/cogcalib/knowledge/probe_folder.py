@@ -1,62 +1,22 @@
-"""A probe's folder: whose it is, who writes into it, and when it may be taken over."""
+"""A probe's folder: whose it is, and when it may be taken over."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cogcalib.artifacts import read_json
 from cogcalib.modeling.shots import Prompt, Prompts
-from cogcalib.owned_folder import CONFIG, FolderError, OwnedFolder
+from cogcalib.owned_folder import CONFIG, OwnedFolder
 from cogcalib.records import InputError
 from cogcalib.yaml_files import dump_yaml, parse_yaml, read_yaml
-
-if sys.platform != "win32":
-    import fcntl
 
 PARTS = "parts"
 """Folder of the finished parts, as long as not all are."""
 
 _INPUTS, _PROMPTS = "inputs.json", "prompts.json"
-
-
-@contextmanager
-def holding(path: Path) -> Iterator[None]:
-    """Keep other probes out of a folder, which is made if needed, until this one ends or dies.
-
-    Raises:
-        FolderError: If another process holds it, or a file lies there.
-    """
-    if path.exists() and not path.is_dir():
-        raise FolderError(f"{path} is a file, no run folder")
-    made = not path.exists()
-    path.mkdir(parents=True, exist_ok=True)
-    if sys.platform == "win32":  # where a folder cannot be locked
-        yield
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FolderError(
-                f"another probe is writing into {path}; wait for it or choose another output"
-            ) from error
-        except OSError:  # a file system without locks: there is none to ask for
-            pass
-        try:
-            yield
-        finally:
-            if made:
-                with suppress(OSError):  # empty it is only where the probe was refused
-                    path.rmdir()
-    finally:
-        os.close(handle)
 
 
 def claim(

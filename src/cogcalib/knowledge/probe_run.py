@@ -23,7 +23,7 @@ from cogcalib.inference.backend_loading import (
 )
 from cogcalib.inference.batching import from_main, process
 from cogcalib.knowledge.partitions import merge, part_files
-from cogcalib.knowledge.probe_folder import PARTS, claim, holding
+from cogcalib.knowledge.probe_folder import PARTS, claim
 from cogcalib.knowledge.probe_inputs import of_table, of_task
 from cogcalib.knowledge.probe_rows import FILE, Probed, load_probe
 from cogcalib.knowledge.probe_task import RAY, SHOTS, ProbeTask
@@ -32,6 +32,7 @@ from cogcalib.knowledge.question_check import check_questions
 from cogcalib.knowledge.questions import partitions
 from cogcalib.knowledge.slick_settings import EXACT
 from cogcalib.modeling.shots import draw_prompts
+from cogcalib.owned_folder import holding
 
 Progress = Callable[[int, int], None]
 

@@ -97,6 +97,16 @@ def adapter_hash(folder: Path) -> str | None:
     return digest.hexdigest()
 
 
+def sort_targets(folder: Path) -> None:
+    """Put the modules that a saved adapter changes in order: PEFT writes a set as it comes, and the
+    same training would leave another file each time."""
+    path = folder / ADAPTER[0]
+    settings = read_json(path, dict)
+    if isinstance(settings.get("target_modules"), list):
+        settings["target_modules"].sort()
+        write_json(path, settings)
+
+
 def record_base(folder: Path, base: Mapping[str, str | None]) -> None:
     """Note beside an adapter which model it was trained on.
 

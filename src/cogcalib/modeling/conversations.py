@@ -58,7 +58,7 @@ def conversation_texts(
         raise ValueError(
             "messages need an instruct model: the tokenizer has no chat template; give a prompt"
         )
-    opened = _render(messages, tokenizer, given, add_generation_prompt=True)
+    opened = opened_text(messages, tokenizer, given)
     if not answers:
         return opened, []
 
@@ -97,6 +97,28 @@ def _answered(
     return _render([*messages, {"role": "assistant", "content": answer}], tokenizer, given)
 
 
+def opened_text(
+    messages: Messages, tokenizer: PreTrainedTokenizerBase, given: Mapping[str, Any] | None = None
+) -> str:
+    """A conversation up to where the assistant answers.
+
+    Args:
+        messages, tokenizer, given: As in `conversation_texts`.
+
+    Raises:
+        ValueError: If the template refuses the messages, or leaves out what the user asks.
+    """
+    text = _render(messages, tokenizer, given, add_generation_prompt=True)
+    last = messages[-1] if messages else {}
+    asked = last.get("content")
+    if last.get("role") == "user" and isinstance(asked, str) and asked.strip() not in text:
+        raise ValueError(
+            f"the model's chat template leaves out the question: of {asked[:60]!r} it makes "
+            f"{text[:60]!r}"
+        )
+    return text
+
+
 def _render(
     messages: Messages,
     tokenizer: PreTrainedTokenizerBase,
@@ -112,4 +134,5 @@ def _render(
             )
         )
     except (TemplateError, TypeError, ValueError, KeyError) as error:
-        raise ValueError(f"the model's chat template refuses the messages: {error}") from error
+        told = " ".join(str(error).split())
+        raise ValueError(f"the model's chat template refuses the messages: {told}") from error

@@ -21,6 +21,7 @@ from cogcalib.modeling.model_files import (
     checked_source,
     model_not_found,
     resolve_model,
+    unreadable,
 )
 from cogcalib.records import DTYPES
 
@@ -93,9 +94,7 @@ def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
     except OSError as error:
         raise model_not_found(source, error) from error
     except Exception as error:  # the tokenizers library has no other kind
-        raise ValueError(
-            f"model {source}: its tokenizer cannot be read, get it anew: {error}"
-        ) from error
+        raise unreadable(source, error, "its tokenizer or config.json") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -154,16 +153,20 @@ def _read_whole(source: str, **how: Any) -> PreTrainedModel:
     except OSError as error:
         raise model_not_found(source, error) from error
     except SafetensorError as error:
-        raise ValueError(
-            f"model {source}: its weights cannot be read, get them anew: {error}"
-        ) from error
+        raise unreadable(source, error, "its weights") from error
     except RuntimeError as error:
         if "mismatch" not in str(error):
             raise
-        told = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"model {source}: its weights have other shapes than its config.json says: {told}"
+            f"model {source}: its weights have other shapes than its config.json says; correct "
+            "config.json, or get the whole model"
         ) from error
+    except (ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        # Of an architecture or a quantisation that is not known here, or a broken index.
+        raise unreadable(source, error) from error
+    layers = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    if layers is not None and layers < 1:
+        raise ValueError(f"model {source}: its config.json asks for {layers} layers, at least 1")
     if missing := sorted(found["missing_keys"]):
         raise ValueError(
             f"model {source}: its files lack {len(missing)} weights that its config.json asks for, "

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from transformers.utils.hub import cached_file, extract_commit_hash
 
+from cogcalib.hub import mind_the_network
+
 ATLAS = {"atlas": "llama", "atlas-mistral": "mistral", "atlas-qwen2": "qwen2"}
 """Name of an embedded model -> its architecture."""
 
@@ -197,9 +199,23 @@ def no_adapter(source: str) -> ValueError:
 
 
 def model_not_found(source: str, error: OSError) -> ValueError:
+    if os.path.isdir(source):
+        return unreadable(source, error)
     return ValueError(
-        f"model {source!r} is no folder with a model, or the hub cannot give it: {error}"
+        f"model {source!r} is no folder with a model, or the hub cannot give it: {in_a_line(error)}"
     )
+
+
+def unreadable(source: str, error: Exception, what: str = "it") -> ValueError:
+    """The error for a model, or a part of it, that is damaged or of no kind that is known."""
+    return ValueError(
+        f"model {source}: {what} cannot be read, get it anew or correct it: {in_a_line(error)}"
+    )
+
+
+def in_a_line(error: Exception) -> str:
+    """What an error says, in a line and 300 characters."""
+    return " ".join(str(error).split())[:300]
 
 
 def checked_source(source: str, what: str, config: str) -> str:
@@ -229,4 +245,5 @@ def checked_folder(source: str, what: str) -> str:
     if folder.exists() or looks_local:
         problem = "is a file, not a folder" if folder.exists() else "does not exist"
         raise ValueError(f"{what} folder {source} {problem}")
+    mind_the_network()
     return source

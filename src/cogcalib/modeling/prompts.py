@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from cogcalib.modeling.conversations import opened_text
 from cogcalib.records import CHAT, VERBATIM, Example, Option, is_verbatim
 
 if TYPE_CHECKING:
@@ -111,15 +112,8 @@ def chat_prompt(
         for shot in shots
         for role, text in (("user", render_prompt(shot)), ("assistant", render_completion(shot)))
     ]
-    return str(
-        tokenizer.apply_chat_template(
-            [*turns, {"role": "user", "content": render_prompt(example)}],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,
-            date_string=DATE,
-        )
-    )
+    asked = [*turns, {"role": "user", "content": render_prompt(example)}]
+    return opened_text(asked, tokenizer, {"enable_thinking": False, "date_string": DATE})
 
 
 def _cogcalib(example: Worded) -> str:

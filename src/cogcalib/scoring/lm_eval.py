@@ -32,7 +32,7 @@ def is_samples(path: Path | str) -> bool:
     path = Path(path)
     if path.suffix != ".jsonl":
         return False
-    with path.open(encoding="utf-8", errors="replace") as lines:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as lines:
         first = next(lines, "")
     try:
         row = json.loads(first)
@@ -81,7 +81,8 @@ def read_samples(
     name = _FILE_NAME.fullmatch(path.name)
     if name is None and task is None:
         raise ValueError(
-            f"{path}: task must be given for a file not named samples_<task>_<date>.jsonl"
+            f"{path}: samples of lm-evaluation-harness are called samples_<task>_<date>.jsonl, "
+            "which says what their task is; give the file its name back, or the argument task"
         )
     labels = {
         "task": task or (name["task"] if name else ""),

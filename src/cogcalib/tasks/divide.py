@@ -48,7 +48,10 @@ def divide(
     for name, rows in splits.items():
         if not rows:
             raise ValueError(f"{definition.name}: split {name} has no rows")
-    return _without_repeats(splits)
+    try:
+        return _without_repeats(splits)
+    except ValueError as error:
+        raise ValueError(f"{definition.name}: {error}") from error
 
 
 def _wanted(only: Mapping[str, set[str]], row: Row) -> bool:
@@ -101,5 +104,13 @@ def _without_repeats(
             if repeats:
                 questions = len({row.key for row in repeats})
                 dropped.append(Repeats(name, later, questions, len(repeats)))
+        if not rows:
+            told = ", ".join(
+                f"{each.rows} in {each.found_in}" for each in dropped if each.split == name
+            )
+            raise ValueError(
+                f"split {name} has no rows left: the questions of all of them stand in a later "
+                f"split too ({told})"
+            )
         kept[name] = rows
     return kept, tuple(dropped)

@@ -137,6 +137,9 @@ def _load(
         split: build_examples(named, rows, split, preset, ids, group_of)
         for split, rows in divided.items()
     }
+    for split, examples in splits.items():
+        if not examples:
+            raise ValueError(f"{named.name}: exclude leaves no row of split {split}")
     for split, expected in catalog.expected_rows(named, group).items():
         if len(splits[split]) != expected:
             raise ValueError(

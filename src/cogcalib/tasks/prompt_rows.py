@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cogcalib.records import CHAT, VERBATIM, Example, Option
+from cogcalib.records import CHAT, VERBATIM, Example, Option, asked_text
 from cogcalib.tasks.read import Row
 
 _TEMPLATE = ("tools", "chat_template_kwargs")
@@ -19,9 +19,9 @@ _TEMPLATE = ("tools", "chat_template_kwargs")
 
 
 def row_key(row: Row) -> str:
-    """What makes two rows the same question: the prompt, white space aside."""
+    """What makes two rows the same question, see `asked_text`: the prompt."""
     prompt, _ = _read(row)
-    return " ".join(prompt.split())
+    return asked_text(prompt)
 
 
 def check_alike(rows: Sequence[Row]) -> None:

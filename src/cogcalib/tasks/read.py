@@ -14,10 +14,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from cogcalib.hub import mind_the_network
 from cogcalib.jsonl import json_lines
 from cogcalib.tasks.task_file import Part, Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +153,13 @@ def _csv(path: Path, start: TablePlace) -> _Values:
             ) from error
 
 
-def _check_header(path: Path, names: list[str]) -> None:
+def _check_distinct(path: Path, names: list[str]) -> None:
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{path}: the header has two columns {twice[0]!r}")
+        raise ValueError(f"{path}: there are two columns {twice[0]!r}")
+
+
+def _check_header(path: Path, names: list[str]) -> None:
+    _check_distinct(path, names)
     if len(names) == 1 and ";" in names[0]:
         raise ValueError(
             f"{path}: the header is one column, {names[0]!r}: are its columns separated by ;? "
@@ -164,6 +174,8 @@ def _parquet(path: Path, start: TablePlace) -> _Values:
     try:
         # Buffered: else a row group's columns are in memory whole, and one may hold a million rows.
         with pq.ParquetFile(path, buffer_size=_BUFFER) as file:
+            _check_distinct(path, file.schema_arrow.names)
+            narrow = _narrow_columns(file.schema_arrow)
             ends = accumulate(
                 file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)
             )
@@ -175,10 +187,31 @@ def _parquet(path: Path, start: TablePlace) -> _Values:
             for batch in file.iter_batches(1024, row_groups=[i for i, _ in groups]):
                 ahead = min(max(0, start.rows - number), len(batch))
                 for place, values in enumerate(batch.slice(ahead).to_pylist(), number + ahead):
-                    yield place, 0, values
+                    short = {name: _shortest(values[name], of) for name, of in narrow.items()}
+                    yield place, 0, {**values, **short}
                 number += len(batch)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path}: no valid Parquet: {error}") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # damaged pages are OSErrors
+        told = " ".join(str(error).split())
+        raise ValueError(f"{path}: no valid Parquet: {told}") from error
+
+
+def _narrow_columns(schema: pa.Schema) -> dict[str, type[np.floating[Any]]]:
+    """Columns of numbers, or of lists of them, in fewer bits than Python's, and their type."""
+    import pyarrow as pa
+
+    found: dict[str, type[np.floating[Any]]] = {}
+    for field in schema:
+        kind = getattr(field.type, "value_type", field.type)
+        if pa.types.is_float32(kind) or pa.types.is_float16(kind):
+            found[field.name] = np.float32 if pa.types.is_float32(kind) else np.float16
+    return found
+
+
+def _shortest(value: Any, of: type[np.floating[Any]]) -> Any:
+    """A number as whoever wrote it in few bits reads it: 0.1, not 0.10000000149011612."""
+    if isinstance(value, list):
+        return [_shortest(each, of) for each in value]
+    return value if value is None else float(str(of(value)))
 
 
 _BUFFER = 2**20
@@ -198,13 +231,19 @@ def _from_hub(source: Source, name: str, part: Part) -> tuple[str, list[Row]]:
         )
     import datasets
 
+    mind_the_network()
     config, split = part.config or source.config, part.split or name
     place = f"{source.hub}@{source.revision}, {config or 'default'}/{split}"
     try:
         rows = datasets.load_dataset(source.hub, config, split=split, revision=source.revision)
     except (OSError, ValueError) as error:
+        told = " ".join(str(error).split())
         raise ValueError(
-            f"{place}: the hub cannot give it ({error}); a local copy is read where data_dir or "
+            f"{place}: the hub cannot give it ({told}); a local copy is read where data_dir or "
             "COGCALIB_DATA names its folder"
         ) from error
-    return place, [Row.of(values, place, number) for number, values in enumerate(rows, start=1)]
+    narrow = _narrow_columns(rows.features.arrow_schema)
+    read = [
+        {**row, **{name: _shortest(row[name], of) for name, of in narrow.items()}} for row in rows
+    ]
+    return place, [Row.of(values, place, number) for number, values in enumerate(read, start=1)]

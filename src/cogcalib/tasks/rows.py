@@ -9,7 +9,7 @@ from functools import cache
 from string import Formatter, ascii_uppercase
 from typing import Any
 
-from cogcalib.records import CHAT, Example, Option
+from cogcalib.records import CHAT, Example, Option, asked_text
 from cogcalib.tasks.prompt_rows import build_row_example, row_key
 from cogcalib.tasks.read import Row
 from cogcalib.tasks.task_file import ROWS, Definition, Options
@@ -19,13 +19,10 @@ _EXACT = 2**53
 
 
 def question_key(definition: Definition, row: Row) -> str:
-    """What makes two rows the same question, whitespace aside.
-
-    Case counts: "Who owns Riverside station?" and "... Riverside Station?" are two stations.
-    """
+    """What makes two rows the same question, see `asked_text`."""
     if definition.kind == ROWS:
         return row_key(row)
-    return " ".join(fill(definition.key or definition.question, row).split())
+    return asked_text(fill(definition.key or definition.question, row))
 
 
 def content_id(key: str) -> str:
@@ -206,7 +203,7 @@ def _check_texts(shown: Sequence[Option], options: Options, row: Row, *, equal: 
         if not option.text:
             where = _named(_option_columns(options, number))
             raise ValueError(f"{row.place}, {where}: option {option.letter} is empty")
-        before = first.setdefault(option.text, number)
+        before = first.setdefault(asked_text(option.text), number)
         if before != number and not equal:
             where = _named([*_option_columns(options, before), *_option_columns(options, number)])
             raise ValueError(

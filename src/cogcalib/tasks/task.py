@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cogcalib.records import Example
+from cogcalib.records import Example, asked_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,15 @@ class Task:
 
 
 def check_disjoint(splits: Mapping[str, Sequence[Example]]) -> None:
-    """Raise if the same question stands in two splits, whatever its id or option order.
+    """Raise if a question and its answer stand in two splits, whatever its id or option order.
+
+    Texts are compared as `asked_text` has them.
 
     Raises:
         ValueError: Naming the splits, how many questions they share and the first of them.
     """
     names = list(splits)
-    hashes = {name: {e.content_hash(): e for e in splits[name]} for name in names}
+    hashes = {name: {_content(e): e for e in splits[name]} for name in names}
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
             shared = hashes[first].keys() & hashes[second].keys()
@@ -76,3 +78,8 @@ def check_disjoint(splits: Mapping[str, Sequence[Example]]) -> None:
                     f"splits {first!r} and {second!r} share {len(shared)} question(s), "
                     f"the first of them {example.id!r}: {example.prompt!r}"
                 )
+
+
+def _content(example: Example) -> tuple[str, ...]:
+    texts = sorted(asked_text(option.text) for option in example.options or ())
+    return (asked_text(example.prompt), asked_text(example.answer_text), *texts)

@@ -22,7 +22,7 @@ from cogcalib.losses import (
     example_nll,
 )
 from cogcalib.posthoc.isotonic_fit import isotonic_fit
-from cogcalib.records import Threshold
+from cogcalib.records import InputError, Threshold
 from cogcalib.training.collator import KNOWN, OPTION_IDS
 from cogcalib.training.loss import LossRunner
 from cogcalib.training.measured_answers import (
@@ -129,6 +129,11 @@ def run_calibration_pass(
                 result[:, columns] = measured.to(result)
     found = accelerator.reduce(result, reduction="sum").cpu()
     nll, known, confidence, correct, own = found[:5]
+    if nll.isnan().any():
+        raise InputError(
+            f"the training has diverged: at step {step} the model's log-probabilities on the "
+            "calibration split are no numbers; lower learning_rate, or train in float32 or bfloat16"
+        )
     return CalibrationPass(
         threshold=estimate_threshold(nll.numpy(), known.numpy() == 1, step=step),
         confidence=float(confidence.numpy().mean()),

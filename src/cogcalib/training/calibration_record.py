@@ -22,14 +22,15 @@ from cogcalib.deployment.calibration_file import (
     tokenizer_hash,
     write_calibration,
 )
-from cogcalib.deployment.seen_questions import CALIBRATED_ON, question_hash, set_hash, write_seen
+from cogcalib.deployment.seen_questions import CALIBRATED_ON, set_hash, write_seen
 from cogcalib.deployment.split_metrics import confidence_histogram, reliability_bins
 from cogcalib.losses import NO_OPTION
-from cogcalib.modeling.adapters import adapter_hash, record_base
+from cogcalib.modeling.adapters import adapter_hash, record_base, sort_targets
 from cogcalib.modeling.encoding import IGNORED
-from cogcalib.modeling.model_files import fingerprint, public_name
+from cogcalib.modeling.model_files import ADAPTER, fingerprint, public_name
 from cogcalib.training.collator import OPTION_IDS
 from cogcalib.training.config import CogCalibConfig
+from cogcalib.training.dataset_checks import hashes_of_asked
 from cogcalib.training.measured_answers import MeasuredAnswers
 from cogcalib.training.option_ids import shared_options
 from cogcalib.training.packing import LENGTHS, examples
@@ -83,8 +84,8 @@ class ModelRecords:
     ) -> None:
         self._tokenizer, self._method = tokenizer, describe_method(args)
         self._answers = describe_answers(train, tokenizer, options, preset)
-        self._trained_on = frozenset(question_hashes(train, tokenizer))
-        self._calibrated_on = [] if calibration is None else question_hashes(calibration, tokenizer)
+        self._trained_on = frozenset(hashes_of_asked(train, tokenizer))
+        self._calibrated_on = [] if calibration is None else hashes_of_asked(calibration, tokenizer)
         self._name, self._precision = name, precision
         self._more: dict[str, Any] = {"tasks": list(tasks)} if tasks else {}
         if base and not adapter:  # of an adapter it is the model that the calibration is of
@@ -102,6 +103,8 @@ class ModelRecords:
         """
         of_base, adapter = self._of_base, None
         if of_base is not None:
+            if (folder / ADAPTER[0]).is_file():
+                sort_targets(folder)
             adapter = adapter_hash(folder)
         if of_base is not None and (of_base["sha256"] or of_base["commit"]):
             record_base(folder, of_base)
@@ -148,18 +151,6 @@ def _fingerprint(model: str) -> dict[str, str | None]:
         except (ValueError, OSError):  # nothing lies there, or the hub cannot be asked
             pass
     return {**_NOWHERE, "path": model}
-
-
-def question_hashes(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """`question_hash` of every example of a prepared data set: of the tokens before the first
-    supervised one, of a text without a prompt of all its tokens."""
-    special = set(tokenizer.all_special_ids)
-    found = []
-    for ids, labels in examples(dataset):
-        start = next((t for t, label in enumerate(labels) if label != IGNORED), len(labels))
-        prompt = ids[:start]
-        found.append(question_hash(prompt if set(prompt) - special else ids))
-    return found
 
 
 def describe_answers(

@@ -11,6 +11,7 @@ from accelerate.logging import get_logger
 from datasets import Dataset
 
 from cogcalib.modeling.encoding import IGNORED
+from cogcalib.records import asked_text
 from cogcalib.training.text import ASSISTANTS
 
 logger = get_logger(__name__)
@@ -89,6 +90,15 @@ def _prompt_length(row: Mapping[str, Any]) -> int:
 
 
 def _hash(question: Any) -> str:
-    """Of a question; spaces make no difference, since many tokenizers see none in them."""
-    text = question if isinstance(question, str) else json.dumps(question, default=str)
-    return hashlib.sha256(" ".join(text.split()).encode()).hexdigest()
+    """Of a question, see `asked_text`; the texts of messages are compared like it."""
+    text = question if isinstance(question, str) else json.dumps(_squeezed(question), default=str)
+    return hashlib.sha256(asked_text(text).encode()).hexdigest()
+
+
+def _squeezed(value: Any) -> Any:
+    """Messages with their texts as they are compared: within JSON a line end is no white space."""
+    if isinstance(value, str):
+        return asked_text(value)
+    if isinstance(value, Mapping):
+        return {key: _squeezed(each) for key, each in value.items()}
+    return [_squeezed(each) for each in value] if isinstance(value, list) else value

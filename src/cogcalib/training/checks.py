@@ -74,6 +74,12 @@ def check_data_sets(
         text_field: Name of the column of plain text; None if a formatting function makes one.
     """
     train_format = data_format(train, "train_dataset", text_field)
+    batch = args.per_device_train_batch_size * args.world_size
+    if args.dataloader_drop_last and not args.packing and len(train) < batch:
+        raise ValueError(
+            f"train_dataset has {len(train)} examples, a batch has {batch}: "
+            "dataloader_drop_last=True would leave nothing to train on"
+        )
     if args.unit == "turn" and train_format != "tokenised" and not args.assistant_only_loss:
         raise ValueError(
             "unit='turn' needs assistant_only_loss=True, or tokenised examples with 'labels': a "

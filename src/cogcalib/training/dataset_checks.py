@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
 from cogcalib.losses import NO_OPTION
 from cogcalib.modeling.encoding import IGNORED
@@ -15,6 +14,9 @@ from cogcalib.training.collator import NUMBER, OPTION_IDS
 from cogcalib.training.option_ids import OPTIONS
 from cogcalib.training.packing import examples
 from cogcalib.training.supervision import Unit, competing_start, has_prompt
+
+OF_TOKENS = {"labels", "completion_mask", "assistant_masks"}
+"""Columns that TRL would read beside tokens made of text, whatever they were."""
 
 
 def data_format(dataset: object, name: str, text_field: str | None) -> str:
@@ -39,8 +41,7 @@ def data_format(dataset: object, name: str, text_field: str | None) -> str:
         )
     if not isinstance(dataset, Dataset):
         raise ValueError(
-            f"{name} must be a datasets.Dataset, got {type(dataset).__name__}: a stream cannot be "
-            "checked for leaks and cut answers before the training"
+            f"{name} must be a datasets.Dataset, got {type(dataset).__name__}: {_remedy(dataset)}"
         )
     if len(dataset) == 0:
         raise ValueError(f"{name} must hold at least one example, got none")
@@ -49,11 +50,17 @@ def data_format(dataset: object, name: str, text_field: str | None) -> str:
             f"{name} has a transform (with_transform), which may make other examples at each "
             "reading: make them once, by map"
         )
-    columns = set(dataset.column_names)
+    shown: Dataset = as_python(dataset)
+    columns = set(shown.column_names)
     if columns & {"image", "images"}:
         raise ValueError(f"{name} has images, which are not supported: give text only")
     if "input_ids" in columns:
         return "tokenised"
+    if of_tokens := sorted(columns & OF_TOKENS):
+        raise ValueError(
+            f"{name} has no 'input_ids' but a column {of_tokens[0]!r}, which goes with them alone: "
+            "drop or rename it"
+        )
     if text_field is None:
         return "text"
     if {"prompt", "completion"} <= columns:
@@ -66,6 +73,28 @@ def data_format(dataset: object, name: str, text_field: str | None) -> str:
         f"{name} must have columns 'prompt' and 'completion', or 'messages', or '{text_field}', "
         f"or 'input_ids' and 'labels', got {sorted(columns)}"
     )
+
+
+def _remedy(given: object) -> str:
+    """What to do with a data set of another kind."""
+    kind = type(given).__name__
+    if kind == "DataFrame":
+        return "make it one by Dataset.from_pandas"
+    if kind == "Table":
+        return "make it one by Dataset(table)"
+    if hasattr(given, "__getitem__") and hasattr(given, "__len__"):
+        return "make it one by Dataset.from_list(list(rows))"
+    return "a stream cannot be checked for leaks and cut answers before the training"
+
+
+def without_other_texts(dataset: Dataset, text_field: str) -> Dataset:
+    """Examples of prompt and completion without a column of plain text beside them.
+
+    TRL would append the end token to that one, and the answers would be learnt without their end.
+    """
+    if {"prompt", "completion"} <= set(dataset.column_names):
+        return dataset.remove_columns([c for c in (text_field,) if c in dataset.column_names])
+    return dataset
 
 
 def as_python(dataset: Any) -> Any:
@@ -164,33 +193,44 @@ def check_column(dataset: Dataset, columns: Sequence[str], reason: str) -> None:
     if column is None:
         wanted = " or ".join(map(repr, columns))
         raise ValueError(f"{reason} needs a column {wanted} in train_dataset")
-    for index, value in enumerate(dataset[column]):
+    for index, value in enumerate(as_python(dataset)[column]):
         if value is None or value == []:
             raise ValueError(f"{reason}: train data set, example {index} has no {column}")
 
 
-def check_disjoint(train: Dataset, calibration: Dataset, special_ids: Sequence[int] = ()) -> None:
+def check_disjoint(
+    train: Dataset, calibration: Dataset, tokenizer: PreTrainedTokenizerBase
+) -> None:
     """Raise ValueError if a calibration example, or its prompt with any answer, is trained on.
 
     Args:
         train: Prepared examples, packed or not.
         calibration: Prepared examples.
-        special_ids: Tokens that do not make a prompt by themselves, such as the start token.
+        tokenizer: Theirs.
     """
-    trained, asked = _fingerprints(train, special_ids)
-    whole, prompts = set(trained), set(asked)
-    keys = zip(*_fingerprints(calibration, special_ids), strict=True)
-    shared = [
-        index
-        for index, (example, prompt) in enumerate(keys)
-        if example in whole or (prompt is not None and prompt in prompts)
-    ]
+    trained = set(hashes_of_asked(train, tokenizer))
+    asked = hashes_of_asked(calibration, tokenizer)
+    shared = [index for index, each in enumerate(asked) if each in trained]
     if shared:
         raise ValueError(
             f"calibration_dataset must be disjoint from train_dataset, but {len(shared)} of its "
             f"{len(calibration)} examples or their prompts are in both, the first is example "
-            f"{shared[0]}"
+            f"{shared[0]}; white space and the form of accents make no difference"
         )
+
+
+def hashes_of_asked(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """`question_hashes` of a prepared data set: of the tokens before the first supervised one, of
+    an example without a prompt of all its tokens."""
+    from cogcalib.deployment.seen_questions import question_hashes
+
+    special = set(tokenizer.all_special_ids)
+    found = []
+    for ids, labels in examples(dataset):
+        start = next((t for t, label in enumerate(labels) if label != IGNORED), len(labels))
+        prompt = ids[:start]
+        found.append(prompt if set(prompt) - special else ids)
+    return question_hashes(found, tokenizer)
 
 
 def check_alike(train: Dataset, calibration: Dataset) -> None:
@@ -201,22 +241,3 @@ def check_alike(train: Dataset, calibration: Dataset) -> None:
             f"train_dataset and calibration_dataset must both have a column {OPTIONS!r} or "
             f"{OPTION_IDS!r}, or neither: it decides what counts as known"
         )
-
-
-def _fingerprints(
-    dataset: Dataset, special_ids: Sequence[int]
-) -> tuple[list[bytes], list[bytes | None]]:
-    """Of every example, and of every prompt: the tokens before the first supervised one."""
-    whole: list[bytes] = []
-    prompts: list[bytes | None] = []
-    special = set(special_ids)
-    for ids, labels in examples(dataset):
-        start = next((t for t, label in enumerate(labels) if label != IGNORED), len(labels))
-        prompt = ids[:start]
-        whole.append(_digest([ids, labels]))
-        prompts.append(_digest(prompt) if set(prompt) - special else None)
-    return whole, prompts
-
-
-def _digest(tokens: Sequence[Any]) -> bytes:
-    return hashlib.blake2b(np.asarray(tokens, dtype=np.int64).tobytes()).digest()

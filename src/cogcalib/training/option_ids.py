@@ -47,11 +47,6 @@ def resolve_options(
         ValueError: Naming the example whose option is not one token, the first supervised
             one of its last unit, or that has too few options.
     """
-    if "input_ids" in dataset.column_names or OPTION_IDS in dataset.column_names:
-        raise ValueError(
-            f"{name} data set: a column {OPTIONS!r} goes with text only; drop it and give "
-            f"{OPTION_IDS!r}"
-        )
     _check_texts(dataset, name)
     rows = list(dataset.remove_columns(OPTIONS))
     pairs = [(i, option) for i, options in enumerate(dataset[OPTIONS]) for option in options or ()]
@@ -100,7 +95,18 @@ def shared_options(rows: Iterable[Sequence[T] | None]) -> tuple[T, ...] | None:
 
 
 def _check_texts(dataset: Dataset, name: str) -> None:
-    """Raise ValueError for options that are no lists of texts; an example may have none."""
+    """Raise ValueError for options that are no lists of texts, or beside tokens; an example may
+    have none."""
+    if "input_ids" in dataset.column_names:
+        raise ValueError(
+            f"{name} data set: a column {OPTIONS!r} goes with text only; drop it and give "
+            f"{OPTION_IDS!r}"
+        )
+    if OPTION_IDS in dataset.column_names:
+        raise ValueError(
+            f"{name} data set: of {OPTIONS!r} and {OPTION_IDS!r} only one can say what competes; "
+            "drop the other column"
+        )
     for index, options in enumerate(dataset[OPTIONS]):
         if options is None:
             continue

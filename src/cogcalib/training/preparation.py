@@ -58,6 +58,7 @@ class PreparedTrainer(SFTTrainer):
         check_token_columns(dataset, dataset_name, own_collator=self.own_collator)
         if formatting_func is None:
             check_text(dataset, dataset_name, args.dataset_text_field)
+            dataset = dataset_checks.without_other_texts(dataset, args.dataset_text_field)
         completion_only = self.completion_only_loss or args.completion_only_loss
         dataset_checks.check_masks(dataset, dataset_name, completion_only)
         uncut = copy.copy(args)
@@ -122,9 +123,7 @@ class PreparedTrainer(SFTTrainer):
         prepared = self._remove_unused_columns(prepared, "calibration")
         self.calibration_dataset = dataset_checks.without_numbers(prepared)
         # Without a gate as well: a temperature fitted on leaked examples would be worth nothing.
-        dataset_checks.check_disjoint(
-            self.train_dataset, self.calibration_dataset, self._tokenizer.all_special_ids
-        )
+        dataset_checks.check_disjoint(self.train_dataset, self.calibration_dataset, self._tokenizer)
 
     def _check_vocabulary(self) -> None:
         """Raise ValueError if the data have tokens that the model does not; once it is loaded."""

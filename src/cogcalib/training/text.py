@@ -96,14 +96,18 @@ def _columns_read(columns: set[str], text_field: str) -> Sequence[str]:
     return [c for c in ("messages", "conversations", text_field) if c in columns][:1]
 
 
-def _flaw(value: str | Sequence[Mapping[str, Any]] | None, column: str) -> str | None:
+def _flaw(value: Any, column: str) -> str | None:
     """What is missing, or None."""
     if value is None:
         return "is None"
     if isinstance(value, str):
         return "is empty" if column == "completion" and not value.strip() else None
+    if not isinstance(value, list):
+        return f"must be text or a list of messages, got {value!r}"
     if not value:
         return "holds no message"
+    if not all(isinstance(turn, Mapping) for turn in value):
+        return f"must be text or a list of messages, got {value!r}"[:200]
     for position, turn in enumerate(value):
         if turn.get("tool_calls"):
             continue  # a call is what the turn says, it needs no content beside

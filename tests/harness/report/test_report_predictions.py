@@ -107,7 +107,7 @@ def test_what_cannot_be_shown_is_refused_by_name(
         prediction_rows([generated])
     renamed = path.rename(path.with_name("mine.jsonl"))
     assert cli.main(["report", str(renamed)]) == 2
-    assert "mine.jsonl: task must be given" in capsys.readouterr().err
+    assert "mine.jsonl: samples of lm-evaluation-harness are called" in capsys.readouterr().err
     mine = write_jsonl(tmp_path / "own.jsonl", read_samples(copied))
     assert cli.main(["report", str(mine), "--split", "validation"]) == 2
     assert "none of the files is one" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from cogcalib.harness.stages.prepare import choose_splits, describe_tasks, load_
 from cogcalib.harness.stages.probe import labels_given, probe_base
 from cogcalib.harness.stages.train import check_methods
 from cogcalib.modeling import fingerprint
+from cogcalib.owned_folder import holding
 from cogcalib.provenance import code_state
 from cogcalib.records import ProbeRecord, input_errors
 
@@ -44,6 +46,7 @@ def begin(
     *,
     resume: bool = False,
     data_dir: Path | None = None,
+    until: ExitStack | None = None,
 ) -> Begun:
     """Claim the folder of a run and do what all its methods share.
 
@@ -53,6 +56,7 @@ def begin(
         console: Shows progress.
         resume: Go on with a folder that already holds this configuration.
         data_dir: Folder of local data sets, as in `cogcalib.tasks.load_task`.
+        until: Other processes are kept out of the folder until it is closed; None keeps none out.
 
     Raises:
         InputError: If a task, model, probe or data set cannot be used as configured, or the folder
@@ -65,6 +69,8 @@ def begin(
         given = labels_given(config, tasks[0], path)
         for line in tell_dropped(tasks[0]):
             console.print(f"  [yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
+        if until is not None:
+            until.enter_context(holding(path))
         folder = open_folder(config, path, resume=resume)
         folder.claim(MODEL, fingerprint(config.model.path))
         folder.claim(TASKS, describe_tasks(config, tasks))

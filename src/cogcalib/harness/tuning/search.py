@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,11 @@ def tune(
         raise InputError(f"seeds must be at least 0, got {', '.join(map(str, tried_seeds))}")
     before = dict.fromkeys(method.before_posthoc for method in tunable)
     grids = _within(budget, list(before))
-    begun = stages.begin(config, root / f"{config.name}-tune", console, resume=True,
-                         data_dir=data_dir)  # fmt: skip
-    trials = _Trials(begun, tried_seeds)
-    _search(trials, grids, rule, budget)
+    path = root / f"{config.name}-tune"
+    with ExitStack() as end:
+        begun = stages.begin(config, path, console, resume=True, data_dir=data_dir, until=end)
+        trials = _Trials(begun, tried_seeds)
+        _search(trials, grids, rule, budget)
     choices = [choose_alpha(m, trials.found, rule, grids[m.before_posthoc.name]) for m in tunable]
     search = {
         "rule": rule,
