@@ -37,12 +37,15 @@ from cogcalib.metrics.evaluation import (
     evaluate,
     standard_metrics,
 )
+from cogcalib.metrics.multiplicity import holm
 from cogcalib.metrics.scores import auroc, brier_score, mean, negative_log_likelihood
 from cogcalib.metrics.selective import (
     accuracy_at_coverage,
     aurc,
     coverage_at_accuracy,
+    risk_coverage_curve,
     selective_accuracy,
+    threshold_at_accuracy,
 )
 from cogcalib.metrics.smooth import smooth_calibration_error
 
@@ -67,6 +70,7 @@ __all__ = [
     "evaluate",
     "expected_calibration_error",
     "grouped_intervals",
+    "holm",
     "maximum_calibration_error",
     "mean",
     "negative_log_likelihood",
@@ -77,7 +81,9 @@ __all__ = [
     "resampled_aurc",
     "resampled_ece",
     "resampled_mean",
+    "risk_coverage_curve",
     "selective_accuracy",
     "smooth_calibration_error",
     "standard_metrics",
+    "threshold_at_accuracy",
 ]

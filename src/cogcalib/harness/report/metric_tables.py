@@ -35,7 +35,7 @@ def metrics_table(
 def markdown_table(
     rows: Sequence[Mapping[str, Any]], *, split: str = "test", in_domain: str | None = None
 ) -> str:
-    """The same tables as GitHub Markdown, title above and caption below each.
+    """The wide tables as GitHub Markdown, title above and caption below each.
 
     Raises:
         ValueError: As `metrics_table`.
@@ -70,7 +70,7 @@ def _rich_table(task: TaskSummary) -> Table:
 
 
 def _markdown(task: TaskSummary) -> str:
-    shown = columns(task)
+    shown = columns(task, wide=True)
     lines = [
         f"**{_cell(title(task))}**",
         "",

@@ -26,6 +26,7 @@ from cogcalib.harness.report.page_parts import (
     ece_svg,
     metrics_grid,
     reliability_svgs,
+    risk_svgs,
     svg,
 )
 from cogcalib.harness.report.run_results import Run
@@ -49,6 +50,7 @@ def page_content(run: Run) -> Page:
         facts=_facts(run, main),
         tables=[metrics_grid(task) for task in tasks],
         ece_charts=[(title(task), ece_svg(task)) for task in tasks],
+        risk_charts=risk_svgs(tasks),
         figure_note=note,
         reliability=reliability,
         histograms=histograms,

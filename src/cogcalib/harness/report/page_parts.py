@@ -14,7 +14,7 @@ from cogcalib.drawing.reliability import confidence_histogram, reliability_diagr
 from cogcalib.harness.config.methods import label
 from cogcalib.harness.report import style
 from cogcalib.harness.report.columns import caption, columns, percent, title
-from cogcalib.harness.report.figures import ece_chart
+from cogcalib.harness.report.figures import ece_chart, risk_coverage_chart
 from cogcalib.harness.report.mistakes import Mistake
 from cogcalib.harness.report.summary import TaskSummary
 from cogcalib.records import Prediction
@@ -50,6 +50,7 @@ class Page:
     facts: list[tuple[str, str]]
     tables: list[Grid]
     ece_charts: list[tuple[str, Markup]]
+    risk_charts: list[tuple[str, Markup]]
     figure_note: str
     reliability: list[Markup]
     histograms: list[Markup]
@@ -95,6 +96,22 @@ def ece_svg(task: TaskSummary) -> Markup:
     )
     name = f"ECE and accuracy on {task.task}"
     return svg(ece_chart(task), name, f"{readings}. ECE: {task.ece_label}")
+
+
+def risk_svgs(tasks: Sequence[TaskSummary]) -> list[tuple[str, Markup]]:
+    """The risk-coverage curves of each task that has some, under its title."""
+    found = []
+    for task in tasks:
+        rows = [row for row in task.methods if row.risks]
+        if rows:
+            readings = "; ".join(
+                f"{label(row.method)}: "
+                + ", ".join(f"{percent(e)} % wrong of {c:.0%}" for c, e in row.risks[1::2])
+                for row in rows
+            )
+            name = f"Risk-coverage curves on {task.task}"
+            found.append((title(task), svg(risk_coverage_chart(task), name, readings)))
+    return found
 
 
 def reliability_svgs(

@@ -22,7 +22,7 @@ from cogcalib.metrics import (
     resampled_mean,
 )
 from cogcalib.records import Prediction
-from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED
+from cogcalib.scoring import ranked
 
 RESAMPLES = 2000
 BINS = 15
@@ -64,7 +64,6 @@ def resample(
     runs: Mapping[int, Sequence[Prediction]],
     resamples: int = RESAMPLES,
     *,
-    definition: str | None = None,
     ranking: bool = False,
 ) -> Resampled:
     """The metrics of one method on one task's split, from its predictions of every seed.
@@ -72,8 +71,8 @@ def resample(
     Args:
         runs: Seed -> predictions, of every seed on the same questions.
         resamples: Number of resamples.
-        definition: Confidence definition of the Brier score and the AURC; None: the first.
-        ranking: Compute the AURC as well, which takes as long as all the others together.
+        ranking: Compute the AURC as well, which takes as long as all the others together. Like the
+            Brier score it is of the primary confidence.
 
     Raises:
         ValueError: If the seeds answer different questions.
@@ -88,12 +87,11 @@ def resample(
     for run in runs.values():
         rows = sorted(run, key=lambda row: row.id)
         correct = np.array([row.correct for row in rows], dtype=np.float64)
-        known = (*MULTIPLE_CHOICE, *OPEN_ENDED)
         confidence = {
             name: np.array([row.confidence[name] for row in rows])
-            for name in sorted(rows[0].confidence, key=known.index)
+            for name in ranked(rows[0].confidence)
         }
-        primary = confidence[definition or next(iter(confidence))]
+        primary = next(iter(confidence.values()))
         linear = {
             "accuracy": correct,
             "nll": np.array([row.nll for row in rows]),
