@@ -252,7 +252,9 @@ def _group_method(
         return _statistic(values, (first.get("low"), first.get("high")))
 
     def of_primary(metric: str, key: str = "value") -> Statistic:
-        found = [next(iter((row.get(metric) or {}).values()), {}) for row in rows]
+        found: list[Mapping[str, Any]] = [
+            next(iter((row.get(metric) or {}).values()), {}) for row in rows
+        ]
         bounds = (found[0].get("low"), found[0].get("high")) if key == "value" else None
         return _statistic([each.get(key) for each in found], bounds)
 
@@ -292,8 +294,8 @@ def _floor(rows: Sequence[Mapping[str, Any]], definition: str) -> tuple[float, f
 
 def _risks(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[float, float], ...]:
     """Points of the risk-coverage curve, means over the seeds."""
-    curves = [next(iter((row.get("risk_coverage") or {}).values()), None) for row in rows]
-    if not all(curves):
+    curves = [each for row in rows for each in (row.get("risk_coverage") or {}).values()]
+    if len(curves) < len(rows):
         return ()
     errors = zip(*(curve["error"] for curve in curves), strict=True)
     return tuple(zip(curves[0]["coverage"], map(statistics.fmean, errors), strict=True))

@@ -108,7 +108,9 @@ class Judge:
         if method not in self._task or against not in self._task:
             return None
         one, other = self._of(method), self._of(against)
-        return one and other and verdict_on(method, one, against, other)
+        if one is None or other is None:
+            return None
+        return verdict_on(method, one, against, other)
 
     def _of(self, method: str) -> Resampled | None:
         if method not in self._resampled:

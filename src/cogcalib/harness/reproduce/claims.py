@@ -91,9 +91,9 @@ def claims_page(table: Table, found: Sequence[Claim]) -> Iterator[str]:
     yield ""
     yield (
         f"Primary endpoint: {first}{''.join(f', then {each}' for each in others)}, after a "
-        f"temperature fitted on the calibration split. p: Holm's, over the {len(found)} comparisons "
-        "of this table by the same metric. Every other difference on this page, starred or not, is "
-        "exploratory."
+        f"temperature fitted on the calibration split. p: Holm's, over the {len(found)} "
+        "comparisons of this table by the same metric. Every other difference on this page, "
+        "starred or not, is exploratory."
     )
     yield ""
     columns = [text for each in table.endpoint for text in (f"Δ {head(each)}", "p")]
