@@ -83,7 +83,7 @@ def test_malformed_file_is_named(copy: Path, file: str, text: str, message: str)
 
 def test_mistakes_are_compared_with_the_variant_chosen_on_calibration(run: Run) -> None:
     rows = [
-        dict(row) | {"accuracy": 1.0, "ece": {"vocab": {"value": 0.0}, "options": {"value": 0.0}}}
+        dict(row) | {"accuracy": 1.0, "nll": 0.0}
         if (row["method"], row["split"]) == ("coecp", "calibration")
         else row
         for row in run.rows
@@ -105,7 +105,7 @@ def test_confident_mistakes_are_sorted_and_spelled_out(run: Run) -> None:
     sure = [each.confidence for each in mistakes]
     assert sure == sorted(sure, reverse=True)
     wrong = [p for p in run.predictions("sft", 0, "atlas/country") if not p.correct]
-    assert sure[0] == max(each.confidence["vocab"] for each in wrong)
+    assert sure[0] == max(each.confidence["options"] for each in wrong)
     assert mistakes[0].question.startswith("In which country")
     assert ". Land" in mistakes[0].gold
     assert mistakes[0].answer != mistakes[0].gold
