@@ -38,6 +38,7 @@ from cogcalib.metrics.evaluation import (
     standard_metrics,
 )
 from cogcalib.metrics.multiplicity import holm
+from cogcalib.metrics.resampling import enough_resamples
 from cogcalib.metrics.scores import auroc, brier_score, mean, negative_log_likelihood
 from cogcalib.metrics.selective import (
     accuracy_at_coverage,
@@ -67,6 +68,7 @@ __all__ = [
     "consistency_interval",
     "coverage_at_accuracy",
     "ece_label",
+    "enough_resamples",
     "evaluate",
     "expected_calibration_error",
     "grouped_intervals",

@@ -16,6 +16,7 @@ from cogcalib.metrics import (
     check_predictions,
     consistency_interval,
     coverage_at_accuracy,
+    enough_resamples,
     expected_calibration_error,
     grouped_intervals,
     mean,
@@ -31,6 +32,8 @@ COVERAGES = tuple(k / 10 for k in range(1, 11))
 """Shares answered at which the risk-coverage curve is kept, fractions."""
 WANTED = {"coverage_at_90": 0.9, "coverage_at_95": 0.95}
 """Metric -> the accuracy that the answered must have, fraction."""
+FLOOR_DRAWS = 200
+"""Draws of a noise floor at most; of many predictions fewer, whose floor hardly varies."""
 _NLL = "nll"
 
 EVERY_DEFINITION = ("ece", "ece_mass", "auroc")
@@ -64,7 +67,8 @@ def summarize(
         method: Name of the method.
         seed: Seed the method was trained with, None if unknown (the intervals' own draws are
             fixed).
-        resamples: Bootstrap resamples per interval, and draws of each noise floor.
+        resamples: Bootstrap resamples per interval; of more than 100,000 predictions fewer, see
+            `cogcalib.metrics.enough_resamples`.
         known: Share of the training examples that the gate called known in its first and in its
             last epoch, fractions; None where no gate ran.
 
@@ -129,7 +133,7 @@ def summarize(
         "known_last_epoch": known[1],
     }
     for name, found in row["ece"].items():
-        found["floor"] = _floor(confidence[name], resamples)
+        found["floor"] = _floor(confidence[name], min(resamples, FLOOR_DRAWS))
     for name, accuracy in WANTED.items():
         threshold = threshold_at_accuracy(confidence[primary], correct, accuracy)
         row[name][primary]["threshold"] = _or_none(threshold)
@@ -174,7 +178,7 @@ def _estimates(
     arrays = {name: check_predictions(row, correct) for name, row in confidence.items()}
     intervals = grouped_intervals(
         {_NLL: ({_NLL: mean}, [nll]), **{name: (chosen[name], arrays[name]) for name in arrays}},
-        resamples=resamples,
+        resamples=enough_resamples(len(nll), resamples),
     )
     estimates = {
         definition: {
@@ -201,8 +205,9 @@ def _by_definition(
     }
 
 
-def _floor(confidence: NDArray[np.float64], draws: int) -> list[float]:
+def _floor(confidence: NDArray[np.float64], most: int) -> list[float]:
     """The ECE that chance alone gives a perfectly calibrated model with these confidences."""
+    draws = min(most, max(50, 10_000_000 // len(confidence)))
     metric = partial(expected_calibration_error, bins=BINS)
     return list(consistency_interval(metric, confidence, resamples=draws))
 
