@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
 from cogcalib.harness.config.methods import label
-from cogcalib.harness.reproduce.markdown import MISSING, line
+from cogcalib.harness.report.columns import MISSING, coverage_text, floor_text, known_ends
+from cogcalib.harness.reproduce.markdown import line
 
 Record = Mapping[str, Any]
 
@@ -52,11 +53,23 @@ COLUMNS = {
 def _methods(
     record: Record, columns: Mapping[str, tuple[str, int, int]], names: Sequence[str]
 ) -> Iterator[str]:
-    group = find(record["results"], trained_on=COUNTRY, task=COUNTRY)
-    yield from head("method", [*columns, "passes"])
-    for row in there(group, names):
+    rows = there(find(record["results"], trained_on=COUNTRY, task=COUNTRY), names)
+    # Records made before 2026-11-29 lack them.
+    more = USE if all("answered" in row for row in rows) else {}
+    yield from head("method", [*columns, *more, "passes"])
+    for row in rows:
         cells = [spread(row, *column) for column in columns.values()]
+        cells += [shown(row) for shown in more.values()]
         yield line([name_of(row), *cells, str(row["cost"]["passes"])])
+
+
+USE: Mapping[str, Callable[[Record], str]] = {
+    "floor options %": lambda row: floor_text(row["floor"].get("options")),
+    "answered % at 90 %": lambda row: coverage_text(*row["answered"]["coverage_at_90"]),
+    "answered % at 95 %": lambda row: coverage_text(*row["answered"]["coverage_at_95"]),
+    "known %": lambda row: known_ends(*row["known"]),
+}
+"""Noise floor, share answered (from confidence %), known in the first and last gated epoch."""
 
 
 KINDS = {
