@@ -154,7 +154,7 @@ class TaskSummary:
         }
         lowest = {name for name, value in shown.items() if value == min(shown.values())}
         within = {row.method for row in self.methods if row.within_floor(self.primary)}
-        return frozenset() if lowest & within and within - lowest else frozenset(lowest)
+        return frozenset() if lowest & within and len(within) > 1 else frozenset(lowest)
 
 
 def group_rows(
