@@ -80,6 +80,8 @@ def draw_errors(record: Record) -> Figure:
         for axes, group in zip(panels, here, strict=False):
             _panel(axes, group, list(lines))
             axes.set_title(group[differs])
+        for axes in panels:  # at last: panels that share an axis stop growing with it
+            axes.set_xlim(left=0)
         if several:
             part.suptitle(here[0]["task"], fontsize="medium")
         for axes in panels[len(here) :]:
@@ -101,12 +103,12 @@ def _draw_risks(part: SubFigure, groups: Sequence[Record], differs: str) -> None
         for row in _surest(group):
             errors = [100 * error for error in row["risk"]]
             shares = [100 * share for share in COVERAGES]
-            dashes = ":" if row["row"] == "uniform" else "-"
+            dashes = {"uniform": ":", "gated": "--"}.get(row["row"], "-")
             axes.plot(shares, errors, dashes, color=colour(row["method"]), label=row["row"])
         axes.set_title(group[differs])
         axes.set_xlabel("answered, surest first (%)")
-        axes.set_ylim(bottom=0)
         axes.tick_params(length=0)
+    panels[0].set_ylim(bottom=0)  # at last: panels that share an axis stop growing with it
     panels[0].set_ylabel("wrong among them (%)")
     part.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
 
@@ -141,7 +143,6 @@ def _panel(axes: Axes, group: Record, lines: Sequence[str]) -> None:
     for shade, points in ticks.items():
         axes.plot(*zip(*points, strict=True), color=shade, linewidth=2.4, solid_capstyle="butt")
     axes.set_xlabel(f"ECE {metric.partition('.')[2]} (%)")
-    axes.set_xlim(left=0)
     axes.locator_params(axis="x", nbins=4)
     axes.grid(axis="y", visible=False)
     axes.tick_params(length=0)
