@@ -63,13 +63,18 @@ def as_number(statistic: Statistic, digits: int, *, interval: bool = False) -> s
     return text
 
 
-def columns(task: TaskSummary, *, wide: bool = False) -> list[Column]:
-    """The columns of one task's table, after the method's name.
+def columns(task: TaskSummary) -> list[Column]:
+    """The columns of one task's wide table, after the method's name."""
+    return [*calibration_columns(task, wide=True), *use_columns(task)]
+
+
+def calibration_columns(task: TaskSummary, *, wide: bool = False) -> list[Column]:
+    """Accuracy, calibration errors with their noise floors, and scores.
 
     Args:
         task: The task.
-        wide: Show every confidence definition with its noise floor, the thresholds of the
-            coverages, and intervals of the AUROC. Otherwise so much that the table fits a terminal.
+        wide: Show every confidence definition, and the AUROC with its interval. Otherwise the
+            floor of the first definition and the error of the second, so that a terminal has room.
     """
     primary = task.primary
     result = [Column("n", "", lambda row: f"{row.n:,}")] if task.several_n else []
@@ -86,9 +91,25 @@ def columns(task: TaskSummary, *, wide: bool = False) -> list[Column]:
     ]
     if wide:
         result.append(Column("AUROC", "", lambda row: _auroc(row, primary)))
+    return result
+
+
+def use_columns(task: TaskSummary) -> list[Column]:
+    """AURC, what can be answered at an accuracy and from which confidence on, what was known."""
+    result: list[Column] = []
     if any(row.aurc.values for row in task.methods):
         result.append(Column("AURC", "", lambda row: as_number(row.aurc, 3)))
-    result += _coverages(task, wide=wide)
+    result += [
+        Column(
+            "Answered %",
+            f"at {accuracy:.0%} accuracy (from confidence %)",
+            lambda row, name=name: coverage_text(  # type: ignore[misc]
+                row.coverage[name].mean, row.threshold[name].mean
+            ),
+        )
+        for name, accuracy in WANTED.items()
+        if any(row.coverage[name].values for row in task.methods)
+    ]
     if any(map(_is_gated, task.methods)):
         result.append(Column("Known %", "", known_text))
     return result
@@ -112,33 +133,6 @@ def floor_text(floor: Sequence[float] | None) -> str:
 
 def _auroc(row: MethodSummary, definition: str) -> str:
     return as_number(row.auroc[definition], 2, interval=True)
-
-
-def _coverages(task: TaskSummary, *, wide: bool) -> list[Column]:
-    """Share that can be answered at an accuracy; in wide tables the threshold with it."""
-    wanted = {
-        name: f"{accuracy:.0%}"
-        for name, accuracy in WANTED.items()
-        if any(row.coverage[name].values for row in task.methods)
-    }
-    if not wide and wanted:
-        at = "/".join(each.rstrip("%") for each in wanted.values())
-        return [Column("Answered %", f"at {at}", lambda row: _whole(row, list(wanted)))]
-    return [
-        Column(
-            "Answered %",
-            f"at {accuracy} accuracy (from confidence %)",
-            lambda row, name=name: coverage_text(  # type: ignore[misc]
-                row.coverage[name].mean, row.threshold[name].mean
-            ),
-        )
-        for name, accuracy in wanted.items()
-    ]
-
-
-def _whole(row: MethodSummary, names: Sequence[str]) -> str:
-    means = [row.coverage[name].mean for name in names]
-    return "/".join(MISSING if mean is None else f"{100 * mean:.0f}" for mean in means)
 
 
 def coverage_text(share: float | None, threshold: float | None) -> str:
@@ -186,7 +180,18 @@ def title(task: TaskSummary) -> str:
 
 
 def caption(task: TaskSummary) -> str:
-    """What the columns are and how far to trust them, in one paragraph."""
+    """What the columns of a wide table are and how far to trust them, in one paragraph."""
+    return f"{calibration_caption(task)} {use_caption(task)}".strip()
+
+
+def use_caption(task: TaskSummary) -> str:
+    """The same of `use_columns`."""
+    coverage = any(each.values for row in task.methods for each in row.coverage.values())
+    return " ".join(reading_aids(coverage=coverage, gated=any(map(_is_gated, task.methods))))
+
+
+def calibration_caption(task: TaskSummary) -> str:
+    """The same of `calibration_columns`."""
     best = "lowest in bold" if task.best else "none is marked, those in the floor are not ranked"
     sentences = [f"ECE in percent: {task.ece_label}; {best}."]
     sentences += [f"Brier and AURC: of {task.scored}."] if task.scored != task.primary else []
@@ -202,11 +207,7 @@ def caption(task: TaskSummary) -> str:
     if task.several_seeds:
         seeds = max(len(row.seeds) for row in task.methods)
         sentences.append(f"±: standard deviation over {seeds} seeds.")
-    sentences += reading_aids(
-        floor=any(row.floor[task.primary] for row in task.methods),
-        coverage=any(each.values for row in task.methods for each in row.coverage.values()),
-        gated=any(map(_is_gated, task.methods)),
-    )
+    sentences += reading_aids(floor=any(row.floor[task.primary] for row in task.methods))
     if task.small_n:
         sentences.append(
             f"Small sample (n = {task.n:,} < 500): binned ECE is biased upwards and mostly noise."
@@ -214,7 +215,9 @@ def caption(task: TaskSummary) -> str:
     return " ".join(sentences)
 
 
-def reading_aids(*, floor: bool, coverage: bool, gated: bool) -> Iterator[str]:
+def reading_aids(
+    *, floor: bool = False, coverage: bool = False, gated: bool = False
+) -> Iterator[str]:
     """What a table's figures of these kinds are, a sentence or two each."""
     if floor:
         yield (

@@ -72,7 +72,7 @@ class Page:
 
 def metrics_grid(task: TaskSummary) -> Grid:
     """The table of a task, every confidence definition in it."""
-    shown = columns(task, wide=True)
+    shown = columns(task)
     return Grid(
         headers=["Method", *(column.title for column in shown)],
         rows=[
