@@ -15,7 +15,7 @@ from cogcalib.harness.report.page_parts import (
     ece_svg,
     metrics_grid,
     reliability_svgs,
-    risk_svgs,
+    uses,
 )
 from cogcalib.harness.report.summary import TaskSummary, group_rows
 from cogcalib.metrics import ece_label
@@ -51,7 +51,7 @@ def comparison_page(comparison: Comparison) -> Page:
         facts=[("compared with", comparison.sources[0]), ("questions", f"{main.n:,}")],
         tables=[metrics_grid(task) for task in tasks],
         ece_charts=[(title(task), ece_svg(task)) for task in tasks],
-        risk_charts=risk_svgs(tasks),
+        uses=uses(tasks),
         figure_note=f"{title(main)}, confidence {main.primary}, first seed{several}",
         reliability=reliability,
         histograms=histograms,

@@ -26,8 +26,8 @@ from cogcalib.harness.report.page_parts import (
     ece_svg,
     metrics_grid,
     reliability_svgs,
-    risk_svgs,
     svg,
+    uses,
 )
 from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.summary import TaskSummary, group_rows
@@ -50,7 +50,7 @@ def page_content(run: Run) -> Page:
         facts=_facts(run, main),
         tables=[metrics_grid(task) for task in tasks],
         ece_charts=[(title(task), ece_svg(task)) for task in tasks],
-        risk_charts=risk_svgs(tasks),
+        uses=uses(tasks),
         figure_note=note,
         reliability=reliability,
         histograms=histograms,
