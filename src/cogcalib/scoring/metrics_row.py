@@ -103,8 +103,11 @@ def summarize(
     }
     primary = primary_definition(predictions)
     estimates, nll_interval = _estimates(confidence, correct, nll, primary, resamples)
+    errors = _by_definition("ece", estimates)
+    for name, found in errors.items():
+        found["floor"] = _floor(confidence[name], min(resamples, FLOOR_DRAWS))
     of_primary = estimates[primary]
-    row: dict[str, Any] = {
+    return {
         "method": method,
         "task": predictions[0].task,
         "split": predictions[0].split,
@@ -114,12 +117,8 @@ def summarize(
         "nll": mean(nll),
         "brier": of_primary["brier"].value,
         **{name: _by_definition(name, estimates) for name in MADE_WITH},
-        "risk_coverage": {
-            primary: {
-                "coverage": list(COVERAGES),
-                "error": risk_coverage_curve(confidence[primary], correct, COVERAGES),
-            }
-        },
+        "ece": errors,
+        **_selective(primary, confidence[primary], correct, of_primary),
         "auroc": {name: _or_none(row["auroc"].value) for name, row in estimates.items()},
         "intervals": {
             "accuracy": _bounds(of_primary["accuracy"]),
@@ -132,12 +131,23 @@ def summarize(
         "known_first_epoch": known[0],
         "known_last_epoch": known[1],
     }
-    for name, found in row["ece"].items():
-        found["floor"] = _floor(confidence[name], min(resamples, FLOOR_DRAWS))
+
+
+def _selective(
+    primary: str,
+    confidence: NDArray[np.float64],
+    correct: NDArray[np.bool_],
+    estimates: Mapping[str, Estimate],
+) -> dict[str, Any]:
+    """Coverages with the thresholds found, and the risk-coverage curve."""
+    found: dict[str, Any] = {}
     for name, accuracy in WANTED.items():
-        threshold = threshold_at_accuracy(confidence[primary], correct, accuracy)
-        row[name][primary]["threshold"] = _or_none(threshold)
-    return row
+        (made,) = _by_definition(name, {primary: estimates}).values()
+        threshold = threshold_at_accuracy(confidence, correct, accuracy)
+        found[name] = {primary: made | {"threshold": _or_none(threshold)}}
+    errors = risk_coverage_curve(confidence, correct, COVERAGES)
+    curve = {"coverage": list(COVERAGES), "error": errors}
+    return {**found, "risk_coverage": {primary: curve}}
 
 
 def primary_definition(predictions: Sequence[Prediction]) -> str:

@@ -145,7 +145,7 @@ def test_sections_without_data_are_left_out(run_dir: Path, tmp_path: Path) -> No
     for folder in ("probe", "train", "score", "recalibrate", "splits"):
         shutil.rmtree(path / folder)
     headings = re.findall(r"<h2>(.*?)</h2>", render_html(load_run(path)))
-    assert headings == ["Results", "Data", "Record"]
+    assert headings == ["Results", "If it answers only where it is sure", "Data", "Record"]
 
 
 def test_what_was_done_to_the_tasks_is_told(run: Run) -> None:

@@ -84,9 +84,9 @@ def test_several_seeds_show_mean_and_standard_deviation() -> None:
 
 def test_lowest_ece_is_bold_and_ties_share_it() -> None:
     text = markdown_table(
-        [row("sft", value=0.1), row("ls", value=0.0502), row("cols", value=0.0498)]
+        [row("sft", value=0.1), row("ls", value=0.0602), row("cols", value=0.0598)]
     )
-    assert text.count("**5.0 [") == 2
+    assert text.count("**6.0 [") == 2
     assert "**10.0" not in text
 
 
@@ -125,7 +125,7 @@ def test_nothing_within_the_floor_is_marked_beside_another(pairs: list[tuple[int
     if not within:
         assert task.best
     if task.best & within:
-        assert within == task.best
+        assert len(within) == 1
 
 
 def test_the_gate_of_a_saturated_method_is_warned_of() -> None:
