@@ -11,12 +11,24 @@ import pytest
 
 from cogcalib.harness.report import Run, load_run
 from cogcalib.harness.report.mistakes import confident_mistakes
+from cogcalib.harness.report.run_results import known_shares
 from cogcalib.harness.report.summary import group_rows
+from cogcalib.jsonl import write_jsonl
 
 
 @pytest.fixture
 def copy(run_dir: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run_dir, tmp_path / "copy"))
+
+
+def test_what_the_gate_called_known_is_read_off_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    assert known_shares(log) == (None, None)
+    write_jsonl(log, [{"step": 1, "share_known": 0.5}, {"step": 2, "known_first_epoch": None}])
+    assert known_shares(log) == (None, None)
+    last = {"train_loss": 0.1, "known_first_epoch": 0.43, "known_last_epoch": 0.97}
+    write_jsonl(log, [{"step": 1, "loss": 1.0}, {"step": 2} | last])
+    assert known_shares(log) == (0.43, 0.97)
 
 
 def test_everything_is_read(run: Run) -> None:

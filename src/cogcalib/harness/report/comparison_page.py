@@ -97,6 +97,6 @@ def _differences(task: TaskSummary, pairs: tuple[Pair, ...]) -> Grid:
         rows,
         title=title(task),
         note=f"ECE: {'; '.join(labels)}. Paired bootstrap over the same questions, and over the "
-        "seeds where there are several, 95 %; of the many p some are small by chance.",
+        "seeds where there are several, 95 %; exploratory: of the many p some are small by chance.",
         text_columns=2,
     )

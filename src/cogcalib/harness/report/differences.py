@@ -148,8 +148,8 @@ def _table(task: str, pairs: Sequence[Pair]) -> Table:
     labels = dict.fromkeys(ece_label(pair.definition, pair.n, bins=BINS) for pair in pairs)
     table = plain_table(
         f"{task} · {pairs[0].split} · paired differences",
-        f"ECE: {'; '.join(labels)}. Paired bootstrap over the same questions, 95 %; of the many p "
-        "some are small by chance.",
+        f"ECE: {'; '.join(labels)}. Paired bootstrap over the same questions, 95 %; "
+        "exploratory: of the many p some are small by chance.",
     )
     table.add_column("Models")
     table.add_column("Metric", no_wrap=True)
