@@ -83,8 +83,7 @@ def summarize(
           ECE of a perfectly calibrated model with the same confidences.
         - ``mce``, ``smooth_ece``, ``aurc``, ``coverage_at_90``, ``coverage_at_95``,
           ``selective_accuracy``: the same for the primary definition alone, beside it what each was
-          made with (``bins``, the ``accuracy`` wanted); None where undefined. ``threshold`` is
-          the least confidence answered: found for the coverages, given for the last.
+          made with and the ``threshold`` (found for the coverages); None where undefined.
         - ``risk_coverage``: definition -> ``coverage`` and ``error`` of the most confident, lists.
         - ``auroc`` (None where all are correct or all wrong), ``confidence`` (mean): definition ->
           value.
@@ -103,9 +102,6 @@ def summarize(
     }
     primary = primary_definition(predictions)
     estimates, nll_interval = _estimates(confidence, correct, nll, primary, resamples)
-    errors = _by_definition("ece", estimates)
-    for name, found in errors.items():
-        found["floor"] = _floor(confidence[name], min(resamples, FLOOR_DRAWS))
     of_primary = estimates[primary]
     return {
         "method": method,
@@ -117,19 +113,35 @@ def summarize(
         "nll": mean(nll),
         "brier": of_primary["brier"].value,
         **{name: _by_definition(name, estimates) for name in MADE_WITH},
-        "ece": errors,
+        "ece": _errors(confidence, estimates, min(resamples, FLOOR_DRAWS)),
         **_selective(primary, confidence[primary], correct, of_primary),
         "auroc": {name: _or_none(row["auroc"].value) for name, row in estimates.items()},
-        "intervals": {
-            "accuracy": _bounds(of_primary["accuracy"]),
-            "nll": nll_interval,
-            "brier": _bounds(of_primary["brier"]),
-            "auroc": {name: _bounds(row["auroc"]) for name, row in estimates.items()},
-        },
+        "intervals": _intervals(estimates, primary, nll_interval),
         "confidence": {name: mean(row) for name, row in confidence.items()},
         "small_n": len(predictions) < SMALL_N,
         "known_first_epoch": known[0],
         "known_last_epoch": known[1],
+    }
+
+
+def _errors(
+    confidence: Mapping[str, NDArray[np.float64]],
+    estimates: Mapping[str, Mapping[str, Estimate]],
+    draws: int,
+) -> dict[str, dict[str, Any]]:
+    """The ECE of every definition with its noise floor."""
+    found = _by_definition("ece", estimates)
+    return {name: row | {"floor": _floor(confidence[name], draws)} for name, row in found.items()}
+
+
+def _intervals(
+    estimates: Mapping[str, Mapping[str, Estimate]], primary: str, nll: list[float]
+) -> dict[str, Any]:
+    return {
+        "accuracy": _bounds(estimates[primary]["accuracy"]),
+        "nll": nll,
+        "brier": _bounds(estimates[primary]["brier"]),
+        "auroc": {name: _bounds(row["auroc"]) for name, row in estimates.items()},
     }
 
 

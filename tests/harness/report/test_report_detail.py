@@ -71,7 +71,7 @@ def test_every_metric_has_its_interval(files, capsys):
     assert "Equal-mass ECE: 15 equal-mass bins, confidence: options, n = 60" in text
     assert "MCE: 15 equal-width bins, confidence: options, n = 60" in text
     assert re.search(r"noise floor % +\d+\.\d–\d+\.\d", printed)  # noqa: RUF001
-    assert printed.count("from confidence %") == 2
+    assert len(re.findall("(?m)^  from confidence %", printed)) == 2
     assert "Small sample (n = 60 < 500)" in text
     assert "paired" not in text
 
