@@ -69,8 +69,7 @@ def summarize(
             fixed).
         resamples: Bootstrap resamples per interval; of more than 100,000 predictions fewer, see
             `cogcalib.metrics.enough_resamples`.
-        known: Share of the training examples that the gate called known in its first and in its
-            last epoch, fractions; None where no gate ran.
+        known: Shares that the gate called known in its first and last epoch; None without a gate.
 
     Returns:
         A row of ``metrics.json``; every value a fraction but `nll` (nats), `n` and `seed`.
