@@ -116,7 +116,9 @@ class Judge:
         if method not in self._resampled:
             runs = self._predictions(method)
             alike = len({frozenset(row.id for row in rows) for rows in runs.values()}) == 1
-            self._resampled[method] = resample(runs, RESAMPLES, ranking=True) if alike else None
+            self._resampled[method] = (
+                resample(runs, RESAMPLES, ranking=RESAMPLES) if alike else None
+            )
         return self._resampled[method]
 
     def _predictions(self, method: str) -> dict[int, list[Prediction]]:

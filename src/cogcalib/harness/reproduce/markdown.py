@@ -15,7 +15,13 @@ from cogcalib.harness.report.columns import (
 )
 from cogcalib.harness.report.resampled import BINS, RESAMPLES, difference
 from cogcalib.harness.reproduce.definitions import Table
-from cogcalib.harness.reproduce.table_rows import MethodCost, RowGroup, TableRow, across_variants
+from cogcalib.harness.reproduce.table_rows import (
+    RANKING,
+    MethodCost,
+    RowGroup,
+    TableRow,
+    across_variants,
+)
 from cogcalib.harness.reproduce.verdicts import trust_text, verdict_lines
 from cogcalib.metrics import SMALL_N, PairedDifference
 from cogcalib.scoring import ranked
@@ -291,8 +297,8 @@ def _caption(groups: Sequence[RowGroup]) -> Iterator[str]:
         f"significantly lower than SFT's. {' '.join(aids)} Surest: the most confident share of the "
         "answers; the curve is in the record. Trustworthy against SFT: ECE falls under every "
         "definition of confidence, Brier score, NLL and AURC do not get worse, accuracy is equal. "
-        f"Δ: difference with its 95 % interval from {RESAMPLES:,} paired resamples of the "
-        "questions and of the seeds, each with whatever it draws: training, and the calibration "
+        f"Δ: difference with its 95 % interval from {RESAMPLES:,} paired resamples ({RANKING} for "
+        "AURC) of the questions and of the seeds, each with whatever it draws: training, and the calibration "
         "split where the seed draws that too; * where it excludes zero. Stars are exploratory: not "
         "adjusted for their number, some of many are chance. Brier and AURC are those "
         "of the first confidence definition that the method has. Training: time as a multiple of "
