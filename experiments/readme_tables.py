@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
 from cogcalib.harness.config.methods import label
-from cogcalib.harness.reproduce.markdown import MISSING, line
+from cogcalib.harness.report.columns import MISSING, coverage_text, floor_text, known_ends
+from cogcalib.harness.reproduce.markdown import line
 
 Record = Mapping[str, Any]
 
@@ -43,8 +44,8 @@ def methods(record: Record) -> Iterator[str]:
 
 COLUMNS = {
     "accuracy %": ("accuracy", 100, 1),
-    "ECE vocab %": ("ece.vocab", 100, 1),
     "ECE options %": ("ece.options", 100, 1),
+    "ECE vocab %": ("ece.vocab", 100, 1),
     "NLL": ("nll", 1, 3),
 }
 
@@ -52,20 +53,31 @@ COLUMNS = {
 def _methods(
     record: Record, columns: Mapping[str, tuple[str, int, int]], names: Sequence[str]
 ) -> Iterator[str]:
-    group = find(record["results"], trained_on=COUNTRY, task=COUNTRY)
-    yield from head("method", [*columns, "passes"])
-    for name in names:
-        row = find(group["rows"], row=name)
+    rows = there(find(record["results"], trained_on=COUNTRY, task=COUNTRY), names)
+    # Records made before 2026-11-29 lack them.
+    more = USE if all("answered" in row for row in rows) else {}
+    yield from head("method", [*columns, *more, "passes"])
+    for row in rows:
         cells = [spread(row, *column) for column in columns.values()]
+        cells += [shown(row) for shown in more.values()]
         yield line([name_of(row), *cells, str(row["cost"]["passes"])])
 
 
-KINDS = {
-    "over the options": (COUNTRY, "-options", "ece.vocab"),
-    "over the vocabulary": (COUNTRY, "", "ece.vocab"),
-    "open-ended": (OPEN, "", "ece.mean"),
+USE: Mapping[str, Callable[[Record], str]] = {
+    "floor options %": lambda row: floor_text(row["floor"].get("options")),
+    "answered % at 90 %": lambda row: coverage_text(*row["answered"]["coverage_at_90"]),
+    "answered % at 95 %": lambda row: coverage_text(*row["answered"]["coverage_at_95"]),
+    "known %": lambda row: known_ends(*row["known"]),
 }
-"""Task, support as methods are named after it, and the ECE to read."""
+"""Noise floor, share answered (from confidence %), known in the first and last gated epoch."""
+
+
+KINDS = {
+    "over the options": (COUNTRY, "-options"),
+    "over the vocabulary": (COUNTRY, ""),
+    "open-ended": (OPEN, ""),
+}
+"""Task, and support as methods are named after it."""
 UNIFORM = {"cols": "ls", "combls": "mbls", "coecp": "ecp"}
 
 
@@ -74,10 +86,10 @@ def gates(record: Record) -> Iterator[str]:
     yield from head("gate", KINDS)
     for gate in ("none", "nll", "all", "random", "inverted", "oracle", "soft"):
         cells = []
-        for task, support, ece in KINDS.values():
+        for task, support in KINDS.values():
             group = find(record["results"], task=task, in_domain=True, variant="default")
             name = "sft" if gate == "none" else with_gate("cols", support, gate)
-            cells.append(three(find(group["rows"], row=name)["mean"], ece))
+            cells.append(three(group, find(group["rows"], row=name)))
         yield line([f"`{gate}`", *cells])
 
 
@@ -86,22 +98,24 @@ def gate_counts(record: Record) -> Iterator[str]:
     yield from head("significantly better : worse, of 3 penalties", KINDS)
     for gate in ("all", "random"):
         cells = []
-        for task, support, ece in KINDS.values():
+        for task, support in KINDS.values():
             group = find(record["results"], task=task, in_domain=True, variant="default")
             names = [
                 (with_gate(penalty, support, "nll"), with_gate(penalty, support, gate))
                 for penalty in UNIFORM
             ]
-            cells.append(counted(group["pairs"], names, ece))
+            cells.append(counted(group["pairs"], names, primary(group)))
         yield line([f"gate `nll` : `{gate}`", *cells])
     for variant, about in (
         ("fixed", "threshold fixed : following the model"),
         ("token", "each token by itself : whole examples"),
     ):
         cells = []
-        for task, support, ece in KINDS.values():
+        for task, support in KINDS.values():
             names = [(f"{variant}:{each}{support}", each + support) for each in UNIFORM]
-            cells.append(counted(find(record["across"], task=task)["pairs"], names, ece))
+            group = find(record["results"], task=task, in_domain=True, variant="default")
+            pairs = find(record["across"], task=task)["pairs"]
+            cells.append(counted(pairs, names, primary(group)))
         yield line([about, *cells])
 
 
@@ -139,11 +153,9 @@ def _alphas(record: Record, method: str, about: str) -> Iterator[str]:
     for group in record["results"]:
         row = next((each for each in group["rows"] if each["row"] == method), None)
         if row is not None:
-            ece = "ece.vocab" if "ece.vocab" in row["mean"] else "ece.mean"
-            cells = [f"{label(row['method'])}: {three(row['mean'], ece)}"]
-            cells += [
-                changes(group, (each, method), ("accuracy", ece, "nll")) for each in schedules
-            ]
+            cells = [f"{label(row['method'])}: {three(group, row)}"]
+            metrics = ("accuracy", primary(group), "nll")
+            cells += [changes(group, (each, method), metrics) for each in schedules]
             yield line([group["task"], *cells])
 
 
@@ -151,20 +163,23 @@ def domain(record: Record) -> Iterator[str]:
     """What was trained on atlas/country, on other tasks."""
     groups = _elsewhere(record)
     yield from head("", groups)
-    for name in ("sft", "sft+ts", "mc_dropout", "ensemble", *CHOSEN):
-        rows = [find(group["rows"], row=name) for group in groups.values()]
-        yield line([name_of(rows[0]), *(three(row["mean"]) for row in rows)])
+    first = next(iter(groups.values()))
+    for row in there(first, ("sft", "sft+ts", "mc_dropout", "ensemble", *CHOSEN)):
+        cells = [three(each, find(each["rows"], row=row["row"])) for each in groups.values()]
+        yield line([name_of(row), *cells])
 
 
 def domain_changes(record: Record) -> Iterator[str]:
     """The gated rows there against temperature scaling."""
     groups = _elsewhere(record)
-    yield from head("against SFT + TS, Δ ECE vocab % / Δ NLL", groups)
-    for name in ("gated", "gated+ts", "gated-by-nll", "gated-by-nll+ts"):
-        rows = [find(group["rows"], row=name) for group in groups.values()]
-        against = [row["against"]["sft+ts"] for row in rows]
-        cells = [f"{change(each, 'ece.vocab')} / {change(each, 'nll')}" for each in against]
-        yield line([label(rows[0]["method"]), *cells])
+    first = next(iter(groups.values()))
+    ece = primary(first)
+    yield from head(f"against SFT + TS, Δ {titled(ece)} / Δ NLL", groups)
+    for row in there(first, ("gated", "gated+ts", "gated-by-nll", "gated-by-nll+ts")):
+        rows = [find(group["rows"], row=row["row"]) for group in groups.values()]
+        against = [each["against"]["sft+ts"] for each in rows]
+        cells = [f"{change(each, ece)} / {change(each, 'nll')}" for each in against]
+        yield line([label(row["method"]), *cells])
 
 
 def _elsewhere(record: Record) -> dict[str, Record]:
@@ -183,7 +198,7 @@ def models(families: Record, full: Record) -> Iterator[str]:
         cells = []
         for group in groups.values():
             row = find(group["rows"], row=name)
-            text = three(row["mean"])
+            text = three(group, row)
             cells.append(f"{label(row['method'])}: {text}" if name in CHOSEN else text)
         yield line([name if name in CHOSEN else label(name), *cells])
 
@@ -191,13 +206,14 @@ def models(families: Record, full: Record) -> Iterator[str]:
 def model_changes(families: Record, full: Record) -> Iterator[str]:
     """Differences there."""
     groups = _models(families, full)
-    yield from head("Δ ECE vocab % / Δ NLL", groups)
+    ece = primary(next(iter(groups.values())))
+    yield from head(f"Δ {titled(ece)} / Δ NLL", groups)
     for name, rows in {
         "gated - uniform, each chosen": ("gated", "uniform"),
         "gated + TS - SFT + TS": ("gated+ts", "sft+ts"),
         " - ".join(map(label, CALIBRATED)): CALIBRATED,
     }.items():
-        cells = [changes(group, rows, ("ece.vocab", "nll")) for group in groups.values()]
+        cells = [changes(group, rows, (ece, "nll")) for group in groups.values()]
         yield line([name, *cells])
 
 
@@ -229,11 +245,12 @@ def _variants(record: Record, heads: Mapping[str, str], rows: Sequence[str]) -> 
     gaps = [f"{100 * (mean['confidence'] - mean['accuracy']):+.1f}" for mean in means]
     yield line(["SFT, confidence - accuracy", *gaps])
     for name in rows:
-        cells = [three(find(group["rows"], row=name)["mean"]) for group in groups]
+        cells = [three(group, find(group["rows"], row=name)) for group in groups]
         yield line([label(name), *cells])
     for pair in (("cols", "ls"), ("cols-options", "ls-options"), CALIBRATED):
         if set(pair) <= set(rows):
-            cells = [changes(group, pair, ("accuracy", "ece.vocab", "nll")) for group in groups]
+            metrics = ("accuracy", primary(groups[0]), "nll")
+            cells = [changes(group, pair, metrics) for group in groups]
             yield line([f"{' - '.join(map(label, pair))}, Δ", *cells])
 
 
@@ -290,9 +307,27 @@ def spread(row: Record, metric: str, scale: int, digits: int) -> str:
     return f"{text} ± {scale * deviation:.{digits}f}" if deviation else text
 
 
-def three(mean: Mapping[str, float], ece: str = "ece.vocab") -> str:
+def there(group: Record, names: Sequence[str]) -> list[Record]:
+    """The rows of a group with these names, as far as they are there."""
+    held = {row["row"]: row for row in group["rows"]}
+    return [held[name] for name in names if name in held]
+
+
+def primary(group: Record) -> str:
+    """The ECE that a record compares rows by: of the definition that it names first."""
+    return next(name for name in group["rows"][0]["mean"] if name.startswith("ece."))
+
+
+def titled(ece: str) -> str:
+    """``ECE vocab %`` for ``ece.vocab``."""
+    return f"ECE {ece.removeprefix('ece.')} %"
+
+
+def three(group: Record, row: Record) -> str:
     """``65.1 / 20.1 / 1.243``: accuracy %, ECE %, NLL."""
-    return f"{100 * mean['accuracy']:.1f} / {100 * mean[ece]:.1f} / {mean['nll']:.3f}"
+    mean = row["mean"]
+    error = mean[primary(group)]
+    return f"{100 * mean['accuracy']:.1f} / {100 * error:.1f} / {mean['nll']:.3f}"
 
 
 def significant(found: Sequence[float]) -> bool:

@@ -13,7 +13,9 @@ from cogcalib.metrics import (
     accuracy_at_coverage,
     aurc,
     coverage_at_accuracy,
+    risk_coverage_curve,
     selective_accuracy,
+    threshold_at_accuracy,
 )
 
 fractions = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.5, 1.0]))
@@ -122,6 +124,41 @@ def test_coverage_equals_a_search_over_all_thresholds(rows, accuracy):
     assert coverage == max(shares)
     if coverage:
         assert accuracy_at_coverage(confidence, correct, coverage) >= accuracy - 1e-12
+
+
+@settings(deadline=None)
+@given(predictions, st.sampled_from([0.01, 0.5, 0.9, 1.0]))
+def test_the_threshold_answers_what_the_coverage_says(rows, accuracy):
+    confidence, correct = zip(*rows, strict=True)
+    coverage = coverage_at_accuracy(confidence, correct, accuracy)
+    threshold = threshold_at_accuracy(confidence, correct, accuracy)
+    if not coverage:
+        assert np.isnan(threshold)
+        return
+    answered = [y for c, y in rows if c >= threshold]
+    assert len(answered) / len(rows) == coverage
+    assert threshold in confidence
+    assert sum(answered) / len(answered) >= accuracy
+    assert selective_accuracy(confidence, correct, threshold) == sum(answered) / len(answered)
+
+
+@settings(deadline=None)
+@given(predictions)
+def test_the_risk_coverage_curve_has_the_aurc_under_it(rows):
+    confidence, correct = zip(*rows, strict=True)
+    everywhere = [k / len(rows) for k in range(1, len(rows) + 1)]
+    curve = risk_coverage_curve(confidence, correct, everywhere)
+    assert np.mean(curve) == pytest.approx(aurc(confidence, correct), abs=1e-12)
+    assert curve[-1] == pytest.approx(1 - np.mean(correct), abs=1e-12)
+    assert all(
+        risk == pytest.approx(1 - accuracy_at_coverage(confidence, correct, coverage))
+        for risk, coverage in zip(curve, everywhere, strict=True)
+    )
+
+
+def test_coverages_of_the_curve_are_shares():
+    with pytest.raises(ValueError, match=r"coverages must lie in \(0, 1\], got"):
+        risk_coverage_curve([0.5], [True], [0.5, 1.5])
 
 
 def test_coverage_takes_a_tie_whole_or_not_at_all():

@@ -36,13 +36,16 @@ KEYS = [
     "mce",
     "smooth_ece",
     "aurc",
-    "coverage_at_accuracy",
+    "coverage_at_90",
+    "coverage_at_95",
     "selective_accuracy",
+    "risk_coverage",
     "auroc",
     "intervals",
     "confidence",
     "small_n",
-    "share_known",
+    "known_first_epoch",
+    "known_last_epoch",
 ]
 
 
@@ -71,20 +74,31 @@ def predictions():
 
 
 def test_row_of_a_handmade_case(predictions):
-    row = summarize(predictions, method="cols", seed=3, share_known=0.25, resamples=50)
+    row = summarize(predictions, method="cols", seed=3, known=(0.25, 0.5), resamples=50)
     assert list(row) == KEYS
-    assert {key: row[key] for key in ("method", "task", "split", "seed", "n", "share_known")} == {
+    assert {key: row[key] for key in (*KEYS[:5], *KEYS[-2:])} == {
         "method": "cols",
         "task": "atlas/country",
         "split": "test",
         "seed": 3,
         "n": 4,
-        "share_known": 0.25,
+        "known_first_epoch": 0.25,
+        "known_last_epoch": 0.5,
     }
     assert row["small_n"] is True
     assert row["accuracy"] == 0.5
     assert row["nll"] == pytest.approx(1.0)
-    assert row["brier"] == pytest.approx((0.01 + 0.01 + 0.49 + 0.16) / 4)
+    assert row["brier"] == pytest.approx((0.0025 + 0.0025 + 0.5625 + 0.25) / 4)
+    assert row["risk_coverage"] == {
+        "options": {
+            "coverage": [k / 10 for k in range(1, 11)],
+            "error": pytest.approx([0, 0, 0, 0, 0, 1 / 3, 1 / 3, 0.5, 0.5, 0.5]),
+        }
+    }
+    for wanted in (90, 95):
+        found = row[f"coverage_at_{wanted}"]["options"]
+        assert (found["value"], found["threshold"]) == (0.5, 0.95)
+        assert found["accuracy"] == wanted / 100
     # Bins of width 1/15: the two at .9 share one, with accuracy 1; the others are alone and wrong.
     assert row["ece"]["vocab"]["value"] == pytest.approx((2 * 0.1 + 0.7 + 0.4) / 4)
     assert row["ece"]["options"]["value"] == pytest.approx((2 * 0.05 + 0.75 + 0.5) / 4)
@@ -102,7 +116,8 @@ def test_intervals_hold_their_value(predictions):
         assert low < row[name] < high
     for kind, binning in (("ece", "width"), ("ece_mass", "mass")):
         for bounds in row[kind].values():
-            assert set(bounds) == {"value", "low", "high", "bins", "binning"}
+            assert bounds.keys() - {"floor"} == {"value", "low", "high", "bins", "binning"}
+            assert ("floor" in bounds) == (kind == "ece")
             assert (bounds["bins"], bounds["binning"]) == (15, binning)
             assert 0 <= bounds["low"] < bounds["high"] <= 1
 
@@ -111,20 +126,20 @@ def test_metrics_of_the_primary_definition_are_those_of_the_metrics_room():
     draws = np.random.default_rng(1)
     confidence, correct = draws.uniform(size=300), draws.uniform(size=300) < 0.7
     rows = [
-        prediction(str(i), bool(right), 1.0, {"vocab": float(value), "options": float(value) ** 2})
+        prediction(str(i), bool(right), 1.0, {"vocab": float(value) ** 2, "options": float(value)})
         for i, (value, right) in enumerate(zip(confidence, correct, strict=True))
     ]
     row = summarize(rows, method="sft", seed=0, resamples=50)
     whole = evaluate(confidence, correct, resamples=50).metrics
-    for name in ("ece", "ece_mass", "mce", "smooth_ece", "aurc", "coverage_at_accuracy"):
-        found = row[name]["vocab"]
+    for name in ("ece", "ece_mass", "mce", "smooth_ece", "aurc", "coverage_at_95"):
+        found = row[name]["options"]
+        name = {"coverage_at_95": "coverage_at_accuracy"}.get(name, name)
         assert [found[key] for key in ("value", "low", "high")] == [
             whole[name].value, whole[name].low, whole[name].high,
         ]  # fmt: skip
-    assert set(row["aurc"]) == {"vocab"}
-    assert (row["mce"]["vocab"]["bins"], row["mce"]["vocab"]["binning"]) == (15, "width")
-    assert row["coverage_at_accuracy"]["vocab"]["accuracy"] == 0.95
-    selective = row["selective_accuracy"]["vocab"]
+    assert set(row["aurc"]) == {"options"}
+    assert (row["mce"]["options"]["bins"], row["mce"]["options"]["binning"]) == (15, "width")
+    selective = row["selective_accuracy"]["options"]
     assert selective["threshold"] == 0.9
     assert selective["value"] == selective_accuracy(confidence, correct, threshold=0.9)
     assert selective["low"] <= selective["value"] <= selective["high"]
@@ -170,19 +185,20 @@ def test_row_is_strict_json_and_repeatable(predictions):
     assert row["intervals"]["auroc"] == {"vocab": None, "options": None}
     assert json.loads(json.dumps(row, allow_nan=False)) == row
     assert summarize(rows, method="sft", seed=0, resamples=20) == row
-    assert row["share_known"] is None
+    assert row["known_first_epoch"] is None
+    assert row["known_last_epoch"] is None
 
 
 def test_primary_definition(predictions):
-    assert primary_definition(predictions) == "vocab"
+    assert primary_definition(predictions) == "options"
     for names, primary in [
         (("joint", "mean"), "mean"),
-        (("surface", "options"), "options"),
+        (("surface", "vocab"), "vocab"),
         (("joint",), "joint"),
     ]:
         row = replace(predictions[0], confidence=dict.fromkeys(names, 0.5))
         assert primary_definition([row]) == primary
-    with pytest.raises(ValueError, match=r"among vocab, mean, .*, got \['mine'\]"):
+    with pytest.raises(ValueError, match=r"among options, vocab, .*, got \['mine'\]"):
         primary_definition([replace(predictions[0], confidence={"mine": 0.5})])
     with pytest.raises(ValueError, match="predictions must carry a confidence"):
         primary_definition([])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cogcalib.artifacts import check_writable
 from cogcalib.cli.console import console as terminal
 from cogcalib.cli.console import quiet, screen
-from cogcalib.cli.options import SHARED, add_shared
+from cogcalib.cli.options import add_shared
 from cogcalib.records import InputError
 
 if TYPE_CHECKING:
@@ -32,15 +32,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tune-seeds", type=int, default=1, metavar="N", help="seeds of each trial (1)"
     )
-    parser.add_argument(
-        "--rule",
-        choices=SHARED["--rule"]["choices"],
-        default="ece",
-        help="what alphas are chosen by; the tables in docs/results were made with ece (ece)",
-    )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes at once (1)")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and its hours")
-    add_shared(parser, "--data-dir", "--runs")
+    add_shared(parser, "--rule", "--data-dir", "--runs")
     parser.add_argument(
         "--output",
         type=Path,

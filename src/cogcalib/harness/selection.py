@@ -20,7 +20,7 @@ import numpy as np
 from cogcalib.harness.config import Rule
 from cogcalib.metrics import expected_calibration_error
 from cogcalib.records import Prediction
-from cogcalib.scoring import primary_definition
+from cogcalib.scoring import ranked
 
 RULES: Mapping[Rule, str] = {
     "nll": "the lowest NLL at SFT's accuracy on the calibration split",
@@ -63,17 +63,14 @@ class Selection:
     reason: str
 
 
-def select(
-    among: Sequence[str], trials: Sequence[Trial], rule: Rule, definition: str | None = None
-) -> Selection:
+def select(among: Sequence[str], trials: Sequence[Trial], rule: Rule) -> Selection:
     """The method that a rule chooses; of equals the first.
 
     Args:
         among: Names of methods.
         trials: Those of `among` and of ``sft``; with several seeds their mean counts. Others are
             not looked at.
-        rule: A key of `RULES`.
-        definition: Confidence definition of the ECE; None: each method's primary one.
+        rule: A key of `RULES`; the ECE is that of a method's primary confidence.
 
     Raises:
         ValueError: If nothing is to be chosen from, or a method has no trial.
@@ -92,9 +89,9 @@ def select(
         best = min(accurate, key=lambda trial: trial.nll)
         lowest = f"lowest NLL, {best.nll:.3f}"
     else:
-        best = min(accurate, key=lambda trial: trial.ece[definition or next(iter(trial.ece))])
-        name = definition or next(iter(best.ece))
-        lowest = f"lowest ECE ({name}), {100 * best.ece[name]:.1f} %"
+        best = min(accurate, key=lambda trial: next(iter(trial.ece.values())))
+        name, error = next(iter(best.ece.items()))
+        lowest = f"lowest ECE ({name}), {100 * error:.1f} %"
     return Selection(best.method, f"{lowest}, {_of(len(accurate), len(grid))} {floor}")
 
 
@@ -115,8 +112,6 @@ def measure(predictions: Sequence[Prediction], method: str, seed: int) -> Trial:
     if others:
         raise ValueError(f"trials are judged on calibration only, got {', '.join(sorted(others))}")
     correct = np.array([row.correct for row in predictions])
-    primary = primary_definition(predictions)
-    definitions = sorted(predictions[0].confidence, key=lambda name: name != primary)
     return Trial(
         method=method,
         seed=seed,
@@ -124,7 +119,7 @@ def measure(predictions: Sequence[Prediction], method: str, seed: int) -> Trial:
         nll=mean(row.nll for row in predictions),
         ece={
             name: expected_calibration_error([row.confidence[name] for row in predictions], correct)
-            for name in definitions
+            for name in ranked(predictions[0].confidence)
         },
     )
 
@@ -138,7 +133,7 @@ def trials_of_rows(rows: Sequence[Mapping[str, Any]]) -> list[Trial]:
     for row in rows:
         if row["split"] == "calibration" and row["accuracy"] is not None:
             nll = float("inf") if row["nll"] is None else row["nll"]
-            values = {name: each["value"] for name, each in row["ece"].items()}
+            values = {name: row["ece"][name]["value"] for name in ranked(row["ece"])}
             ece = {name: value for name, value in values.items() if value is not None}
             found.append(Trial(str(row["method"]), row["seed"], row["accuracy"], nll, ece))
     return found

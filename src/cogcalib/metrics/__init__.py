@@ -37,13 +37,16 @@ from cogcalib.metrics.evaluation import (
     evaluate,
     standard_metrics,
 )
+from cogcalib.metrics.multiplicity import holm
 from cogcalib.metrics.resampling import enough_resamples
 from cogcalib.metrics.scores import auroc, brier_score, mean, negative_log_likelihood
 from cogcalib.metrics.selective import (
     accuracy_at_coverage,
     aurc,
     coverage_at_accuracy,
+    risk_coverage_curve,
     selective_accuracy,
+    threshold_at_accuracy,
 )
 from cogcalib.metrics.smooth import smooth_calibration_error
 
@@ -69,6 +72,7 @@ __all__ = [
     "evaluate",
     "expected_calibration_error",
     "grouped_intervals",
+    "holm",
     "maximum_calibration_error",
     "mean",
     "negative_log_likelihood",
@@ -79,7 +83,9 @@ __all__ = [
     "resampled_aurc",
     "resampled_ece",
     "resampled_mean",
+    "risk_coverage_curve",
     "selective_accuracy",
     "smooth_calibration_error",
     "standard_metrics",
+    "threshold_at_accuracy",
 ]

@@ -9,6 +9,7 @@ rows.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -110,6 +111,50 @@ def coverage_at_accuracy(confidence: ArrayLike, correct: ArrayLike, accuracy: fl
     # Whole numbers divided once, so that 9 of 10 is the same float as the 0.9 asked for.
     reached = np.flatnonzero(np.cumsum(right) / answered >= accuracy)
     return float(answered[reached[-1]] / answered[-1]) if reached.size else 0.0
+
+
+def threshold_at_accuracy(confidence: ArrayLike, correct: ArrayLike, accuracy: float) -> float:
+    """The threshold behind `coverage_at_accuracy`: the least confidence that is answered there.
+
+    Args:
+        confidence: Confidence of each prediction, fraction, [n].
+        correct: Whether each prediction is correct, bool or 0/1, [n].
+        accuracy: Least accuracy wanted of the answers, fraction in (0, 1].
+
+    Returns:
+        A fraction in [0, 1]; nan if no threshold reaches the accuracy.
+
+    Raises:
+        ValueError: As `coverage_at_accuracy`.
+    """
+    share = coverage_at_accuracy(confidence, correct, accuracy)
+    confidences, _ = check_predictions(confidence, correct)
+    answered = round(share * len(confidences))
+    return float(np.sort(confidences)[-answered]) if answered else float("nan")
+
+
+def risk_coverage_curve(
+    confidence: ArrayLike, correct: ArrayLike, coverages: Sequence[float]
+) -> list[float]:
+    """The risk-coverage curve: error rate of the most confident share, at given coverages.
+
+    At every k / n its mean is `aurc`; at 1 it is the error rate of all (El-Yaniv & Wiener, JMLR
+    2010).
+
+    Args:
+        confidence: Confidence of each prediction, fraction, [n].
+        correct: Whether each prediction is correct, bool or 0/1, [n].
+        coverages: Shares of the predictions to answer, as in `accuracy_at_coverage`.
+
+    Returns:
+        For each coverage the error rate, a fraction in [0, 1].
+
+    Raises:
+        ValueError: As `accuracy_at_coverage`.
+    """
+    shares = [check_open_fraction("coverages", each, one_allowed=True) for each in coverages]
+    accuracy = _accuracy_by_coverage(confidence, correct)
+    return [float(1.0 - accuracy[answered_at(each, len(accuracy)) - 1]) for each in shares]
 
 
 def answered_at(coverage: float, n: int) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cogcalib.lazy import import_on_use
 
 if TYPE_CHECKING:
-    from cogcalib.scoring.confidence_names import MULTIPLE_CHOICE, OPEN_ENDED
+    from cogcalib.scoring.confidence_names import MULTIPLE_CHOICE, OPEN_ENDED, ranked
     from cogcalib.scoring.config import ScoreSettings
     from cogcalib.scoring.metrics_row import primary_definition, summarize
     from cogcalib.scoring.multiple_choice import predict_from_logits
@@ -33,6 +33,7 @@ __all__ = [
     "fit_vector_scaling",
     "predict_from_logits",
     "primary_definition",
+    "ranked",
     "read_predictions",
     "score",
     "score_with",
@@ -44,7 +45,7 @@ import_on_use(
     __name__,
     {
         "cogcalib.scoring.config": ["ScoreSettings"],
-        "cogcalib.scoring.confidence_names": ["MULTIPLE_CHOICE", "OPEN_ENDED"],
+        "cogcalib.scoring.confidence_names": ["MULTIPLE_CHOICE", "OPEN_ENDED", "ranked"],
         "cogcalib.scoring.metrics_row": ["primary_definition", "summarize"],
         "cogcalib.scoring.multiple_choice": ["predict_from_logits"],
         "cogcalib.scoring.posthoc": [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-MULTIPLE_CHOICE = ("vocab", "options", "surface")
+from collections.abc import Iterable
+
+MULTIPLE_CHOICE = ("options", "vocab", "surface")
 """Definitions of a multiple-choice answer, the primary one first."""
 
 OPEN_ENDED = ("mean", "joint")
@@ -13,3 +15,13 @@ LABEL = "label"
 TEXT = "text"
 ANSWERS = (LETTER, LABEL, TEXT)
 """What a multiple-choice question is answered with, the default first."""
+
+
+def ranked(names: Iterable[str]) -> list[str]:
+    """Definitions in the order in which they are shown, the primary one first.
+
+    Those that nobody here defines come last, by name.
+    """
+    given = set(names)
+    known = [name for name in (*MULTIPLE_CHOICE, *OPEN_ENDED) if name in given]
+    return known + sorted(given.difference(known))

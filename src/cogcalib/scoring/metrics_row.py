@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,26 @@ from cogcalib.metrics import (
     SMALL_N,
     Estimate,
     check_predictions,
+    consistency_interval,
+    coverage_at_accuracy,
     enough_resamples,
+    expected_calibration_error,
     grouped_intervals,
     mean,
+    risk_coverage_curve,
     standard_metrics,
+    threshold_at_accuracy,
 )
 from cogcalib.records import Prediction
-from cogcalib.scoring.confidence_names import MULTIPLE_CHOICE, OPEN_ENDED
+from cogcalib.scoring.confidence_names import MULTIPLE_CHOICE, OPEN_ENDED, ranked
 
 BINS = 15
+COVERAGES = tuple(k / 10 for k in range(1, 11))
+"""Shares answered at which the risk-coverage curve is kept, fractions."""
+WANTED = {"coverage_at_90": 0.9, "coverage_at_95": 0.95}
+"""Metric -> the accuracy that the answered must have, fraction."""
+FLOOR_DRAWS = 200
+"""Draws of a noise floor at most; of many predictions fewer, whose floor hardly varies."""
 _NLL = "nll"
 
 EVERY_DEFINITION = ("ece", "ece_mass", "auroc")
@@ -33,7 +45,7 @@ MADE_WITH: Mapping[str, Mapping[str, Any]] = {
     "mce": {"bins": BINS, "binning": "width"},
     "smooth_ece": {},
     "aurc": {},
-    "coverage_at_accuracy": {"accuracy": 0.95},
+    **{name: {"accuracy": accuracy} for name, accuracy in WANTED.items()},
     "selective_accuracy": {"threshold": 0.9},
 }
 """What stands beside the value of a metric in its row: without it the figure means little."""
@@ -45,7 +57,7 @@ def summarize(
     method: str,
     seed: int | None,
     resamples: int = 1000,
-    share_known: float | None = None,
+    known: tuple[float | None, float | None] = (None, None),
 ) -> dict[str, Any]:
     """Accuracy, NLL and calibration of one method on one task's split.
 
@@ -56,8 +68,7 @@ def summarize(
         seed: Of the training, None if unknown; the intervals' own draws are fixed.
         resamples: Bootstrap resamples per interval; of more than 100,000 predictions fewer, see
             `cogcalib.metrics.enough_resamples`.
-        share_known: Mean share of training examples the gate called known, a fraction; None where
-            no gate ran.
+        known: Shares that the gate called known in its first and last epoch; None without a gate.
 
     Returns:
         A row of ``metrics.json``; every value a fraction but `nll` (nats), `n` and `seed`.
@@ -66,10 +77,12 @@ def summarize(
           with 95 % bootstrap ``intervals`` (name -> [low, high]; ``auroc``: definition ->
           [low, high], None where undefined).
         - ``ece`` and ``ece_mass``: definition -> ``value``, ``low``, ``high``, ``bins`` and
-          ``binning`` (``width`` or ``mass``).
-        - ``mce``, ``smooth_ece``, ``aurc``, ``coverage_at_accuracy``, ``selective_accuracy``: the
-          same for the primary definition alone, beside it what each was made with (``bins``, the
-          ``accuracy`` wanted, the ``threshold``); None where undefined.
+          ``binning`` (``width`` or ``mass``); of ``ece`` also ``floor``, the 95 % interval of the
+          ECE of a perfectly calibrated model with the same confidences.
+        - ``mce``, ``smooth_ece``, ``aurc``, ``coverage_at_90``, ``coverage_at_95``,
+          ``selective_accuracy``: the same for the primary definition alone, beside it what each was
+          made with and the ``threshold`` (found for the coverages); None where undefined.
+        - ``risk_coverage``: definition -> ``coverage`` and ``error`` of the most confident, lists.
         - ``auroc`` (None where all are correct or all wrong), ``confidence`` (mean): definition ->
           value.
         - ``small_n``: fewer than `cogcalib.metrics.SMALL_N` examples.
@@ -98,35 +111,71 @@ def summarize(
         "nll": mean(nll),
         "brier": of_primary["brier"].value,
         **{name: _by_definition(name, estimates) for name in MADE_WITH},
+        "ece": _errors(confidence, estimates, min(resamples, FLOOR_DRAWS)),
+        **_selective(primary, confidence[primary], correct, of_primary),
         "auroc": {name: _or_none(row["auroc"].value) for name, row in estimates.items()},
-        "intervals": {
-            "accuracy": _bounds(of_primary["accuracy"]),
-            "nll": nll_interval,
-            "brier": _bounds(of_primary["brier"]),
-            "auroc": {name: _bounds(row["auroc"]) for name, row in estimates.items()},
-        },
+        "intervals": _intervals(estimates, primary, nll_interval),
         "confidence": {name: mean(row) for name, row in confidence.items()},
         "small_n": len(predictions) < SMALL_N,
-        "share_known": share_known,
+        "known_first_epoch": known[0],
+        "known_last_epoch": known[1],
     }
 
 
-def primary_definition(predictions: Sequence[Prediction]) -> str:
-    """The definition named first: ``vocab``, for open-ended answers ``mean``.
+def _errors(
+    confidence: Mapping[str, NDArray[np.float64]],
+    estimates: Mapping[str, Mapping[str, Estimate]],
+    draws: int,
+) -> dict[str, dict[str, Any]]:
+    """The ECE of every definition with its noise floor."""
+    found = _by_definition("ece", estimates)
+    return {name: row | {"floor": _floor(confidence[name], draws)} for name, row in found.items()}
 
-    Predictions from elsewhere may lack it; then the next of ``options``, ``surface``, ``joint``.
+
+def _intervals(
+    estimates: Mapping[str, Mapping[str, Estimate]], primary: str, nll: list[float]
+) -> dict[str, Any]:
+    return {
+        "accuracy": _bounds(estimates[primary]["accuracy"]),
+        "nll": nll,
+        "brier": _bounds(estimates[primary]["brier"]),
+        "auroc": {name: _bounds(row["auroc"]) for name, row in estimates.items()},
+    }
+
+
+def _selective(
+    primary: str,
+    confidence: NDArray[np.float64],
+    correct: NDArray[np.bool_],
+    estimates: Mapping[str, Estimate],
+) -> dict[str, Any]:
+    """Coverages with the thresholds found, and the risk-coverage curve."""
+    found: dict[str, Any] = {}
+    for name, accuracy in WANTED.items():
+        (made,) = _by_definition(name, {primary: estimates}).values()
+        threshold = threshold_at_accuracy(confidence, correct, accuracy)
+        found[name] = {primary: made | {"threshold": _or_none(threshold)}}
+    errors = risk_coverage_curve(confidence, correct, COVERAGES)
+    curve = {"coverage": list(COVERAGES), "error": errors}
+    return {**found, "risk_coverage": {primary: curve}}
+
+
+def primary_definition(predictions: Sequence[Prediction]) -> str:
+    """The definition named first: ``options``, for open-ended answers ``mean``.
+
+    Predictions from elsewhere may lack it; then the next of ``vocab``, ``surface``, ``joint``.
 
     Raises:
         ValueError: If there are no predictions, or they carry none of these.
     """
     given = predictions[0].confidence if predictions else {}
-    ranked = (MULTIPLE_CHOICE[0], OPEN_ENDED[0], *MULTIPLE_CHOICE[1:], *OPEN_ENDED[1:])
-    for name in ranked:
-        if name in given:
-            return name
-    raise ValueError(
-        f"predictions must carry a confidence among {', '.join(ranked)}, got {sorted(given)}"
-    )
+    known = (*MULTIPLE_CHOICE, *OPEN_ENDED)
+    first = next(iter(ranked(given)), None)
+    if first not in known:
+        raise ValueError(
+            f"predictions must carry a confidence among {', '.join(known)}, got {sorted(given)}"
+        )
+    return first
 
 
 def _estimates(
@@ -139,9 +188,10 @@ def _estimates(
     """Definition -> metric -> estimate, and the interval of the NLL, from the same resamples."""
     every = standard_metrics(
         bins=BINS,
-        accuracy=MADE_WITH["coverage_at_accuracy"]["accuracy"],
         threshold=MADE_WITH["selective_accuracy"]["threshold"],
     )
+    for name, accuracy in WANTED.items():
+        every[name] = partial(coverage_at_accuracy, accuracy=accuracy)
     every = {name: every[name] for name in (*MADE_WITH, "accuracy", "brier", "auroc")}
     some = {name: every[name] for name in EVERY_DEFINITION}
     chosen = {name: every if name == primary else some for name in confidence}
@@ -173,6 +223,13 @@ def _by_definition(
         for name, row in estimates.items()
         if metric in row
     }
+
+
+def _floor(confidence: NDArray[np.float64], most: int) -> list[float]:
+    """The ECE that chance alone gives a perfectly calibrated model with these confidences."""
+    draws = min(most, max(50, 10_000_000 // len(confidence)))
+    metric = partial(expected_calibration_error, bins=BINS)
+    return list(consistency_interval(metric, confidence, resamples=draws))
 
 
 def _or_none(value: float) -> float | None:

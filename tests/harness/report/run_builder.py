@@ -95,10 +95,9 @@ def build_run(
         for method in methods:
             for seed in seeds:
                 scored = predictions(method, seed, task, path.name)
-                share = 0.63 + 0.01 * seed if method.startswith("co") else None
-                rows.append(
-                    summarize(scored, method=method, seed=seed, resamples=50, share_known=share)
-                )
+                gated = method.startswith("co")
+                known = (0.43 + 0.01 * seed, 0.97) if gated else (None, None)
+                rows.append(summarize(scored, method=method, seed=seed, resamples=50, known=known))
                 if task == COUNTRY:
                     rows.append(rows[-1] | {"split": "calibration"})
                 stage = "recalibrate" if "+" in method else "score"

@@ -21,7 +21,8 @@ from cogcalib.scoring import summarize
 
 N = 60
 METRICS = ["NLL", "Brier", "Equal-mass ECE %", "MCE %", "Smooth ECE %", "AUROC", "AURC"]
-METRICS += ["Coverage % at accuracy 95%", "Accuracy % at confidence 0.9"]
+METRICS += ["ECE %", "Answered % at accuracy 90%", "Answered % at accuracy 95%"]
+METRICS += ["Accuracy % at confidence 0.9"]
 INTERVAL = r"-?\d+\.\d+ \[\d+\.\d+–\d+\.\d+\]"  # noqa: RUF001
 
 
@@ -67,19 +68,21 @@ def test_every_metric_has_its_interval(files, capsys):
         assert re.search(INTERVAL, line), line
     assert "60 (small)" in printed
     text = " ".join(printed.split())
-    assert "Equal-mass ECE: 15 equal-mass bins, confidence: vocab, n = 60" in text
-    assert "MCE: 15 equal-width bins, confidence: vocab, n = 60" in text
+    assert "Equal-mass ECE: 15 equal-mass bins, confidence: options, n = 60" in text
+    assert "MCE: 15 equal-width bins, confidence: options, n = 60" in text
+    assert re.search(r"noise floor % +\d+\.\d–\d+\.\d", printed)  # noqa: RUF001
+    assert len(re.findall("(?m)^  from confidence %", printed)) == 2
     assert "Small sample (n = 60 < 500)" in text
     assert "paired" not in text
 
 
 def test_models_with_other_definitions_are_each_named(tmp_path, files, capsys):
-    rows = [replace(row, confidence={"options": 0.7}) for row in predictions(5)]
+    rows = [replace(row, confidence={"vocab": 0.7}) for row in predictions(5)]
     other = write_jsonl(tmp_path / "other.jsonl", rows)
     assert cli.main(["report", str(files[0]), str(other)]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "15 equal-mass bins, confidence: vocab, n = 60; 15 equal-mass bins" in text
-    assert "ECE: 15 equal-width bins, confidence: options, n = 60. Paired" in text
+    assert "15 equal-mass bins, confidence: options, n = 60; 15 equal-mass bins" in text
+    assert "ECE: 15 equal-width bins, confidence: vocab, n = 60. Paired" in text
 
 
 def test_many_models_stand_in_several_tables(tmp_path, capsys):
@@ -92,10 +95,10 @@ def test_many_models_stand_in_several_tables(tmp_path, capsys):
 
 def test_differences_are_those_of_compare(files):
     (pair,), notes = paired_predictions(read_groups(files), resamples=200)
-    assert (pair.one, pair.other, pair.definition, pair.n) == ("b", "a", "vocab", N)
+    assert (pair.one, pair.other, pair.definition, pair.n) == ("b", "a", "options", N)
     assert not notes
     one, other = (
-        ([row.confidence["vocab"] for row in rows], [row.correct for row in rows])
+        ([row.confidence["options"] for row in rows], [row.correct for row in rows])
         for rows in (predictions(1), predictions(0))
     )
     expected = compare(one, other, resamples=200)
@@ -121,13 +124,13 @@ def test_report_prints_and_writes_them(files, tmp_path, capsys):
     assert "paired differences" in printed
     for metric in ("Accuracy, points", "NLL", "Brier", "ECE, points"):
         assert re.search(rf"{metric} +[+-]\d+\.\d+ +[+-][\d.]+ to [+-][\d.]+ +[01]\.\d+", printed)
-    assert "15 equal-width bins, confidence: vocab, n = 60. Paired" in " ".join(printed.split())
+    assert "15 equal-width bins, confidence: options, n = 60. Paired" in " ".join(printed.split())
     first, second = json.loads(path.read_text())
     assert first == json.loads(json.dumps(summarize(predictions(0), method="a", seed=None)))
     found = second["differences"]["a"]["ece"]
     assert set(found) == {"difference", "low", "high", "p_value"}
     assert found["difference"] == pytest.approx(
-        second["ece"]["vocab"]["value"] - first["ece"]["vocab"]["value"]
+        second["ece"]["options"]["value"] - first["ece"]["options"]["value"]
     )
     held = path.read_text()
     assert cli.main(words) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -16,6 +17,7 @@ from cogcalib.harness.report import Run
 from cogcalib.harness.report.figures import (
     ece_chart,
     probe_chart,
+    risk_coverage_chart,
     threshold_history,
     training_curves,
 )
@@ -69,6 +71,22 @@ def test_histogram_splits_correct_from_wrong() -> None:
 def test_histogram_of_only_correct_answers() -> None:
     (axes,) = confidence_histogram([0.5, 1.0], [True, True]).axes
     assert axes.texts[0].get_text() == "2 correct, mean 75 %"
+
+
+def test_every_method_has_its_risk_coverage_curve_and_its_noise_floor(run: Run) -> None:
+    task = group_rows(run.rows)[0]
+    (axes,) = risk_coverage_chart(task).axes
+    for line, row in zip(axes.lines, task.methods, strict=True):
+        assert list(zip(xs(line), ys(line), strict=True)) == pytest.approx(list(row.risks))
+        assert ys(line)[-1] == pytest.approx(1 - (row.accuracy.mean or 0))
+    left, _ = ece_chart(task).axes
+    bands = [bar for container in left.containers for bar in container]
+    ends = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in bands]
+    floors = [row.floor["options"] or (0, 0) for row in task.methods]
+    assert ends == [pytest.approx((100 * low, 100 * high)) for low, high in floors]
+    bare = replace(task, methods=tuple(replace(row, risks=()) for row in task.methods))
+    with pytest.raises(ValueError, match="at least one risk-coverage curve"):
+        risk_coverage_chart(bare)
 
 
 def test_infinite_thresholds_become_triangles_and_gaps() -> None:

@@ -106,7 +106,7 @@ def test_the_rule_is_that_of_the_configuration() -> None:
     asked = replace(run, rows=rows, record=record)
     assert chosen(asked) == "combls"
     assert "CoMbLS was chosen out of 2 variants on the calibration split: lowest NLL" in text(asked)
-    assert chosen(replace(run, rows=rows, record={})) == "cols", "older than the key: by ECE"
+    assert chosen(replace(run, rows=rows, record={})) == "combls", "older than the key"
 
 
 def test_the_methods_of_a_tuned_run_are_singled_out() -> None:
@@ -237,8 +237,8 @@ def test_an_ece_that_does_not_fall_is_named(tmp_path: Path) -> None:
     run = made(EVEN, path=tmp_path)
     for method in ("cols", "sft"):
         written(run, method)
-    assert verdict(run).failing == ("ece.vocab", "ece.options")
-    assert "not trustworthy against SFT: ECE vocab +0.0 [+0.0 to +0.0] points, ECE options" in text(
+    assert verdict(run).failing == ("ece.options", "ece.vocab")
+    assert "not trustworthy against SFT: ECE options +0.0 [+0.0 to +0.0] points, ECE vocab" in text(
         run
     )
 
@@ -281,7 +281,9 @@ def test_whether_fine_tuning_paid_is_said(tmp_path: Path) -> None:
     assert "Fine-tuning itself did not pay: SFT against the base model, accuracy +0.0" in text(run)
     rows = run.predictions("base", 0, "t")
     write_jsonl(run.predictions_path("base", 0, "t"), [*map(wrong, rows)])
-    assert "Fine-tuning itself paid: SFT against the base model, accuracy +" in text(run)
+    said = text(run)
+    assert "Fine-tuning itself paid: SFT against the base model, accuracy +" in said
+    assert "CoLS against the base model: accuracy +" in said
 
 
 def test_without_the_same_questions_no_significance_is_claimed(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def test_page_holds_every_section(text: str) -> None:
     headings = re.findall(r"<h2>(.*?)</h2>", text)
     assert headings == [
         "Results",
+        "If it answers only where it is sure",
         "Does the confidence mean what it says?",
         "How sure it is when correct, and when wrong",
         "The most confident mistakes",
@@ -56,8 +57,8 @@ def test_page_holds_every_section(text: str) -> None:
     assert "CoLS lowers ECE from" in text
     assert "0123456789, with local changes" in text
     assert f"{1500:064x}" in text
-    # Two charts of ECE, eight methods twice, threshold, curves, probe.
-    assert Page(text).tags["svg"] == 2 + 16 + 3
+    # Two charts of ECE, two of risk, eight methods twice, threshold, curves, probe.
+    assert Page(text).tags["svg"] == 2 + 2 + 16 + 3
 
 
 def test_tables_show_every_definition_side_by_side(run: Run) -> None:
@@ -144,7 +145,7 @@ def test_sections_without_data_are_left_out(run_dir: Path, tmp_path: Path) -> No
     for folder in ("probe", "train", "score", "recalibrate", "splits"):
         shutil.rmtree(path / folder)
     headings = re.findall(r"<h2>(.*?)</h2>", render_html(load_run(path)))
-    assert headings == ["Results", "Data", "Record"]
+    assert headings == ["Results", "If it answers only where it is sure", "Data", "Record"]
 
 
 def test_what_was_done_to_the_tasks_is_told(run: Run) -> None:

@@ -11,12 +11,24 @@ import pytest
 
 from cogcalib.harness.report import Run, load_run
 from cogcalib.harness.report.mistakes import confident_mistakes
+from cogcalib.harness.report.run_results import known_shares
 from cogcalib.harness.report.summary import group_rows
+from cogcalib.jsonl import write_jsonl
 
 
 @pytest.fixture
 def copy(run_dir: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run_dir, tmp_path / "copy"))
+
+
+def test_what_the_gate_called_known_is_read_off_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    assert known_shares(log) == (None, None)
+    write_jsonl(log, [{"step": 1, "share_known": 0.5}, {"step": 2, "known_first_epoch": None}])
+    assert known_shares(log) == (None, None)
+    last = {"train_loss": 0.1, "known_first_epoch": 0.43, "known_last_epoch": 0.97}
+    write_jsonl(log, [{"step": 1, "loss": 1.0}, {"step": 2} | last])
+    assert known_shares(log) == (0.43, 0.97)
 
 
 def test_everything_is_read(run: Run) -> None:
@@ -83,7 +95,7 @@ def test_malformed_file_is_named(copy: Path, file: str, text: str, message: str)
 
 def test_mistakes_are_compared_with_the_variant_chosen_on_calibration(run: Run) -> None:
     rows = [
-        dict(row) | {"accuracy": 1.0, "ece": {"vocab": {"value": 0.0}, "options": {"value": 0.0}}}
+        dict(row) | {"accuracy": 1.0, "nll": 0.0}
         if (row["method"], row["split"]) == ("coecp", "calibration")
         else row
         for row in run.rows
@@ -105,7 +117,7 @@ def test_confident_mistakes_are_sorted_and_spelled_out(run: Run) -> None:
     sure = [each.confidence for each in mistakes]
     assert sure == sorted(sure, reverse=True)
     wrong = [p for p in run.predictions("sft", 0, "atlas/country") if not p.correct]
-    assert sure[0] == max(each.confidence["vocab"] for each in wrong)
+    assert sure[0] == max(each.confidence["options"] for each in wrong)
     assert mistakes[0].question.startswith("In which country")
     assert ". Land" in mistakes[0].gold
     assert mistakes[0].answer != mistakes[0].gold

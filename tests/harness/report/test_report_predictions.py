@@ -53,9 +53,9 @@ def test_tables_are_printed_with_their_definitions(
     printed = " ".join(capsys.readouterr().out.split())
     for task in ("letters", "texts_mi", "inputs"):
         assert f"{task} · validation · n = 3" in printed
-    # Of each task the usual table, all metrics, and the differences.
+    # Of each task the usual two tables, all metrics, and the differences.
     assert printed.count("15 equal-width bins, confidence: options, n = 3") == 9
-    assert printed.count("one__model") == printed.count("other__model") == 9
+    assert printed.count("one__model") == printed.count("other__model") == 12
 
 
 def test_samples_stand_beside_predictions_of_our_own(out: Path, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_resamples_equal_the_metrics_on_the_resampled_questions(
 ) -> None:
     confidence, correct = (np.array(column) for column in zip(*rows, strict=True))
     made = predictions(confidence, correct)
-    found = resample({0: made}, resamples=3, ranking=True)
+    found = resample({0: made}, resamples=3, ranking=3)
     counts = np.rint(resample_weights(len(rows), 3) * len(rows)).astype(int)
     # Questions are in the order of their ids, as text.
     order = sorted(range(len(rows)), key=lambda index: made[index].id)
@@ -105,7 +105,7 @@ def table_of(runs: dict[str, list[Prediction]], root: Path) -> str:
         rows.append(TableRow(name, name, (0,), values, found, MethodCost(1.0), chosen=False))
     config = parse_config("name: x")
     place = Place("m", "t", "default", root, config, tuple(runs), tested_on=("t",))
-    group = RowGroup(place, "t", True, 800, "vocab", tuple(rows))
+    group = RowGroup(place, "t", True, 800, "options", tuple(rows))
     return "\n".join(methods_page(load_table("main"), [group]))
 
 
@@ -129,7 +129,7 @@ def test_a_model_that_is_never_right_nor_sure_is_not_the_best(tmp_path: Path) ->
 
 
 def test_a_method_without_a_definition_has_no_figure_there(tmp_path: Path) -> None:
-    without = [replace(row, confidence={"options": 0.5}) for row in drawn(800, 0)]
+    without = [replace(row, confidence={"vocab": 0.5}) for row in drawn(800, 0)]
     page = table_of({"sft": drawn(800, 1), "laplace": without}, tmp_path)
     line = next(row for row in page.splitlines() if row.startswith("| Laplace |"))
     assert line.split(" | ")[2] == MISSING

@@ -96,7 +96,7 @@ def test_looking_at_a_training_does_not_disturb_it(small: Preset, root: Path) ->
         place.path / "score" / "sft" / "seed-0" / "atlas-country.calibration.jsonl", Prediction
     )
     assert n == len(scored)
-    assert confidence == pytest.approx(fmean(row.confidence["vocab"] for row in scored), abs=1e-6)
+    assert confidence == pytest.approx(fmean(row.confidence["options"] for row in scored), abs=1e-6)
 
 
 def test_variants_stand_under_each_other(small: Preset, root: Path, tmp_path: Path) -> None:

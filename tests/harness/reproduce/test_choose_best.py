@@ -29,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         found |= {"method": method, "seed": seed}
         # The test split would turn every choice round; other definitions of confidence, too.
         test = {"split": "test", "accuracy": 1.0, "nll": -nll, "ece": {"vocab": {"value": -ece}}}
-        return [found | {"ece": {"vocab": {"value": ece}, "options": {"value": -ece}}}, test]
+        return [found | {"ece": {"vocab": {"value": -ece}, "options": {"value": ece}}}, test]
 
     monkeypatch.setattr(execute, "read_rows", rows)
     return SimpleNamespace(path=tmp_path, predictions=lambda method, seed: tmp_path)
@@ -37,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def best(folder: Any, *among: str, rule: str = "ece") -> str:
     resolved = {name: name for name in CALIBRATION}
-    return choose_best(folder, Best(among=among, rule=rule), resolved, SEEDS)  # type: ignore[arg-type]
+    return choose_best(folder, Best(among=among), resolved, SEEDS, rule)  # type: ignore[arg-type]
 
 
 def test_the_lowest_ece_of_those_that_keep_the_accuracy(folder: Any) -> None:

@@ -41,6 +41,7 @@ TABLE = Table(
     best={"gated": {"among": ("cols-options",), "posthoc": ("ts",)}},  # type: ignore[dict-item]
     against=("sft", "sft+ts"),
     pairs=(("gated+ts", "sft+ts"),),
+    cited=(("gated+ts", "sft+ts"),),
 )
 STRENGTHS = {"label_smoothing": (0.1, 0.4)}
 
@@ -80,7 +81,7 @@ def files(root: Path) -> dict[Path, int]:
 
 def written(outcome: PlanOutcome, folder: Path) -> list[dict[str, Any]]:
     """The rows of the record, each with its task, without what they cost."""
-    write_results(outcome, folder, "cogcalib reproduce tiny", "ece")
+    write_results(outcome, folder, "cogcalib reproduce tiny", "nll")
     record = json.loads((folder / "tiny-small.json").read_text("utf-8"))
     return [
         {"task": group["task"], **row, "cost": None}
@@ -147,13 +148,32 @@ def test_files_of_a_table(small: Preset, finished: Path, tmp_path: Path) -> None
     expected = by_name["gated+ts"]["nll"] - by_name["sft+ts"]["nll"]
     assert pair["difference"]["nll"][0] == pytest.approx(expected, abs=2e-5)
     page = (tmp_path / "tiny-small.md").read_text(encoding="utf-8")
-    assert "Alphas were chosen by the lowest ECE at SFT's accuracy" in page
+    assert "Alphas, and rows called chosen, were chosen by the lowest NLL at SFT's accuracy" in page
     assert "One seed: stars and bold figures say nothing of other trainings." in page
     assert "Fewer than 500 questions, so that an ECE is mostly noise: atlas/capital" in page
-    assert "ECE vocab % (15 bins, width, n = 24)" in page
+    assert "ECE options % (15 bins, width, n = 24) | floor % | ECE vocab %" in page
     assert f"gated, chosen: {chosen.replace('cols', 'CoLS')} + TS" in page
-    # Twice its figures, twice its difference to SFT + TS.
-    assert page.count("\n| SFT |") == 4
+    # On two tasks its figures, its use and its difference to SFT + TS.
+    assert page.count("\n| SFT |") == 6
+    assert page.index("## Comparisons settled beforehand") < page.index("## small")
+    assert page.count("SFT against the base model") == 2
+    assert record["tuning"]["rule"] == "nll"
+    assert record["table"]["cited"] == [["gated+ts", "sft+ts"]]
+    assert record["table"]["endpoint"] == ["nll", "brier"]
+    (claim,) = record["claims"]
+    assert claim["rows"] == ["gated+ts", "sft+ts"]
+    assert claim["difference"]["nll"][:3] == pair["difference"]["nll"]
+    assert 0 < claim["difference"]["nll"][3] <= 1  # one comparison: Holm changes nothing
+    assert list(pair["difference"]) == ["accuracy", "ece.options", "ece.vocab", "nll"]
+    (sft,) = (row for row in group["rows"] if row["row"] == "sft")
+    assert list(sft["mean"])[:3] == ["accuracy", "ece.options", "ece.vocab"]
+    assert sft["risk"][-1] == pytest.approx(1 - sft["mean"]["accuracy"], abs=2e-5)
+    assert len(sft["risk"]) == 10
+    assert sft["floor"]["options"][0] < sft["floor"]["options"][1]
+    assert set(sft["answered"]) == {"coverage_at_90", "coverage_at_95"}
+    assert sft["known"] == [None, None]
+    assert "failing" not in sft
+    assert isinstance(ts["failing"], list)
     assert (tmp_path / "tiny-small.svg").read_text("utf-8").startswith("<svg")
 
 
@@ -226,7 +246,7 @@ def test_rows_for_multiple_choice_are_said_to_be_absent(
 ) -> None:
     table = TABLE.model_copy(update={"where": "all", "methods": ("sft", "mc_dropout"), "best": {}})
     plan = make_plan(table, small, tmp_path / "runs", seeds=[0], tune_seeds=[0])
-    write_results(PlanOutcome(plan), tmp_path, "cogcalib reproduce tiny", "ece")
+    write_results(PlanOutcome(plan), tmp_path, "cogcalib reproduce tiny", "nll")
     page = (tmp_path / "tiny-small.md").read_text(encoding="utf-8")
     assert "- small/country-open: mc_dropout, for multiple choice only" in page
 
@@ -244,18 +264,18 @@ def test_a_folder_of_another_configuration_is_refused(
 
 def test_a_fuller_table_is_not_overwritten(small: Preset, finished: Path, tmp_path: Path) -> None:
     written(run(lay_out(small, finished))[0], tmp_path)
-    check_output(lay_out(small, finished), tmp_path, "ece")
+    check_output(lay_out(small, finished), tmp_path, "nll")
     fewer = make_plan(
         TABLE, small, finished, seeds=[0], tune_seeds=[0], limit_methods=["sft", "sft+ts"]
     )
     with pytest.raises(InputError, match=r"holds base, cols-options, .* name another --output"):
-        check_output(fewer, tmp_path, "ece")
+        check_output(fewer, tmp_path, "nll")
     others = make_plan(TABLE, small, finished, seeds=[1], tune_seeds=[0])
     with pytest.raises(InputError, match="holds seed 0, which this would drop"):
-        check_output(others, tmp_path, "ece")
-    check_output(fewer, tmp_path / "elsewhere", "ece")
-    with pytest.raises(InputError, match="chosen by the rule ece, not nll"):
-        check_output(lay_out(small, finished), tmp_path, "nll")
+        check_output(others, tmp_path, "nll")
+    check_output(fewer, tmp_path / "elsewhere", "nll")
+    with pytest.raises(InputError, match="chosen by the rule nll, not ece"):
+        check_output(lay_out(small, finished), tmp_path, "ece")
 
 
 def test_data_that_are_not_there_are_an_input_error(

@@ -36,7 +36,7 @@ train: {steps: 4, batch_size: 8, style_steps: 2, threshold_every: 2}
 
 
 def trial(method: str, accuracy: float, vocab: float, options: float, nll: float = 1.0) -> Trial:
-    return Trial(method, 0, accuracy, nll, {"vocab": vocab, "options": options})
+    return Trial(method, 0, accuracy, nll, {"options": options, "vocab": vocab})
 
 
 TRIALS = [
@@ -48,7 +48,7 @@ TRIALS = [
 ]
 
 
-def test_each_support_is_judged_by_its_own_definition() -> None:
+def test_both_supports_are_judged_by_the_primary_confidence() -> None:
     trials = [trial("sft", 0.7, 0.2, 0.2)] + [
         trial(f"{name}@{alpha}", 0.7, vocab, options)
         for name in ("cols", "cols-options")
@@ -56,7 +56,7 @@ def test_each_support_is_judged_by_its_own_definition() -> None:
             (0.05, 0.1, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4), (0.4, 0.3, 0.2, 0.1), strict=True
         )
     ]
-    assert choose_alpha(Method.parse("cols"), trials, "ece").chosen == "cols@0.05"
+    assert choose_alpha(Method.parse("cols"), trials, "ece").chosen == "cols@0.3"
     assert choose_alpha(Method.parse("cols-options"), trials, "ece").chosen == "cols-options@0.3"
     assert (
         choose_alpha(Method.parse("cols-options+ts"), trials, "ece").chosen == "cols-options@0.3+ts"
@@ -84,13 +84,13 @@ def test_the_end_of_the_grid_is_told() -> None:
 def test_the_better_support_is_judged_by_the_primary_definition() -> None:
     trials = [
         trial("sft", 0.7, 0.2, 0.2),
-        *(trial(f"cols@{a}", 0.7, 0.05, 0.15) for a in (0.05, 0.1, 0.2, 0.3)),
-        *(trial(f"cols-options@{a}", 0.7, 0.06, 0.06) for a in (0.05, 0.1, 0.2, 0.3)),
+        *(trial(f"cols@{a}", 0.7, 0.15, 0.05) for a in (0.05, 0.1, 0.2, 0.3)),
+        *(trial(f"cols-options@{a}", 0.7, 0.05, 0.06) for a in (0.05, 0.1, 0.2, 0.3)),
     ]
     vocab, options = (choose_alpha(Method.parse(name), trials) for name in ("cols", "cols-options"))
     (found,) = choose_supports([options, vocab], trials, "ece")
     assert (found.method, found.chosen) == ("cols", "cols@0.05")
-    assert found.reason.startswith("vocab: lowest ECE (vocab), 5.0 %")
+    assert found.reason.startswith("vocab: lowest ECE (options), 5.0 %")
     cheaper = [replace(each, nll=0.5) if "options" in each.method else each for each in trials]
     (found,) = choose_supports([vocab, options], cheaper, "nll")
     assert (found.method, found.chosen) == ("cols", "cols-options@0.05")

@@ -10,9 +10,10 @@ from cogcalib.harness.config.read_config import (
     parse_config,
     shipped_config,
 )
-from cogcalib.harness.config.sections import Config, Rule
+from cogcalib.harness.config.sections import DEFAULT_RULE, Config, Rule
 
 __all__ = [
+    "DEFAULT_RULE",
     "Config",
     "ConfigError",
     "Method",

@@ -21,6 +21,8 @@ from cogcalib.training import defaults
 
 Positive = Annotated[int, Field(gt=0)]
 Rule = Literal["nll", "ece"]
+DEFAULT_RULE: Rule = "nll"
+"""What alphas, the best of several methods, and the variant of a report are chosen by."""
 """Rules of `cogcalib.harness.selection`."""
 
 
@@ -203,7 +205,7 @@ class ReportSection(ConfigSection):
     """
 
     resamples: Positive = 1000
-    rule: Rule = "nll"
+    rule: Rule = DEFAULT_RULE
 
 
 class Config(ConfigSection):

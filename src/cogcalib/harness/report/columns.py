@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cogcalib.harness.config.methods import Method, label
 from cogcalib.harness.report.summary import MethodSummary, Statistic, TaskSummary
 from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED
+from cogcalib.scoring.metrics_row import WANTED
 
 MISSING = "–"  # noqa: RUF001 - a typographic dash is meant
+SATURATED = 0.95
+"""A gate that calls a larger share of the training examples known is warned of; fraction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,28 +63,55 @@ def as_number(statistic: Statistic, digits: int, *, interval: bool = False) -> s
     return text
 
 
-def columns(task: TaskSummary, *, wide: bool = False) -> list[Column]:
-    """The columns of one task's table, after the method's name.
+def columns(task: TaskSummary) -> list[Column]:
+    """The columns of one task's wide table, after the method's name."""
+    return [*calibration_columns(task, wide=True), *use_columns(task)]
+
+
+def calibration_columns(task: TaskSummary, *, wide: bool = False) -> list[Column]:
+    """Accuracy, calibration errors with their noise floors, and scores.
 
     Args:
         task: The task.
-        wide: Show every confidence definition, and intervals of the AUROC. Otherwise the first two
-            definitions, so that the table fits a terminal.
+        wide: Show every confidence definition, and the AUROC with its interval. Otherwise the
+            floor of the first definition and the error of the second, so that a terminal has room.
     """
     primary = task.primary
     result = [Column("n", "", lambda row: f"{row.n:,}")] if task.several_n else []
     result += [
         Column("Accuracy %", "", lambda row: as_percent(row.accuracy)),
         Column("ECE %", primary, lambda row: as_percent(row.ece[primary]), primary=True),
+        *_floor(task, primary),
     ]
-    result += [_other_ece(each) for each in task.definitions[1 : None if wide else 2]]
+    for each in task.definitions[1 : None if wide else 2]:
+        result += [_other_ece(each), *(_floor(task, each) if wide else ())]
     result += [
         Column("NLL", "", lambda row: as_number(row.nll, 3)),
         Column("Brier", "", lambda row: as_number(row.brier, 3)),
-        Column("AUROC", "", lambda row: as_number(row.auroc[primary], 2, interval=wide)),
     ]
-    if any(row.share_known.mean is not None for row in task.methods):
-        result.append(Column("Known %", "", lambda row: _whole_percent(row.share_known)))
+    if wide:
+        result.append(Column("AUROC", "", lambda row: _auroc(row, primary)))
+    return result
+
+
+def use_columns(task: TaskSummary) -> list[Column]:
+    """AURC, what can be answered at an accuracy and from which confidence on, what was known."""
+    result: list[Column] = []
+    if any(row.aurc.values for row in task.methods):
+        result.append(Column("AURC", "", lambda row: as_number(row.aurc, 3)))
+    result += [
+        Column(
+            "Answered %",
+            f"at {accuracy:.0%} accuracy (from confidence %)",
+            lambda row, name=name: coverage_text(  # type: ignore[misc]
+                row.coverage[name].mean, row.threshold[name].mean
+            ),
+        )
+        for name, accuracy in WANTED.items()
+        if any(row.coverage[name].values for row in task.methods)
+    ]
+    if any(map(_is_gated, task.methods)):
+        result.append(Column("Known %", "", known_text))
     return result
 
 
@@ -89,8 +119,48 @@ def _other_ece(definition: str) -> Column:
     return Column("ECE %", definition, lambda row: as_percent(row.ece[definition], interval=False))
 
 
-def _whole_percent(statistic: Statistic) -> str:
-    return MISSING if statistic.mean is None else f"{100 * statistic.mean:.0f}"
+def _floor(task: TaskSummary, definition: str) -> list[Column]:
+    """The noise floor of an ECE; no column if nobody computed one."""
+    if not any(row.floor[definition] for row in task.methods):
+        return []
+    return [Column("floor", "", lambda row: floor_text(row.floor[definition]))]
+
+
+def floor_text(floor: Sequence[float] | None) -> str:
+    """``2.0–5.1``, in percent."""  # noqa: RUF002
+    return MISSING if floor is None else "–".join(percent(end) for end in floor)  # noqa: RUF001
+
+
+def _auroc(row: MethodSummary, definition: str) -> str:
+    return as_number(row.auroc[definition], 2, interval=True)
+
+
+def coverage_text(share: float | None, threshold: float | None) -> str:
+    """``41.2 (83.1)``: share answered and the least confidence that is, in percent."""
+    return f"{percent(share)} ({percent(threshold)})" if share else percent(share)
+
+
+def _is_gated(row: MethodSummary) -> bool:
+    return Method.read(row.method).gate not in ("none", "all")
+
+
+def known_text(row: MethodSummary) -> str:
+    """``43–99!``: known in the first and the last gated epoch, in percent; ! above `SATURATED`."""  # noqa: RUF002
+    ends = row.known_first_epoch.mean, row.known_last_epoch.mean
+    return known_ends(*ends) if _is_gated(row) else MISSING
+
+
+def known_ends(first: float | None, last: float | None) -> str:
+    """The two shares, see `known_text`."""
+    if first is None and last is None:
+        return MISSING
+    shown = [MISSING if end is None else f"{100 * end:.0f}" for end in (first, last)]
+    return "–".join(shown) + "!" * is_saturated(first, last)  # noqa: RUF001
+
+
+def is_saturated(first: float | None, last: float | None) -> bool:
+    """Whether a gate was open for nearly every example: then it tells nothing apart."""
+    return any(end is not None and end > SATURATED for end in (first, last))
 
 
 CONFIDENCE = {
@@ -110,8 +180,21 @@ def title(task: TaskSummary) -> str:
 
 
 def caption(task: TaskSummary) -> str:
-    """What the columns are and how far to trust them, in one paragraph."""
-    sentences = [f"ECE in percent: {task.ece_label}; lowest in bold."]
+    """What the columns of a wide table are and how far to trust them, in one paragraph."""
+    return f"{calibration_caption(task)} {use_caption(task)}".strip()
+
+
+def use_caption(task: TaskSummary) -> str:
+    """The same of `use_columns`."""
+    coverage = any(each.values for row in task.methods for each in row.coverage.values())
+    return " ".join(reading_aids(coverage=coverage, gated=any(map(_is_gated, task.methods))))
+
+
+def calibration_caption(task: TaskSummary) -> str:
+    """The same of `calibration_columns`."""
+    best = "lowest in bold" if task.best else "none is marked, those in the floor are not ranked"
+    sentences = [f"ECE in percent: {task.ece_label}; {best}."]
+    sentences += [f"Brier and AURC: of {task.scored}."] if task.scored != task.primary else []
     sentences += [f"{name}: {CONFIDENCE[name]}." for name in (task.primary,) if name in CONFIDENCE]
     if len(task.definitions) > 1:
         sentences.append("Other ECE columns: the same bins, the confidence they are headed with.")
@@ -124,13 +207,33 @@ def caption(task: TaskSummary) -> str:
     if task.several_seeds:
         seeds = max(len(row.seeds) for row in task.methods)
         sentences.append(f"±: standard deviation over {seeds} seeds.")
-    if any(row.share_known.mean is not None for row in task.methods):
-        sentences.append("Known: share of training examples the gate counted as known.")
+    sentences += reading_aids(floor=any(row.floor[task.primary] for row in task.methods))
     if task.small_n:
         sentences.append(
             f"Small sample (n = {task.n:,} < 500): binned ECE is biased upwards and mostly noise."
         )
     return " ".join(sentences)
+
+
+def reading_aids(
+    *, floor: bool = False, coverage: bool = False, gated: bool = False
+) -> Iterator[str]:
+    """What a table's figures of these kinds are, a sentence or two each."""
+    if floor:
+        yield (
+            "Floor: 95 % interval of the ECE of a perfectly calibrated model with the same "
+            "confidences; two ECEs within their floors are not ranked."
+        )
+    if coverage:
+        yield (
+            "Answered: largest share that keeps the accuracy if only answers above a threshold are "
+            "given; the threshold is chosen on the same questions, which is optimistic."
+        )
+    if gated:
+        yield (
+            "Known: share of the training examples below the gate's threshold in the first and the "
+            f"last gated epoch; !: above {SATURATED:.0%} the gate hardly tells examples apart."
+        )
 
 
 def _nll(task: TaskSummary) -> list[str]:

@@ -15,6 +15,7 @@ from cogcalib.harness.report.page_parts import (
     ece_svg,
     metrics_grid,
     reliability_svgs,
+    uses,
 )
 from cogcalib.harness.report.summary import TaskSummary, group_rows
 from cogcalib.metrics import ece_label
@@ -50,6 +51,7 @@ def comparison_page(comparison: Comparison) -> Page:
         facts=[("compared with", comparison.sources[0]), ("questions", f"{main.n:,}")],
         tables=[metrics_grid(task) for task in tasks],
         ece_charts=[(title(task), ece_svg(task)) for task in tasks],
+        uses=uses(tasks),
         figure_note=f"{title(main)}, confidence {main.primary}, first seed{several}",
         reliability=reliability,
         histograms=histograms,
@@ -95,6 +97,6 @@ def _differences(task: TaskSummary, pairs: tuple[Pair, ...]) -> Grid:
         rows,
         title=title(task),
         note=f"ECE: {'; '.join(labels)}. Paired bootstrap over the same questions, and over the "
-        "seeds where there are several, 95 %; of the many p some are small by chance.",
+        "seeds where there are several, 95 %; exploratory: of the many p some are small by chance.",
         text_columns=2,
     )

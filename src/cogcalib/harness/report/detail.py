@@ -10,9 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from cogcalib.harness.config.methods import label
-from cogcalib.harness.report.columns import CONFIDENCE, as_number, as_percent
+from cogcalib.harness.report.columns import (
+    CONFIDENCE,
+    as_number,
+    as_percent,
+    floor_text,
+    percent,
+)
 from cogcalib.harness.report.summary import Statistic
 from cogcalib.metrics import SMALL_N, ece_label
+from cogcalib.scoring.metrics_row import WANTED
 
 ABREAST = 4
 """Models beside each other in one table, so that it fits a terminal."""
@@ -121,6 +128,19 @@ def _number(metric: str) -> Callable[[Row], str]:
     return lambda row: as_number(_estimate(metric, row), 3, interval=True)
 
 
+def _threshold(metric: str) -> Callable[[Row], str]:
+    return lambda row: percent(row[metric][_primary(row)]["threshold"])
+
+
+def _ece(row: Row) -> str:
+    made = row["ece"][_primary(row)]
+    return as_percent(_statistic(made["value"], (made["low"], made["high"])))
+
+
+def _floor(row: Row) -> str:
+    return floor_text(row["ece"][_primary(row)]["floor"])
+
+
 def _plain(metric: str) -> Callable[[Row], str]:
     def cell(row: Row) -> str:
         statistic = _statistic(row[metric], row["intervals"][metric])
@@ -142,14 +162,20 @@ def _named(text: str, metric: str, setting: str) -> Callable[[Row], str]:
 METRICS: tuple[tuple[Callable[[Row], str], Callable[[Row], str]], ...] = (
     (lambda _: "NLL", _plain("nll")),
     (lambda _: "Brier", _plain("brier")),
+    (lambda _: "ECE %", _ece),
+    (lambda _: "  noise floor %", _floor),
     (lambda _: "Equal-mass ECE %", _percent("ece_mass")),
     (lambda _: "MCE %", _percent("mce")),
     (lambda _: "Smooth ECE %", _percent("smooth_ece")),
     (lambda _: "AUROC", _auroc),
     (lambda _: "AURC", _number("aurc")),
-    (
-        _named("Coverage % at accuracy {:.0%}", "coverage_at_accuracy", "accuracy"),
-        _percent("coverage_at_accuracy"),
+    *(
+        each
+        for name in WANTED
+        for each in (
+            (_named("Answered % at accuracy {:.0%}", name, "accuracy"), _percent(name)),
+            (lambda _: "  from confidence %", _threshold(name)),
+        )
     ),
     (
         _named("Accuracy % at confidence {:g}", "selective_accuracy", "threshold"),

@@ -25,7 +25,7 @@ from cogcalib.metrics import (
     standard_metrics,
 )
 from cogcalib.records import Prediction
-from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED
+from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED, ranked
 from cogcalib.scoring.metrics_row import BINS
 
 SHOWN = {"accuracy": "Accuracy, points", "nll": "NLL", "brier": "Brier", "ece": "ECE, points"}
@@ -91,10 +91,9 @@ def paired_predictions(
 
 def shared_definition(one: PredictionGroup, other: PredictionGroup) -> str | None:
     """The first confidence definition that the predictions of both have; None if there is none."""
-    for name in (*MULTIPLE_CHOICE, *OPEN_ENDED):
-        if all(name in each.predictions[0].confidence for each in (one, other)):
-            return name
-    return None
+    shared = set(one.predictions[0].confidence) & set(other.predictions[0].confidence)
+    first = next(iter(ranked(shared)), None)
+    return first if first in (*MULTIPLE_CHOICE, *OPEN_ENDED) else None
 
 
 def paired_groups(one: PredictionGroup, other: PredictionGroup, *, resamples: int = 1000) -> Pair:
@@ -149,8 +148,8 @@ def _table(task: str, pairs: Sequence[Pair]) -> Table:
     labels = dict.fromkeys(ece_label(pair.definition, pair.n, bins=BINS) for pair in pairs)
     table = plain_table(
         f"{task} · {pairs[0].split} · paired differences",
-        f"ECE: {'; '.join(labels)}. Paired bootstrap over the same questions, 95 %; of the many p "
-        "some are small by chance.",
+        f"ECE: {'; '.join(labels)}. Paired bootstrap over the same questions, 95 %; "
+        "exploratory: of the many p some are small by chance.",
     )
     table.add_column("Models")
     table.add_column("Metric", no_wrap=True)

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
 
 from cogcalib.drawing.canvas import GRID, INK, new_figure, percent_axis, styled
 from cogcalib.harness.config.methods import canonical_order, label
@@ -36,6 +37,8 @@ CURVES = {
 def ece_chart(task: TaskSummary) -> Figure:
     """ECE and accuracy of all methods side by side: a dot per seed, bars the interval or spread.
 
+    The pale band behind an ECE is its noise floor.
+
     Returns:
         A figure with two axes, ECE and accuracy in percent, one row per method from the top.
     """
@@ -43,6 +46,9 @@ def ece_chart(task: TaskSummary) -> Figure:
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
     for row, summary in enumerate(task.methods):
         colour = style.colour(summary.method)
+        if floor := summary.floor[task.primary]:
+            left.barh(row, 100 * (floor[1] - floor[0]), left=100 * floor[0], height=0.7,
+                      color=GRID, zorder=0)  # fmt: skip
         _dot(left, row, summary.ece[task.primary], colour)
         _dot(right, row, summary.accuracy, colour)
     left.set_yticks(range(len(task.methods)), [label(summary.method) for summary in task.methods])
@@ -53,6 +59,33 @@ def ece_chart(task: TaskSummary) -> Figure:
     for axes in (left, right):
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
+    return figure
+
+
+@styled
+def risk_coverage_chart(task: TaskSummary) -> Figure:
+    """Error rate of the most confident share of the answers, a line for each method.
+
+    Raises:
+        ValueError: If no method has a risk-coverage curve.
+    """
+    rows = [row for row in task.methods if row.risks]
+    if not rows:
+        raise ValueError("task must hold at least one risk-coverage curve, got none")
+    figure = new_figure(8.6, 3.6)
+    axes = figure.subplots()
+    for row in rows:
+        coverage, error = zip(*row.risks, strict=True)
+        axes.plot(
+            coverage, error, color=style.colour(row.method), linestyle=style.dashes(row.method),
+            linewidth=1.6, label=label(row.method),
+        )  # fmt: skip
+    percent_axis(axes, x=True, y=False)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol="", decimals=0))
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(f"answered, most confident first (%); confidence: {task.scored}")
+    axes.set_ylabel("wrong among them (%)")
+    figure.legend(loc="outside right upper")
     return figure
 
 

@@ -7,7 +7,8 @@ from cogcalib.harness.report.columns import percent
 from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.singled_out import SingledOut, single_out
 from cogcalib.harness.report.summary import Statistic, TaskSummary
-from cogcalib.harness.report.verdict import RANKED, Judge, Verdict
+from cogcalib.harness.report.verdict import Judge
+from cogcalib.harness.report.verdict_words import beside_base, paid, rival, trust
 
 SAME_ACCURACY = 0.01
 """Accuracies closer than one percentage point are reported side by side, not as rise or fall."""
@@ -30,9 +31,10 @@ def headline(run: Run, task: TaskSummary) -> list[str]:
     best = choice.method
     sentences = [_comparison(task, best), _measured(task), _chosen(choice)]
     judge = Judge(run, task)
-    sentences.append(_trust(judge, best))
-    sentences += [_rival(judge, best, name) for name in ("sft+ts", "sft+platt")]
-    sentences += [_base(judge), _uniform(task, best)]
+    sentences.append(trust(judge.compare(best)))
+    sentences += [rival(judge.compare(best, name)) for name in ("sft+ts", "sft+platt")]
+    sentences += [paid(judge.compare("sft", "base")), beside_base(judge.compare(best, "base"))]
+    sentences.append(_uniform(task, best))
     if task.small_n:
         sentences.append(f"Only {task.n:,} questions: too few to rely on a binned ECE.")
     return [sentence for sentence in sentences if sentence]
@@ -91,77 +93,6 @@ def _chosen(choice: SingledOut) -> str:
         f"{name} was chosen out of {choice.candidates} variants on the calibration split: "
         f"{choice.reason}; means over seeds."
     )
-
-
-def _trust(judge: Judge, best: str) -> str:
-    """Whether the variant meets the definition of `cogcalib.harness.report.verdict`."""
-    verdict = judge.compare(best)
-    if verdict is None:
-        return (
-            "These are figures only: without both methods' predictions on the same questions, "
-            "nothing is said about significance."
-        )
-    name = label(best)
-    if verdict.trustworthy:
-        errors = ", ".join(_change(verdict, f"ece.{each}") for each in verdict.errors)
-        others = ", ".join(_change(verdict, each) for each in RANKED if each in verdict.differences)
-        return (
-            f"{name} is trustworthy against SFT: ECE falls under every confidence definition "
-            f"({errors}), and {others} {'are' if ',' in others else 'is'} not worse. {PAIRED}"
-        )
-    reasons = ", ".join(_change(verdict, each) for each in verdict.failing)
-    return f"{name} is not trustworthy against SFT: {reasons}. {PAIRED}"
-
-
-def _rival(judge: Judge, best: str, rival: str) -> str:
-    """What the variant gains over a map fitted after plain fine-tuning; empty if none was run."""
-    verdict = judge.compare(best, rival)
-    if verdict is None:
-        return ""
-    ranked = [each for each in RANKED if each in verdict.differences]
-    better = [_change(verdict, each) for each in ranked if verdict.is_better(each)]
-    worse = [_change(verdict, each) for each in ranked if verdict.is_worse(each)]
-    name, other = label(best), label(rival)
-    if not better:
-        tail = f"; {name} is worse in {', '.join(worse)}" if worse else ""
-        names = " and ".join(_METRICS[each] for each in ranked)
-        return f"{other} is as good: {name} is not better in {names}{tail}."
-    tail = f", and worse in {', '.join(worse)}" if worse else ""
-    return f"Against {other}, {name} is better in {', '.join(better)}{tail}."
-
-
-def _base(judge: Judge) -> str:
-    """Whether fine-tuning paid at all; empty if the base model was not scored."""
-    verdict = judge.compare("sft", "base")
-    if verdict is None:
-        return ""
-    accuracy = verdict.differences["accuracy"]
-    paid = "paid" if accuracy.low > 0 else "did not pay"
-    return f"Fine-tuning itself {paid}: SFT against the base model, {_change(verdict, 'accuracy')}."
-
-
-PAIRED = "Differences are paired by question and seed, with 95 % intervals."
-
-_METRICS = {"accuracy": "accuracy", "brier": "Brier score", "nll": "NLL", "aurc": "AURC"}
-
-
-def _change(verdict: Verdict, metric: str) -> str:
-    """A difference with its interval, such as ``AURC +0.012 [+0.004 to +0.020]``."""
-    each, points = verdict.differences[metric], metric == "accuracy" or metric.startswith("ece.")
-    name = _METRICS.get(metric) or f"ECE {metric.removeprefix('ece.')}"
-    show = _points if points else _three
-    unit = " points" if points else ""
-    return f"{name} {show(each.difference)} [{show(each.low)} to {show(each.high)}]{unit}"
-
-
-def _three(value: float) -> str:
-    return f"{round(value, 3) + 0.0:+.3f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _points(fraction: float) -> str:
-    """A signed fraction in percentage points."""
-    # Adding zero turns a rounded -0.0 into 0.0.
-    return f"{round(100 * fraction, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _uniform(task: TaskSummary, best: str) -> str:

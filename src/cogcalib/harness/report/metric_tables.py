@@ -10,16 +10,27 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from cogcalib.harness.report.columns import caption, columns, name, title
+from cogcalib.harness.report.columns import (
+    Column,
+    calibration_caption,
+    calibration_columns,
+    caption,
+    columns,
+    name,
+    title,
+    use_caption,
+    use_columns,
+)
 from cogcalib.harness.report.summary import TaskSummary, group_rows
 
 
 def metrics_table(
     rows: Sequence[Mapping[str, Any]], *, split: str = "test", in_domain: str | None = None
 ) -> list[Table]:
-    """One table per task, the in-domain task first, methods in canonical order.
+    """Two tables a task: calibration; ranking and use. The in-domain task first.
 
-    A table fits 100 columns; below that the intervals move to a second line.
+    Methods stand in canonical order. A table fits 100 columns; below that the intervals move to a
+    second line.
 
     Args:
         rows: Rows of ``metrics.json`` (fractions; shown in percent).
@@ -29,13 +40,20 @@ def metrics_table(
     Raises:
         ValueError: If there is no row of the split, or the rows are malformed.
     """
-    return [_rich_table(task) for task in group_rows(rows, split=split, in_domain=in_domain)]
+    tables = []
+    for task in group_rows(rows, split=split, in_domain=in_domain):
+        shown = calibration_columns(task)
+        tables.append(_rich_table(task, title(task), shown, calibration_caption(task)))
+        if shown := use_columns(task):
+            heading = f"{title(task)} · ranking and use"
+            tables.append(_rich_table(task, heading, shown, use_caption(task)))
+    return tables
 
 
 def markdown_table(
     rows: Sequence[Mapping[str, Any]], *, split: str = "test", in_domain: str | None = None
 ) -> str:
-    """The same tables as GitHub Markdown, title above and caption below each.
+    """The wide tables as GitHub Markdown, title above and caption below each.
 
     Raises:
         ValueError: As `metrics_table`.
@@ -43,10 +61,10 @@ def markdown_table(
     return "\n".join(_markdown(task) for task in group_rows(rows, split=split, in_domain=in_domain))
 
 
-def _rich_table(task: TaskSummary) -> Table:
+def _rich_table(task: TaskSummary, heading: str, shown: Sequence[Column], note: str) -> Table:
     table = Table(
-        title=Text(title(task), style="bold"),
-        caption=Text(caption(task), style="dim"),
+        title=Text(heading, style="bold"),
+        caption=Text(note, style="dim"),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -55,7 +73,6 @@ def _rich_table(task: TaskSummary) -> Table:
         collapse_padding=True,
         header_style="bold",
     )
-    shown = columns(task)
     table.add_column("Method", min_width=max(len(name(row)) for row in task.methods))
     for column in shown:
         words = [word for row in task.methods for word in column.cell(row).split()]

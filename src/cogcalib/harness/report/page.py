@@ -27,6 +27,7 @@ from cogcalib.harness.report.page_parts import (
     metrics_grid,
     reliability_svgs,
     svg,
+    uses,
 )
 from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.summary import TaskSummary, group_rows
@@ -49,6 +50,7 @@ def page_content(run: Run) -> Page:
         facts=_facts(run, main),
         tables=[metrics_grid(task) for task in tasks],
         ece_charts=[(title(task), ece_svg(task)) for task in tasks],
+        uses=uses(tasks),
         figure_note=note,
         reliability=reliability,
         histograms=histograms,

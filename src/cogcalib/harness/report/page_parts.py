@@ -13,8 +13,16 @@ from cogcalib.drawing.canvas import to_svg
 from cogcalib.drawing.reliability import confidence_histogram, reliability_diagram
 from cogcalib.harness.config.methods import label
 from cogcalib.harness.report import style
-from cogcalib.harness.report.columns import caption, columns, percent, title
-from cogcalib.harness.report.figures import ece_chart
+from cogcalib.harness.report.columns import (
+    Column,
+    calibration_caption,
+    calibration_columns,
+    percent,
+    title,
+    use_caption,
+    use_columns,
+)
+from cogcalib.harness.report.figures import ece_chart, risk_coverage_chart
 from cogcalib.harness.report.mistakes import Mistake
 from cogcalib.harness.report.summary import TaskSummary
 from cogcalib.records import Prediction
@@ -50,6 +58,7 @@ class Page:
     facts: list[tuple[str, str]]
     tables: list[Grid]
     ece_charts: list[tuple[str, Markup]]
+    uses: list[tuple[Markup | None, Grid]]
     figure_note: str
     reliability: list[Markup]
     histograms: list[Markup]
@@ -70,8 +79,21 @@ class Page:
 
 
 def metrics_grid(task: TaskSummary) -> Grid:
-    """The table of a task, every confidence definition in it."""
-    shown = columns(task, wide=True)
+    """The table of a task's calibration, every confidence definition in it."""
+    shown = calibration_columns(task, wide=True)
+    return _grid(task, shown, calibration_caption(task))
+
+
+def uses(tasks: Sequence[TaskSummary]) -> list[tuple[Markup | None, Grid]]:
+    """Risk-coverage curves, if known, and table of each task: how a method ranks its answers."""
+    found = []
+    for task in tasks:
+        if shown := use_columns(task):
+            found.append((_risk_svg(task), _grid(task, shown, use_caption(task))))
+    return found
+
+
+def _grid(task: TaskSummary, shown: Sequence[Column], note: str) -> Grid:
     return Grid(
         headers=["Method", *(column.title for column in shown)],
         rows=[
@@ -82,7 +104,7 @@ def metrics_grid(task: TaskSummary) -> Grid:
             for row in task.methods
         ],
         title=title(task),
-        note=caption(task),
+        note=note,
     )
 
 
@@ -95,6 +117,19 @@ def ece_svg(task: TaskSummary) -> Markup:
     )
     name = f"ECE and accuracy on {task.task}"
     return svg(ece_chart(task), name, f"{readings}. ECE: {task.ece_label}")
+
+
+def _risk_svg(task: TaskSummary) -> Markup | None:
+    rows = [row for row in task.methods if row.risks]
+    if not rows:
+        return None
+    readings = "; ".join(
+        f"{label(row.method)}: "
+        + ", ".join(f"{percent(error)} % wrong of {share:.0%}" for share, error in row.risks[1::2])
+        for row in rows
+    )
+    name = f"Risk-coverage curves on {task.task}"
+    return svg(risk_coverage_chart(task), name, readings)
 
 
 def reliability_svgs(

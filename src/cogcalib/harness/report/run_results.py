@@ -191,4 +191,18 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def known_shares(log: Path) -> tuple[float | None, float | None]:
+    """What the gate called known in its first and in its last epoch, from a trainer's log.
+
+    Returns:
+        Shares of the training examples, fractions; None where no gate ran, or nobody noted it.
+    """
+    rows = read_log(log) if log.is_file() else []
+    first, last = (
+        next((row[key] for row in reversed(rows) if is_number(row.get(key))), None)
+        for key in ("known_first_epoch", "known_last_epoch")
+    )
+    return first, last
+
+
 _PLOTTED = {"step", "epoch", "loss", "ce", "penalty", "share_known"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cogcalib.harness.config import Method, Rule
+from cogcalib.harness.config import DEFAULT_RULE, Method, Rule
 from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.summary import TaskSummary
 from cogcalib.harness.selection import RULES, select, trials_of_rows
@@ -54,11 +54,11 @@ def single_out(run: Run, task: TaskSummary) -> SingledOut:
     ]
     if not names:
         return SingledOut(None, 0, "no CogCalib variant has an ECE on both splits")
-    chosen = select(names, trials, _rule(run), task.primary)
+    chosen = select(names, trials, _rule(run))
     return SingledOut(chosen.chosen, len(names), chosen.reason)
 
 
 def _rule(run: Run) -> Rule:
     """That of the run's configuration; of runs older than the key the default."""
     held = (run.config.get("report") or {}).get("rule")
-    return next((rule for rule in RULES if rule == held), "ece")
+    return next((rule for rule in RULES if rule == held), DEFAULT_RULE)

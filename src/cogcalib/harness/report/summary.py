@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cogcalib.artifacts import is_number
 from cogcalib.harness.config.methods import canonical_order
+from cogcalib.harness.report.row_checks import check_rows
 from cogcalib.metrics import SMALL_N, ece_label
-from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED
-from cogcalib.scoring.metrics_row import BINS
-
-REQUIRED = ("method", "task", "split", "seed", "n", "accuracy", "nll", "brier", "ece")
+from cogcalib.scoring import ranked
+from cogcalib.scoring.metrics_row import BINS, WANTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,20 @@ class Statistic:
 
 @dataclass(frozen=True, slots=True)
 class MethodSummary:
-    """What is known of one method on one task, over all its seeds. Fractions; NLL in nats."""
+    """What is known of one method on one task, over all its seeds. Fractions; NLL in nats.
+
+    Attributes:
+        method, seeds, n: Whose, and of how many questions.
+        accuracy, nll, brier, aurc: The last two of the primary confidence.
+        known_first_epoch, known_last_epoch: Share of the training examples that the gate called
+            known in its first and in its last epoch.
+        ece, auroc: By confidence definition.
+        floor: By definition, where the ECE of a perfectly calibrated model with the same
+            confidences falls, mean over seeds; None if nobody computed it.
+        coverage, threshold: By metric, ``coverage_at_90`` and ``coverage_at_95``: share that can be
+            answered at that accuracy, and from which confidence on.
+        risks: The risk-coverage curve, (coverage, error), mean over seeds; empty if unknown.
+    """
 
     method: str
     seeds: tuple[int | None, ...]
@@ -54,9 +65,20 @@ class MethodSummary:
     accuracy: Statistic
     nll: Statistic
     brier: Statistic
-    share_known: Statistic
+    aurc: Statistic
+    known_first_epoch: Statistic
+    known_last_epoch: Statistic
     ece: Mapping[str, Statistic]
+    floor: Mapping[str, tuple[float, float] | None]
     auroc: Mapping[str, Statistic]
+    coverage: Mapping[str, Statistic]
+    threshold: Mapping[str, Statistic]
+    risks: tuple[tuple[float, float], ...]
+
+    def within_floor(self, definition: str) -> bool:
+        """Whether chance alone gives a calibrated model an ECE as high as this one."""
+        mean, floor = self.ece[definition].mean, self.floor[definition]
+        return mean is not None and floor is not None and mean <= floor[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +91,7 @@ class TaskSummary:
         definitions: Confidence definitions that all rows share, the primary one first.
         n: Number of examples, the least of any method.
         small_n: Whether n is below `SMALL_N`, where a binned ECE is mostly noise.
+        scored: Confidence definition of the Brier score and the AURC.
         bins, binning: Of the ECEs, as in `cogcalib.metrics.expected_calibration_error`.
         methods: One summary per method.
     """
@@ -81,6 +104,7 @@ class TaskSummary:
     small_n: bool
     bins: int
     binning: str
+    scored: str
     methods: tuple[MethodSummary, ...]
 
     def __getitem__(self, method: str) -> MethodSummary:
@@ -118,13 +142,19 @@ class TaskSummary:
 
     @property
     def best(self) -> frozenset[str]:
-        """The methods whose primary ECE is lowest at the precision shown (0.1 percentage point)."""
+        """The methods whose primary ECE is lowest at the precision shown (0.1 percentage point).
+
+        None, where the lowest lies within its noise floor and another's within its own: which of
+        such two is lower is chance.
+        """
         shown = {
             summary.method: round(100 * mean, 1)
             for summary in self.methods
             if (mean := summary.ece[self.primary].mean) is not None
         }
-        return frozenset(name for name, value in shown.items() if value == min(shown.values()))
+        lowest = {name for name, value in shown.items() if value == min(shown.values())}
+        within = {row.method for row in self.methods if row.within_floor(self.primary)}
+        return frozenset() if lowest & within and len(within) > 1 else frozenset(lowest)
 
 
 def group_rows(
@@ -167,56 +197,12 @@ def group_rows(
     )
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or is_number(value)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and is_number(value) and value > 0
-
-
-def _are_errors(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(
-        isinstance(each, Mapping) and _is_number(each.get("value")) for each in value.values()
-    )
-
-
-_FITS: Mapping[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("method", "task", "split"), _is_text),
-    **dict.fromkeys(("seed", "accuracy", "nll", "brier"), _is_number),
-    "n": _is_count,
-    "ece": _are_errors,
-}
-
-
-def check_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Raise ValueError, naming row and key, unless the rows are those of a ``metrics.json``."""
-    seen = set()
-    for number, row in enumerate(rows):
-        if not isinstance(row, Mapping):
-            raise ValueError(f"metrics row {number} must be an object, got {str(row)[:80]}")
-        if missing := [key for key in REQUIRED if key not in row]:
-            raise ValueError(f"metrics row {number} misses {missing}; it has {sorted(row)}")
-        for key, fits in _FITS.items():
-            if not fits(row[key]):
-                raise ValueError(f"metrics row {number}: {key} cannot be {str(row[key])[:80]!r}")
-        identity = (row["method"], row["task"], row["split"], row["seed"])
-        if identity in seen:
-            raise ValueError(f"metrics row {number} repeats (method, task, split, seed) {identity}")
-        seen.add(identity)
-
-
 def _group_task(
     task: str, split: str, rows: Sequence[Mapping[str, Any]], *, in_domain: bool | None
 ) -> TaskSummary:
     shared = set.intersection(*(set(row["ece"]) for row in rows))
-    ranked = [name for name in (*MULTIPLE_CHOICE, *OPEN_ENDED) if name in shared]
-    ranked += sorted(shared - set(ranked))
-    if not ranked:
+    definitions = ranked(shared)
+    if not definitions:
         raise ValueError(f"the ECEs of task {task!r} share no confidence definition")
     names = sorted({str(row["method"]) for row in rows}, key=canonical_order)
     n = min(int(row["n"]) for row in rows)
@@ -225,13 +211,15 @@ def _group_task(
         task=task,
         split=split,
         in_domain=in_domain,
-        definitions=tuple(ranked),
+        definitions=tuple(definitions),
         n=n,
         small_n=n < SMALL_N,
         bins=bins,
         binning=binning,
+        # Rows of earlier releases may have had another primary definition.
+        scored=next(iter(rows[0].get("aurc") or ranked(shared))),
         methods=tuple(
-            _group_method(name, [row for row in rows if row["method"] == name], ranked)
+            _group_method(name, [row for row in rows if row["method"] == name], definitions)
             for name in names
         ),
     )
@@ -263,6 +251,13 @@ def _group_method(
         values = [row["ece"][definition]["value"] for row in rows]
         return _statistic(values, (first.get("low"), first.get("high")))
 
+    def of_primary(metric: str, key: str = "value") -> Statistic:
+        found: list[Mapping[str, Any]] = [
+            next(iter((row.get(metric) or {}).values()), {}) for row in rows
+        ]
+        bounds = (found[0].get("low"), found[0].get("high")) if key == "value" else None
+        return _statistic([each.get(key) for each in found], bounds)
+
     return MethodSummary(
         method=method,
         seeds=tuple(row["seed"] for row in rows),
@@ -270,8 +265,11 @@ def _group_method(
         accuracy=plain("accuracy"),
         nll=plain("nll"),
         brier=plain("brier"),
-        share_known=plain("share_known"),
+        aurc=of_primary("aurc"),
+        known_first_epoch=plain("known_first_epoch"),
+        known_last_epoch=plain("known_last_epoch"),
         ece={name: ece(name) for name in definitions},
+        floor={name: _floor(rows, name) for name in definitions},
         auroc={
             name: _statistic(
                 [(row.get("auroc") or {}).get(name) for row in rows],
@@ -279,7 +277,28 @@ def _group_method(
             )
             for name in definitions
         },
+        coverage={name: of_primary(name) for name in WANTED},
+        threshold={name: of_primary(name, "threshold") for name in WANTED},
+        risks=_risks(rows),
     )
+
+
+def _floor(rows: Sequence[Mapping[str, Any]], definition: str) -> tuple[float, float] | None:
+    """Ends of the noise floor, means over the seeds; None where a row has none."""
+    found = [row["ece"][definition].get("floor") for row in rows]
+    if not all(found):
+        return None
+    low, high = (statistics.fmean(ends) for ends in zip(*found, strict=True))
+    return low, high
+
+
+def _risks(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[float, float], ...]:
+    """Points of the risk-coverage curve, means over the seeds."""
+    curves = [each for row in rows for each in (row.get("risk_coverage") or {}).values()]
+    if len(curves) < len(rows):
+        return ()
+    errors = zip(*(curve["error"] for curve in curves), strict=True)
+    return tuple(zip(curves[0]["coverage"], map(statistics.fmean, errors), strict=True))
 
 
 def _statistic(

@@ -3,8 +3,8 @@
 A method is trustworthy against another (plain fine-tuning, unless said) if
 
 - its ECE is lower under every confidence definition that both have,
-- its Brier score, NLL and AURC are not worse (of the confidence ``options`` in multiple choice, as
-  the NLL is over the options),
+- its Brier score, NLL and AURC are not worse (of the primary confidence: in multiple choice
+  ``options``, as the NLL is over the options),
 - its accuracy is equal: at most `EQUAL_ACCURACY` lower, or not distinguishable.
 
 Lower, worse and distinguishable mean that the 95 % interval of the paired difference excludes 0.
@@ -16,11 +16,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cogcalib.harness.config import Method
 from cogcalib.harness.report.resampled import Resampled, difference, resample
 from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.summary import TaskSummary
 from cogcalib.metrics import PairedDifference
 from cogcalib.records import Prediction
+from cogcalib.scoring.posthoc import CONFIDENCE_MAPS
 
 EQUAL_ACCURACY = 0.005
 """How much lower an accuracy may be and still be called equal, fraction."""
@@ -74,12 +76,26 @@ class Verdict:
         return self.differences[metric].high < 0
 
 
+def verdict_on(method: str, one: Resampled, against: str, other: Resampled) -> Verdict | None:
+    """The verdict on one method against another, from their resampled metrics.
+
+    Returns:
+        None where the two have no seed in common, or answer different questions.
+    """
+    if one.ids != other.ids or not set(one.seeds) & set(other.seeds):
+        return None
+    shared = [name for name in one.values if name in other.values]
+    if {Method.read(each).posthoc for each in (method, against)} & set(CONFIDENCE_MAPS):
+        # A map of the confidence leaves the model's own NLL, which says nothing of it.
+        shared = [name for name in shared if name != "nll"]
+    return Verdict(method, against, {name: difference(one, other, name) for name in shared})
+
+
 class Judge:
     """Verdicts on the methods of one run on one task; each method is read and resampled once."""
 
     def __init__(self, run: Run, task: TaskSummary) -> None:
         self._run, self._task = run, task
-        self._definition = "options" if "options" in task.definitions else task.primary
         self._resampled: dict[str, Resampled | None] = {}
 
     def compare(self, method: str, against: str = "sft") -> Verdict | None:
@@ -92,24 +108,16 @@ class Judge:
         if method not in self._task or against not in self._task:
             return None
         one, other = self._of(method), self._of(against)
-        if one is None or other is None or not set(one.seeds) & set(other.seeds):
+        if one is None or other is None:
             return None
-        if one.ids != other.ids:
-            return None
-        mapped = any(name.endswith(("+platt", "+isotonic")) for name in (method, against))
-        shared = [name for name in one.values if name in other.values]
-        # A map of the confidence leaves the model's own NLL, which says nothing of it.
-        compared = [name for name in shared if not (mapped and name == "nll")]
-        return Verdict(method, against, {name: difference(one, other, name) for name in compared})
+        return verdict_on(method, one, against, other)
 
     def _of(self, method: str) -> Resampled | None:
         if method not in self._resampled:
             runs = self._predictions(method)
             alike = len({frozenset(row.id for row in rows) for rows in runs.values()}) == 1
             self._resampled[method] = (
-                resample(runs, RESAMPLES, definition=self._definition, ranking=True)
-                if alike
-                else None
+                resample(runs, RESAMPLES, ranking=RESAMPLES) if alike else None
             )
         return self._resampled[method]
 

@@ -18,6 +18,7 @@ from cogcalib.harness import stages
 from cogcalib.harness.config import Method
 from cogcalib.harness.config.methods import split_posthoc
 from cogcalib.harness.progress import StageProgress
+from cogcalib.harness.report.run_results import known_shares
 from cogcalib.harness.reproduce.detector import detection
 from cogcalib.harness.reproduce.dynamics import dynamics
 from cogcalib.harness.reproduce.planned_cells import Cell
@@ -127,9 +128,12 @@ def read_rows(folder: RunFolder, method: str, seed: int) -> list[dict[str, Any]]
     """A row for each task and split that a method predicted; summed up once, then kept."""
     kept = folder.summary(method, seed)
     if kept.exists():
-        return read_json(kept, list, "remove it: the same command makes it again")
+        rows = read_json(kept, list, "remove it: the same command makes it again")
+        if all("risk_coverage" in row for row in rows):  # else of an earlier release
+            return rows
+    known = known_shares(folder.log(Method.parse(method).trained, seed))
     rows = [
-        summarize(each, method=method, seed=seed, resamples=RESAMPLES)
+        summarize(each, method=method, seed=seed, resamples=RESAMPLES, known=known)
         for each in folder.read_predictions(folder.predictions(method, seed))
     ]
     write_json(kept, rows)

@@ -8,9 +8,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from cogcalib.harness.config import Method, Rule
+from cogcalib.harness.config import Method
+from cogcalib.harness.config.methods import split_posthoc, with_posthoc
 from cogcalib.harness.config.sections import ConfigSection
 from cogcalib.records import InputError
 from cogcalib.yaml_files import read_yaml
@@ -41,16 +42,14 @@ UNCHANGED = Variant(about="")
 
 
 class Best(ConfigSection):
-    """A method chosen among others by their predictions of the calibration split.
+    """A method chosen among others by their predictions of the calibration split, by one rule.
 
     Attributes:
         among: The methods chosen from.
-        rule: See `cogcalib.harness.selection`.
         posthoc: Post-hoc calibrations shown of the chosen one besides.
     """
 
     among: tuple[str, ...]
-    rule: Rule = "ece"
     posthoc: tuple[str, ...] = ()
 
 
@@ -71,6 +70,10 @@ class Table(ConfigSection):
         best: Name -> choice, further rows.
         against: Methods that every row is compared with, question by question.
         pairs: Rows compared with each other, ``method`` or ``variant:method``.
+        endpoint: Metrics that the cited comparisons are judged by, after a temperature: the first
+            is the primary one. Settled before the runs.
+        cited: The few pairs of tempered rows that pages may cite, settled before the runs: their
+            p-values are adjusted for each other (Holm). All other differences are exploratory.
         renderer: How it is drawn: ``methods`` (a table per variant), ``variants`` (variants under
             each other), ``detector`` and ``dynamics`` (what these modules find).
         note: Printed under the table.
@@ -87,6 +90,8 @@ class Table(ConfigSection):
     best: dict[str, Best] = Field(default_factory=dict)
     against: tuple[str, ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
+    endpoint: tuple[Literal["nll", "brier"], ...] = ("nll", "brier")
+    cited: tuple[tuple[str, str], ...] = ()
     renderer: Literal["methods", "variants", "detector", "dynamics"] = "methods"
     note: str = ""
 
@@ -96,6 +101,16 @@ class Table(ConfigSection):
         for name in methods:
             Method.parse(name)
         return methods
+
+    @model_validator(mode="after")
+    def _cited_rows_are_there(self) -> Table:
+        rows = {*self.methods}
+        for name, spec in self.best.items():
+            rows |= {name, *(with_posthoc(name, kind) for kind in spec.posthoc)}
+        for name in {name for pair in self.cited for name in pair}:
+            if name not in rows or split_posthoc(name)[1] != "ts":
+                raise ValueError(f"cited must name rows with a temperature, got {name}")
+        return self
 
 
 class Rate(ConfigSection):

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from cogcalib.artifacts import read_json
-from cogcalib.harness.config import Method, Rule
+from cogcalib.harness.config import DEFAULT_RULE, Method, Rule
 from cogcalib.harness.config.methods import with_posthoc
 from cogcalib.harness.reproduce.cell import timing_path
 from cogcalib.harness.reproduce.definitions import load_preset
@@ -65,7 +65,7 @@ class CellEstimate:
     source: str
 
 
-def estimates(plan: Plan, rule: Rule = "ece") -> list[CellEstimate]:
+def estimates(plan: Plan, rule: Rule = DEFAULT_RULE) -> list[CellEstimate]:
     """By place and kind, with the rows that rest on a choice counted as one cell a row and seed."""
     found = []
     every = all_cells(plan, rule)
@@ -80,7 +80,7 @@ def estimates(plan: Plan, rule: Rule = "ece") -> list[CellEstimate]:
     return found
 
 
-def all_cells(plan: Plan, rule: Rule = "ece") -> list[Cell]:
+def all_cells(plan: Plan, rule: Rule = DEFAULT_RULE) -> list[Cell]:
     """Every cell; an alpha yet to be chosen is stood for by the first of the grid."""
     cells = prepare_cells(plan) + trial_cells(plan)
     chosen = choices_made(plan, rule)
@@ -169,7 +169,7 @@ def _sizes() -> dict[str, Mapping[str, int]]:
     return {line.name: line.rows for line in summaries()}
 
 
-def show_plan(plan: Plan, jobs: int, console: Console, rule: Rule = "ece") -> None:
+def show_plan(plan: Plan, jobs: int, console: Console, rule: Rule = DEFAULT_RULE) -> None:
     """Print what would run, and for how long."""
     grid = Grid(box=None, pad_edge=False)
     for head in ("run folder", "cells", "of them to do", "seconds each", "hours", "estimated from"):

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from cogcalib.harness.config import Config, Method, Rule
+from cogcalib.harness.config import DEFAULT_RULE, Config, Method, Rule
 from cogcalib.harness.config.methods import split_posthoc, with_posthoc
 from cogcalib.harness.reproduce.cell import read_rows
 from cogcalib.harness.reproduce.definitions import Best
@@ -47,13 +47,14 @@ class ExecutionOptions:
 
     Attributes:
         jobs: Processes at once.
-        rule: How alphas are chosen, see `cogcalib.harness.selection`.
+        rule: How alphas, and the best of several methods, are chosen, see
+            `cogcalib.harness.selection`.
         data_dir: Folder of local data sets.
         gpus: Identifiers of the GPUs to use; empty on a CPU.
     """
 
     jobs: int = 1
-    rule: Rule = "ece"
+    rule: Rule = DEFAULT_RULE
     data_dir: Path | None = None
     gpus: tuple[str, ...] = ()
 
@@ -113,7 +114,7 @@ def reproduce(plan: Plan, options: ExecutionOptions, console: Console) -> PlanOu
         for place in plan.shown():
             resolved = outcome.resolved[place.path]
             last += baseline_cells(place, list(resolved.values()), plan.seeds)
-            best = _best(outcome, place)
+            best = _best(outcome, place, options.rule)
             last += row_cells(place, list(best.values()), plan.seeds)
             resolved |= best
         crew.run("on top of others", last)
@@ -240,13 +241,13 @@ def _choices(outcome: PlanOutcome, place: Place) -> list[Tuned]:
     return outcome.choices.get(place.tuned_at, []) if place.tuned_at else []
 
 
-def _best(outcome: PlanOutcome, place: Place) -> dict[str, str]:
+def _best(outcome: PlanOutcome, place: Place, rule: Rule) -> dict[str, str]:
     """Row -> method, for every choice among methods of a place and its post-hoc calibrations."""
     seeds, resolved = outcome.plan.seeds, outcome.resolved[place.path]
     found: dict[str, str] = {}
     for name, spec in place.best.items():
         try:
-            best = choose_best(_open(place), spec, resolved, seeds)
+            best = choose_best(_open(place), spec, resolved, seeds, rule)
         except FileNotFoundError as error:
             outcome.left_out.append(f"{place.path.name}: {name}, no {error.filename}")
             continue
@@ -255,7 +256,9 @@ def _best(outcome: PlanOutcome, place: Place) -> dict[str, str]:
     return found
 
 
-def choose_best(folder: RunFolder, spec: Best, resolved: Resolved, seeds: Sequence[int]) -> str:
+def choose_best(
+    folder: RunFolder, spec: Best, resolved: Resolved, seeds: Sequence[int], rule: Rule
+) -> str:
     """The method that a rule chooses by the calibration split, means over the seeds; primary ECE.
 
     Raises:
@@ -270,7 +273,7 @@ def choose_best(folder: RunFolder, spec: Best, resolved: Resolved, seeds: Sequen
             if not folder.predictions(method, seed).is_dir():
                 raise FileNotFoundError(2, "missing", str(folder.predictions(method, seed)))
             trials += trials_of_rows(read_rows(folder, method, seed))
-    return select(among, trials, spec.rule).chosen
+    return select(among, trials, rule).chosen
 
 
 def _open(place: Place) -> RunFolder:

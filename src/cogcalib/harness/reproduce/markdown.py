@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from cogcalib.harness.config import Method
 from cogcalib.harness.config.methods import label, split_posthoc
+from cogcalib.harness.report.columns import (
+    MISSING,
+    coverage_text,
+    floor_text,
+    known_ends,
+    reading_aids,
+)
 from cogcalib.harness.report.resampled import BINS, RESAMPLES, difference
 from cogcalib.harness.reproduce.definitions import Table
-from cogcalib.harness.reproduce.table_rows import MethodCost, RowGroup, TableRow, across_variants
+from cogcalib.harness.reproduce.table_rows import (
+    RANKING,
+    MethodCost,
+    RowGroup,
+    TableRow,
+    across_variants,
+)
+from cogcalib.harness.reproduce.verdicts import trust_text, verdict_lines
 from cogcalib.metrics import SMALL_N, PairedDifference
+from cogcalib.scoring import ranked
+from cogcalib.scoring.metrics_row import COVERAGES, WANTED
 
-MISSING = "–"  # noqa: RUF001 - a typographic dash is meant
 PERCENT = ("accuracy", "confidence", "ece")
 
 
@@ -21,6 +37,9 @@ def methods_page(table: Table, groups: Sequence[RowGroup]) -> Iterator[str]:
         yield ""
         yield from _methods(group)
         yield ""
+        yield from _use(group)
+        yield ""
+        yield from verdict_lines(group)
         yield from _differences(table, group)
     yield from _across(table, groups)
     yield from _caption(groups)
@@ -34,17 +53,23 @@ def variants_page(table: Table, groups: Sequence[RowGroup]) -> Iterator[str]:
         domain = "in domain" if first.in_domain else "out of domain"
         yield f"## {first.task}, {domain}, n = {first.n:,}"
         yield ""
-        metrics = ["accuracy", "confidence", *metrics_shown(first)[1:4]]
-        heads = [_head(metric, first) for metric in metrics]
+        metrics = _with_floors(["accuracy", "confidence", *metrics_shown(first)[1:4]])
+        heads = [head(metric, first) for metric in metrics]
         heads.insert(2, "confidence - accuracy")
+        heads += [*_answered_heads(), *["known %"] * first.in_domain]
         yield line(["model", "variant", "method", *heads])
         yield line([":---"] * 3 + ["---:"] * len(heads))
         for group in here:
             for row in group.shown():
                 cells = [_cell(row, metric) for metric in metrics]
                 cells.insert(2, _gap(row))
+                cells += [*_answered(row), *[_known(row)] * first.in_domain]
                 yield line([group.place.model, group.place.variant, row_label(row), *cells])
         yield ""
+        for group in here:
+            if sentences := list(verdict_lines(group)):
+                yield f"{group.place.model}, {group.place.variant}. {sentences[0]}"
+                yield ""
         for group in here:
             lines = list(_differences(table, group))
             if lines:
@@ -65,11 +90,8 @@ def _gap(row: TableRow) -> str:
 
 
 def _methods(group: RowGroup) -> Iterator[str]:
-    metrics = metrics_shown(group)
-    heads = [_head(metric, group) for metric in metrics]
-    # What a method costs is the same wherever it is tested.
-    if group.in_domain:
-        heads += ["training", "passes", "extra parameters"]
+    metrics = _with_floors(metrics_shown(group))
+    heads = [head(metric, group) for metric in metrics]
     yield line(["method", *heads])
     yield line([":---", *["---:"] * len(heads)])
     best = {metric: _best(group, metric) for metric in metrics}
@@ -78,23 +100,71 @@ def _methods(group: RowGroup) -> Iterator[str]:
         for metric in metrics:
             text = _cell(row, metric)
             cells.append(f"**{text}**" if row is best[metric] else text)
-        yield line([row_label(row), *cells, *(_cost(row.cost) if group.in_domain else ())])
+        yield line([row_label(row), *cells])
+
+
+def _use(group: RowGroup) -> Iterator[str]:
+    """What a method is good for, and its price: that is the same wherever it is tested."""
+    heads = [*_answered_heads(), *(f"wrong % of the surest {each:.0%}" for each in SURE)]
+    if group.in_domain:
+        heads += ["known %", "training", "passes", "extra parameters"]
+    yield line(["method", *heads, "trustworthy against SFT"])
+    yield line([":---", *["---:"] * len(heads), ":---"])
+    for row in group.shown():
+        cells = [*_answered(row), *(_percent(row.mean(f"risk.{each:g}")) for each in SURE)]
+        if group.in_domain:
+            cells += [_known(row), *_cost(row.cost)]
+        yield line([row_label(row), *cells, trust_text(group, row)])
+
+
+SURE = COVERAGES[1:-1:2]
+"""Points of the risk-coverage curve that a page shows; the record has them all."""
+
+
+def _answered_heads() -> list[str]:
+    return [f"answered % at {each:.0%} accuracy (from confidence %)" for each in WANTED.values()]
+
+
+def _answered(row: TableRow) -> list[str]:
+    return [coverage_text(row.mean(name), row.mean(f"{name}.threshold")) for name in WANTED]
+
+
+def _known(row: TableRow) -> str:
+    return known_ends(row.mean("known_first_epoch"), row.mean("known_last_epoch"))
+
+
+def _percent(value: float | None) -> str:
+    return MISSING if value is None else f"{100 * value:.1f}"
 
 
 def metrics_shown(group: RowGroup) -> list[str]:
-    """Columns: the first two confidence definitions that occur, the primary one first."""
-    found = dict.fromkeys(
-        metric for row in group.rows for metric in row.values if metric.startswith("ece.")
+    """Metrics of a table; of its confidence definitions the first two."""
+    found = ranked(
+        metric.removeprefix("ece.")
+        for row in group.rows
+        for metric in row.values
+        if metric.startswith("ece.")
     )
-    names = sorted(found, key=lambda metric: metric != f"ece.{group.primary}")
-    return ["accuracy", *names[:2], "nll", "brier", "aurc"]
+    return ["accuracy", *(f"ece.{name}" for name in found[:2]), "nll", "brier", "aurc"]
 
 
-def _head(metric: str, group: RowGroup) -> str:
+def _with_floors(metrics: Sequence[str]) -> list[str]:
+    """Columns: behind each ECE its noise floor."""
+    columns: list[str] = []
+    for metric in metrics:
+        kind, _, definition = metric.partition(".")
+        columns += [metric, f"floor.{definition}"] if kind == "ece" else [metric]
+    return columns
+
+
+def head(metric: str, group: RowGroup | None = None) -> str:
+    """How a metric's column is headed; of an ECE of a group also how it was computed."""
     kind, _, definition = metric.partition(".")
     if kind == "ece":
-        return f"ECE {definition} % ({BINS} bins, width, n = {group.n:,})"
+        made = f" ({BINS} bins, width, n = {group.n:,})" if group else ""
+        return f"ECE {definition} %{made}"
     names = {
+        "floor": "floor %",
         "accuracy": "accuracy %",
         "confidence": "confidence %",
         "nll": "NLL",
@@ -105,6 +175,9 @@ def _head(metric: str, group: RowGroup) -> str:
 
 
 def _cell(row: TableRow, metric: str) -> str:
+    kind, _, definition = metric.partition(".")
+    if kind == "floor":
+        return floor_text(row.floor(definition))
     mean, deviation = row.mean(metric), row.deviation(metric)
     if mean is None:
         return MISSING
@@ -126,17 +199,20 @@ def _cost(cost: MethodCost) -> list[str]:
 def _best(group: RowGroup, metric: str) -> TableRow | None:
     """The best row of a column, if it differs significantly from every row with other values.
 
-    A model that has forgotten how to answer can be calibrated perfectly: it is no rival.
+    A model that has forgotten how to answer can be calibrated perfectly: it is no rival. Nor is one
+    of two ECEs within their noise floors better.
     """
     rows = [row for row in group.shown() if metric in row.resampled.values]
     if metric != "accuracy":
         rows = [row for row in rows if not _less_accurate(row, group.find("sft"))]
-    if metric == "brier":  # of another confidence it is another metric
+    if metric in ("brier", "aurc"):  # of another confidence it is another metric
         rows = [row for row in rows if f"ece.{group.primary}" in row.values]
     sign = -1 if metric == "accuracy" else 1
     if not rows:
         return None
     first = min(rows, key=lambda row: sign * row.resampled.mean(metric))
+    if first.within_floor(metric) and sum(row.within_floor(metric) for row in rows) > 1:
+        return None
     rivals = [row for row in rows if row.values[metric] != first.values[metric]]
     beaten = (difference(first.resampled, row.resampled, metric).significant for row in rivals)
     return first if rivals and all(beaten) else None
@@ -174,7 +250,7 @@ def _across(table: Table, groups: Sequence[RowGroup]) -> Iterator[str]:
 
 def _compared(group: RowGroup, named: Sequence[tuple[str, TableRow, TableRow]]) -> Iterator[str]:
     metrics = [metric for metric in metrics_shown(group) if metric not in ("brier", "aurc")]
-    heads = [_head(metric, group).partition(" (")[0] for metric in metrics]
+    heads = [head(metric) for metric in metrics]
     yield line(["", *(f"Δ {head}" for head in heads)])
     yield line([":---", *["---:"] * len(heads)])
     for name, one, other in named:
@@ -187,11 +263,11 @@ def _difference(one: TableRow, other: TableRow, metric: str) -> str:
     return difference_text(difference(one.resampled, other.resampled, metric), metric)
 
 
-def difference_text(found: PairedDifference, metric: str) -> str:
+def difference_text(found: PairedDifference, metric: str, *, starred: bool = True) -> str:
     """``-8.3 [-10.1, -6.2] *``, the star where the interval excludes zero."""
     scale, digits = _scale(metric)
     low, high = (f"{scale * value:+.{digits}f}" for value in (found.low, found.high))
-    mark = " *" if found.significant else ""
+    mark = " *" if starred and found.significant else ""
     return f"{scale * found.difference:+.{digits}f} [{low}, {high}]{mark}"
 
 
@@ -209,14 +285,24 @@ def _caption(groups: Sequence[RowGroup]) -> Iterator[str]:
     if small := sorted({group.task for group in groups if group.n < SMALL_N}):
         yield f"Fewer than {SMALL_N} questions, so that an ECE is mostly noise: {', '.join(small)}."
         yield ""
+    rows = [row for group in groups for row in group.rows]
+    aids = reading_aids(
+        floor=True,
+        coverage=True,
+        gated=any(Method.read(row.method).gate not in ("none", "all") for row in rows),
+    )
     yield (
         f"Mean ± standard deviation over {seeds} seed{'s' * (seeds != 1)}. Bold: best of its "
         "column and significantly better than every other, of the methods whose accuracy is not "
-        "significantly lower than SFT's (AURC is not tested). Δ: difference "
-        f"with its 95 % interval from {RESAMPLES:,} paired resamples of the questions and of the "
-        "seeds; * where it excludes zero. Brier and AURC are those of the first "
-        "confidence definition that the method has. Training: time as a multiple of SFT's, "
-        "processor time on a CPU; passes: per question; extra parameters: kept beside one "
+        f"significantly lower than SFT's. {' '.join(aids)} Surest: the most confident share of the "
+        "answers; the curve is in the record. Trustworthy against SFT: ECE falls under every "
+        "definition of confidence, Brier score, NLL and AURC do not get worse, accuracy is equal. "
+        f"Δ: difference with its 95 % interval from {RESAMPLES:,} paired resamples ({RANKING} for "
+        "AURC) of the questions and of the seeds, each with whatever it draws: training, and the "
+        "calibration split where the seed draws that too; * where it excludes zero. Stars are "
+        "exploratory: not adjusted for their number, some of many are chance. Brier and AURC are "
+        "those of the first confidence definition that the method has. Training: time as a multiple of "
+        "SFT's, processor time on a CPU; passes: per question; extra parameters: kept beside one "
         "fine-tuned model. An alpha after @ was chosen on the calibration split, by a "
         "training for each of the grid, which is not in its cost."
     )

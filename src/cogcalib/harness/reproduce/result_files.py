@@ -10,6 +10,7 @@ from cogcalib.artifacts import read_json
 from cogcalib.harness.config import Rule
 from cogcalib.harness.config.methods import label, split_posthoc
 from cogcalib.harness.reproduce.analyses import detector_page, dynamics_page
+from cogcalib.harness.reproduce.claims import claims, claims_page
 from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.markdown import methods_page, variants_page
 from cogcalib.harness.reproduce.plan import Plan, folder_name
@@ -88,6 +89,8 @@ def _markdown(
     lines = [f"# {table.title}: {outcome.plan.preset.name}", "", table.question, ""]
     states = [f"{code[:7]} ({cells:,})" for code, cells in record["code_of_cells"].items()]
     lines += [f"`{record['command']}`; cells by commit: {', '.join(states) or 'none'}", ""]
+    if table.renderer in ("methods", "variants"):
+        lines += claims_page(table, claims(table, groups))
     lines += {
         "methods": lambda: methods_page(table, groups),
         "variants": lambda: variants_page(table, groups),
@@ -110,8 +113,8 @@ def _markdown(
 
 def _choices(outcome: PlanOutcome, rule: Rule) -> Iterator[str]:
     """The rule by which alphas were chosen, and which of them lie at an end of the grid."""
-    if outcome.choices:
-        yield f"Alphas were chosen by {RULES[rule]}."
+    if outcome.choices or outcome.plan.table.best:
+        yield f"Alphas, and rows called chosen, were chosen by {RULES[rule]}."
         yield ""
     ends = [
         f"{folder_name(path)}: {', '.join(label(each.chosen) for each in choices if each.at_end)}"

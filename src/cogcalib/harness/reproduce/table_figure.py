@@ -7,16 +7,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from cogcalib.drawing.canvas import FAINT, new_figure, styled, to_svg
 from cogcalib.harness.config.methods import label
 from cogcalib.harness.report.style import colour
 from cogcalib.harness.reproduce.analyses import Analysis, by_place
+from cogcalib.scoring.metrics_row import COVERAGES
 
 Record = Mapping[str, Any]
 ROW = 0.17
 """Inches a method takes."""
+RISKS = 2.6
+"""Inches the risk-coverage curves take."""
+CURVES = ("base", "sft", "sft+ts", "ensemble", "uniform", "gated", "cols-options-calibrated")
+"""Rows whose risk-coverage curve is drawn; the record has all."""
 GAP = (math.nan, math.nan)
 """A break in a line."""
 KNOWLEDGE = ("known", "unknown")
@@ -35,6 +40,8 @@ def figure_of(record: Record) -> str | None:
     elif kind not in ("detector", "dynamics") and record["results"]:
         figure = draw_errors(record)
         shown = "Expected calibration error of every method, mean and standard deviation."
+        if any(row.get("risk") for group in record["results"] for row in group["rows"]):
+            shown += " Below, the error rate of the most confident share of the answers."
     else:
         return None
     title = f"{record['table']['title']}: {record['preset']['name']}"
@@ -62,13 +69,19 @@ def draw_errors(record: Record) -> Figure:
     names = [_names(here, several) for here in rows]
     heights = [0.75 + 0.25 * several + ROW * len(each) for each in names]
     widest = max(len(here) for here in rows)
+    curves = [group for group in record["results"] if group["in_domain"] and _surest(group)]
+    heights += [RISKS] * bool(curves)
     figure = new_figure(2.0 + max(1.55 * widest, 3.1), sum(heights))
-    parts = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for part, here, lines in zip(parts, rows, names, strict=True):
+    parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    if curves:
+        _draw_risks(parts[-1], curves[: max(2, widest // 2)], differs)
+    for part, here, lines in zip(parts, rows, names, strict=False):
         panels = part.subplots(1, widest, sharex=several, sharey=True, squeeze=False)[0]
         for axes, group in zip(panels, here, strict=False):
             _panel(axes, group, list(lines))
             axes.set_title(group[differs])
+        for axes in panels:  # at last: panels that share an axis stop growing with it
+            axes.set_xlim(left=0)
         if several:
             part.suptitle(here[0]["task"], fontsize="medium")
         for axes in panels[len(here) :]:
@@ -76,6 +89,28 @@ def draw_errors(record: Record) -> Figure:
         panels[0].set_yticks(range(len(lines)), list(lines.values()))
         panels[0].set_ylim(len(lines) - 0.5, -0.5)
     return figure
+
+
+def _surest(group: Record) -> list[Record]:
+    """The rows whose risk-coverage curves are drawn: few, so that they can be told apart."""
+    return [row for row in group["rows"] if row["row"] in CURVES and row.get("risk")]
+
+
+def _draw_risks(part: SubFigure, groups: Sequence[Record], differs: str) -> None:
+    """Error rate of the most confident share: a panel for each group in domain."""
+    panels = part.subplots(1, len(groups), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, group in zip(panels, groups, strict=True):
+        for row in _surest(group):
+            errors = [100 * error for error in row["risk"]]
+            shares = [100 * share for share in COVERAGES]
+            dashes = {"uniform": ":", "gated": "--"}.get(row["row"], "-")
+            axes.plot(shares, errors, dashes, color=colour(row["method"]), label=row["row"])
+        axes.set_title(group[differs])
+        axes.set_xlabel("answered, surest first (%)")
+        axes.tick_params(length=0)
+    panels[0].set_ylim(bottom=0)  # at last: panels that share an axis stop growing with it
+    panels[0].set_ylabel("wrong among them (%)")
+    part.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
 
 
 def _names(groups: Sequence[Record], several: bool) -> dict[str, str]:
@@ -108,7 +143,6 @@ def _panel(axes: Axes, group: Record, lines: Sequence[str]) -> None:
     for shade, points in ticks.items():
         axes.plot(*zip(*points, strict=True), color=shade, linewidth=2.4, solid_capstyle="butt")
     axes.set_xlabel(f"ECE {metric.partition('.')[2]} (%)")
-    axes.set_xlim(left=0)
     axes.locator_params(axis="x", nbins=4)
     axes.grid(axis="y", visible=False)
     axes.tick_params(length=0)

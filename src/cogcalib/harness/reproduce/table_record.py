@@ -18,20 +18,23 @@ from cogcalib.harness.config import Rule
 from cogcalib.harness.report.resampled import difference
 from cogcalib.harness.reproduce.analyses import analyse
 from cogcalib.harness.reproduce.cell import code_of_cells, device
+from cogcalib.harness.reproduce.claims import claims
 from cogcalib.harness.reproduce.definitions import Table
 from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.markdown import metrics_shown
 from cogcalib.harness.reproduce.plan import folder_name
 from cogcalib.harness.reproduce.table_rows import RowGroup, TableRow, across_variants
+from cogcalib.harness.reproduce.verdicts import verdict_of
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.selection import ACCURACY_FLOOR
 from cogcalib.harness.tuning import GRID
 from cogcalib.modeling import fingerprint
 from cogcalib.provenance import code_state, hardware, versions
+from cogcalib.scoring.metrics_row import WANTED
 
 DIGITS = 5
 """Decimals kept: a hundredth of the last digit that a page prints in percent."""
-DEFINITION = {"name", "title", "question", "renderer", "variants"}
+DEFINITION = {"name", "title", "question", "renderer", "variants", "endpoint", "cited"}
 """What is kept of a table's definition; the rest follows from its name and the commit."""
 
 
@@ -72,6 +75,7 @@ def table_record(
         "versions": versions(),
         "hardware": hardware(device()),
         "results": list(_results(groups, plan.table, plan.seeds)),
+        "claims": [each.to_json() for each in claims(plan.table, groups)],
         "across": [
             {
                 "model": first.place.model,
@@ -156,6 +160,16 @@ def _row(group: RowGroup, row: TableRow, table: Table, seeds: Sequence[int]) -> 
         if len(row.seeds) > 1:
             found["deviation"] = {name: row.deviation(name) for name in metrics}
         found["cost"] = asdict(row.cost)
+        errors = [name.removeprefix("ece.") for name in metrics if name.startswith("ece.")]
+        found["floor"] = {name: row.floor(name) for name in errors}
+        found["answered"] = {
+            name: [row.mean(name), row.mean(f"{name}.threshold")] for name in WANTED
+        }
+        found["risk"] = row.risks()
+        found["known"] = [row.mean("known_first_epoch"), row.mean("known_last_epoch")]
+        verdict = verdict_of(group, row, "sft")
+        if verdict is not None:
+            found["failing"] = verdict.failing
     against = {
         other.name: _difference(group, row, other)
         for number, name in enumerate(table.against)
@@ -174,7 +188,8 @@ def _pair(group: RowGroup, names: Sequence[str], rows: tuple[TableRow, TableRow]
 def _difference(group: RowGroup, one: TableRow, other: TableRow) -> dict[str, list[float]]:
     """Metric -> difference of two rows and the ends of its interval, where both have it."""
     found = {}
-    for metric in ("accuracy", f"ece.{group.primary}", "nll"):
+    errors = [name for name in metrics_shown(group) if name.startswith("ece.")]
+    for metric in ("accuracy", *errors, "nll"):
         if metric in one.resampled.draws and metric in other.resampled.draws:
             each = difference(one.resampled, other.resampled, metric)
             found[metric] = [each.difference, each.low, each.high]

@@ -19,10 +19,12 @@ from cogcalib.harness.reproduce.plan import Place
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.stages import member_seeds, open_folder
 from cogcalib.records import Prediction
-from cogcalib.scoring import primary_definition
+from cogcalib.scoring import primary_definition, ranked
+from cogcalib.scoring.metrics_row import COVERAGES, WANTED
+from cogcalib.scoring.posthoc import CONFIDENCE_MAPS
 
-CONFIDENCE_MAPS = ("platt", "isotonic")
-"""Post-hoc calibrations that leave the likelihood of the answers as it was: it is not theirs."""
+RANKING = 500
+"""Resamples for the AURC: with 4,000 questions they take a fifteenth of a second a method."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,12 @@ class RowGroup:
         variant = "" if self.place.variant == DEFAULT else f", {self.place.variant}"
         return f"{self.place.model}{variant}: {self.task}, {domain}, n = {self.n:,}"
 
+    @property
+    def short_title(self) -> str:
+        """``atlas, full: atlas/country``."""
+        variant = "" if self.place.variant == DEFAULT else f", {self.place.variant}"
+        return f"{self.place.model}{variant}: {self.task}"
+
     def shown(self) -> list[TableRow]:
         """The rows of different methods: what was chosen stands there already."""
         first: dict[str, TableRow] = {}
@@ -79,7 +87,7 @@ class TableRow:
         method: As trained and predicted, such as ``cols@0.1``.
         seeds: Seeds with predictions.
         values: Metric -> value by seed; fractions, ``nll`` in nats.
-        resampled: The same on resamples of the questions.
+        resampled: The metrics that are compared on resamples of the questions.
         cost: What it costs.
         chosen: Whether it was chosen among others on the calibration split.
     """
@@ -95,6 +103,21 @@ class TableRow:
     def mean(self, metric: str) -> float | None:
         """Mean over seeds; None where the metric is not defined."""
         return fmean(self.values[metric]) if metric in self.values else None
+
+    def floor(self, definition: str) -> tuple[float, float] | None:
+        """Where the ECE of a perfectly calibrated model with the same confidences falls."""
+        low, high = (self.mean(f"floor.{end}.{definition}") for end in ("low", "high"))
+        return None if low is None or high is None else (low, high)
+
+    def within_floor(self, metric: str) -> bool:
+        """Whether an ECE, ``ece.options``, is what chance alone gives a calibrated model."""
+        value, floor = self.mean(metric), self.floor(metric.removeprefix("ece."))
+        return value is not None and floor is not None and value <= floor[1]
+
+    def risks(self) -> list[float]:
+        """Error rate of the most confident `COVERAGES` of the answers; empty if unknown."""
+        found = [self.mean(f"risk.{coverage:g}") for coverage in COVERAGES]
+        return [each for each in found if each is not None]
 
     def deviation(self, metric: str) -> float | None:
         """Standard deviation over seeds; None for one seed."""
@@ -170,8 +193,8 @@ def _groups(
                 continue
             runs = [_predictions(folder, method, seed, task) for seed in done]
             values = [_values(folder, method, seed, task) for seed in done]
-            resampled = resample(dict(zip(done, runs, strict=True)))
-            if Method.parse(method).posthoc in CONFIDENCE_MAPS:
+            resampled = resample(dict(zip(done, runs, strict=True)), ranking=RANKING)
+            if Method.parse(method).posthoc in CONFIDENCE_MAPS:  # the NLL is not theirs
                 resampled = resampled.without("nll")
                 values = [{k: v for k, v in row.items() if k != "nll"} for row in values]
             size, primary = len(runs[0]), primary or primary_definition(runs[0])
@@ -180,7 +203,7 @@ def _groups(
                     name,
                     method,
                     tuple(done),
-                    {metric: tuple(each[metric] for each in values) for metric in values[0]},
+                    _by_metric(values),
                     resampled,
                     _cost(place, folder, method, done, sft),
                     split_posthoc(name)[0] in place.best,
@@ -203,9 +226,24 @@ def _values(folder: RunFolder, method: str, seed: int, task: str) -> dict[str, f
     values = {name: row[name] for name in ("accuracy", "nll", "brier")}
     for name, found in row["ece"].items():
         values[f"ece.{name}"] = found["value"]
-    values["confidence"] = next(iter(row["confidence"].values()))
-    values["aurc"] = next(iter(row["aurc"].values()))["value"]
+        values[f"floor.low.{name}"], values[f"floor.high.{name}"] = found["floor"]
+    values["confidence"] = row["confidence"][ranked(row["confidence"])[0]]
+    for name in ("aurc", *WANTED):
+        (found,) = row[name].values()
+        values[name] = found["value"]
+        values[f"{name}.threshold"] = found.get("threshold")
+    (curve,) = row["risk_coverage"].values()
+    for coverage, error in zip(curve["coverage"], curve["error"], strict=True):
+        values[f"risk.{coverage:g}"] = error
+    for name in ("known_first_epoch", "known_last_epoch"):
+        values[name] = row[name]
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _by_metric(values: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, ...]]:
+    """Metric -> value of every seed that has one."""
+    names = dict.fromkeys(name for each in values for name in each)
+    return {name: tuple(each[name] for each in values if name in each) for name in names}
 
 
 def _cost(

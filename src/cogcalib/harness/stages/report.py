@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from cogcalib.harness.config import Method
 from cogcalib.harness.report import write_html
-from cogcalib.harness.report.run_results import read_log
+from cogcalib.harness.report.run_results import known_shares
 from cogcalib.harness.stages.context import RunContext, Splits
 from cogcalib.modeling import fingerprint
 from cogcalib.provenance import code_state, data_manifest, hardware, versions
@@ -25,7 +24,7 @@ def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
     with context.progress.stage("report", len(config.seeds) * len(config.methods)) as advance:
         for seed in config.seeds:
             for name in config.methods:
-                share = _share_known(folder.log(Method.parse(name).trained, seed))
+                known = known_shares(folder.log(Method.parse(name).trained, seed))
                 for predictions in folder.read_predictions(folder.predictions(name, seed)):
                     rows.append(
                         summarize(
@@ -33,7 +32,7 @@ def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
                             method=name,
                             seed=seed,
                             resamples=config.report.resamples,
-                            share_known=share,
+                            known=known,
                         )
                     )
                 advance(len({(row["method"], row["seed"]) for row in rows}))
@@ -56,12 +55,3 @@ def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
         write_json(folder.record, asdict(record))
         write_html(folder.path)
     return rows
-
-
-def _share_known(log: Path) -> float | None:
-    """Mean share of training examples under the threshold; None where no gate looked at it."""
-    if not log.exists():
-        return None
-    logged = read_log(log)
-    shares = [entry["share_known"] for entry in logged if entry.get("share_known") is not None]
-    return sum(shares) / len(shares) if shares else None

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
-from cogcalib.harness.config import Method, Rule
+from cogcalib.harness.config import DEFAULT_RULE, Method, Rule
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.selection import Selection, Trial, measure, select
 
@@ -59,7 +59,7 @@ def read_trial(folder: RunFolder, method: str, seed: int) -> Trial:
 def choose_alpha(
     method: Method,
     trials: Sequence[Trial],
-    rule: Rule = "nll",
+    rule: Rule = DEFAULT_RULE,
     among: Sequence[Method] | None = None,
 ) -> Tuned:
     """The alpha, and margin, that a rule chooses for a method.
@@ -67,16 +67,14 @@ def choose_alpha(
     Args:
         method: A method of `is_tunable`.
         trials: As `select` takes them.
-        rule: See `cogcalib.harness.selection`; the ECE is that of the options for ``-options``,
-            and else of the primary definition.
+        rule: See `cogcalib.harness.selection`.
         among: The method at several alphas, or margins; None: its `candidates`.
 
     Raises:
         ValueError: If a trial is missing.
     """
     tried = candidates(method) if among is None else among
-    definition = "options" if method.support == "options" else None
-    found = select([each.name for each in tried], trials, rule, definition)
+    found = select([each.name for each in tried], trials, rule)
     best = Method.parse(found.chosen)
     assert isinstance(best.alpha, float)
     alphas = [each.alpha for each in tried if isinstance(each.alpha, float)]

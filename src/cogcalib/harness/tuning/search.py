@@ -13,7 +13,7 @@ from rich.console import Console
 
 from cogcalib.artifacts import read_json
 from cogcalib.harness import stages
-from cogcalib.harness.config import Config, Method, Rule, dump_config
+from cogcalib.harness.config import DEFAULT_RULE, Config, Method, Rule, dump_config
 from cogcalib.harness.config.sections import TrainSection
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.selection import ACCURACY_FLOOR, Trial
@@ -36,7 +36,7 @@ def tune(
     root: Path,
     console: Console,
     *,
-    rule: Rule = "nll",
+    rule: Rule = DEFAULT_RULE,
     seeds: Sequence[int] | None = None,
     budget: int | None = None,
     data_dir: Path | None = None,

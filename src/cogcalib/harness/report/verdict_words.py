@@ -1,0 +1,89 @@
+"""Verdicts in sentences, the same in headlines, pages and tables."""
+
+from __future__ import annotations
+
+from cogcalib.harness.config.methods import label
+from cogcalib.harness.report.verdict import RANKED, Verdict
+
+PAIRED = "Differences are paired by question and seed, with 95 % intervals."
+
+_METRICS = {"accuracy": "accuracy", "brier": "Brier score", "nll": "NLL", "aurc": "AURC"}
+
+
+def trust(verdict: Verdict | None) -> str:
+    """Whether the method meets the definition of `cogcalib.harness.report.verdict`."""
+    if verdict is None:
+        return (
+            "These are figures only: without both methods' predictions on the same questions, "
+            "nothing is said about significance."
+        )
+    name, other = label(verdict.method), label(verdict.against)
+    if verdict.trustworthy:
+        errors = ", ".join(change(verdict, f"ece.{each}") for each in verdict.errors)
+        others = ", ".join(change(verdict, each) for each in RANKED if each in verdict.differences)
+        return (
+            f"{name} is trustworthy against {other}: ECE falls under every confidence definition "
+            f"({errors}), and {others} {'are' if ',' in others else 'is'} not worse. {PAIRED}"
+        )
+    reasons = ", ".join(change(verdict, each) for each in verdict.failing)
+    return f"{name} is not trustworthy against {other}: {reasons}. {PAIRED}"
+
+
+def rival(verdict: Verdict | None) -> str:
+    """What the method gains over a map fitted after plain fine-tuning; empty if none was run."""
+    if verdict is None:
+        return ""
+    ranked = [each for each in RANKED if each in verdict.differences]
+    better = [change(verdict, each) for each in ranked if verdict.is_better(each)]
+    worse = [change(verdict, each) for each in ranked if verdict.is_worse(each)]
+    name, other = label(verdict.method), label(verdict.against)
+    if not better:
+        tail = f"; {name} is worse in {', '.join(worse)}" if worse else ""
+        names = " and ".join(_METRICS[each] for each in ranked)
+        return f"{other} is as good: {name} is not better in {names}{tail}."
+    tail = f", and worse in {', '.join(worse)}" if worse else ""
+    return f"Against {other}, {name} is better in {', '.join(better)}{tail}."
+
+
+def paid(verdict: Verdict | None) -> str:
+    """Whether fine-tuning paid at all: SFT against the base model; empty if that was not scored."""
+    if verdict is None:
+        return ""
+    result = "paid" if verdict.differences["accuracy"].low > 0 else "did not pay"
+    return f"Fine-tuning itself {result}: SFT against the base model, {_beside(verdict)}."
+
+
+def beside_base(verdict: Verdict | None) -> str:
+    """A method against the base model; empty if that was not scored."""
+    if verdict is None:
+        return ""
+    return f"{label(verdict.method)} against the base model: {_beside(verdict)}."
+
+
+def _beside(verdict: Verdict) -> str:
+    shown = [name for name in ("accuracy", "nll", "aurc") if name in verdict.differences]
+    return ", ".join(change(verdict, name) for name in shown)
+
+
+def change(verdict: Verdict, metric: str) -> str:
+    """A difference with its interval, such as ``AURC +0.012 [+0.004 to +0.020]``."""
+    each, points = verdict.differences[metric], metric == "accuracy" or metric.startswith("ece.")
+    show = _points if points else _three
+    unit = " points" if points else ""
+    shown = f"{show(each.difference)} [{show(each.low)} to {show(each.high)}]{unit}"
+    return f"{metric_name(metric)} {shown}"
+
+
+def metric_name(metric: str) -> str:
+    """``Brier score``, ``ECE options``."""
+    return _METRICS.get(metric) or f"ECE {metric.removeprefix('ece.')}"
+
+
+def _three(value: float) -> str:
+    return f"{round(value, 3) + 0.0:+.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _points(fraction: float) -> str:
+    """A signed fraction in percentage points."""
+    # Adding zero turns a rounded -0.0 into 0.0.
+    return f"{round(100 * fraction, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")

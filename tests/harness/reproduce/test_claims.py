@@ -1,0 +1,173 @@
+"""Comparisons settled beforehand, verdicts and noise floors on the pages of tables."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cogcalib.harness.config.read_config import parse_config
+from cogcalib.harness.report.resampled import difference, resample
+from cogcalib.harness.reproduce.claims import claims, claims_page
+from cogcalib.harness.reproduce.definitions import Best, Table, load_table, table_names
+from cogcalib.harness.reproduce.markdown import methods_page
+from cogcalib.harness.reproduce.plan import Place
+from cogcalib.harness.reproduce.table_rows import MethodCost, RowGroup, TableRow
+from cogcalib.harness.reproduce.verdicts import trust_text, verdict_lines
+from cogcalib.metrics import holm
+from cogcalib.records import Prediction
+
+N, SEEDS = 300, (0, 1)
+
+
+def drawn(seed: int, excess: float, noise: float = 0.0) -> list[Prediction]:
+    """Answers that are correct with the probability confidence - excess."""
+    generator = np.random.default_rng(seed)
+    sure = generator.uniform(0.3, 0.75, N)
+    correct = generator.random(N) < sure
+    blurred = noise * np.random.default_rng(seed + 10).normal(size=N)
+    shown = np.clip(sure + excess + blurred, 0.01, 0.99)
+    nll = -np.log(np.where(correct, shown, 1 - shown))
+    return [
+        Prediction(
+            f"q{i}", "t", "test", "A", "A" if right else "B", bool(right), float(loss),
+            {"vocab": float(c), "options": float(c)}, None, "m", "r",
+        )
+        for i, (c, right, loss) in enumerate(zip(shown, correct, nll, strict=True))
+    ]  # fmt: skip
+
+
+def table_row(name: str, excess: float, noise: float = 0.0, floor: float = 0.04) -> TableRow:
+    found = resample({seed: drawn(seed, excess, noise) for seed in SEEDS}, 200, ranking=100)
+    values = {metric: tuple(value.tolist()) for metric, value in found.values.items()}
+    for definition in ("options", "vocab"):
+        values |= {f"floor.low.{definition}": (0.01,) * 2, f"floor.high.{definition}": (floor,) * 2}
+    values |= {"coverage_at_90": (0.4, 0.5), "coverage_at_90.threshold": (0.8, 0.9)}
+    values |= {"coverage_at_95": (0.0, 0.0)}
+    return TableRow(name, name, SEEDS, values, found, MethodCost(1.0), chosen=False)
+
+
+def group_of(root: Path, *rows: TableRow, in_domain: bool = True) -> RowGroup:
+    place = Place("m", "t", "default", root, parse_config("name: x"), (), tested_on=("t",))
+    return RowGroup(place, "t", in_domain, N, "options", rows)
+
+
+def table(*cited: tuple[str, str]) -> Table:
+    rows = dict.fromkeys(("base", "sft", *(name for pair in cited for name in pair)))
+    return Table(name="x", title="X", question="?", methods=tuple(rows), cited=cited)
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, TableRow]:
+    sizes = {"base": 0.02, "sft": 0.2, "sft+ts": 0.1, "cols+ts": 0.0, "ls+ts": 0.05}
+    return {name: table_row(name, excess) for name, excess in sizes.items()}
+
+
+def test_p_values_are_adjusted_over_all_that_is_cited(
+    rows: dict[str, TableRow], tmp_path: Path
+) -> None:
+    pairs = (("cols+ts", "sft+ts"), ("cols+ts", "ls+ts"), ("cols+ts", "gone+ts"))
+    asked = table(*pairs[:2]).model_copy(update={"cited": pairs})
+    groups = [group_of(tmp_path, *rows.values()), group_of(tmp_path, *rows.values())]
+    found = claims(asked, [*groups, group_of(tmp_path, *rows.values(), in_domain=False)])
+    assert [(each.one.name, each.other.name) for each in found] == 2 * [pairs[0], pairs[1]]
+    for metric in ("nll", "brier"):
+        plain = [
+            difference(each.one.resampled, each.other.resampled, metric).p_value for each in found
+        ]
+        assert [each.adjusted[metric] for each in found] == holm(plain)
+    said = "\n".join(claims_page(asked, found))
+    assert "Primary endpoint: NLL, then Brier, after a temperature" in said
+    assert "over the 4 comparisons of this table by the same metric" in said
+    assert "CoLS + TS - SFT + TS | m: t |" in said
+    assert "*" not in said.replace("**", "")
+    assert [len(each.to_json()["difference"]["nll"]) for each in found] == [4] * 4
+
+
+def test_a_table_on_transfer_cites_what_is_out_of_domain(
+    rows: dict[str, TableRow], tmp_path: Path
+) -> None:
+    asked = table(("cols+ts", "sft+ts")).model_copy(update={"where": "out_of_domain"})
+    home = group_of(tmp_path, *rows.values())
+    away = group_of(tmp_path, *rows.values(), in_domain=False)
+    assert [each.group for each in claims(asked, [home, away])] == [away]
+    assert claims(table(), [home]) == []
+    assert list(claims_page(table(), [])) == []
+
+
+def test_a_row_without_the_metric_is_compared_by_the_other(
+    rows: dict[str, TableRow], tmp_path: Path
+) -> None:
+    mapped = rows["cols+ts"]
+    mapped = replace(mapped, resampled=mapped.resampled.without("nll"))
+    asked = table(("cols+ts", "sft+ts"))
+    (claim,) = claims(asked, [group_of(tmp_path, mapped, rows["sft+ts"])])
+    assert list(claim.found) == list(claim.adjusted) == ["brier"]
+    assert "| – | – |" in "\n".join(claims_page(asked, [claim]))  # noqa: RUF001
+
+
+def test_what_is_cited_is_a_row_with_a_temperature() -> None:
+    for name in ("sft", "cols+ts"):
+        with pytest.raises(ValueError, match=re.escape(f"with a temperature, got {name}")):
+            Table(
+                name="x", title="X", question="?", methods=("sft", "sft+ts"),
+                cited=(("sft+ts", name),),
+            )  # fmt: skip
+    chosen = {"gated": Best(among=("sft",), posthoc=("ts",))}
+    Table(
+        name="x", title="X", question="?", methods=("sft", "sft+ts"), best=chosen,
+        cited=(("gated+ts", "sft+ts"),),
+    )  # fmt: skip
+
+
+def test_few_comparisons_are_cited() -> None:
+    for name in table_names():
+        assert len(load_table(name).cited) <= 8, name
+    assert load_table("main").cited
+
+
+def test_verdicts_name_what_fails_and_whether_fine_tuning_paid(
+    rows: dict[str, TableRow], tmp_path: Path
+) -> None:
+    blurred = table_row("cols", 0.0, noise=0.6)
+    chosen = replace(rows["cols+ts"], name="gated", method="cols-options", chosen=True)
+    group = group_of(tmp_path, *rows.values(), blurred, chosen)
+    assert trust_text(group, rows["cols+ts"]) == "yes"
+    assert trust_text(group, blurred).startswith("no: ")
+    assert "AURC" in trust_text(group, blurred)
+    assert trust_text(group, rows["sft"]) == ""
+    (said, _) = verdict_lines(group)
+    assert said.startswith("Fine-tuning itself did not pay: SFT against the base model, accuracy")
+    assert "CoLS-options against the base model: accuracy +0.0" in said
+    assert "Against SFT + TS, CoLS-options is better in Brier score" in said
+    assert list(verdict_lines(group_of(tmp_path, rows["sft"], blurred))) == []
+
+
+def test_pages_show_floors_coverages_and_what_they_mean(
+    rows: dict[str, TableRow], tmp_path: Path
+) -> None:
+    group = group_of(tmp_path, *rows.values())
+    page = "\n".join(methods_page(table(), [group]))
+    assert page.count("| floor % |") == 2
+    assert "answered % at 90% accuracy (from confidence %)" in page
+    (line,) = [each for each in page.splitlines() if each.startswith("| Base | 45.0 (85.0) |")]
+    assert "| 0.0 |" in line
+    assert "Fine-tuning itself did not pay" in page
+    for words in (
+        "Stars are exploratory",
+        "of the questions and of the seeds, each with whatever it draws",
+        "perfectly calibrated model with the same confidences",
+    ):
+        assert words in page
+
+
+def test_two_eces_within_their_floors_are_not_ranked(tmp_path: Path) -> None:
+    for floor, marked in ((0.0, True), (0.5, False)):
+        shown = [table_row("sft", 0.2), table_row("cols", 0.0, floor=floor)]
+        shown.append(table_row("ls", 0.18, floor=floor))
+        page = "\n".join(methods_page(table(), [group_of(tmp_path, *shown)]))
+        (line,) = [each for each in page.splitlines() if each.startswith("| CoLS |")][:1]
+        assert line.split(" | ")[2].startswith("**") == marked
