@@ -37,35 +37,62 @@ def fit_temperatures(
         ``joint``, which share one.
 
     Raises:
-        ValueError: If an example is of another split.
+        ValueError: If an example is of another split, or there is none.
     """
+    check_calibration(calibration)
+    logits, tokens = answer_logits(model, tokenizer, calibration, settings)
+    if calibration[0].options is not None:
+        return fit_letter_temperatures(logits, calibration, tokenizer)
+    vocabulary = TemperatureScaling().fit(logits, tokens)
+    return {"mean": vocabulary, "joint": vocabulary}
+
+
+def fit_letter_temperatures(
+    logits: NDArray[np.floating],
+    calibration: Sequence[Example],
+    tokenizer: PreTrainedTokenizerBase,
+) -> Mapping[str, TemperatureScaling]:
+    """`fit_temperatures` of multiple choice, to logits at the answer position.
+
+    Log-probabilities are logits too: of an average of several models they are the log of its mean
+    probability.
+
+    Args:
+        logits: Over the vocabulary, [n, V].
+        calibration: The n questions, in the same order, of split ``calibration``.
+        tokenizer: The tokenizer whose vocabulary the logits are over.
+    """
+    check_calibration(calibration)
+    letters = [[option.letter for option in example.options or ()] for example in calibration]
+    gold = [row.index(example.answer) for row, example in zip(letters, calibration, strict=True)]
+    forms = surface_ids(calibration, tokenizer)
+    first = [[ids[:1] for ids in row] for row in forms]
+    tokens = [row[at][0] for row, at in zip(forms, gold, strict=True)]
+    return {
+        "vocab": TemperatureScaling().fit(logits, tokens),
+        "options": TemperatureScaling().fit(_option_logits(logits, first), gold),
+        "surface": TemperatureScaling().fit(_option_logits(logits, forms), gold),
+    }
+
+
+def check_calibration(calibration: Sequence[Example]) -> None:
+    """Raise a ValueError unless there are examples, and all are of split ``calibration``."""
+    if not calibration:
+        raise ValueError("calibration is empty: there is nothing to fit")
     strangers = [example.id for example in calibration if example.split != "calibration"]
     if strangers:
         raise ValueError(
             f"temperatures are fitted on the calibration split only; {len(strangers)} of "
             f"{len(calibration)} examples are of another, the first {strangers[0]!r}"
         )
-    logits, tokens = answer_logits(model, tokenizer, calibration, settings)
-    vocabulary = TemperatureScaling().fit(logits, tokens, split="calibration")
-    if calibration[0].options is None:
-        return {"mean": vocabulary, "joint": vocabulary}
-    letters = [[option.letter for option in example.options or ()] for example in calibration]
-    gold = [row.index(example.answer) for row, example in zip(letters, calibration, strict=True)]
-    forms = surface_ids(calibration, tokenizer)
-    first = [[ids[:1] for ids in row] for row in forms]
-    return {
-        "vocab": vocabulary,
-        "options": TemperatureScaling().fit(_option_logits(logits, first), gold),
-        "surface": TemperatureScaling().fit(_option_logits(logits, forms), gold),
-    }
 
 
 def _option_logits(
-    logits: NDArray[np.float32], forms: Sequence[Sequence[Sequence[int]]]
-) -> NDArray[np.float32]:
+    logits: NDArray[np.floating], forms: Sequence[Sequence[Sequence[int]]]
+) -> NDArray[np.floating]:
     """Logits of the options, [n, most options]; an option that a question lacks has -inf."""
     width = max(len(row) for row in forms)
-    options = np.full((len(forms), width), -np.inf, dtype=np.float32)
+    options = np.full((len(forms), width), -np.inf, dtype=logits.dtype)
     for i, row in enumerate(forms):
         options[i, : len(row)] = [np.logaddexp.reduce(logits[i, list(ids)]) for ids in row]
     return options
