@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from cogcalib.posthoc import PlattScaling, VectorScaling
+from cogcalib.posthoc import PlattScaling, TemperatureScaling, VectorScaling
 from cogcalib.records import Example, Option, Prediction
 from cogcalib.scoring import (
     apply_confidence_maps,
@@ -116,6 +116,25 @@ def test_vector_scaling_does_not_mind_mass_beyond_the_options():
         fit_option_scaling(VectorScaling(), rows, questions) for rows in (calibration, shifted)
     )
     np.testing.assert_allclose(plain.weight_, other.weight_, rtol=1e-6)
+
+
+def test_a_temperature_of_the_options_alone():
+    calibration, questions = build("calibration", 600)
+    test, examples = build("test", 600, seed=1)
+    scaling = fit_option_scaling(TemperatureScaling(), calibration, questions)
+    assert scaling.temperature_ > 2  # the shares were made three times too sharp
+    scaled = apply_option_scaling(scaling, test, examples)
+    for old, new in zip(test, scaled, strict=True):
+        assert old.option_logprobs is not None
+        expected = log_softmax(np.array(old.option_logprobs) / scaling.temperature_)
+        np.testing.assert_allclose(new.option_logprobs, expected, atol=1e-12)
+        assert (new.prediction, new.correct) == (old.prediction, old.correct)
+        assert new.nll == pytest.approx(-expected["WXYZ".index(old.answer)])
+        assert new.confidence == {"options": pytest.approx(np.exp(expected.max()))}
+    # Fitted on questions of three and four options, it needs no weight for a fifth.
+    short = [row for row, example in zip(test, examples, strict=True) if len(example.options) == 3]
+    asked = [example for example in examples if len(example.options) == 3]
+    assert len(apply_option_scaling(scaling, short, asked)) == len(short)
 
 
 def test_nothing_in_nothing_out():
