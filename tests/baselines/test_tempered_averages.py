@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -51,35 +51,54 @@ def scores(log_p: NDArray[np.float64], support: Support) -> list[NDArray[np.floa
     ]
 
 
-def by_hand(rows: Sequence[NDArray[np.float64]], gold: Sequence[int]) -> float:
-    """The temperature that minimises the mean of -log softmax(row / T)[gold], found blindly."""
-
-    def nll(log_t: float) -> float:
-        pairs = zip(rows, gold, strict=True)
-        return -float(np.mean([log_softmax(row / np.exp(log_t))[at] for row, at in pairs]))
-
-    start = min(np.linspace(np.log(0.05), np.log(20), 200), key=nll)
+def lowest(loss: Callable[[float], float]) -> float:
+    """The temperature of the least loss, found blindly."""
+    logs = np.linspace(np.log(0.05), np.log(20), 200)
+    start = min(logs, key=lambda each: loss(np.exp(each)))
     found = minimize_scalar(
-        nll, bounds=(start - 0.05, start + 0.05), method="bounded", options={"xatol": 1e-9}
+        lambda each: loss(np.exp(each)),
+        bounds=(start - 0.05, start + 0.05),
+        method="bounded",
+        options={"xatol": 1e-9},
     )
     return float(np.exp(found.x))
 
 
+def by_nll(rows: Sequence[NDArray[np.float64]], gold: Sequence[int]) -> float:
+    """What minimises the mean of -log softmax(row / T)[gold]."""
+
+    def nll(temperature: float) -> float:
+        pairs = zip(rows, gold, strict=True)
+        return -float(np.mean([log_softmax(row / temperature)[at] for row, at in pairs]))
+
+    return lowest(nll)
+
+
+def by_log_loss(rows: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """What minimises the log loss of max_v softmax(row / T)_v, of whether the answer is right."""
+
+    def loss(temperature: float) -> float:
+        confidence = softmax(rows / temperature, axis=1).max(axis=1)
+        return -float(np.log(np.where(right, confidence, 1 - confidence)).mean())
+
+    return lowest(loss)
+
+
 def test_an_ensemble_is_averaged_and_then_tempered() -> None:
-    ensemble, tokenizer = Ensemble([member(seed) for seed in range(3)]), build_tokenizer()
+    ensemble, tokenizer = Ensemble([member(seed) for seed in range(2)]), build_tokenizer()
     examples = answered(ensemble.predict(build_questions("calibration")))
     fitted = ensemble.fit_temperatures(examples)
-    logits = [answer_logits(build_adapted(s), tokenizer, examples)[0] for s in range(3)]
+    logits = [answer_logits(build_adapted(s), tokenizer, examples)[0] for s in range(2)]
     mean = np.log(softmax(np.array(logits, dtype=np.float64), axis=-1).mean(axis=0))
     forms = surface_ids(examples, tokenizer)
     letters = [[option.letter for option in example.options or ()] for example in examples]
     gold = [row.index(example.answer) for row, example in zip(letters, examples, strict=True)]
-    token = [row[at][0] for row, at in zip(forms, gold, strict=True)]
     options = scores(mean, [[ids[:1] for ids in row] for row in forms])
+    right = np.array([row.argmax() == at for row, at in zip(options, gold, strict=True)])
     expected = {
-        "vocab": by_hand(list(mean), token),
-        "options": by_hand(options, gold),
-        "surface": by_hand(scores(mean, forms), gold),
+        "vocab": by_log_loss(mean, right),
+        "options": by_nll(options, gold),
+        "surface": by_nll(scores(mean, forms), gold),
     }
     assert values(fitted) == pytest.approx(expected, rel=1e-4)
     assert len(set(values(fitted).values())) > 1
@@ -140,7 +159,7 @@ def test_dropout_is_averaged_and_then_tempered() -> None:
     fitted = mc.fit_temperatures(examples)
     logprobs = [np.array(row.option_logprobs) for row in mc.predict(examples)]
     gold = ["ABCD".index(example.answer) for example in examples]
-    assert fitted["options"].temperature_ == pytest.approx(by_hand(logprobs, gold), rel=1e-6)
+    assert fitted["options"].temperature_ == pytest.approx(by_nll(logprobs, gold), rel=1e-6)
     tokens = [row.option_ids for row in encode_batch(examples, tokenizer)]
     assert {len(row or ()) for row in tokens} == {2, 3, 4}
 

@@ -48,8 +48,8 @@ class Baseline(Protocol):
 
         Averaged first, tempered afterwards (Rahaman and Thiery, NeurIPS 2021): with p the mean
         probabilities, q(v) is proportional to p(v)^(1/T) over the support of the definition, the
-        vocabulary or the options, and T minimises the mean of -log q(gold answer). `predict` takes
-        them as `settings.temperature`.
+        vocabulary or the options; what T minimises is said in `cogcalib.scoring.fit_temperatures`.
+        `predict` takes them as `settings.temperature`.
 
         Args:
             calibration: Multiple-choice examples of split ``calibration``, at least one.

@@ -10,9 +10,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cogcalib.modeling.encoding import surface_ids
 from cogcalib.posthoc import TemperatureScaling
+from cogcalib.posthoc.temperature import token_log_probabilities
 from cogcalib.records import Example
+from cogcalib.scoring.confidence_names import LIKELIHOOD
 from cogcalib.scoring.config import DEFAULTS, ScoreSettings
-from cogcalib.scoring.score import answer_logits
+from cogcalib.scoring.score import answer_logits, spoken_logits
 
 
 def fit_temperatures(
@@ -21,10 +23,13 @@ def fit_temperatures(
     calibration: Sequence[Example],
     settings: ScoreSettings = DEFAULTS,
 ) -> Mapping[str, TemperatureScaling]:
-    """Temperatures that minimise the NLL of the gold answers, by confidence definition.
+    """A temperature for each confidence definition, fitted by what the definition is judged by.
 
-    Each definition is a softmax over its own support, so each gets its own temperature: over the
-    vocabulary a temperature also moves mass to tokens that are no options.
+    ``options`` and ``surface`` are distributions over the possible answers: theirs minimise the NLL
+    of the correct option. ``vocab`` shares its mass with tokens that answer nothing, and ``mean``
+    and ``joint`` are of one generated answer: theirs minimise the log loss of the confidence, of
+    whether that answer is correct (`TemperatureScaling.fit_confidence`). ``nll``, open-ended, is
+    that of `Prediction.nll`, and minimises the NLL of the canonical answers' tokens.
 
     Args:
         model: A causal language model.
@@ -33,18 +38,29 @@ def fit_temperatures(
         settings: Batches.
 
     Returns:
-        Definition -> fitted scaling: ``vocab``, ``options`` and ``surface``, or ``mean`` and
-        ``joint``, which share one.
+        Name in `ScoreSettings.temperature` -> fitted scaling: ``vocab``, ``options`` and
+        ``surface``; or ``mean``, ``joint`` and ``nll``.
 
     Raises:
         ValueError: If an example is of another split, or there is none.
     """
     check_calibration(calibration)
-    logits, tokens = answer_logits(model, tokenizer, calibration, settings)
+    asked = (model, tokenizer, calibration, settings)
     if calibration[0].options is not None:
-        return fit_letter_temperatures(logits, calibration, tokenizer)
-    vocabulary = TemperatureScaling().fit(logits, tokens)
-    return {"mean": vocabulary, "joint": vocabulary}
+        return fit_letter_temperatures(answer_logits(*asked)[0], calibration, tokenizer)
+    likelihood = TemperatureScaling().fit(*answer_logits(*asked))
+    logits, answers, right = spoken_logits(*asked)
+    tokens, lengths = np.concatenate(answers), np.array([len(each) for each in answers])
+    starts = np.cumsum(lengths) - lengths
+
+    def joint(temperature: float) -> NDArray[np.float64]:
+        return np.add.reduceat(token_log_probabilities(logits, tokens, temperature), starts)
+
+    return {
+        "mean": TemperatureScaling().fit_confidence(lambda t: joint(t) / lengths, right),
+        "joint": TemperatureScaling().fit_confidence(joint, right),
+        LIKELIHOOD: likelihood,
+    }
 
 
 def fit_letter_temperatures(
@@ -67,10 +83,14 @@ def fit_letter_temperatures(
     gold = [row.index(example.answer) for row, example in zip(letters, calibration, strict=True)]
     forms = surface_ids(calibration, tokenizer)
     first = [[ids[:1] for ids in row] for row in forms]
-    tokens = [row[at][0] for row, at in zip(forms, gold, strict=True)]
+    options = _option_logits(logits, first)
+    likeliest = logits.argmax(axis=1)
     return {
-        "vocab": TemperatureScaling().fit(logits, tokens),
-        "options": TemperatureScaling().fit(_option_logits(logits, first), gold),
+        "vocab": TemperatureScaling().fit_confidence(
+            lambda t: token_log_probabilities(logits, likeliest, t),
+            options.argmax(axis=1) == np.array(gold),
+        ),
+        "options": TemperatureScaling().fit(options, gold),
         "surface": TemperatureScaling().fit(_option_logits(logits, forms), gold),
     }
 
