@@ -309,6 +309,8 @@ class RunRecord:
         hardware: Processor, cores, memory, accelerator.
         timings: Stage -> wall seconds.
         metrics: The rows of ``metrics.json``.
+        posthoc: Method -> seed -> confidence definition -> what was fitted on the calibration split
+            for it, as `cogcalib.posthoc` saves it; empty without post-hoc calibrated methods.
         trained_on: The task trained on, by its own name; empty in records that were made before it
             was kept.
         tasks: Task, by its own name and the one trained on first, -> its version, source, repeats
@@ -324,6 +326,7 @@ class RunRecord:
     hardware: Mapping[str, Any]
     timings: Mapping[str, float] = field(default_factory=dict)
     metrics: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    posthoc: Mapping[str, Any] = field(default_factory=dict)
     trained_on: str = ""
     tasks: Mapping[str, Any] = field(default_factory=dict)
 

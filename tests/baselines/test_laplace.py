@@ -256,8 +256,8 @@ def test_what_it_cannot_do_is_named():
     assert laplace.predict([]) == []
     with pytest.raises(ValueError, match="'test2' has 4 options, the most fitted on are 2"):
         laplace.predict(build_questions("test")[2:3])
-    with pytest.raises(ValueError, match="temperature must be empty"):
-        laplace.predict(build_questions()[:1], ScoreSettings(temperature={"options": 2.0}))
+    with pytest.raises(ValueError, match="temperature must name definitions among options"):
+        laplace.predict(build_questions()[:1], ScoreSettings(temperature={"vocab": 2.0}))
     for arguments, message in (
         ({"layers": "first"}, "layers must be all or last, got 'first'"),
         ({"link": "bridge"}, "link must be mc or probit, got 'bridge'"),

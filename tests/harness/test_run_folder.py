@@ -111,7 +111,7 @@ STAGES = {"splits", "train", "score", "recalibrate", "tune", "cells", "detector"
 FILES = {
     "config.yaml", "model.json", "tasks.json", "code.json", "timings.json", "metrics.json",
     "record.json", "report.html", "tune.json", "tuned.yaml", "thresholds.json", "log.jsonl",
-    "cost.json", "manifest.json", "train.jsonl", "vector.json",
+    "cost.json", "manifest.json", "train.jsonl", "vector-options.json",
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from cogcalib.posthoc import TemperatureScaling
-from cogcalib.posthoc.temperature import BOUNDS, _nll_slope
+from cogcalib.posthoc.temperature import BOUNDS, _nll_slope, token_log_probabilities
 
 matrices = arrays(
     np.float64, st.tuples(st.integers(1, 12), st.integers(1, 6)), elements=st.floats(-30, 30)
@@ -221,3 +221,55 @@ def test_load_refuses_broken_json(tmp_path):
 def test_malformed_arrays_are_named(logits, labels, message):
     with pytest.raises(ValueError, match=message):
         TemperatureScaling().fit(logits, labels)
+
+
+def log_loss(log_c: np.ndarray, right: np.ndarray) -> float:
+    return -float(np.where(right, log_c, np.log(-np.expm1(log_c))).mean())
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.floats(0.3, 3.0))
+def test_no_temperature_gives_a_confidence_of_less_log_loss(seed, sharpness):
+    logits, labels = sample(40, sharpness=sharpness, seed=seed)
+    right = logits.argmax(axis=1) == labels
+
+    def log_confidence(temperature: float) -> np.ndarray:
+        return log_softmax(logits / temperature, axis=1).max(axis=1)
+
+    scaling = TemperatureScaling().fit_confidence(log_confidence, right)
+    found = log_loss(np.minimum(log_confidence(scaling.temperature_), -1e-12), right)
+    for temperature in np.geomspace(*BOUNDS, 60):
+        assert found <= log_loss(np.minimum(log_confidence(temperature), -1e-12), right) + 1e-6
+
+
+def test_confidence_of_two_options_has_the_temperature_of_their_likelihood():
+    logits, labels = sample(400, options=2, sharpness=0.4)
+    scaling = TemperatureScaling().fit_confidence(
+        lambda t: log_softmax(logits / t, axis=1).max(axis=1), logits.argmax(axis=1) == labels
+    )
+    alone = TemperatureScaling().fit(logits, labels)
+    assert scaling.temperature_ == pytest.approx(alone.temperature_, rel=1e-4)
+
+
+@pytest.mark.parametrize(("right", "bound"), [(True, BOUNDS[0]), (False, BOUNDS[1])])
+def test_answers_all_alike_leave_a_confidence_at_a_bound(right, bound):
+    logits, _ = sample(20)
+    scaling = TemperatureScaling().fit_confidence(
+        lambda t: log_softmax(logits / t, axis=1).max(axis=1), [right] * 20
+    )
+    assert (scaling.temperature_, scaling.at_bound_) == (bound, True)
+
+
+def test_a_confidence_is_fitted_on_the_calibration_split_to_as_many_outcomes():
+    with pytest.raises(ValueError, match="split must be 'calibration'"):
+        TemperatureScaling().fit_confidence(lambda t: np.log([0.5]), [True], split="test")
+    with pytest.raises(ValueError, match=r"correct must have shape \[2\]"):
+        TemperatureScaling().fit_confidence(lambda t: np.log([0.5, 0.6]) / t, [True])
+
+
+def test_log_probabilities_of_tokens_whatever_the_chunk(monkeypatch):
+    logits, labels = sample(50)
+    expected = log_softmax(logits / 1.7, axis=1)[np.arange(50), labels]
+    np.testing.assert_allclose(token_log_probabilities(logits, labels, 1.7), expected, atol=1e-12)
+    monkeypatch.setattr("cogcalib.posthoc.temperature.CHUNK", 12)
+    np.testing.assert_allclose(token_log_probabilities(logits, labels, 1.7), expected, atol=1e-12)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from cogcalib.posthoc import PlattScaling, VectorScaling
+from cogcalib.posthoc import PlattScaling, TemperatureScaling, VectorScaling
 from cogcalib.records import Example, Option, Prediction
 from cogcalib.scoring import (
     apply_confidence_maps,
-    apply_vector_scaling,
+    apply_option_scaling,
     fit_confidence_maps,
-    fit_vector_scaling,
+    fit_option_scaling,
     primary_definition,
     summarize,
 )
@@ -86,9 +86,9 @@ def test_each_definition_has_its_own_map():
 def test_vector_scaling_answers_anew():
     calibration, questions = build("calibration", 600)
     test, examples = build("test", 600, seed=1)
-    scaling = fit_vector_scaling(calibration, questions)
+    scaling = fit_option_scaling(VectorScaling(), calibration, questions)
     assert scaling.bias_[0] > scaling.bias_[2]
-    scaled = apply_vector_scaling(scaling, test, examples)
+    scaled = apply_option_scaling(scaling, test, examples)
     for old, new, example in zip(test, scaled, examples, strict=True):
         n = len(example.options or ())
         assert new.option_logprobs is not None
@@ -112,14 +112,38 @@ def test_vector_scaling_does_not_mind_mass_beyond_the_options():
         replace(row, option_logprobs=tuple(v - 0.01 * i for v in row.option_logprobs or ()))
         for i, row in enumerate(calibration)
     ]
-    plain, other = (fit_vector_scaling(rows, questions) for rows in (calibration, shifted))
+    plain, other = (
+        fit_option_scaling(VectorScaling(), rows, questions) for rows in (calibration, shifted)
+    )
     np.testing.assert_allclose(plain.weight_, other.weight_, rtol=1e-6)
+
+
+def test_a_temperature_of_the_options_alone():
+    calibration, questions = build("calibration", 600)
+    test, examples = build("test", 600, seed=1)
+    scaling = fit_option_scaling(TemperatureScaling(), calibration, questions)
+    assert scaling.temperature_ > 2  # the shares were made three times too sharp
+    scaled = apply_option_scaling(scaling, test, examples)
+    for old, new in zip(test, scaled, strict=True):
+        assert old.option_logprobs is not None
+        expected = log_softmax(np.array(old.option_logprobs) / scaling.temperature_)
+        np.testing.assert_allclose(new.option_logprobs, expected, atol=1e-12)
+        assert (new.prediction, new.correct) == (old.prediction, old.correct)
+        assert new.nll == pytest.approx(-expected["WXYZ".index(old.answer)])
+        assert new.confidence == {"options": pytest.approx(np.exp(expected.max()))}
+    # Fitted on questions of three and four options, it needs no weight for a fifth.
+    short = [row for row, example in zip(test, examples, strict=True) if len(example.options) == 3]
+    asked = [example for example in examples if len(example.options) == 3]
+    assert len(apply_option_scaling(scaling, short, asked)) == len(short)
 
 
 def test_nothing_in_nothing_out():
     calibration, questions = build("calibration")
     assert apply_confidence_maps(fit_confidence_maps("isotonic", calibration), []) == []
-    assert apply_vector_scaling(fit_vector_scaling(calibration, questions), [], []) == []
+    assert (
+        apply_option_scaling(fit_option_scaling(VectorScaling(), calibration, questions), [], [])
+        == []
+    )
 
 
 def test_other_splits_are_refused():
@@ -127,7 +151,7 @@ def test_other_splits_are_refused():
     leaked = [*calibration[:3], replace(calibration[3], split="test")]
     for fit in (
         lambda: fit_confidence_maps("platt", leaked),
-        lambda: fit_vector_scaling(leaked, questions),
+        lambda: fit_option_scaling(VectorScaling(), leaked, questions),
     ):
         with pytest.raises(ValueError, match=r"calibration split only; 1 of 4 .*'calibration3'"):
             fit()
@@ -148,11 +172,11 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(ValueError, match=r"must have the confidence definitions fitted on"):
         apply_confidence_maps(fit_confidence_maps("platt", calibration), [odd])
     with pytest.raises(ValueError, match="examples must be those of the 6 predictions, got 5"):
-        fit_vector_scaling(calibration, questions[:5])
+        fit_option_scaling(VectorScaling(), calibration, questions[:5])
     with pytest.raises(ValueError, match="'calibration5' beside 'calibration0'"):
-        fit_vector_scaling(calibration, questions[::-1])
-    with pytest.raises(ValueError, match="vector scaling is for multiple choice"):
-        fit_vector_scaling([replace(first, option_logprobs=None)], questions[:1])
+        fit_option_scaling(VectorScaling(), calibration, questions[::-1])
+    with pytest.raises(ValueError, match="a scaling of options is for multiple choice"):
+        fit_option_scaling(VectorScaling(), [replace(first, option_logprobs=None)], questions[:1])
     three = VectorScaling().fit(np.eye(3), [0, 1, 2])
     with pytest.raises(ValueError, match="'calibration1' must have at most the 3 options fitted"):
-        apply_vector_scaling(three, calibration, questions)
+        apply_option_scaling(three, calibration, questions)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cogcalib.modeling import load_model
+from cogcalib.modeling import encode_batch, load_model
 from cogcalib.records import Prediction
 from cogcalib.scoring import ScoreSettings, fit_temperatures, score
 from cogcalib.tasks import load_task
@@ -41,12 +41,39 @@ def test_each_definition_gets_its_own_temperature_and_gains() -> None:
         assert nll_of_confidence(scaled, definition) < nll_of_confidence(plain, definition) + 0.02
 
 
-def test_open_ended_definitions_share_one() -> None:
+def test_no_other_temperature_suits_a_definition_better() -> None:
+    """Each is at the minimum, over a grid, of what its definition is judged by."""
     model, tokenizer = load_model("atlas")
     calibration = load_task("atlas/country-open").splits["calibration"][:60]
     fitted = fit_temperatures(model, tokenizer, calibration)
-    assert set(fitted) == {"mean", "joint"}
-    assert fitted["mean"].temperature_ == fitted["joint"].temperature_
+    assert list(fitted) == ["mean", "joint", "nll"]
+    best = {name: scaling.temperature_ for name, scaling in fitted.items()}
+    assert len(set(best.values())) == 3
+
+    def losses(factor: float) -> dict[str, float]:
+        at = ScoreSettings(temperature={name: value * factor for name, value in best.items()})
+        rows = score(model, tokenizer, calibration, at)
+        found = {name: nll_of_confidence(rows, name) for name in ("mean", "joint")}
+        return found | {"nll": sum(row.nll * n for row, n in zip(rows, lengths, strict=True))}
+
+    # `nll` is fitted token by token, so that each answer counts by its length.
+    lengths = [len(row.answer_ids) for row in encode_batch(calibration, tokenizer)]
+    least = losses(1.0)
+    for factor in (0.5, 0.8, 0.97, 1.03, 1.25, 2.0):
+        moved = losses(factor)
+        assert all(moved[name] > least[name] for name in least)
+
+
+def test_a_temperature_of_the_vocabulary_is_fitted_to_the_confidence_it_gives() -> None:
+    model, tokenizer = load_model("atlas")
+    calibration = load_task("atlas/country").splits["calibration"][:100]
+    best = fit_temperatures(model, tokenizer, calibration)["vocab"].temperature_
+
+    def loss(temperature: float) -> float:
+        at = ScoreSettings(temperature={"vocab": temperature})
+        return nll_of_confidence(score(model, tokenizer, calibration, at), "vocab")
+
+    assert all(loss(best * factor) > loss(best) for factor in (0.7, 0.97, 1.03, 1.4))
 
 
 def test_other_splits_are_refused() -> None:

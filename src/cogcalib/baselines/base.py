@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from cogcalib.posthoc import TemperatureScaling
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring import ScoreSettings
 from cogcalib.scoring.confidence_names import LETTER, MULTIPLE_CHOICE
@@ -38,6 +39,25 @@ class Baseline(Protocol):
         self, examples: Sequence[Example], settings: ScoreSettings = DEFAULTS
     ) -> list[Prediction]:
         """One prediction per example, in the order given."""
+        ...
+
+    def fit_temperatures(
+        self, calibration: Sequence[Example], settings: ScoreSettings = DEFAULTS
+    ) -> Mapping[str, TemperatureScaling]:
+        """Temperatures of the averaged distribution, by confidence definition.
+
+        Averaged first, tempered afterwards (Rahaman and Thiery, NeurIPS 2021): with p the mean
+        probabilities, q(v) is proportional to p(v)^(1/T) over the support of the definition, the
+        vocabulary or the options; what T minimises is said in `cogcalib.scoring.fit_temperatures`.
+        `predict` takes them as `settings.temperature`.
+
+        Args:
+            calibration: Multiple-choice examples of split ``calibration``, at least one.
+            settings: Batches.
+
+        Raises:
+            ValueError: If an example is of another split, or as `predict`.
+        """
         ...
 
     @property

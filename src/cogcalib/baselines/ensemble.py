@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from cogcalib.baselines.base import Cost, check_choices
 from cogcalib.modeling import load_model
 from cogcalib.modeling.option_letters import Choice, encode_choices
+from cogcalib.posthoc import TemperatureScaling
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring import ScoreSettings, answer_logits, predict_from_logits
 from cogcalib.scoring.config import DEFAULTS
+from cogcalib.scoring.recalibrate import check_calibration, fit_letter_temperatures
 
 Member = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 """Loads a member when called."""
@@ -107,14 +109,31 @@ class Ensemble:
         """
         check_choices(examples, settings, "an ensemble")
         predictions: list[Prediction] = []
-        while len(predictions) < len(examples):
-            predictions += self._predict_block(examples[len(predictions) :], settings)
+        for block in self._averaged(examples, settings):
+            asked = examples[len(predictions) : len(predictions) + len(block.log_p)]
+            predictions += predict_from_logits(block.log_p, asked, block.tokenizer, settings)
         return predictions
 
-    def _predict_block(
-        self, examples: Sequence[Example], settings: ScoreSettings
-    ) -> list[Prediction]:
-        """Predictions of the first examples, as many as fit into `BLOCK_BYTES`."""
+    def fit_temperatures(
+        self, calibration: Sequence[Example], settings: ScoreSettings = DEFAULTS
+    ) -> Mapping[str, TemperatureScaling]:
+        """As `Baseline.fit_temperatures`."""
+        check_calibration(calibration)
+        check_choices(calibration, settings, "an ensemble")
+        blocks = list(self._averaged(calibration, settings))
+        log_p = np.concatenate([block.log_p for block in blocks])
+        return fit_letter_temperatures(log_p, calibration, blocks[0].tokenizer)
+
+    def _averaged(self, examples: Sequence[Example], settings: ScoreSettings) -> Iterator[_Reading]:
+        """Logs of the mean probabilities, in blocks that fit into `BLOCK_BYTES`."""
+        done = 0
+        while done < len(examples):
+            block = self._average(examples[done:], settings)
+            done += len(block.log_p)
+            yield block
+
+    def _average(self, examples: Sequence[Example], settings: ScoreSettings) -> _Reading:
+        """The average over the members of the first examples, as many as fit into a block."""
         first = _read(self.members[0], examples, settings)
         examples = examples[: len(first.log_p)]
         total, extra = first.log_p, 0
@@ -134,7 +153,7 @@ class Ensemble:
             extra += found.weights
         self._extra = extra
         total -= math.log(len(self.members))
-        return predict_from_logits(total, examples, first.tokenizer, settings)
+        return first
 
 
 def _check_distinct(argument: str, members: Sequence[str | Path]) -> None:

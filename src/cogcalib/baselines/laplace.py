@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, Literal
 
@@ -24,10 +24,12 @@ from cogcalib.baselines.option_logits import (
     only_trainable,
     option_jacobian,
 )
+from cogcalib.posthoc import TemperatureScaling
 from cogcalib.records import Example, Prediction
-from cogcalib.scoring import ScoreSettings
+from cogcalib.scoring import ScoreSettings, fit_option_scaling
 from cogcalib.scoring.config import DEFAULTS
 from cogcalib.scoring.multiple_choice import choose
+from cogcalib.scoring.recalibrate import check_calibration
 
 Layers = Literal["all", "last"]
 Link = Literal["mc", "probit"]
@@ -155,15 +157,11 @@ class LaplaceLoRA:
         Raises:
             RuntimeError: If unfitted.
             ValueError: For an open-ended example, one with more options than any fitted on, a
-                temperature, or as `cogcalib.scoring.score`.
+                temperature of another definition than ``options``, or as `cogcalib.scoring.score`.
         """
         laplace = self._fitted()
         check_choices(examples, settings, "Laplace-LoRA")
-        if settings.temperature:
-            raise ValueError(
-                f"temperature must be empty, got {dict(settings.temperature)}: Laplace-LoRA gives "
-                "probabilities, not one set of logits"
-            )
+        temperature = settings.temperatures(("options",))["options"]
         if not examples:
             return []
         questions = encode_questions(examples, self.tokenizer, self.model)
@@ -183,10 +181,19 @@ class LaplaceLoRA:
                 mean, jacobian = option_jacobian(classifier, batch, self._weights)
                 variance = laplace.functional_variance(jacobian)
                 shares = self._shares(mean, variance, questions, indices, generator)
+                shares = (shares / temperature).log_softmax(-1)
                 rows.update(zip(indices, shares.tolist(), strict=True))
         shares_in_order = [rows[index] for index in range(len(examples))]
         confidence = [{"options": min(1.0, float(np.exp(max(row))))} for row in shares_in_order]
         return choose(examples, settings, shares_in_order, shares_in_order, confidence)
+
+    def fit_temperatures(
+        self, calibration: Sequence[Example], settings: ScoreSettings = DEFAULTS
+    ) -> Mapping[str, TemperatureScaling]:
+        """As `Baseline.fit_temperatures`: that of ``options``, the one definition there is."""
+        check_calibration(calibration)
+        found = self.predict(calibration, settings)
+        return {"options": fit_option_scaling(TemperatureScaling(), found, calibration)}
 
     def _shares(
         self,

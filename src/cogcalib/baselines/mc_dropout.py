@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,9 +17,13 @@ from cogcalib.baselines.base import Cost, check_choices
 from cogcalib.inference.batching import by_length
 from cogcalib.inference.logits import LogitReader, inference, max_positions, padding_id
 from cogcalib.modeling.option_letters import encode_choices
+from cogcalib.posthoc import TemperatureScaling
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring import ScoreSettings, predict_from_logits
 from cogcalib.scoring.config import DEFAULTS
+from cogcalib.scoring.recalibrate import check_calibration, fit_letter_temperatures
+
+T = TypeVar("T")
 
 
 class MCDropout:
@@ -81,8 +86,29 @@ class MCDropout:
                 changes nothing, as when the adapter is merged or switched off.
         """
         check_choices(examples, settings, "MC dropout")
-        if not examples:
-            return []
+
+        def work(batch: list[int], mean: Tensor) -> Sequence[Prediction]:
+            asked = [examples[index] for index in batch]
+            return predict_from_logits(mean, asked, self.tokenizer, settings)
+
+        return self._averaged(examples, settings, work) if examples else []
+
+    def fit_temperatures(
+        self, calibration: Sequence[Example], settings: ScoreSettings = DEFAULTS
+    ) -> Mapping[str, TemperatureScaling]:
+        """As `Baseline.fit_temperatures`, of the same draws as `predict`."""
+        check_calibration(calibration)
+        check_choices(calibration, settings, "MC dropout")
+        rows = self._averaged(calibration, settings, lambda _, mean: list(mean.cpu().numpy()))
+        return fit_letter_temperatures(np.stack(rows), calibration, self.tokenizer)
+
+    def _averaged(
+        self,
+        examples: Sequence[Example],
+        settings: ScoreSettings,
+        work: Callable[[list[int], Tensor], Sequence[T]],
+    ) -> list[T]:
+        """What `work` makes of the logs of the mean probabilities of each batch, [b, V]."""
         limit = max_positions(self.model)
         prompts = [row.prompt_ids for row in encode_choices(examples, self.tokenizer, limit)]
         with _dropping(self.model):
@@ -90,16 +116,9 @@ class MCDropout:
             reader = LogitReader(
                 self.model, prompts, [1] * len(prompts), padding_id(self.tokenizer), share=False
             )
-
-            def work(batch: list[int]) -> list[Prediction]:
-                mean = self._mean(reader, batch)
-                return predict_from_logits(
-                    mean, [examples[index] for index in batch], self.tokenizer, settings
-                )
-
             return by_length(
                 reader.lengths,
-                work,
+                lambda batch: work(batch, self._mean(reader, batch)),
                 self.model.device,
                 batch_size=settings.batch_size,
                 progress=settings.progress,

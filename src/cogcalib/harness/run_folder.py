@@ -309,9 +309,9 @@ def cost_file(folder: Path) -> Path:
     return folder / "cost.json"
 
 
-def posthoc_map(folder: Path, posthoc: str, definition: str = "") -> Path:
-    """A fitted map in a folder of predictions, of a confidence definition if it has one."""
-    return folder / f"{_map_stem(posthoc)}{f'-{definition}' if definition else ''}.json"
+def posthoc_map(folder: Path, posthoc: str, definition: str) -> Path:
+    """A fitted map in a folder of predictions, of a confidence definition."""
+    return folder / f"{_map_stem(posthoc)}-{definition}.json"
 
 
 def _map_stem(posthoc: str) -> str:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import exp, log
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 
 from cogcalib.posthoc.calibrator import LogitCalibrator, flag
-from cogcalib.posthoc.fit_inputs import CHUNK, Labels, Logits, as_scores, chunks
+from cogcalib.posthoc.fit_inputs import (
+    CHUNK,
+    Fractions,
+    Labels,
+    Logits,
+    Truths,
+    as_scores,
+    check_outcomes,
+    chunks,
+)
 
 BOUNDS = (0.05, 20.0)
+GRID = 25
+"""Temperatures that a log loss is looked at before its lowest valley is searched."""
+CERTAIN = -(2.0**-24)
+"""Log of the largest confidence that a log loss can be taken of: one not quite 1."""
 ABSENT = -1e30  # stands for -inf: exp gives 0, and unlike -inf so does its product with that 0
 
 
@@ -29,6 +43,8 @@ class TemperatureScaling(LogitCalibrator):
 
     (Platt 1999; Guo et al., ICML 2017). Accuracy is untouched: dividing by T > 0 keeps the arg max.
     The NLL is convex in 1/T, so T* is the root of its slope there, found by bracketing.
+
+    `fit_confidence` fits it by the log loss of a confidence instead, where only that is judged.
 
     T is kept within [0.05, 20]. Where every label is already the arg max, the NLL falls for ever as
     T falls and the lower bound is returned; where confidence does not help at all, the upper one.
@@ -49,6 +65,38 @@ class TemperatureScaling(LogitCalibrator):
     def _fit(self, logits: Logits, labels: Labels) -> None:
         self.temperature_, self.at_bound_ = _best_temperature(logits, labels)
 
+    def fit_confidence(
+        self,
+        log_confidence: Callable[[float], ArrayLike],
+        correct: ArrayLike,
+        *,
+        split: str = "calibration",
+    ) -> Self:
+        """Fit the temperature under which a confidence says best whether the answer is correct.
+
+            T* = argmin_T  -1/n sum_i y_i log c_i(T) + (1 - y_i) log(1 - c_i(T))
+
+        For confidences that are not the largest of a distribution over the possible answers: there
+        the NLL of the correct one is minimised elsewhere. The log loss need not be convex in 1/T:
+        the lowest of a grid of temperatures is refined. A confidence of exactly 1 counts as
+        2^-24 less.
+
+        Args:
+            log_confidence: Temperature -> log of the confidence of each answer, [n].
+            correct: Whether it is correct, [n].
+            split: The split the rows come from; only ``"calibration"`` is allowed.
+
+        Returns:
+            This object.
+
+        Raises:
+            ValueError: If `split` is another, shapes do not match, or confidences are no fractions.
+        """
+        self._check_split(split)
+        _, right = check_outcomes(np.exp(np.asarray(log_confidence(1.0))), correct)
+        self.temperature_, self.at_bound_ = _best_for_confidence(log_confidence, right)
+        return self
+
     def transform(self, logits: ArrayLike) -> Logits:
         """Logits divided by the temperature, of any shape; probabilities are their softmax.
 
@@ -58,6 +106,35 @@ class TemperatureScaling(LogitCalibrator):
         """
         self._check_fitted()
         return np.asarray(as_scores(logits) / self.temperature_)
+
+
+def token_log_probabilities(logits: Logits, tokens: Labels, temperature: float) -> Fractions:
+    """``log softmax(logits / T)`` of one token in each row, float64 [n]; logits are [n, V]."""
+    found = np.empty(len(logits))
+    for rows in chunks(logits, CHUNK):
+        scaled = (logits[rows] - logits[rows].max(axis=1, keepdims=True)) / temperature
+        own = scaled[np.arange(len(scaled)), tokens[rows]].astype(np.float64)
+        found[rows] = own - np.log(np.exp(scaled).sum(axis=1, dtype=np.float64))
+    return found
+
+
+def _best_for_confidence(
+    log_confidence: Callable[[float], ArrayLike], right: Truths
+) -> tuple[float, bool]:
+    """The temperature within `BOUNDS` of the least log loss, and whether it is a bound."""
+
+    def loss(log_temperature: float) -> float:
+        log_c = np.minimum(np.asarray(log_confidence(exp(log_temperature))), CERTAIN)
+        return -float(np.where(right, log_c, np.log(-np.expm1(log_c))).mean())
+
+    grid = np.linspace(log(BOUNDS[0]), log(BOUNDS[1]), GRID)
+    losses = [loss(each) for each in grid]
+    best = int(np.argmin(losses))
+    around = grid[max(best - 1, 0)], grid[min(best + 1, GRID - 1)]
+    found = minimize_scalar(loss, bounds=around, method="bounded", options={"xatol": 1e-7})
+    if losses[best] <= found.fun and best in (0, GRID - 1):
+        return BOUNDS[0 if best == 0 else 1], True
+    return exp(float(found.x)), False
 
 
 def _best_temperature(logits: Logits, labels: Labels) -> tuple[float, bool]:

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from cogcalib.scoring.multiple_choice import predict_from_logits
     from cogcalib.scoring.posthoc import (
         apply_confidence_maps,
-        apply_vector_scaling,
+        apply_option_scaling,
         fit_confidence_maps,
-        fit_vector_scaling,
+        fit_option_scaling,
     )
     from cogcalib.scoring.prediction_files import read_predictions, write_predictions
     from cogcalib.scoring.recalibrate import fit_temperatures
@@ -27,10 +27,10 @@ __all__ = [
     "ScoreSettings",
     "answer_logits",
     "apply_confidence_maps",
-    "apply_vector_scaling",
+    "apply_option_scaling",
     "fit_confidence_maps",
+    "fit_option_scaling",
     "fit_temperatures",
-    "fit_vector_scaling",
     "predict_from_logits",
     "primary_definition",
     "ranked",
@@ -50,9 +50,9 @@ import_on_use(
         "cogcalib.scoring.multiple_choice": ["predict_from_logits"],
         "cogcalib.scoring.posthoc": [
             "apply_confidence_maps",
-            "apply_vector_scaling",
+            "apply_option_scaling",
             "fit_confidence_maps",
-            "fit_vector_scaling",
+            "fit_option_scaling",
         ],
         "cogcalib.scoring.prediction_files": ["read_predictions", "write_predictions"],
         "cogcalib.scoring.recalibrate": ["fit_temperatures"],

@@ -10,6 +10,9 @@ MULTIPLE_CHOICE = ("options", "vocab", "surface")
 OPEN_ENDED = ("mean", "joint")
 """Definitions of an open-ended answer, the primary one first."""
 
+LIKELIHOOD = "nll"
+"""Whose temperature, of open-ended answers, is of no definition but of `Prediction.nll`."""
+
 LETTER = "letter"
 LABEL = "label"
 TEXT = "text"

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 from cogcalib.inference.backend_spec import BackendSpec
 from cogcalib.records import PRESETS
-from cogcalib.scoring.confidence_names import ANSWERS, LETTER, MULTIPLE_CHOICE, OPEN_ENDED
+from cogcalib.scoring.confidence_names import (
+    ANSWERS,
+    LETTER,
+    LIKELIHOOD,
+    MULTIPLE_CHOICE,
+    OPEN_ENDED,
+)
 
 if TYPE_CHECKING:
     from cogcalib.modeling.shots import Prompt
@@ -31,7 +37,7 @@ class ScoreSettings:
             grows on an accelerator while it fits. Out of memory halves either.
         temperature: Confidence definition -> temperature its logits are divided by, 1 where
             missing. Multiple choice: `nll` and `option_logprobs` follow ``options``. Open-ended:
-            ``mean`` and ``joint`` share one, which `nll` follows.
+            `nll` has one of its own, by the name ``nll``.
         answer: What a multiple-choice question is answered with: the ``letter`` of an option shown,
             one token; its ``label``, the same of any number of tokens; or its ``text``, in which
             case the prompt does not show the options.
@@ -68,7 +74,7 @@ class ScoreSettings:
             raise ValueError(f"answer must be one of {', '.join(ANSWERS)}, got {self.answer!r}")
         if self.length_normalized and self.answer == LETTER:
             raise ValueError("length_normalized needs answer to be label or text, got letter")
-        self.temperatures((*MULTIPLE_CHOICE, *OPEN_ENDED))
+        self.temperatures((*MULTIPLE_CHOICE, *OPEN_ENDED, LIKELIHOOD))
 
     def temperatures(self, definitions: tuple[str, ...]) -> dict[str, float]:
         """A temperature for every one of `definitions`, 1 where `temperature` names none.
@@ -84,20 +90,6 @@ class ScoreSettings:
             if not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"temperature[{name!r}] must be positive and finite, got {value}")
         return {name: float(self.temperature.get(name, 1.0)) for name in definitions}
-
-    def generation_temperature(self) -> float:
-        """The one temperature of an open-ended answer.
-
-        Raises:
-            ValueError: As `temperatures`, or if ``mean`` and ``joint`` are given different ones.
-        """
-        self.temperatures(OPEN_ENDED)
-        values = {float(value) for value in self.temperature.values()}
-        if len(values) > 1:
-            raise ValueError(
-                f"temperature must be one value for mean and joint, got {dict(self.temperature)}"
-            )
-        return values.pop() if values else 1.0
 
 
 DEFAULTS = ScoreSettings()

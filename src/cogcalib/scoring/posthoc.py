@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from cogcalib.posthoc import IsotonicCalibration, PlattScaling, VectorScaling
-from cogcalib.posthoc.calibrator import ConfidenceCalibrator
+from cogcalib.posthoc.calibrator import ConfidenceCalibrator, LogitCalibrator
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring.config import ScoreSettings
 from cogcalib.scoring.multiple_choice import choose
@@ -20,6 +21,8 @@ CONFIDENCE_MAPS: Mapping[str, type[ConfidenceCalibrator]] = {
     "isotonic": IsotonicCalibration,
 }
 """Methods that map the confidence of the answer given, one definition at a time."""
+
+T = TypeVar("T", bound=LogitCalibrator)
 
 
 def fit_confidence_maps(
@@ -79,15 +82,17 @@ def apply_confidence_maps(
     ]
 
 
-def fit_vector_scaling(
-    calibration: Sequence[Prediction], examples: Sequence[Example]
-) -> VectorScaling:
-    """Fit a weight and a bias for each position in which an option stands.
+def fit_option_scaling(
+    scaling: T, calibration: Sequence[Prediction], examples: Sequence[Example]
+) -> T:
+    """Fit a scaling of the options' shares to a model's predictions on its calibration split.
 
     What is scaled are the logs of the options' shares among each other, so that it does not matter
     whether predictions carry logits or log-probabilities over more than the options.
 
     Args:
+        scaling: What is fitted: a `VectorScaling`, a weight and a bias for each position in which
+            an option stands; or a `TemperatureScaling`, one number for them all.
         calibration: Multiple-choice predictions of split ``calibration``, all of one model. Some
             questions may have fewer options than others.
         examples: Their questions, in the same order, which know the options' letters.
@@ -100,11 +105,11 @@ def fit_vector_scaling(
     _check_examples(calibration, examples)
     width = max(len(row.option_logprobs or ()) for row in calibration)
     gold = [_letters(example).index(example.answer) for example in examples]
-    return VectorScaling().fit(_shares(calibration, width), gold)
+    return scaling.fit(_shares(calibration, width), gold)
 
 
-def apply_vector_scaling(
-    scaling: VectorScaling, predictions: Sequence[Prediction], examples: Sequence[Example]
+def apply_option_scaling(
+    scaling: LogitCalibrator, predictions: Sequence[Prediction], examples: Sequence[Example]
 ) -> list[Prediction]:
     """Predictions from scaled options, in the order given.
 
@@ -113,24 +118,26 @@ def apply_vector_scaling(
     look beyond the options' tokens, are left out.
 
     Args:
-        scaling: What `fit_vector_scaling` returned for the same model.
+        scaling: What `fit_option_scaling` returned for the same model.
         predictions: Multiple-choice predictions of any split.
         examples: Their questions, in the same order.
 
     Raises:
         ValueError: If a prediction is open-ended, not of the example beside it, or has more options
-            than were fitted on.
+            than there are weights.
     """
     _check_examples(predictions, examples)
     if not predictions:
         return []
-    width = len(scaling.weight_)
-    for row in predictions:
-        if len(row.option_logprobs or ()) > width:
+    longest = max(predictions, key=lambda row: len(row.option_logprobs or ()))
+    width = len(longest.option_logprobs or ())
+    if isinstance(scaling, VectorScaling):
+        if width > len(scaling.weight_):
             raise ValueError(
-                f"prediction {row.id!r} must have at most the {width} options fitted on, "
-                f"got {len(row.option_logprobs or ())}"
+                f"prediction {longest.id!r} must have at most the {len(scaling.weight_)} options "
+                f"fitted on, got {width}"
             )
+        width = len(scaling.weight_)
     shares = log_softmax(scaling.transform(_shares(predictions, width)), axis=1)
     confidence = [{"options": min(1.0, float(np.exp(row.max())))} for row in shares]
     rows = shares.tolist()
@@ -186,6 +193,6 @@ def _check_examples(predictions: Sequence[Prediction], examples: Sequence[Exampl
         if own is None or len(own) != len(_letters(example)):
             raise ValueError(
                 f"prediction {row.id!r} must have a log-probability of each of its example's "
-                f"{len(_letters(example))} options, got {own}: vector scaling is for multiple "
-                "choice"
+                f"{len(_letters(example))} options, got {own}: a scaling of options is for "
+                "multiple choice"
             )

@@ -17,7 +17,12 @@ from cogcalib.records import Example, Prediction, is_verbatim
 from cogcalib.scoring.confidence_names import LETTER, TEXT
 from cogcalib.scoring.config import DEFAULTS, ScoreSettings
 from cogcalib.scoring.multiple_choice import score_letters
-from cogcalib.scoring.open_ended import score_open_ended
+from cogcalib.scoring.open_ended import (
+    generate_answers,
+    is_correct,
+    read_generation,
+    score_open_ended,
+)
 from cogcalib.scoring.option_likelihoods import score_continuations
 
 
@@ -109,15 +114,54 @@ def answer_logits(
     encodings = encode_open(*asked)[0] if examples[0].options is None else encode_asked(*asked)
     # Of a letter the end token is not scored.
     gold = [row.answer_ids if row.option_ids is None else row.answer_ids[:1] for row in encodings]
-    inputs = [row.prompt_ids + ids[:-1] for row, ids in zip(encodings, gold, strict=True)]
-    kept = [len(ids) for ids in gold]
+    prompts = [row.prompt_ids for row in encodings]
+    return _logits_of(backend, prompts, gold, settings)
+
+
+def spoken_logits(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    settings: ScoreSettings = DEFAULTS,
+) -> tuple[NDArray[np.float32], list[list[int]], NDArray[np.bool_]]:
+    """Logits that predict the model's own open-ended answers, token after token.
+
+    Args:
+        model, tokenizer, settings: As `answer_logits`.
+        examples: Open-ended examples with distinct ids, at least one.
+
+    Returns:
+        Logits over the vocabulary, float32 [m, V], of m tokens, answer after answer; the tokens of
+        each answer, as `score` generates it; and whether it is correct, [n].
+
+    Raises:
+        ValueError: As `score`.
+    """
+    backend = _backend(model, tokenizer, settings)
+    asked = generate_answers(backend, examples, settings)
+    said = [each.tokens for each in asked.generations]
+    texts = [read_generation(each, tokenizer, asked.ends)[0] for each in asked.generations]
+    right = [is_correct(text, example) for text, example in zip(texts, examples, strict=True)]
+    logits, _ = _logits_of(backend, asked.prompts, said, settings)
+    return logits, said, np.array(right)
+
+
+def _logits_of(
+    backend: TransformersBackend,
+    prompts: Sequence[list[int]],
+    answers: Sequence[list[int]],
+    settings: ScoreSettings,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Logits that predict the tokens of answers, float32 [n, V], and these tokens, int64 [n]."""
+    inputs = [[*prompt, *ids[:-1]] for prompt, ids in zip(prompts, answers, strict=True)]
+    kept = [len(ids) for ids in answers]
 
     def work(batch: list[int], logits: Tensor) -> list[NDArray[np.float32]]:
         rows = logits.float().cpu().split([kept[index] for index in batch])
         return [row.numpy() for row in rows]
 
     rows = backend.read_logits(inputs, kept, work, progress=settings.progress)
-    tokens = [token for ids in gold for token in ids]
+    tokens = [token for ids in answers for token in ids]
     return np.concatenate(rows), np.array(tokens, dtype=np.int64)
 
 

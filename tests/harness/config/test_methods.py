@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from cogcalib.harness.config import Method
 from cogcalib.harness.config.methods import (
-    BASELINES,
     COGCALIB,
     FREE_OF_OPTIONS,
     GATES,
@@ -33,7 +32,8 @@ from cogcalib.harness.reproduce import load_table, table_names
         ("ls", ("ls", "ls", "label_smoothing", "all", "vocab", None, None)),
         ("mbls-options", ("mbls", "mbls-options", "margin", "all", "options", None, None)),
         ("ecp", ("ecp", "ecp", "entropy", "all", "vocab", None, None)),
-        ("focal@0.5", ("focal", "focal@0.5", "focal", "all", "vocab", 0.5, None)),
+        ("base+platt", ("base", "base", None, "none", "vocab", None, "platt")),
+        ("focal@5", ("focal", "focal@5", "focal", "all", "vocab", None, None, None, 5.0)),
         ("cols", ("cols", "cols", "label_smoothing", "nll", "vocab", None, None)),
         (
             "combls-inverted",
@@ -68,6 +68,7 @@ from cogcalib.harness.reproduce import load_table, table_names
         ("drop_known", ("drop_known", "drop_known", None, "none", "vocab", None, None)),
         ("mc_dropout", ("mc_dropout", "mc_dropout", None, "none", "vocab", None, None)),
         ("ensemble+platt", ("ensemble", "sft", None, "none", "vocab", None, "platt")),
+        ("ensemble+ts", ("ensemble", "sft", None, "none", "vocab", None, "ts")),
         ("laplace", ("laplace", "sft", None, "none", "vocab", None, None)),
     ],
 )
@@ -126,8 +127,9 @@ def test_a_margin_stands_behind_the_alpha_and_is_trained_with() -> None:
         "cols-auto-calibrated",
         "combls-calibrated",
         "focal-options",
+        "focal@0.5",
+        "focal@5m2",
         "ensemble-auto",
-        "ensemble+ts",
     ],
 )
 def test_nonsense_raises(name: str) -> None:
@@ -153,14 +155,12 @@ def composed(draw: st.DrawFn) -> str:
     ways += ["calibrated"] if penalty == "label_smoothing" else []
     way = draw(st.sampled_from(ways))
     if way == "@":
-        alpha = f"@{draw(NUMBERS):g}"
+        alpha = f"@{draw(NUMBERS) + (penalty == 'focal'):g}"
         if penalty == "margin" and draw(st.booleans()):
             alpha += f"m{draw(NUMBERS):g}"
     elif way:
         suffixes.append(way)
     posthoc = draw(st.sampled_from(["", *POSTHOC]))
-    if stem in BASELINES and posthoc == "ts":
-        posthoc = ""
     plain = "-".join([stem, *draw(st.permutations(suffixes))])
     return with_posthoc(plain + alpha, posthoc)
 
@@ -188,6 +188,7 @@ def test_label_and_description_lose_nothing(name: str) -> None:
     assert ("accuracy of its confidence" in said) == (method.alpha == "calibrated")
     assert ("; alpha " in said.replace("alpha adjusted", "")) == isinstance(method.alpha, float)
     assert ("margin of" in said) == (method.margin is not None)
+    assert ("; gamma " in said) == (method.gamma is not None) == ("focal@" in name)
     assert ("on the calibration split" in said) == bool(posthoc)
     assert said.startswith(plain) == (method.gate == STEMS[method.stem].gate)
 

@@ -13,18 +13,23 @@ from rich.console import Console
 from cogcalib import pipeline
 from cogcalib.harness.config import Config, Method, parse_config
 from cogcalib.harness.stages import member_seeds
-from cogcalib.records import InputError
+from cogcalib.harness.stages.train import _trainer_settings
+from cogcalib.jsonl import read_jsonl
+from cogcalib.posthoc import TemperatureScaling
+from cogcalib.records import Example, InputError, Prediction
+from cogcalib.scoring import fit_option_scaling
 
 LAPLACE = importlib.util.find_spec("laplace") is not None
 TEXT = f"""
 name: small
-methods: [sft, mc_dropout, ensemble, ensemble+platt{", laplace" * LAPLACE}]
+methods: [base, base+ts, sft, mc_dropout, mc_dropout+ts, ensemble, ensemble+ts,
+  ensemble+platt{", laplace, laplace+ts" * LAPLACE}]
 tasks:
   train: atlas/country
   out_of_domain: [atlas/capital]
   limit: {{train: 16, calibration: 24, test: 24}}
 train: {{steps: 4, batch_size: 8, style_steps: 2, threshold_every: 2}}
-baselines: {{members: 3, passes: 4}}
+baselines: {{members: 3, passes: 3}}
 report: {{resamples: 20}}
 """
 
@@ -42,7 +47,11 @@ def finished(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_members_are_sft_from_seeds_that_no_other_run_uses(finished: Path, config: Config) -> None:
     assert member_seeds(config, Method.parse("ensemble"), 7) == [7, 1007, 2007]
     assert member_seeds(config, Method.parse("laplace"), 7) == [7]
-    assert {path.name for path in (finished / "train").iterdir()} == {"sft", "mc_dropout"}
+    assert {path.name for path in (finished / "train").iterdir()} == {
+        "sft",
+        "mc_dropout",
+        "focal@5",
+    }
     trained = {path.name for path in (finished / "train" / "sft").iterdir()}
     assert trained == {"seed-0", "seed-1000", "seed-2000"}
 
@@ -62,12 +71,48 @@ def test_every_baseline_predicts_every_task(finished: Path, config: Config) -> N
     assert nll["mc_dropout"] != nll["sft"]
 
 
+def test_a_temperature_is_fitted_on_the_calibration_split_for_each_definition(
+    finished: Path,
+) -> None:
+    record = json.loads((finished / "record.json").read_text("utf-8"))
+    examples = read_jsonl(finished / "splits" / "calibration.jsonl", Example)
+    for before in ("base", "mc_dropout", "ensemble", *["laplace"] * LAPLACE):
+        fitted = record["posthoc"][f"{before}+ts"]["0"]
+        options = ["options"] if before == "laplace" else ["options", "surface", "vocab"]
+        assert sorted(fitted) == options
+        folder = finished / "score" / before / "seed-0"
+        made = read_jsonl(folder / "atlas-country.calibration.jsonl", Prediction)
+        alone = fit_option_scaling(TemperatureScaling(), made, examples).temperature_
+        assert fitted["options"]["temperature"] == pytest.approx(alone, rel=1e-4)
+
+
+def test_a_temperature_keeps_answers_and_lowers_the_nll_it_is_fitted_by(finished: Path) -> None:
+    rows = json.loads((finished / "metrics.json").read_text("utf-8"))
+    found = {(r["method"], r["split"], r["task"]): r for r in rows}
+    for method, split, task in found:
+        if method.endswith("+ts"):
+            before = found[method.removesuffix("+ts"), split, task]
+            after = found[method, split, task]
+            assert after["accuracy"] == before["accuracy"]
+            assert after["nll"] <= before["nll"] + 1e-6 or split == "test"
+
+
+def test_the_gamma_of_the_name_is_trained_with(config: Config) -> None:
+    gamma = [
+        _trainer_settings(config, Method.parse(name), 0).get("gamma")
+        for name in ("focal@5", "focal", "sft")
+    ]
+    assert gamma == [5.0, None, None]
+
+
 def test_their_cost_stands_beside_their_predictions(finished: Path) -> None:
     def cost(method: str) -> dict[str, float]:
-        path = finished / "score" / method / "seed-0" / "cost.json"
+        stage = "recalibrate" if "+" in method else "score"
+        path = finished / stage / method / "seed-0" / "cost.json"
         return json.loads(path.read_text("utf-8"))
 
-    assert (cost("mc_dropout")["passes"], cost("mc_dropout")["extra_parameters"]) == (4, 0)
+    assert (cost("mc_dropout")["passes"], cost("mc_dropout")["extra_parameters"]) == (3, 0)
+    assert cost("ensemble+ts") == cost("ensemble")
     assert cost("ensemble")["passes"] == 3
     assert cost("ensemble")["extra_parameters"] > 0
     if LAPLACE:

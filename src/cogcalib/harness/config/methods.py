@@ -2,7 +2,8 @@
 
 A name is a stem, then suffixes for another support, gate or alpha, then a post-hoc calibration:
 ``cols-options-random@0.1+ts`` is CoLS over the answer options with a random gate and alpha 0.1,
-temperature-scaled; ``combls@0.2m4`` is CoMbLS with alpha 0.2 and a margin of 4 logits.
+temperature-scaled; ``combls@0.2m4`` is CoMbLS with alpha 0.2 and a margin of 4 logits; ``focal@5``
+is the focal loss with gamma 5, whose alpha is 1 by definition.
 
 Nothing else takes a name apart. `Method.parse` refuses what is not of the grammar; `Method.read`
 keeps it as it is, for reports of predictions that anybody made.
@@ -102,6 +103,7 @@ class Method:
             example's own; None: the configuration's.
         posthoc: One of `POSTHOC`, or None.
         margin: Of the margin penalty, in the name, in logits; None: the configuration's.
+        gamma: Exponent of the focal loss, in the name; None: the trainer's.
     """
 
     name: str
@@ -113,6 +115,7 @@ class Method:
     alpha: float | Literal["auto", "calibrated"] | None = None
     posthoc: str | None = None
     margin: float | None = None
+    gamma: float | None = None
 
     @classmethod
     def parse(cls, name: str) -> Method:
@@ -135,12 +138,7 @@ class Method:
         method = cls(name, stem, trained, found.penalty, found.gate, posthoc=posthoc or None)
         for suffix in suffixes:
             method = method._with_suffix(suffix)
-        if method.baseline and posthoc == "ts":
-            raise ValueError(
-                f"method {name!r}: a temperature divides the logits of one model, {stem} has none; "
-                "+platt and +isotonic map its confidence"
-            )
-        return method if alpha is None else method._with_alpha(alpha)
+        return method if alpha is None else method._with_number(alpha)
 
     @classmethod
     def read(cls, name: str) -> Method:
@@ -172,8 +170,8 @@ class Method:
 
     @property
     def is_canonical(self) -> bool:
-        """Whether it is a stem as it stands, or temperature-scaled SFT: no variant of another."""
-        return self.name in STEMS or self.name == "sft+ts"
+        """Whether it is a stem as it stands, or the base model or SFT with a temperature."""
+        return self.name in STEMS or self.name in ("base+ts", "sft+ts")
 
     @property
     def is_cogcalib_variant(self) -> bool:
@@ -206,6 +204,8 @@ class Method:
             parts.append(f"alpha {self.alpha:g}")
         if self.margin is not None:
             parts.append(f"a margin of {self.margin:g} logits")
+        if self.gamma is not None:
+            parts.append(f"gamma {self.gamma:g}")
         if self.posthoc:
             parts.append(_POSTHOC[self.posthoc][1])
         return "; ".join(parts)
@@ -252,9 +252,14 @@ class Method:
             f"{', '.join('-' + gate for gate in GATES)}"
         )
 
-    def _with_alpha(self, text: str) -> Method:
+    def _with_number(self, text: str) -> Method:
         if self.penalty is None or self.alpha is not None:
             raise ValueError(f"method {self.name!r} has no alpha to set, so no @{text}")
+        if self.penalty == "focal":
+            gamma = _number(text)
+            if gamma is None or gamma < 1:
+                raise ValueError(f"method {self.name!r}: after '@' a gamma >= 1 is allowed")
+            return replace(self, gamma=gamma)
         number, m, margin = text.partition("m")
         alpha, logits = _number(number), _number(margin) if m else None
         if alpha is None:
@@ -287,7 +292,7 @@ def label(name: str) -> str:
 
 
 def canonical_order(name: str) -> tuple[int, int, str]:
-    """Sorts names: stems and ``sft+ts``, then variants by their stem, then other names."""
+    """Sorts names: the canonical ones, then variants by their stem, then other names."""
     method = Method.read(name)
     if not method.stem:
         return 2, 0, name

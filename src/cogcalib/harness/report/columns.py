@@ -243,7 +243,7 @@ def _nll(task: TaskSummary) -> list[str]:
         suffix = " (+ TS: under the temperature of options)" if scaled else ""
         return [f"NLL in nats: -log of the correct option's share{suffix}."]
     if task.primary in OPEN_ENDED:
-        suffix = " (+ TS: under its temperature)" if scaled else ""
+        suffix = " (+ TS: under a temperature of its own)" if scaled else ""
         return [f"NLL in nats: mean of -log p over the answer tokens{suffix}."]
     return []
 

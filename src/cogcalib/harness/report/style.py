@@ -9,6 +9,7 @@ from cogcalib.harness.config import Method
 # Okabe & Ito (2008) and Tol's muted set: distinguishable under the common colour deficiencies.
 _COLOURS = {
     "base": "#6b7280",
+    "base+ts": "#9ca3af",
     "sft": "#d55e00",
     "sft+ts": "#e69f00",
     "mc_dropout": "#999933",

@@ -250,15 +250,17 @@ def _cost(
     place: Place, folder: RunFolder, method: str, seeds: Sequence[int], sft: float | None
 ) -> MethodCost:
     parsed = Method.parse(method)
+    fitted = _map_size(folder.posthoc_maps(method, seeds[0])) if parsed.posthoc else 0
     if parsed.trained == "base":
-        return MethodCost(0.0)
+        return MethodCost(0.0, extra_parameters=fitted)
     own = _seconds(folder, parsed.trained, seeds)
     if own is not None:
         own *= len(member_seeds(place.config, parsed, 0))
-    fitted = _map_size(folder.posthoc_maps(method, seeds[0])) if parsed.posthoc else 0
     if not parsed.baseline:
         return MethodCost(own / sft if own is not None and sft else None, extra_parameters=fitted)
-    counted = _read(folder.cost(parsed.before_posthoc.name, seeds[0]))
+    # Its own where it was asked anew, else that of the predictions it maps.
+    counted = _read(folder.cost(method, seeds[0]))
+    counted = counted or _read(folder.cost(parsed.before_posthoc.name, seeds[0]))
     if own is not None:
         own += counted.get("fit_seconds", 0.0)
     extra = counted.get("extra_parameters")

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 
 from cogcalib.baselines import Baseline, Ensemble, MCDropout
 from cogcalib.baselines.laplace import LaplaceLoRA
 from cogcalib.harness.config import Config, Method
-from cogcalib.harness.progress import Advance
-from cogcalib.harness.run_folder import cost_file
-from cogcalib.harness.stages.context import Predict, RunContext, Splits, member_seeds
+from cogcalib.harness.stages.context import RunContext, member_seeds
 from cogcalib.modeling import load_model
-from cogcalib.records import Example, Prediction, input_errors, write_json
+from cogcalib.records import Example, input_errors
 from cogcalib.scoring import ScoreSettings
 
 
@@ -30,25 +26,12 @@ def check_baseline(config: Config, method: Method) -> None:
         )
 
 
-def by_baseline(
-    context: RunContext, method: Method, seed: int, splits: Splits, folder: Path
-) -> Predict:
-    """Fit a baseline on the training split; returns how it predicts, and leaves its cost."""
+def fit_baseline(
+    context: RunContext, method: Method, seed: int, train: Sequence[Example]
+) -> Baseline:
+    """The baseline of a method, fitted on the training split."""
     plain = ScoreSettings(batch_size=context.config.score.batch_size)
-    baseline = _build(context, method, seed).fit(splits["train"], plain)
-
-    def predict(examples: Sequence[Example], advance: Advance) -> list[Prediction]:
-        settings = ScoreSettings(
-            model_name=context.model_name(method),
-            run=context.config.name,
-            batch_size=context.config.score.batch_size,
-            progress=advance,
-        )
-        predictions = baseline.predict(examples, settings)
-        write_json(cost_file(folder), asdict(baseline.cost))
-        return predictions
-
-    return predict
+    return _build(context, method, seed).fit(train, plain)
 
 
 def _build(context: RunContext, method: Method, seed: int) -> Baseline:

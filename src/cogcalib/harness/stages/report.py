@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from cogcalib.artifacts import read_json
 from cogcalib.harness.config import Method
 from cogcalib.harness.report import write_html
 from cogcalib.harness.report.run_results import known_shares
@@ -49,9 +52,19 @@ def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
             hardware=hardware(device),
             timings=context.progress.timings,
             metrics=rows,
+            posthoc={
+                name: {str(seed): _fitted(folder.posthoc_maps(name, seed)) for seed in config.seeds}
+                for name in config.methods
+                if Method.parse(name).posthoc
+            },
             trained_on=next(iter(tasks)),
             tasks=tasks,
         )
         write_json(folder.record, asdict(record))
         write_html(folder.path)
     return rows
+
+
+def _fitted(maps: Sequence[Path]) -> dict[str, Any]:
+    """Confidence definition, for which a file is named, -> what was fitted for it."""
+    return {path.stem.partition("-")[2]: read_json(path, dict) for path in maps}

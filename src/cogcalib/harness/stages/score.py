@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,18 +11,19 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cogcalib.harness.config import Method
 from cogcalib.harness.progress import Advance
-from cogcalib.harness.run_folder import posthoc_map, unfinished
-from cogcalib.harness.stages.baselines import by_baseline
+from cogcalib.harness.run_folder import cost_file, posthoc_map, unfinished
+from cogcalib.harness.stages.baselines import fit_baseline
 from cogcalib.harness.stages.context import Predict, RunContext, Splits
 from cogcalib.modeling import load_model
-from cogcalib.records import Example, Prediction, input_errors
+from cogcalib.posthoc import TemperatureScaling, VectorScaling
+from cogcalib.records import Example, Prediction, input_errors, write_json
 from cogcalib.scoring import (
     ScoreSettings,
     apply_confidence_maps,
-    apply_vector_scaling,
+    apply_option_scaling,
     fit_confidence_maps,
+    fit_option_scaling,
     fit_temperatures,
-    fit_vector_scaling,
 )
 from cogcalib.scoring import score as score_examples
 
@@ -36,16 +37,12 @@ def score(context: RunContext, method: Method, seed: int, splits: Splits) -> Non
         context.progress.skipped(label)
         return
     scored = {name: examples for name, examples in splits.items() if name != "train"}
-    draft = unfinished(output)
-    if method.posthoc not in (None, "ts"):
+    draft, mapped = unfinished(output), _maps_predictions(method)
+    if mapped:
         score(context, method.before_posthoc, seed, splits)
     with context.progress.stage(label, sum(map(len, scored.values()))) as advance:
-        if method.baseline and not method.posthoc:
-            predict = by_baseline(context, method, seed, splits, draft)
-        elif method.posthoc in (None, "ts"):
-            predict = _by_model(context, method, seed, splits, draft)
-        else:
-            predict = _by_map(context, method, seed, splits, draft)
+        predicting = _by_map if mapped else _by_model
+        predict = predicting(context, method, seed, splits, draft)
         done = 0
         for examples in scored.values():
             predictions = predict(examples, partial(_after, advance, done))
@@ -69,29 +66,46 @@ def try_out(context: RunContext, method: Method, seed: int, splits: Splits) -> N
     draft.rename(output)
 
 
+def _maps_predictions(method: Method) -> bool:
+    """Whether a method maps predictions made before, and asks no model.
+
+    A temperature needs the whole vocabulary, which predictions do not hold. Those of Laplace hold
+    all there is: it knows the options alone, and asking anew would cost K passes back a question.
+    """
+    scales_options = method.posthoc == "ts" and method.baseline == "laplace"
+    return method.posthoc not in (None, "ts") or scales_options
+
+
 def _by_model(
     context: RunContext, method: Method, seed: int, splits: Splits, folder: Path
 ) -> Predict:
-    """Ask the model itself, at temperatures of its own if the method has them."""
+    """Ask the model, or the several of a baseline, at temperatures of its own if it has them."""
     batch_size = context.config.score.batch_size
-    model, tokenizer = load_trained(context, method, seed)
+    plain = ScoreSettings(batch_size=batch_size)
+    baseline = fit_baseline(context, method, seed, splits["train"]) if method.baseline else None
+    if baseline:
+        fit, ask = baseline.fit_temperatures, baseline.predict
+    else:
+        loaded = load_trained(context, method, seed)
+        fit, ask = partial(fit_temperatures, *loaded), partial(score_examples, *loaded)
     temperature: dict[str, float] = {}
     if method.posthoc:
-        batches = ScoreSettings(batch_size=batch_size)
-        fitted = fit_temperatures(model, tokenizer, splits["calibration"], batches)
-        for name, scaling in fitted.items():
+        for name, scaling in fit(splits["calibration"], plain).items():
             scaling.save(posthoc_map(folder, "ts", name))
             temperature[name] = scaling.temperature_
 
     def predict(examples: Sequence[Example], advance: Advance) -> list[Prediction]:
-        settings = ScoreSettings(
+        settings = replace(
+            plain,
             model_name=context.model_name(method),
             run=context.config.name,
-            batch_size=batch_size,
             temperature=temperature,
             progress=advance,
         )
-        return score_examples(model, tokenizer, examples, settings)
+        predictions = ask(examples, settings)
+        if baseline:
+            write_json(cost_file(folder), asdict(baseline.cost))
+        return predictions
 
     return predict
 
@@ -108,13 +122,15 @@ def _by_map(
         return [replace(made[e.task, e.split, e.id], model=name) for e in examples]
 
     calibration = splits["calibration"]
-    if method.posthoc == "vector":
-        scaling = fit_vector_scaling(of(calibration), calibration)
-        scaling.save(posthoc_map(folder, "vector"))
-        return lambda examples, _: apply_vector_scaling(scaling, of(examples), examples)
-    maps = fit_confidence_maps(str(method.posthoc), of(calibration))
+    kind = str(method.posthoc)
+    if kind in ("ts", "vector"):
+        blank = TemperatureScaling() if kind == "ts" else VectorScaling()
+        scaling = fit_option_scaling(blank, of(calibration), calibration)
+        scaling.save(posthoc_map(folder, kind, "options"))
+        return lambda examples, _: apply_option_scaling(scaling, of(examples), examples)
+    maps = fit_confidence_maps(kind, of(calibration))
     for name, fitted in maps.items():
-        fitted.save(posthoc_map(folder, str(method.posthoc), name))
+        fitted.save(posthoc_map(folder, kind, name))
     return lambda examples, _: apply_confidence_maps(maps, of(examples))
 
 

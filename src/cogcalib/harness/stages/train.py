@@ -154,4 +154,6 @@ def _trainer_settings(config: Config, method: Method, seed: int) -> dict[str, An
             "margin": stage.margin_of(method),
             "unit": stage.unit,
         }
+    if method.gamma is not None:
+        settings["gamma"] = method.gamma
     return settings
