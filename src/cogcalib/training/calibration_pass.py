@@ -24,6 +24,7 @@ from cogcalib.losses import (
 from cogcalib.posthoc.isotonic_fit import isotonic_fit
 from cogcalib.records import Threshold
 from cogcalib.training.collator import KNOWN, OPTION_IDS
+from cogcalib.training.gap_schedule import OwnAnswers
 from cogcalib.training.loss import LossRunner
 from cogcalib.training.measured_answers import (
     MeasuredAnswers,
@@ -52,6 +53,7 @@ class CalibrationPass:
         curve: How the accuracy depends on the NLL of the model's own answer.
         answers: The units judged, whatever the support; those of texts without a prompt answer
             nothing and are left out. None if no other are there.
+        own: How sure it was of its own answers, and whether they are right.
     """
 
     threshold: Threshold
@@ -59,6 +61,7 @@ class CalibrationPass:
     accuracy: float
     curve: AccuracyCurve
     answers: MeasuredAnswers | None
+    own: OwnAnswers
 
 
 def accuracy_curve(own_nll: Tensor, correct: Tensor) -> AccuracyCurve:
@@ -135,6 +138,7 @@ def run_calibration_pass(
         accuracy=float(correct.numpy().mean()),
         curve=accuracy_curve(own, correct),
         answers=MeasuredAnswers.of_units(found[5:, asked].numpy()),
+        own=OwnAnswers(own.double().numpy(), correct.double().numpy()),
     )
 
 

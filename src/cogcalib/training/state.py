@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cogcalib.losses import AccuracyCurve
+from cogcalib.losses import AccuracyCurve, GapCurve
 from cogcalib.records import Threshold, write_json
 from cogcalib.training.alpha_controller import AlphaStep
+from cogcalib.training.known_share import KnownShare
+from cogcalib.training.recent_answers import Row
 
 STATE_NAME = "cogcalib_state.json"
 RATE_WINDOW = 100
@@ -27,6 +29,9 @@ class KnowledgeState:
         history: Every threshold that gated, oldest first.
         alpha_steps: Every alpha of the controller, oldest first; in the file ``strengths``.
         curve: By which each known example gets an alpha of its own; None: it does not, or not yet.
+        recent: The training answers that its next one is made of, if it is a `GapCurve`.
+        prior: Labels of the gate ``prior``, a letter for each example, see `PriorLabels`.
+        known_share: Share of known examples in the first and the last epoch.
         opened: Sum of the gate's weights since the last calibration pass.
         rate: Running mean of the share of examples the ``nll`` gate calls known.
         rate_count: Micro-batches `rate` has seen, at most `RATE_WINDOW`.
@@ -37,7 +42,10 @@ class KnowledgeState:
     separations: list[float] = field(default_factory=list)
     history: list[Threshold] = field(default_factory=list)
     alpha_steps: list[AlphaStep] = field(default_factory=list)
-    curve: AccuracyCurve | None = None
+    curve: AccuracyCurve | GapCurve | None = None
+    recent: list[Row] = field(default_factory=list)
+    prior: str = ""
+    known_share: KnownShare = field(default_factory=KnownShare)
     opened: float = 0.0
     rate: float = 0.0
     rate_count: int = 0
@@ -75,5 +83,9 @@ class KnowledgeState:
         content["history"] = [Threshold(**threshold) for threshold in content["history"]]
         content["alpha_steps"] = [AlphaStep(**step) for step in content.pop("strengths")]
         if content.get("curve") is not None:
-            content["curve"] = AccuracyCurve(**{k: tuple(v) for k, v in content["curve"].items()})
+            curve = {k: tuple(v) if isinstance(v, list) else v for k, v in content["curve"].items()}
+            content["curve"] = (GapCurve if "trained" in curve else AccuracyCurve)(**curve)
+        # Older ones have none of these.
+        content["recent"] = [(step, own, right) for step, own, right in content.get("recent", [])]
+        content["known_share"] = KnownShare(**content.get("known_share", {}))
         return cls(**content)
