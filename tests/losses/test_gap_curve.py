@@ -119,7 +119,7 @@ def test_fused_and_readable_loss_weigh_alike(
         log_confidence = logits.log_softmax(1).amax(1)
     more = {"alpha": 1.0, "nll_reduction": reduction}
     theirs = reference(case, penalty, gate, log_confidence=log_confidence, **more)
-    assert len(set(theirs.weights.tolist())) > 3
+    assert len(set(theirs.weights.tolist())) >= 3
     assert_same(case, fused(case, penalty, gate, tile_bytes=budget, **more), theirs)
 
 

@@ -108,7 +108,7 @@ def make_reading(threshold: Threshold, confidence: float, accuracy: float) -> Ca
     """A calibration pass that found these, of two questions."""
     answers = MeasuredAnswers(np.full(2, confidence), np.array([True, False]), None)
     own = OwnAnswers(np.full(2, -np.log(confidence)), np.array([1.0, 0.0]))
-    return CalibrationPass(threshold, confidence, accuracy, LEVEL, answers, own)
+    return CalibrationPass(threshold, confidence, accuracy, LEVEL, answers, own, 1.0)
 
 
 def make_trainer(

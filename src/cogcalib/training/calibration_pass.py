@@ -54,6 +54,8 @@ class CalibrationPass:
         answers: The units judged, whatever the support; those of texts without a prompt answer
             nothing and are left out. None if no other are there.
         own: How sure it was of its own answers, and whether they are right.
+        nll: Mean NLL of the right option among the options, nats; open-ended: of the gold answers,
+            reduced as in the loss.
     """
 
     threshold: Threshold
@@ -62,6 +64,7 @@ class CalibrationPass:
     curve: AccuracyCurve
     answers: MeasuredAnswers | None
     own: OwnAnswers
+    nll: float
 
 
 def accuracy_curve(own_nll: Tensor, correct: Tensor) -> AccuracyCurve:
@@ -132,13 +135,16 @@ def run_calibration_pass(
                 result[:, columns] = measured.to(result)
     found = accelerator.reduce(result, reduction="sum").cpu()
     nll, known, confidence, correct, own = found[:5]
+    answers = MeasuredAnswers.of_units(found[5:, asked].numpy())
+    among = None if answers is None else answers.nll
     return CalibrationPass(
         threshold=estimate_threshold(nll.numpy(), known.numpy() == 1, step=step),
         confidence=float(confidence.numpy().mean()),
         accuracy=float(correct.numpy().mean()),
         curve=accuracy_curve(own, correct),
-        answers=MeasuredAnswers.of_units(found[5:, asked].numpy()),
+        answers=answers,
         own=OwnAnswers(own.double().numpy(), correct.double().numpy()),
+        nll=float((nll.double().numpy() if among is None else among).mean()),
     )
 
 

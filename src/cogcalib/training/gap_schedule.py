@@ -91,7 +91,7 @@ def shrunk_accuracy(answers: OwnAnswers, at: Numbers) -> Numbers:
             isotonic[out] = _isotonic(nll[kept], correct[kept], nll[out])
             platt[out] = _platt(nll[kept], correct[kept], nll[out])
         apart = isotonic - platt
-        weight = float(np.clip((correct - platt) @ apart / max(apart @ apart, 1e-12), 0, 1))
+        weight = float(np.clip((correct - platt) @ apart / max(float(apart @ apart), 1e-12), 0, 1))
     return weight * _isotonic(nll, correct, at) + (1 - weight) * _platt(nll, correct, at)
 
 

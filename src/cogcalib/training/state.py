@@ -83,8 +83,10 @@ class KnowledgeState:
         content["history"] = [Threshold(**threshold) for threshold in content["history"]]
         content["alpha_steps"] = [AlphaStep(**step) for step in content.pop("strengths")]
         if content.get("curve") is not None:
-            curve = {k: tuple(v) if isinstance(v, list) else v for k, v in content["curve"].items()}
-            content["curve"] = (GapCurve if "trained" in curve else AccuracyCurve)(**curve)
+            found: dict[str, Any] = content["curve"]
+            kind = GapCurve if "trained" in found else AccuracyCurve
+            lists = {name: tuple(each) for name, each in found.items() if isinstance(each, list)}
+            content["curve"] = kind(**{**found, **lists})
         # Older ones have none of these.
         content["recent"] = [(step, own, right) for step, own, right in content.get("recent", [])]
         content["known_share"] = KnownShare(**content.get("known_share", {}))

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cogcalib.harness.config import Config, Method
+from cogcalib.harness.config.methods import EARLY
 from cogcalib.harness.progress import Advance
 from cogcalib.harness.stages.baselines import check_baseline
 from cogcalib.harness.stages.context import RunContext, Splits, member_seeds
@@ -97,6 +98,7 @@ def train_into(
         ),
         output,
         _trainer_settings(config, method, seed),
+        early=method.stem == EARLY,
         peft_config=lora_config(lora.rank, lora.alpha, dropout or 0.0) if lora else None,
         progress=watch((model, tokenizer)),
     )
