@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ import torch
 from cogcalib.harness.config import Method
 from cogcalib.harness.report import write_html
 from cogcalib.harness.report.run_results import read_log
-from cogcalib.harness.stages.context import RunContext, Splits
+from cogcalib.harness.stages.context import THRESHOLD, RunContext, Splits, of_seed
 from cogcalib.modeling import fingerprint
 from cogcalib.provenance import code_state, data_manifest, hardware, versions
-from cogcalib.records import RunRecord, write_json
+from cogcalib.records import Example, RunRecord, write_json
 from cogcalib.scoring import summarize
 
 
@@ -43,7 +44,7 @@ def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
         record = RunRecord(
             config=config.model_dump(mode="json"),
             model=fingerprint(config.model.path),
-            data=data_manifest(dict(splits)),
+            data=data_manifest({**splits, **_halves(splits, config.seeds)}),
             versions=versions(),
             code={**code_state(), "begun_with": folder.begun_with(code_state())},
             seeds=config.seeds,
@@ -56,6 +57,13 @@ def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
         write_json(folder.record, asdict(record))
         write_html(folder.path)
     return rows
+
+
+def _halves(splits: Splits, seeds: Sequence[int]) -> dict[str, list[Example]]:
+    """The calibration questions that each seed trained with; it was judged on the others."""
+    return {
+        f"calibration, {THRESHOLD}, seed {seed}": of_seed(splits, seed)[THRESHOLD] for seed in seeds
+    }
 
 
 def _share_known(log: Path) -> float | None:

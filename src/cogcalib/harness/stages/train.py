@@ -13,7 +13,13 @@ from cogcalib.harness.config import Config, Method
 from cogcalib.harness.config.methods import EARLY
 from cogcalib.harness.progress import Advance
 from cogcalib.harness.stages.baselines import check_baseline
-from cogcalib.harness.stages.context import RunContext, Splits, member_seeds
+from cogcalib.harness.stages.context import (
+    THRESHOLD,
+    RunContext,
+    Splits,
+    member_seeds,
+    of_seed,
+)
 from cogcalib.modeling import load_model, lora_config
 from cogcalib.records import Example, ProbeRecord
 from cogcalib.training import CogCalibConfig, FitData, fit
@@ -93,7 +99,7 @@ def train_into(
         tokenizer,
         FitData(
             train=_kept(method, splits["train"], knowledge),
-            calibration=splits["calibration"],
+            calibration=of_seed(splits, seed)[THRESHOLD],
             known={id: record.known for id, record in knowledge.items()},
         ),
         output,
