@@ -15,8 +15,9 @@ from tiny_run import assert_same_weights, make_args, make_data, make_trainer, we
 
 from cogcalib.losses import GapCurve
 from cogcalib.posthoc import IsotonicCalibration, PlattScaling
-from cogcalib.training import callbacks
-from cogcalib.training.gap_schedule import FEWEST, OwnAnswers, gap_curve, shrunk_accuracy
+from cogcalib.training import gap_schedule
+from cogcalib.training.gap_schedule import FEWEST, gap_curve, shrunk_accuracy
+from cogcalib.training.measured_answers import OwnAnswers
 from cogcalib.training.recent_answers import RecentAnswers
 from cogcalib.training.state import KnowledgeState
 
@@ -167,7 +168,7 @@ def test_a_fixed_level_curve_trains_as_a_constant_alpha(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, support: str
 ) -> None:
     level = GapCurve((0.0,), (0.6,), (0.9,), gated=True)
-    monkeypatch.setattr(callbacks, "gap_curve", lambda held_out, seen, gated: level)
+    monkeypatch.setattr(gap_schedule, "gap_curve", lambda held_out, seen, gated: level)
     k = torch.tensor([4]) if support == "options" else None
     constant = float(level.smoothing(torch.zeros(1).double(), torch.zeros(1).double(), k))
     trained = []

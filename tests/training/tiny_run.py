@@ -17,8 +17,7 @@ from cogcalib.losses import AccuracyCurve
 from cogcalib.records import Threshold
 from cogcalib.training import CogCalibConfig, CogCalibTrainer
 from cogcalib.training.calibration_pass import CalibrationPass
-from cogcalib.training.gap_schedule import OwnAnswers
-from cogcalib.training.measured_answers import MeasuredAnswers
+from cogcalib.training.measured_answers import MeasuredAnswers, OwnAnswers
 
 LETTERS = [" A", " B", " C", " D"]
 CHAT_TEMPLATE = (

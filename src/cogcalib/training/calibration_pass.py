@@ -24,13 +24,13 @@ from cogcalib.losses import (
 from cogcalib.posthoc.isotonic_fit import isotonic_fit
 from cogcalib.records import Threshold
 from cogcalib.training.collator import KNOWN, OPTION_IDS
-from cogcalib.training.gap_schedule import OwnAnswers
 from cogcalib.training.loss import LossRunner
 from cogcalib.training.measured_answers import (
     MeasuredAnswers,
+    OwnAnswers,
     confident_units,
     judge,
-    known_units,
+    own_answers,
 )
 from cogcalib.training.supervised_logits import undisturbed
 from cogcalib.training.supervision import (
@@ -159,7 +159,6 @@ def _measured(
     tokens = tokens.to(statistics.ce.device)
     index, size = tokens.units.index, len(tokens.units)
     nll = example_nll(statistics.ce, index, size, nll_reduction)
-    own = example_nll(-statistics.log_confidence, index, size, nll_reduction)
-    known = known_units(statistics, tokens).to(nll)
+    own, known = own_answers(statistics, tokens, nll_reduction)
     found = [nll, known, *confident_units(statistics, tokens, support), own]
     return torch.stack([*found, *judge(statistics, tokens).to(nll)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -18,13 +18,14 @@ from cogcalib.records import Threshold, write_json
 from cogcalib.training.calibration_pass import CalibrationPass
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.example_order import set_epoch
-from cogcalib.training.gap_schedule import gap_curve
 from cogcalib.training.ledger_writer import LedgerWriter
 from cogcalib.training.packing import count_examples
-from cogcalib.training.prior_labels import PriorLabels
 from cogcalib.training.run_identity import Identity
 from cogcalib.training.schedule import Schedule
 from cogcalib.training.state import KnowledgeState
+
+if TYPE_CHECKING:
+    from cogcalib.training.prior_labels import PriorLabels
 
 logger = get_logger(__name__)
 THRESHOLDS_NAME = "thresholds.json"
@@ -194,6 +195,8 @@ class KnowledgeCallback(TrainerCallback):
             if trainer.args.alpha == "calibrated":
                 knowledge.curve = found.curve
             elif trainer.args.alpha == "gap":
+                from cogcalib.training.gap_schedule import gap_curve
+
                 trainer.gather_knowledge()
                 gated = trainer.args.gate != "all"
                 knowledge.curve = gap_curve(found.own, knowledge.recent, gated=gated)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 from torch import nn
@@ -17,8 +17,6 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 from cogcalib.training.example_order import ORDER_NAME, RecordedOrder
 from cogcalib.training.ledger_writer import LedgerWriter
 from cogcalib.training.preparation import PreparedTrainer
-from cogcalib.training.prior_labels import PriorLabels
-from cogcalib.training.recent_answers import RecentAnswers
 from cogcalib.training.run_identity import (
     Identity,
     frozen_weights,
@@ -26,6 +24,10 @@ from cogcalib.training.run_identity import (
     run_identity,
 )
 from cogcalib.training.state import STATE_NAME, KnowledgeState
+
+if TYPE_CHECKING:
+    from cogcalib.training.prior_labels import PriorLabels
+    from cogcalib.training.recent_answers import RecentAnswers
 
 
 def last_complete_checkpoint(directory: Path | str, gate: str) -> str | None:

@@ -68,5 +68,6 @@ class EarlyStoppedTrainer(CogCalibTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log as ever; the last row says which step's weights are kept, and their NLL."""
         if "train_runtime" in logs and self.state.best_global_step:
-            logs |= {"kept_step": self.state.best_global_step, "kept_nll": self.state.best_metric}
+            logs["kept_step"] = self.state.best_global_step
+            logs["kept_nll"] = float(self.state.best_metric or 0.0)
         super().log(logs, start_time)

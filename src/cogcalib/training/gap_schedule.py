@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from cogcalib.losses import GapCurve
 from cogcalib.posthoc.isotonic_fit import isotonic_fit
 from cogcalib.posthoc.platt import PlattScaling
+from cogcalib.training.measured_answers import OwnAnswers
 
 FOLDS = 5
 """Parts of a sample, of the confidences of each of which the others' fits are judged."""
@@ -20,19 +20,6 @@ FEWEST = 100
 """Answers that a curve needs; a calibration split with fewer is enough for itself."""
 
 Numbers = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class OwnAnswers:
-    """How sure a model was of what it would answer, and whether that was right.
-
-    Attributes:
-        nll: Of its own answers, reduced as the loss reduces it, nats, ``[n]``.
-        correct: Fractions, ``[n]``.
-    """
-
-    nll: Numbers
-    correct: Numbers
 
 
 def gap_curve(

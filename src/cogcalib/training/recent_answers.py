@@ -9,10 +9,6 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from cogcalib.losses import FusedParts, NllReduction, example_nll
-from cogcalib.training.measured_answers import known_units
-from cogcalib.training.supervision import SupervisedTokens
-
 Row = tuple[int, float, float]
 """Optimiser steps done, NLL of the model's own answer in nats, 1 if that is right and else 0."""
 
@@ -63,20 +59,6 @@ class RecentAnswers:
         rows = sorted([*before, *(row for part in everyone for row in part)])
         first = rows[-self.size][0] if len(rows) >= self.size else 0
         return [row for row in rows if row[0] >= first]
-
-
-def own_answers(parts: FusedParts, tokens: SupervisedTokens, nll_reduction: NllReduction) -> Tensor:
-    """NLL of the model's own answer and whether that is right, of each unit, ``[2, U]``.
-
-    Args:
-        parts: Loss of a micro-batch.
-        tokens: Its supervised tokens.
-        nll_reduction: As in the loss.
-    """
-    tokens = tokens.to(parts.log_confidence.device)
-    index, n = tokens.units.index, len(tokens.units)
-    own = example_nll(-parts.log_confidence, index, n, nll_reduction)
-    return torch.stack([own, known_units(parts, tokens).to(own)])
 
 
 def _count(batches: Sequence[Tensor]) -> int:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cogcalib.losses import AccuracyCurve, GapCurve
 from cogcalib.records import Threshold, write_json
 from cogcalib.training.alpha_controller import AlphaStep
 from cogcalib.training.known_share import KnownShare
-from cogcalib.training.recent_answers import Row
+
+if TYPE_CHECKING:
+    from cogcalib.training.recent_answers import Row
 
 STATE_NAME = "cogcalib_state.json"
 RATE_WINDOW = 100

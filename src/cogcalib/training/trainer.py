@@ -27,6 +27,7 @@ from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.dataset_checks import as_python
 from cogcalib.training.ledger_writer import number_examples, open_ledger
 from cogcalib.training.loss import PLAIN, LossRunner
+from cogcalib.training.measured_answers import own_answers
 from cogcalib.training.metrics import (
     batch_sums,
     input_tokens,
@@ -35,8 +36,6 @@ from cogcalib.training.metrics import (
     sum_over_ranks,
 )
 from cogcalib.training.packing import count_examples
-from cogcalib.training.prior_labels import PriorLabels
-from cogcalib.training.recent_answers import RecentAnswers, own_answers
 from cogcalib.training.state import KnowledgeState
 from cogcalib.training.supervision import SupervisedTokens, supervised_tokens, unit_starts
 
@@ -143,21 +142,22 @@ class CogCalibTrainer(AnsweringTrainer):
         self.ledger = open_ledger(args, names, self.accelerator.process_index)
         if calibration_dataset is not None:
             self._prepare_calibration(calibration_dataset)
-        if args.gate == "prior":
-            n = count_examples(cast(Dataset, self.train_dataset))
-            self.prior = PriorLabels(n, self.accelerator.device)
-        self.recent = self._answers_to_keep()
+        self._remember_nothing()
         self._passes = KnowledgeCallback(self)
         self.add_callback(self._passes)
 
-    def _answers_to_keep(self) -> RecentAnswers | None:
-        """As many training answers as the calibration split has units, for ``alpha="gap"``."""
-        if self.args.alpha != "gap" or self.calibration_dataset is None:
-            return None
-        unit = self.args.unit_name
-        return RecentAnswers(
-            sum(len(unit_starts(row, unit)) for row in self.calibration_dataset["labels"])
-        )
+    def _remember_nothing(self) -> None:
+        """Make what `_remember` fills, if gate or alpha go by it."""
+        if self.args.gate == "prior":
+            from cogcalib.training.prior_labels import PriorLabels
+
+            n = count_examples(cast(Dataset, self.train_dataset))
+            self.prior = PriorLabels(n, self.accelerator.device)
+        if self.args.alpha == "gap" and self.calibration_dataset is not None:
+            from cogcalib.training.recent_answers import RecentAnswers
+
+            rows, unit = self.calibration_dataset["labels"], self.args.unit_name
+            self.recent = RecentAnswers(sum(len(unit_starts(labels, unit)) for labels in rows))
 
     # ---- The method ----
 
