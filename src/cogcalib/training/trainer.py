@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -35,7 +35,6 @@ from cogcalib.training.metrics import (
     per_token,
     sum_over_ranks,
 )
-from cogcalib.training.packing import count_examples
 from cogcalib.training.state import KnowledgeState
 from cogcalib.training.supervision import SupervisedTokens, supervised_tokens, unit_starts
 
@@ -142,17 +141,16 @@ class CogCalibTrainer(AnsweringTrainer):
         self.ledger = open_ledger(args, names, self.accelerator.process_index)
         if calibration_dataset is not None:
             self._prepare_calibration(calibration_dataset)
-        self._remember_nothing()
+        self._make_memory(0 if train_dataset is None else len(train_dataset))
         self._passes = KnowledgeCallback(self)
         self.add_callback(self._passes)
 
-    def _remember_nothing(self) -> None:
+    def _make_memory(self, n_examples: int) -> None:
         """Make what `_remember` fills, if gate or alpha go by it."""
         if self.args.gate == "prior":
             from cogcalib.training.prior_labels import PriorLabels
 
-            n = count_examples(cast(Dataset, self.train_dataset))
-            self.prior = PriorLabels(n, self.accelerator.device)
+            self.prior = PriorLabels(n_examples, self.accelerator.device)
         if self.args.alpha == "gap" and self.calibration_dataset is not None:
             from cogcalib.training.recent_answers import RecentAnswers
 
