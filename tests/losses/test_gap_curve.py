@@ -30,7 +30,7 @@ ks = st.integers(2, 6)
 def alpha(a: float, q: float, k: int | None, *, gated: bool) -> float:
     curve = GapCurve((0.0,), (a,), (q,), gated)
     nll = torch.zeros(1, dtype=torch.float64)
-    return float(curve.smoothing(nll, nll, None if k is None else torch.tensor([k])))
+    return float(curve.smoothing(nll, None if k is None else torch.tensor([k]), nll))
 
 
 @given(fractions, fractions, ks)
@@ -54,7 +54,7 @@ def test_limits(k: int, gated: bool) -> None:
 @given(st.floats(0.3, 1), ks)
 def test_with_everything_remembered_it_is_the_accuracy_curve(a: float, k: int) -> None:
     nll, options = torch.zeros(1, dtype=torch.float64), torch.tensor([k])
-    expected = float(AccuracyCurve((0.0,), (a,)).smoothing(nll, nll, options))
+    expected = float(AccuracyCurve((0.0,), (a,)).smoothing(nll, options))
     for gated in (False, True):
         assert alpha(a, 1.0, k, gated=gated) == pytest.approx(expected)
 
@@ -93,9 +93,9 @@ def test_what_is_learnt_is_the_held_out_accuracy(
 def test_it_goes_by_the_model_s_own_answer() -> None:
     curve = GapCurve((0.0, 1.0), (0.5, 0.9), (1.0, 0.9), gated=False)
     gold, own = torch.tensor([9.0, 0.0]), torch.tensor([0.0, 1.0])
-    torch.testing.assert_close(curve.smoothing(gold, own), torch.tensor([0.5, 0.0]))
+    torch.testing.assert_close(curve.smoothing(gold, own=own), torch.tensor([0.5, 0.0]))
     with pytest.raises(ValueError, match="own answers"):
-        curve.smoothing(gold, None)
+        curve.smoothing(gold)
 
 
 BENT = GapCurve((0.5, 2.0, 3.5), (0.8, 0.5, 0.3), (0.95, 0.9, 0.35), gated=False)

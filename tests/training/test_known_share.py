@@ -11,7 +11,7 @@ from test_resume import StopAt
 from tiny_run import make_model, make_trainer
 
 from cogcalib.knowledge.ledger import read_ledger
-from cogcalib.training.known_share import KnownShare
+from cogcalib.training.state import KnownShare
 
 SETTINGS: dict[str, Any] = {"max_steps": 14, "style_steps": 2, "threshold_every": 3}
 """Three and a half epochs of 32 examples in batches of 8."""

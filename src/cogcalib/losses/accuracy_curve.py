@@ -13,14 +13,16 @@ from torch import Tensor
 class Smoothing(Protocol):
     """Gives each unit of a batch an alpha of its own."""
 
-    def smoothing(self, nll: Tensor, own: Tensor | None, n_options: Tensor | None = None) -> Tensor:
+    def smoothing(
+        self, nll: Tensor, n_options: Tensor | None = None, own: Tensor | None = None
+    ) -> Tensor:
         """The alpha e of each unit, in [0, 1], ``[U]``.
 
         Args:
             nll: Of the gold answers, nats, ``[U]``.
-            own: Of the model's own answers, nats, ``[U]``.
             n_options: K of each unit, ``[U]``, at least 2; None: a whole vocabulary, whose 1 / K is
                 taken for 0.
+            own: NLLs of the model's own answers, nats, ``[U]``.
         """
         ...
 
@@ -49,7 +51,7 @@ class AccuracyCurve:
     accuracy: tuple[float, ...]
 
     def smoothing(
-        self, nll: Tensor, own: Tensor | None = None, n_options: Tensor | None = None
+        self, nll: Tensor, n_options: Tensor | None = None, own: Tensor | None = None
     ) -> Tensor:
         """The alpha e of each unit by the NLL of its gold answer, see `Smoothing`."""
         missing = 1 - interpolated(self.nll, self.accuracy, nll)

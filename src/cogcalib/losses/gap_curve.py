@@ -51,7 +51,9 @@ class GapCurve:
     trained: tuple[float, ...]
     gated: bool
 
-    def smoothing(self, nll: Tensor, own: Tensor | None, n_options: Tensor | None = None) -> Tensor:
+    def smoothing(
+        self, nll: Tensor, n_options: Tensor | None = None, own: Tensor | None = None
+    ) -> Tensor:
         """The alpha e of each unit by the NLL of the model's own answer, see `Smoothing`."""
         if own is None:
             raise ValueError("alpha='gap' needs the NLL of the model's own answers, got None")

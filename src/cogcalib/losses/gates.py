@@ -88,7 +88,7 @@ class Gate:
         if self.curve is None:
             return weights
         n_options = None if self.n_options is None else self.n_options[units].to(nll.device)
-        return weights * self.curve.smoothing(nll, own, n_options)
+        return weights * self.curve.smoothing(nll, n_options, own)
 
     def count_known(self, nll: Tensor) -> Tensor:
         """How many units of a whole batch count as known, whatever the gate makes of it.

@@ -11,7 +11,7 @@ from accelerate.logging import get_logger
 from peft import PeftConfig
 from torch import nn
 
-from cogcalib.training.alpha_setting import OWN_ALPHA
+from cogcalib.training.alpha_controller import OWN_ALPHA
 from cogcalib.training.collator import OPTION_IDS
 from cogcalib.training.column_checks import check_known
 from cogcalib.training.config import GATES_WITHOUT_THRESHOLD, CogCalibConfig

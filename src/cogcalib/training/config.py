@@ -12,8 +12,7 @@ from trl import SFTConfig
 from cogcalib.losses import GATES, GateKind, MarginReduction, Penalty, PenaltyKind, Support
 from cogcalib.losses.objective import NllReduction
 from cogcalib.training import defaults
-from cogcalib.training.alpha_controller import AlphaController
-from cogcalib.training.alpha_setting import OWN_ALPHA, read_alpha
+from cogcalib.training.alpha_controller import OWN_ALPHA, AlphaController, read_alpha
 from cogcalib.training.refused_options import refuse_ignored_options, refuse_packing_that_cuts
 from cogcalib.training.schedule import read_style_steps, read_threshold_every
 from cogcalib.training.secrets_kept import SecretsKept

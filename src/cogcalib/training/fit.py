@@ -29,7 +29,6 @@ from cogcalib.training.answering import Origin
 from cogcalib.training.checkpoints import last_complete_checkpoint
 from cogcalib.training.collator import EXAMPLE_ID
 from cogcalib.training.config import CogCalibConfig
-from cogcalib.training.early_stopping import EarlyStoppedTrainer
 from cogcalib.training.trainer import CogCalibTrainer
 
 logger = get_logger(__name__)
@@ -79,7 +78,11 @@ def fit(
     if output.exists():
         raise FileExistsError(f"{output} exists already")
     partial = output.with_name(f"{output.name}.partial")
+    trainer_class = CogCalibTrainer
     if early:
+        from cogcalib.training.early_stopping import EarlyStoppedTrainer
+
+        trainer_class = EarlyStoppedTrainer
         settings = EarlyStoppedTrainer.settings(settings, len(data.train), len(data.calibration))
     arguments = CogCalibConfig(
         output_dir=str(partial),
@@ -91,7 +94,7 @@ def fit(
     set_seed(arguments.seed)  # the adapter's weights are drawn before the trainer seeds itself
     train = to_dataset(data.train, tokenizer, data.known, arguments.max_length)
     calibration = to_dataset(data.calibration, tokenizer, max_length=arguments.max_length)
-    trainer = (EarlyStoppedTrainer if early else CogCalibTrainer)(
+    trainer = trainer_class(
         model=model,
         args=arguments,
         train_dataset=train.add_column(EXAMPLE_ID, [example.id for example in data.train]),
