@@ -12,8 +12,10 @@ import pytest
 from rich.console import Console
 
 from cogcalib import cli, pipeline
+from cogcalib.harness import stages
 from cogcalib.harness.config import Config, parse_config
 from cogcalib.jsonl import read_jsonl
+from cogcalib.provenance import data_manifest
 from cogcalib.records import Example, InputError, Prediction, ProbeRecord
 from cogcalib.tasks import catalog
 from cogcalib.tasks.catalog import definitions
@@ -82,10 +84,32 @@ def test_metrics_have_a_row_per_method_task_and_split(finished: Path) -> None:
     assert accuracy["sft"] == accuracy["sft+ts"]
 
 
+def test_what_steers_a_training_judges_nothing(finished: Path, config: Config) -> None:
+    """A seed trains with one half of the calibration split, and chooses and fits on the other."""
+    split = read_jsonl(finished / "splits" / "calibration.jsonl", Example)
+    halves = stages.of_seed({"calibration": split}, 3)
+    assert [len(halves[name]) for name in ("threshold", "calibration")] == [20, 20]
+    data = json.loads((finished / "record.json").read_text())["data"]
+    steered = data_manifest({"x": halves["threshold"]})["x"]
+    assert data["calibration, threshold, seed 3"] == steered
+    trained = finished / "train" / "cols-options" / "seed-3"
+    assert json.loads((trained / "thresholds.json").read_text())[0]["n_known"] <= 20
+    seen = (trained / "calibrated_on.txt").read_text().split()
+    ids = {name: {example.id for example in halves[name]} for name in ("threshold", "calibration")}
+    assert ids["threshold"].isdisjoint(ids["calibration"])
+    assert len(seen) == 20
+    for method in ("score/sft", "recalibrate/sft+ts", "score/base"):
+        rows = read_jsonl(finished / method / "seed-3/atlas-country.calibration.jsonl", Prediction)
+        assert {row.id for row in rows} == ids["calibration"]
+    other = stages.of_seed({"calibration": split}, 4)
+    assert {example.id for example in other["threshold"]} != ids["threshold"]
+
+
 def test_record_names_what_the_result_depends_on(finished: Path) -> None:
     record = json.loads((finished / "record.json").read_text())
     assert record["config"]["train"]["steps"] == 6
-    assert set(record["data"]) == {"train", "calibration", "test", "atlas/capital"}
+    held = "calibration, threshold, seed 3"
+    assert set(record["data"]) == {"train", "calibration", held, "test", "atlas/capital"}
     assert {"torch", "trl", "cogcalib"} <= record["versions"].keys()
     assert record["code"].keys() == {"commit", "dirty", "begun_with"}
     assert record["code"]["begun_with"].keys() == {"commit", "dirty"}

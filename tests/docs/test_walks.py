@@ -121,9 +121,11 @@ def test_walk_to_the_gate_is_the_stack(tmp_path: Path, monkeypatch: pytest.Monke
     stacks: list[list[str]] = []
     weights = Gate.weights
 
-    def recorded(self: Gate, nll: Tensor, units: slice = slice(None)) -> Tensor:
+    def recorded(
+        self: Gate, nll: Tensor, units: slice = slice(None), own: Tensor | None = None
+    ) -> Tensor:
         stacks.append([*stack(), "losses/gates.py: Gate.weights"])
-        return weights(self, nll, units)
+        return weights(self, nll, units, own)
 
     monkeypatch.setattr(Gate, "weights", recorded)
     tokenizer = load_tokenizer("atlas")

@@ -92,7 +92,7 @@ def test_gate_sees_consecutive_examples_and_its_last_answer_counts(
     seen: dict[tuple[int, int], Tensor] = {}
 
     class Recorded(Gate):
-        def weights(self, nll: Tensor, units: slice = slice(None)) -> Tensor:
+        def weights(self, nll: Tensor, units: slice = slice(None), own: Any = None) -> Tensor:
             assert len(nll) == units.stop - units.start
             seen[units.start, units.stop] = nll
             return torch.full_like(nll, float(units.start == 0))
@@ -128,8 +128,8 @@ def test_gate_that_changes_its_mind_within_an_example(
     asked = []
 
     class Recorded(Gate):
-        def weights(self, nll: Tensor, units: slice = slice(None)) -> Tensor:
-            answer = super().weights(nll, units)
+        def weights(self, nll: Tensor, units: slice = slice(None), own: Any = None) -> Tensor:
+            answer = super().weights(nll, units, own)
             if units == slice(1, 2):
                 asked.append(float(answer))
             return answer

@@ -58,6 +58,7 @@ def test_random_gate_at_rate_zero_and_one() -> None:
     ("gate", "arguments", "named"),
     [
         ("oracle", {}, "known"),
+        ("prior", {}, "prior"),
         ("random", {"rate": 0.5}, "draws"),
         ("random", {"draws": torch.zeros(4), "rate": 1.5}, "rate"),
         ("soft", {"temperature": 0.0}, "temperature"),
@@ -80,10 +81,20 @@ def test_a_run_of_units_is_weighed_as_in_the_whole_batch(kind: GateKind, units: 
         rate=0.5,
         draws=torch.tensor([0.9, 0.1, 0.6, 0.3]),
         known=torch.tensor([False, True, True, False]),
+        prior=torch.tensor([-1, 1, 0, -1]),
         curve=AccuracyCurve((0.0, 1.0), (0.9, 0.2)),
         n_options=torch.tensor([4, 2, 3, 5]),
     )
     whole, part = gate.weights(nll), gate.weights(nll[units], units)
     assert torch.equal(part, whole[units])
     assert part.dtype == torch.float64
+    assert gate.count_known(nll) == 2  # of prior's others than of the threshold's
+
+
+def test_prior_labels_stand_and_the_unmet_are_judged() -> None:
+    nll = torch.tensor([0.1, 0.9, 0.1, 0.9])
+    gate = Gate("prior", threshold=0.5, prior=torch.tensor([-1, -1, 0, 1]))
+    assert gate.weights(nll).tolist() == [1, 0, 0, 1]
     assert gate.count_known(nll) == 2
+    first = Gate("prior", threshold=0.5, prior=torch.full((4,), -1))
+    torch.testing.assert_close(first.weights(nll), Gate("nll", 0.5).weights(nll))

@@ -9,7 +9,7 @@ import pytest
 
 from cogcalib import load_task
 from cogcalib.records import Example
-from cogcalib.tasks import check_disjoint, compose, draw
+from cogcalib.tasks import check_disjoint, compose, draw, halve
 from cogcalib.tasks.atlas import TASKS, facts
 
 
@@ -80,6 +80,17 @@ def test_draw_is_seeded_ordered_and_bounded() -> None:
     assert draw(pool, None, seed=3) == pool
     with pytest.raises(ValueError, match="limit for train must be at most 1280, got 1281"):
         draw(pool, 1281, seed=3)
+
+
+def test_halves_are_disjoint_whole_and_of_their_seed() -> None:
+    ids = [f"question {n}" for n in range(101)]
+    first, second = halve(ids, seed=3)
+    assert (len(first), len(second)) == (50, 51)
+    assert first | second == set(ids)
+    assert halve(reversed(ids), seed=3) == (first, second)
+    assert len(first & halve(ids, seed=4)[0]) < 40  # 25 are expected of independent draws
+    with pytest.raises(ValueError, match="at least 2 examples to be halved, got 1"):
+        halve(["alone"], seed=0)
 
 
 def test_compose_mixes_known_and_unknown() -> None:

@@ -48,6 +48,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gate soft": {"gate": "soft"},
     "alpha auto": {"alpha": "auto"},
     "alpha calibrated": {"alpha": "calibrated", "penalty": "label_smoothing"},
+    "alpha gap": {"alpha": "gap", "penalty": "label_smoothing"},
+    "gate prior": {"gate": "prior"},
     "gradient_checkpointing": {"gradient_checkpointing": True},
     "bf16": {"bf16": True},
     "gate none": {"gate": "none"},

@@ -28,6 +28,8 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "padding-free": {"padding_free": True, "max_length": None},
     "self-tuned": {"alpha": "auto"},
     "by token": {"unit": "token"},
+    "by the gap": {"alpha": "gap", "max_steps": 6},
+    "by first labels": {"gate": "prior", "max_steps": 7},
 }
 UNEVEN: dict[str, Any] = {"max_steps": -1, "num_train_epochs": 2, "learning_rate": 0.0}
 """With 17 examples: the last batches of an epoch are filled up with examples seen already, which
@@ -88,6 +90,9 @@ def test_thresholds_weights_and_log_equal_those_of_one_process(
             first, second = (torch.load(path, weights_only=False) for path in paths)
             assert_as_one_process(first, second, alone)
             assert_same_ledger(tmp_path / name, tmp_path / "alone" / name)
+            if name == "by the gap":  # from what both have seen
+                assert len(alone.knowledge.recent) == 24
+                assert len(alone.knowledge.curve.nll) > 1
     with subtests.test("examples that fill up a batch count once"):
         ledger = read_ledger(tmp_path / "uneven")
         assert len(ledger) > 2 * 17
@@ -118,8 +123,10 @@ def assert_same_ledger(ours: Path, alone: Path) -> None:
     found = []
     for folder in (ours, alone):
         rows = read_ledger(folder).to_pylist()
-        found.append({(row["example"], row["unit"], row["step"]): row["nll"] for row in rows})
-    assert found[0] == pytest.approx(found[1], rel=1e-4)
+        for name in ("nll", "weight"):
+            found.append({(row["example"], row["unit"], row["step"]): row[name] for row in rows})
+    assert found[0] == pytest.approx(found[2], rel=1e-4)
+    assert found[1] == pytest.approx(found[3], rel=1e-3)
 
 
 def assert_as_one_process(first: dict[str, Any], second: dict[str, Any], alone: Any) -> None:

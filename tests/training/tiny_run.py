@@ -17,7 +17,7 @@ from cogcalib.losses import AccuracyCurve
 from cogcalib.records import Threshold
 from cogcalib.training import CogCalibConfig, CogCalibTrainer
 from cogcalib.training.calibration_pass import CalibrationPass
-from cogcalib.training.measured_answers import MeasuredAnswers
+from cogcalib.training.measured_answers import MeasuredAnswers, OwnAnswers
 
 LETTERS = [" A", " B", " C", " D"]
 CHAT_TEMPLATE = (
@@ -106,7 +106,8 @@ LEVEL = AccuracyCurve((0.0,), (0.5,))
 def make_reading(threshold: Threshold, confidence: float, accuracy: float) -> CalibrationPass:
     """A calibration pass that found these, of two questions."""
     answers = MeasuredAnswers(np.full(2, confidence), np.array([True, False]), None)
-    return CalibrationPass(threshold, confidence, accuracy, LEVEL, answers)
+    own = OwnAnswers(np.full(2, -np.log(confidence)), np.array([1.0, 0.0]))
+    return CalibrationPass(threshold, confidence, accuracy, LEVEL, answers, own, 1.0)
 
 
 def make_trainer(

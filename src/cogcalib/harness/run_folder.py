@@ -266,7 +266,10 @@ class RunFolder(OwnedFolder):
         return found
 
     def _check_predictions(self, file: Path, predictions: Sequence[Prediction]) -> None:
-        check_answers(file, predictions, self.questions[file.name])
+        questions = self.questions[file.name]
+        if questions.split == "calibration" and len(predictions) != len(questions.answers):
+            questions = questions.for_choice(int(file.parent.name.removeprefix(_SEED)))
+        check_answers(file, predictions, questions)
         method = file.parents[1].name
         for row in predictions:
             # As `RunContext.model_name` has it.
@@ -276,9 +279,8 @@ class RunFolder(OwnedFolder):
                     f"{method}"
                 )
             if row.run != predictions[0].run:
-                raise ValueError(
-                    f"{file}: rows of two runs, {predictions[0].run!r} and {row.run!r}"
-                )
+                runs = f"{predictions[0].run!r} and {row.run!r}"
+                raise ValueError(f"{file}: rows of two runs, {runs}")
 
 
 _UNFINISHED = ".partial"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cogcalib.lazy import import_on_use
 from cogcalib.losses.accuracy_curve import AccuracyCurve
 from cogcalib.losses.fused import fused_cogcalib_loss, fused_statistics
+from cogcalib.losses.gap_curve import GapCurve
 from cogcalib.losses.gates import CLOSED, GATES, Gate, GateKind
 from cogcalib.losses.objective import (
     FusedParts,
@@ -38,6 +39,7 @@ __all__ = [
     "AccuracyCurve",
     "CogCalibLoss",
     "FusedParts",
+    "GapCurve",
     "Gate",
     "GateKind",
     "LinearHead",

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+class Smoothing(Protocol):
+    """Gives each unit of a batch an alpha of its own."""
+
+    def smoothing(
+        self, nll: Tensor, n_options: Tensor | None = None, own: Tensor | None = None
+    ) -> Tensor:
+        """The alpha e of each unit, in [0, 1], ``[U]``.
+
+        Args:
+            nll: Of the gold answers, nats, ``[U]``.
+            n_options: K of each unit, ``[U]``, at least 2; None: a whole vocabulary, whose 1 / K is
+                taken for 0.
+            own: NLLs of the model's own answers, nats, ``[U]``.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +50,28 @@ class AccuracyCurve:
     nll: tuple[float, ...]
     accuracy: tuple[float, ...]
 
-    def smoothing(self, nll: Tensor, n_options: Tensor | None = None) -> Tensor:
-        """The alpha e of each unit, in [0, 1].
-
-        Args:
-            nll: Nats, ``[U]``.
-            n_options: K of each unit, ``[U]``, at least 2; None: a whole vocabulary, whose
-                K / (K - 1) is taken for 1.
-        """
-        x = torch.tensor(self.nll, dtype=torch.float64, device=nll.device)
-        y = torch.tensor(self.accuracy, dtype=torch.float64, device=nll.device)
-        at = nll.double().clamp(self.nll[0], self.nll[-1])
-        right = torch.searchsorted(x, at).clamp(min=min(1, len(x) - 1))
-        left = (right - 1).clamp(min=0)
-        share = ((at - x[left]) / (x[right] - x[left])).nan_to_num(0.0)
-        missing = 1 - (y[left] + share * (y[right] - y[left]))
+    def smoothing(
+        self, nll: Tensor, n_options: Tensor | None = None, own: Tensor | None = None
+    ) -> Tensor:
+        """The alpha e of each unit by the NLL of its gold answer, see `Smoothing`."""
+        missing = 1 - interpolated(self.nll, self.accuracy, nll)
         if n_options is not None:
             missing = missing * n_options / (n_options - 1)
         return missing.clamp(0, 1).to(nll)
+
+
+def interpolated(x: Sequence[float], y: Sequence[float], at: Tensor) -> Tensor:
+    """y at some places, linear between those given and constant beyond them, in float64.
+
+    Args:
+        x: Where y is given, ascending, at least one.
+        y: Its values there.
+        at: The places, ``[U]``.
+    """
+    xs = torch.tensor(x, dtype=torch.float64, device=at.device)
+    ys = torch.tensor(y, dtype=torch.float64, device=at.device)
+    inside = at.double().clamp(x[0], x[-1])
+    right = torch.searchsorted(xs, inside).clamp(min=min(1, len(xs) - 1))
+    left = (right - 1).clamp(min=0)
+    share = ((inside - xs[left]) / (xs[right] - xs[left])).nan_to_num(0.0)
+    return ys[left] + share * (ys[right] - ys[left])

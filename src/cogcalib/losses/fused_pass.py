@@ -155,10 +155,13 @@ class FusedPass:
         seen = slice(tokens.start, tokens.stop if upto is None else upto)
         example = self._batch.example[seen] - examples.start
         n = examples.stop - examples.start
-        nll = example_nll(self._found.ce[seen], example, n, self._objective.nll_reduction)
-        if self._objective.nll_reduction == "sum" and seen.stop < tokens.stop:
-            nll = nll * (tokens.stop - tokens.start) / (seen.stop - seen.start)
-        weights = self._objective.gate.weights(nll, examples)
+        reduction = self._objective.nll_reduction
+        nll = example_nll(self._found.ce[seen], example, n, reduction)
+        own = example_nll(-self._found.log_confidence[seen], example, n, reduction)
+        if reduction == "sum" and seen.stop < tokens.stop:
+            whole = (tokens.stop - tokens.start) / (seen.stop - seen.start)
+            nll, own = nll * whole, own * whole
+        weights = self._objective.gate.weights(nll, examples, own)
         self._nll[examples], self._weights[examples] = nll, weights
         return weights
 

@@ -12,9 +12,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from cogcalib.losses.accuracy_curve import AccuracyCurve
+from cogcalib.losses.accuracy_curve import Smoothing
 
-GateKind = Literal["nll", "none", "all", "random", "inverted", "oracle", "soft"]
+GateKind = Literal["nll", "none", "all", "random", "inverted", "oracle", "soft", "prior"]
 GATES: tuple[GateKind, ...] = get_args(GateKind)
 
 
@@ -27,6 +27,7 @@ class Gate:
     inverted 1 if NLL > t: only what the model does not know
     soft     sigmoid((t - NLL) / tau)
     oracle   1 if labelled known beforehand
+    prior    1 if NLL <= t when the example was first met
     random   1 with probability `rate`, whatever the example: where the draw is below it
     all      1: uniform regularisation
     none     0: plain fine-tuning
@@ -42,6 +43,8 @@ class Gate:
         draws: Uniform in [0, 1), ``[U]``; needed for ``random``. The caller draws them, apart from
             the training's own random numbers, so that a gate changes nothing but the gate.
         known: Fixed labels, ``[U]`` bool; needed for ``oracle``.
+        prior: Labels given when first met, 1 known and 0 not, ``[U]``; -1: this is the first time,
+            and the NLL decides. Needed for ``prior``.
         curve: Multiplies each weight by an alpha of the unit's own; None: by 1.
         n_options: Options of each unit, ``[U]``, for `curve` where the penalty is over options;
             None: the penalty is over the vocabulary.
@@ -56,7 +59,8 @@ class Gate:
     rate: float | None = None
     draws: Tensor | None = None
     known: Tensor | None = None
-    curve: AccuracyCurve | None = None
+    prior: Tensor | None = None
+    curve: Smoothing | None = None
     n_options: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -66,37 +70,53 @@ class Gate:
             raise ValueError(f"temperature must be > 0 nats, got {self.temperature}")
         if self.kind == "oracle" and self.known is None:
             raise ValueError("gate 'oracle' needs known, the fixed label of each example")
+        if self.kind == "prior" and self.prior is None:
+            raise ValueError("gate 'prior' needs prior, the label of each example so far")
         rated = self.rate is not None and 0 <= self.rate <= 1
         if self.kind == "random" and (self.draws is None or not rated):
             raise ValueError(f"gate 'random' needs draws and a rate in [0, 1], got {self.rate}")
 
-    def weights(self, nll: Tensor, units: slice = slice(None)) -> Tensor:
+    def weights(self, nll: Tensor, units: slice = slice(None), own: Tensor | None = None) -> Tensor:
         """Weights in [0, 1] of some consecutive units, ``[u]``, dtype and device of `nll`.
 
         Args:
             nll: Their NLLs, detached, nats, ``[u]``.
             units: Their place in the batch.
+            own: NLLs of the model's own answers, detached, nats, ``[u]``; for a `curve` by them.
         """
-        if self.kind == "nll":
-            weights = (nll <= self.threshold).to(nll)
-        elif self.kind == "inverted":
-            weights = (nll > self.threshold).to(nll)
-        elif self.kind == "soft":
-            weights = torch.sigmoid((self.threshold - nll) / self.temperature)
-        elif self.kind == "oracle" and self.known is not None:
-            weights = self.known[units].to(nll)
-        elif self.kind == "random" and self.draws is not None and self.rate is not None:
-            weights = (self.draws[units].to(nll) < self.rate).to(nll)
-        else:
-            weights = torch.full_like(nll, float(self.kind == "all"))
+        weights = self._opens(nll, units)
         if self.curve is None:
             return weights
         n_options = None if self.n_options is None else self.n_options[units].to(nll.device)
-        return weights * self.curve.smoothing(nll, n_options)
+        return weights * self.curve.smoothing(nll, n_options, own)
 
     def count_known(self, nll: Tensor) -> Tensor:
-        """How many units the threshold calls known, whatever the gate makes of it."""
-        return (nll <= self.threshold).sum()
+        """How many units of a whole batch count as known, whatever the gate makes of it.
+
+        By the threshold; with ``prior`` by the labels.
+        """
+        known = self._opens(nll, slice(None)) if self.kind == "prior" else self._below(nll)
+        return known.sum()
+
+    def _below(self, nll: Tensor) -> Tensor:
+        return nll <= self.threshold
+
+    def _opens(self, nll: Tensor, units: slice) -> Tensor:
+        """The weights but for `curve`."""
+        if self.kind == "nll":
+            return self._below(nll).to(nll)
+        if self.kind == "inverted":
+            return (nll > self.threshold).to(nll)
+        if self.kind == "soft":
+            return torch.sigmoid((self.threshold - nll) / self.temperature)
+        if self.kind == "oracle" and self.known is not None:
+            return self.known[units].to(nll)
+        if self.kind == "prior" and self.prior is not None:
+            labels = self.prior[units].to(nll.device)
+            return torch.where(labels < 0, self._below(nll), labels == 1).to(nll)
+        if self.kind == "random" and self.draws is not None and self.rate is not None:
+            return (self.draws[units].to(nll) < self.rate).to(nll)
+        return torch.full_like(nll, float(self.kind == "all"))
 
 
 CLOSED = Gate("none")

@@ -112,6 +112,7 @@ def cogcalib_loss(
     *,
     alpha: float,
     gate: Gate,
+    log_confidence: Tensor | None = None,
     num_items_in_batch: Tensor | int | None = None,
     nll_reduction: NllReduction = "mean",
 ) -> LossParts:
@@ -127,6 +128,8 @@ def cogcalib_loss(
         n_examples: B.
         alpha: Weight of the penalty, >= 0.
         gate: Weighs each example by its NLL.
+        log_confidence: Log of the largest probability at each token, nats, ``[N]``; for a gate
+            that weighs by the model's own answers.
         num_items_in_batch: Supervised tokens of the whole optimiser step; None: those given here.
         nll_reduction: How an example's NLL reduces over its tokens.
 
@@ -134,7 +137,10 @@ def cogcalib_loss(
         The parts. Without any supervised token the loss is a finite 0 with a graph.
     """
     nll = example_nll(ce, example, n_examples, nll_reduction)
-    weights = gate.weights(nll)
+    own = None
+    if log_confidence is not None:
+        own = example_nll(-log_confidence, example, n_examples, nll_reduction)
+    weights = gate.weights(nll, own=own)
     items = len(ce) if num_items_in_batch is None else num_items_in_batch
     denominator = torch.as_tensor(items, device=ce.device).clamp(min=1)
     mean_ce = ce.sum() / denominator
@@ -179,6 +185,8 @@ def reference_loss(
     option_ids = None if option_ids is None else option_ids.to(logits.device)
     ce = cross_entropy(logits, targets)
     of_token = token_penalty(penalty, logits, targets, option_ids)
+    with torch.no_grad():
+        found = token_statistics(logits, targets, option_ids)
     parts = cogcalib_loss(
         ce,
         of_token,
@@ -186,9 +194,8 @@ def reference_loss(
         n_examples,
         alpha=alpha,
         gate=gate,
+        log_confidence=found.log_confidence,
         num_items_in_batch=num_items_in_batch,
         nll_reduction=nll_reduction,
     )
-    with torch.no_grad():
-        found = token_statistics(logits, targets, option_ids)
     return FusedParts.of(parts, found, of_token)

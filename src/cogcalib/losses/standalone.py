@@ -14,7 +14,9 @@ from cogcalib.losses.statistics import known_examples, token_statistics
 from cogcalib.losses.terms import NO_OPTION, Penalty, cross_entropy, token_penalty
 
 IGNORED = -100
-GATES_HERE: tuple[GateKind, ...] = tuple(gate for gate in GATES if gate not in ("oracle", "random"))
+GATES_HERE: tuple[GateKind, ...] = tuple(
+    gate for gate in GATES if gate not in ("oracle", "random", "prior")
+)
 """Gates that need nothing but the NLLs; the others need labels or draws of their own."""
 
 

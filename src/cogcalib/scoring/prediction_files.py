@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from sys import intern
 from typing import Any
@@ -16,6 +16,7 @@ from cogcalib.jsonl import json_lines, write_jsonl
 from cogcalib.parquet import read_table, write_table
 from cogcalib.records import Prediction
 from cogcalib.scoring.confidence_names import MULTIPLE_CHOICE, OPEN_ENDED
+from cogcalib.tasks.splits import halve
 
 FORMATS = (".jsonl", ".parquet")
 """Endings of the files that can be written and read."""
@@ -106,6 +107,15 @@ class SplitQuestions:
     task: str
     split: str
     answers: Mapping[str, str]
+
+    def for_choice(self, seed: int) -> SplitQuestions:
+        """The half of a calibration split that a seed's predictions are judged on.
+
+        Runs of before there were halves predicted the whole split.
+        """
+        chosen = halve(self.answers, seed)[1]
+        answers = {id: answer for id, answer in self.answers.items() if id in chosen}
+        return replace(self, answers=answers)
 
 
 def check_answers(path: Path, predictions: Sequence[Prediction], questions: SplitQuestions) -> None:

@@ -1,9 +1,10 @@
-"""The examples of a split that a run uses: all, a draw, or a mixture of known and unknown."""
+"""The examples of a split that a run uses: all, a draw, a half, or a mix of known and unknown."""
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cogcalib.records import Example
 
@@ -21,6 +22,26 @@ def draw(examples: Sequence[Example], limit: int | None, seed: int) -> list[Exam
         raise ValueError(f"limit for {split} must be at most {len(examples)}, got {limit}")
     chosen = sorted(random.Random(seed).sample(range(len(examples)), limit))
     return [examples[index] for index in chosen]
+
+
+def halve(ids: Iterable[str], seed: int) -> tuple[frozenset[str], frozenset[str]]:
+    """Two halves of a split, drawn by the hash of each id and a seed; the second is the larger.
+
+    Neither the order of the ids nor any generator matters, so that whoever has the ids has the
+    halves.
+
+    Args:
+        ids: Of distinct examples.
+        seed: Of the drawing.
+
+    Raises:
+        ValueError: If there are fewer than two.
+    """
+    drawn = sorted(set(ids), key=lambda each: hashlib.sha256(f"{seed}:{each}".encode()).digest())
+    if len(drawn) < 2:
+        raise ValueError(f"a split needs at least 2 examples to be halved, got {len(drawn)}")
+    middle = len(drawn) // 2
+    return frozenset(drawn[:middle]), frozenset(drawn[middle:])
 
 
 def compose(

@@ -27,9 +27,10 @@ from cogcalib.training.collator import KNOWN, OPTION_IDS
 from cogcalib.training.loss import LossRunner
 from cogcalib.training.measured_answers import (
     MeasuredAnswers,
+    OwnAnswers,
     confident_units,
     judge,
-    known_units,
+    own_answers,
 )
 from cogcalib.training.supervised_logits import undisturbed
 from cogcalib.training.supervision import (
@@ -52,6 +53,9 @@ class CalibrationPass:
         curve: How the accuracy depends on the NLL of the model's own answer.
         answers: The units judged, whatever the support; those of texts without a prompt answer
             nothing and are left out. None if no other are there.
+        own: How sure it was of its own answers, and whether they are right.
+        nll: Mean NLL of the right option among the options, nats; open-ended: of the gold answers,
+            reduced as in the loss.
     """
 
     threshold: Threshold
@@ -59,6 +63,8 @@ class CalibrationPass:
     accuracy: float
     curve: AccuracyCurve
     answers: MeasuredAnswers | None
+    own: OwnAnswers
+    nll: float
 
 
 def accuracy_curve(own_nll: Tensor, correct: Tensor) -> AccuracyCurve:
@@ -134,12 +140,16 @@ def run_calibration_pass(
             f"the training has diverged: at step {step} the model's log-probabilities on the "
             "calibration split are no numbers; lower learning_rate, or train in float32 or bfloat16"
         )
+    answers = MeasuredAnswers.of_units(found[5:, asked].numpy())
+    among = None if answers is None else answers.nll
     return CalibrationPass(
         threshold=estimate_threshold(nll.numpy(), known.numpy() == 1, step=step),
         confidence=float(confidence.numpy().mean()),
         accuracy=float(correct.numpy().mean()),
         curve=accuracy_curve(own, correct),
-        answers=MeasuredAnswers.of_units(found[5:, asked].numpy()),
+        answers=answers,
+        own=OwnAnswers(own.double().numpy(), correct.double().numpy()),
+        nll=float((nll.double().numpy() if among is None else among).mean()),
     )
 
 
@@ -154,7 +164,6 @@ def _measured(
     tokens = tokens.to(statistics.ce.device)
     index, size = tokens.units.index, len(tokens.units)
     nll = example_nll(statistics.ce, index, size, nll_reduction)
-    own = example_nll(-statistics.log_confidence, index, size, nll_reduction)
-    known = known_units(statistics, tokens).to(nll)
+    own, known = own_answers(statistics, tokens, nll_reduction)
     found = [nll, known, *confident_units(statistics, tokens, support), own]
     return torch.stack([*found, *judge(statistics, tokens).to(nll)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from cogcalib.training.packing import count_examples
 from cogcalib.training.run_identity import Identity
 from cogcalib.training.schedule import Schedule
 from cogcalib.training.state import KnowledgeState
+
+if TYPE_CHECKING:
+    from cogcalib.training.prior_labels import PriorLabels
 
 logger = get_logger(__name__)
 THRESHOLDS_NAME = "thresholds.json"
@@ -45,6 +48,11 @@ class Learner(Protocol):
     identity: Identity
     callback_handler: CallbackHandler
     ledger: LedgerWriter | None
+    prior: PriorLabels | None
+
+    def gather_knowledge(self) -> None:
+        """Put into `knowledge` what each process has seen by itself."""
+        ...
 
     def run_calibration_pass(self) -> CalibrationPass:
         """Measure the model, as it stands now, on the calibration split."""
@@ -64,6 +72,7 @@ class KnowledgeCallback(TrainerCallback):
     def __init__(self, trainer: Learner) -> None:
         self.trainer = trainer
         self.schedule: Schedule | None = None
+        self.epoch_steps = 1
 
     def on_train_begin(
         self,
@@ -83,18 +92,22 @@ class KnowledgeCallback(TrainerCallback):
             restored = KnowledgeState.load(checkpoint)
             _warn_of_another_length(restored.method.get(STEPS), state.max_steps)
             trainer.knowledge = replace(restored, method=identity)
+        if trainer.prior is not None:
+            trainer.prior.restore(trainer.knowledge.prior)
         if trainer.ledger is not None:
             trainer.ledger.begin(state.global_step, checkpoint)
         self.schedule = None
         if gated:
             batches = len(kwargs["train_dataloader"])
+            self.epoch_steps = math.ceil(batches / args.gradient_accumulation_steps)
             self.schedule = Schedule.resolve(
                 trainer.args.style_steps,
                 self._threshold_every(),
                 max_steps=state.max_steps,
-                epoch_steps=math.ceil(batches / args.gradient_accumulation_steps),
+                epoch_steps=self.epoch_steps,
             )
             self._warn_of_few_passes(state.max_steps)
+            self._warn_of_late_labels()
 
     def _warn_of_few_passes(self, max_steps: int) -> None:
         schedule = self.schedule
@@ -110,6 +123,33 @@ class KnowledgeCallback(TrainerCallback):
                 max(1, (max_steps - schedule.style_steps) // ENOUGH_PASSES),
             )
 
+    def count_known(self, step: int, max_steps: int, known: float, units: float) -> None:
+        """Count units of a micro-batch for `KnownShare`, if a threshold is in force.
+
+        Args:
+            step: Optimiser steps done.
+            max_steps: Of the training.
+            known: Known units of all processes.
+            units: Units of all processes.
+        """
+        knowledge = self.trainer.knowledge
+        if knowledge.style_end is not None and knowledge.threshold is not None:
+            in_first = step < knowledge.style_end + self.epoch_steps
+            in_last = step >= max_steps - self.epoch_steps
+            knowledge.known_share.add(known, units, in_first=in_first, in_last=in_last)
+
+    def _warn_of_late_labels(self) -> None:
+        if self.trainer.prior is None or self.schedule is None:
+            return
+        if self.schedule.style_steps >= self.epoch_steps:
+            logger.warning(
+                "gate='prior' labels each example when it is first met after the style phase of %s "
+                "steps, and an epoch has %s: by then each has been trained on, and some of what it "
+                "takes for prior knowledge is not. Set style_steps to less than an epoch.",
+                self.schedule.style_steps,
+                self.epoch_steps,
+            )
+
     def _threshold_every(self) -> float | str:
         """Steps or a share of an epoch, the default resolved."""
         given, calibration = self.trainer.args.threshold_every, self.trainer.calibration_dataset
@@ -122,6 +162,8 @@ class KnowledgeCallback(TrainerCallback):
     ) -> None:
         """Tell the samplers which epoch it is, also one that is entered in the middle."""
         set_epoch(kwargs["train_dataloader"], int(state.epoch or 0))
+        # In the next one other processes meet the examples.
+        self.trainer.gather_knowledge()
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -152,6 +194,12 @@ class KnowledgeCallback(TrainerCallback):
                 knowledge.opened = 0.0
             if trainer.args.alpha == "calibrated":
                 knowledge.curve = found.curve
+            elif trainer.args.alpha == "gap":
+                from cogcalib.training.gap_schedule import gap_curve
+
+                trainer.gather_knowledge()
+                gated = trainer.args.gate != "all"
+                knowledge.curve = gap_curve(found.own, knowledge.recent, gated=gated)
             self._put_in_force(found.threshold, args, state, control)
 
     def on_train_end(
@@ -163,6 +211,8 @@ class KnowledgeCallback(TrainerCallback):
         if not args.should_save:
             return
         output, knowledge = Path(str(args.output_dir)), self.trainer.knowledge
+        if warning := knowledge.known_share.warning(self.trainer.args.gate):
+            logger.warning(warning)
         write_json(output / THRESHOLDS_NAME, [asdict(row) for row in knowledge.history])
         if knowledge.alpha_steps:
             write_json(output / ALPHAS_NAME, [asdict(row) for row in knowledge.alpha_steps])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 from torch import nn
@@ -24,6 +24,10 @@ from cogcalib.training.run_identity import (
     run_identity,
 )
 from cogcalib.training.state import STATE_NAME, KnowledgeState
+
+if TYPE_CHECKING:
+    from cogcalib.training.prior_labels import PriorLabels
+    from cogcalib.training.recent_answers import RecentAnswers
 
 
 def last_complete_checkpoint(directory: Path | str, gate: str) -> str | None:
@@ -156,12 +160,16 @@ class ResumableTrainer(PreparedTrainer):
 
     Attributes:
         knowledge: What is saved with each checkpoint.
+        recent: The answers last trained on, if alpha follows them.
+        prior: The labels of the gate ``prior``, if it is that.
         ledger: Written with each checkpoint, if one is kept.
         resumed_from: The checkpoint that the training went on from.
         identity: What the training is, compared with what the checkpoint was.
     """
 
     knowledge: KnowledgeState
+    recent: RecentAnswers | None = None
+    prior: PriorLabels | None = None
     ledger: LedgerWriter | None
     resumed_from: str | None = None
     identity: Identity
@@ -229,7 +237,15 @@ class ResumableTrainer(PreparedTrainer):
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         load_whole(self.model, self._loading, load_result)
 
+    def gather_knowledge(self) -> None:
+        """Put into `knowledge` what each process has seen by itself; all of them wait for it."""
+        if self.recent is not None:
+            self.knowledge.recent = self.recent.gather(self.knowledge.recent)
+        if self.prior is not None:
+            self.knowledge.prior = self.prior.gather(self.accelerator)
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self.gather_knowledge()
         if self.args.should_save:  # first, so that no checkpoint is complete without it
             name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             folder = begin_checkpoint(Path(self._get_output_dir(trial=trial)) / name)

@@ -11,6 +11,7 @@ from accelerate.logging import get_logger
 from peft import PeftConfig
 from torch import nn
 
+from cogcalib.training.alpha_controller import OWN_ALPHA
 from cogcalib.training.collator import OPTION_IDS
 from cogcalib.training.column_checks import check_known
 from cogcalib.training.config import GATES_WITHOUT_THRESHOLD, CogCalibConfig
@@ -57,7 +58,7 @@ def _needs_calibration(args: CogCalibConfig) -> str | None:
         return f"gate={args.gate!r} needs a calibration_dataset to estimate its threshold on"
     if args.style_steps == "auto" and args.gate != "none":
         return "style_steps='auto' needs a calibration_dataset to measure on"
-    if args.alpha in ("auto", "calibrated"):
+    if args.alpha in ("auto", *OWN_ALPHA):
         return f"alpha={args.alpha!r} needs a calibration_dataset to measure on"
     return None
 

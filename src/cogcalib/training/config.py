@@ -12,7 +12,7 @@ from trl import SFTConfig
 from cogcalib.losses import GATES, GateKind, MarginReduction, Penalty, PenaltyKind, Support
 from cogcalib.losses.objective import NllReduction
 from cogcalib.training import defaults
-from cogcalib.training.alpha_controller import AlphaController
+from cogcalib.training.alpha_controller import OWN_ALPHA, AlphaController, read_alpha
 from cogcalib.training.refused_options import refuse_ignored_options, refuse_packing_that_cuts
 from cogcalib.training.schedule import read_style_steps, read_threshold_every
 from cogcalib.training.secrets_kept import SecretsKept
@@ -40,7 +40,10 @@ class CogCalibConfig(SecretsKept, SFTConfig):
             accuracy (`cogcalib.training.alpha_controller`). That takes at least four estimates: see
             `threshold_every`. `"calibrated"`, for label smoothing, gives each known example an
             alpha of its own: that which asks for the accuracy that the calibration split shows at
-            its confidence (`cogcalib.losses.accuracy_curve`).
+            its confidence (`cogcalib.losses.accuracy_curve`). `"gap"`, for label smoothing, too,
+            asks for that accuracy on average over all training examples of its confidence, so that
+            only what training has added to their accuracy is taken off
+            (`cogcalib.losses.gap_curve`).
         support (`str`, defaults to `"vocab"`):
             Tokens whose logits are penalised: the whole vocabulary, or the answer `"options"` at
             the token where they compete (needs a column `option_ids` or `options`). `"auto"`:
@@ -51,7 +54,9 @@ class CogCalibConfig(SecretsKept, SFTConfig):
             Which examples are penalised. `"nll"`: those whose NLL is at most the threshold, the
             method. Controls: `"none"` (plain fine-tuning, TRL's SFT), `"all"`, `"random"` (as many
             as `"nll"`, drawn), `"inverted"`, `"oracle"` (a column `known` of True or False),
-            `"soft"` (a sigmoid).
+            `"soft"` (a sigmoid). `"prior"`: as `"nll"` when an example is first met after the style
+            phase, and never judged again (`cogcalib.training.prior_labels`; needs
+            `unit="example"`).
         style_steps (`int`, `float` or `"auto"`, defaults to `0.2`):
             Optimiser steps of plain cross-entropy before any example is penalised, so that the NLL
             measures knowledge and not unfamiliarity with the format: a number of steps, a share in
@@ -119,7 +124,7 @@ class CogCalibConfig(SecretsKept, SFTConfig):
         metadata={
             "help": "Weight of the penalty: the loss of a known example is CE + alpha R. If "
             "None, 0.2 for label smoothing and margin, 0.4 for entropy, 1 for focal. `'auto'` lets "
-            "the calibration split steer it; `'calibrated'` gives each example its own."
+            "the calibration split steer it; `'calibrated'` and `'gap'` give each example its own."
         },
     )
     support: str = field(
@@ -271,7 +276,7 @@ class CogCalibConfig(SecretsKept, SFTConfig):
     def initial_alpha(self) -> float:
         """`alpha`, a number: if None or "auto" the default, where the controller starts; 1 where
         each example has its own."""
-        if self.alpha == "calibrated":
+        if self.alpha in OWN_ALPHA:
             return 1.0
         if self.alpha is None or self.alpha == "auto":
             return defaults.ALPHA[self.penalty][self._settled]
@@ -294,30 +299,8 @@ class CogCalibConfig(SecretsKept, SFTConfig):
             start=usual,
         )
 
-    def _read_alpha(self) -> None:
-        """Take a number or one of two words; a command line's number comes as a string."""
-        if isinstance(self.alpha, str) and self.alpha not in ("auto", "calibrated"):
-            try:
-                self.alpha = float(self.alpha)
-            except ValueError:
-                raise ValueError(
-                    f"alpha must be a number, 'auto' or 'calibrated', got {self.alpha!r}"
-                ) from None
-        if self.alpha == "calibrated" and (
-            self.gate == "none" or self.penalty != "label_smoothing"
-        ):
-            raise ValueError(
-                "alpha='calibrated' needs penalty='label_smoothing' and a gate that opens, got "
-                f"penalty={self.penalty!r}, gate={self.gate!r}"
-            )
-        if self.alpha == "auto" and (self.gate == "none" or self.penalty == "focal"):
-            raise ValueError(
-                f"alpha='auto' has nothing to tune with penalty={self.penalty!r}, "
-                f"gate={self.gate!r}: it needs another penalty than 'focal', and a gate that opens"
-            )
-
     def _validate_method(self) -> None:
-        self._read_alpha()
+        self.alpha = read_alpha(self.alpha, self.penalty, self.gate)
         if self.support not in ("vocab", "options", "auto"):
             raise ValueError(
                 f"support must be one of ['vocab', 'options', 'auto'], got {self.support!r}"
@@ -331,6 +314,10 @@ class CogCalibConfig(SecretsKept, SFTConfig):
             raise ValueError(f"nll_reduction must be 'mean' or 'sum', got {self.nll_reduction!r}")
         if self.unit not in UNITS:
             raise ValueError(f"unit must be one of {list(UNITS)}, got {self.unit!r}")
+        if self.gate == "prior" and self.unit != "example":
+            raise ValueError(
+                f"gate='prior' labels examples: unit must be 'example', got {self.unit!r}"
+            )
         if not 0 <= self.initial_alpha < math.inf:
             raise ValueError(f"alpha must be a finite number >= 0, got {self.alpha}")
         if self.penalty in ("label_smoothing", "focal") and self.initial_alpha > 1:

@@ -52,6 +52,7 @@ def fit(
     settings: Mapping[str, Any],
     *,
     peft_config: PeftConfig | None = None,
+    early: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Path:
     """Fine-tune `model` and put weights or adapter, thresholds and log into `output`.
@@ -66,6 +67,8 @@ def fit(
         output: Folder that must not exist yet.
         settings: Fields of `CogCalibConfig`.
         peft_config: Adapter to train instead of every weight.
+        early: Whether to keep the weights of the step with the lowest calibration NLL, and not the
+            last.
         progress: Called with the number of optimiser steps done.
 
     Raises:
@@ -75,6 +78,12 @@ def fit(
     if output.exists():
         raise FileExistsError(f"{output} exists already")
     partial = output.with_name(f"{output.name}.partial")
+    trainer_class = CogCalibTrainer
+    if early:
+        from cogcalib.training.early_stopping import EarlyStoppedTrainer
+
+        trainer_class = EarlyStoppedTrainer
+        settings = EarlyStoppedTrainer.settings(settings, len(data.train), len(data.calibration))
     arguments = CogCalibConfig(
         output_dir=str(partial),
         disable_tqdm=True,
@@ -84,13 +93,13 @@ def fit(
     use_one_device(arguments)
     set_seed(arguments.seed)  # the adapter's weights are drawn before the trainer seeds itself
     train = to_dataset(data.train, tokenizer, data.known, arguments.max_length)
-    trainer = CogCalibTrainer(
+    calibration = to_dataset(data.calibration, tokenizer, max_length=arguments.max_length)
+    trainer = trainer_class(
         model=model,
         args=arguments,
         train_dataset=train.add_column(EXAMPLE_ID, [example.id for example in data.train]),
-        calibration_dataset=to_dataset(
-            data.calibration, tokenizer, max_length=arguments.max_length
-        ),
+        calibration_dataset=calibration,
+        eval_dataset=calibration if early else None,
         processing_class=tokenizer,
         peft_config=peft_config,
         callbacks=[_Progress(progress)] if progress else None,

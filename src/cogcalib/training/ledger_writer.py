@@ -41,19 +41,26 @@ transfer would wait for all that was queued before it."""
 def number_examples(
     dataset: Dataset | None, args: CogCalibConfig
 ) -> tuple[list[str] | None, Dataset | None]:
-    """The examples' names, and the data set with their numbers beside them, if a ledger is kept.
+    """The examples' names if a ledger is kept, and the data set with their numbers beside them.
+
+    The gate ``prior`` goes by the numbers, too.
 
     Raises:
         ValueError: If the column of numbers is there already, or names repeat.
     """
-    if dataset is None or not args.ledger or args.gate == "none":
+    if dataset is None or args.gate == "none" or not (args.ledger or args.gate == "prior"):
         return None, dataset
     columns = dataset.column_names
     if LENGTHS in columns:  # packed rows, which the preparation refuses
         return None, dataset
     if NUMBER in columns:
-        raise ValueError(f"train_dataset must have no column {NUMBER!r}: the ledger makes its own")
+        raise ValueError(
+            f"train_dataset must have no column {NUMBER!r}: the ledger and gate='prior' make their "
+            "own"
+        )
     numbers = list(range(len(dataset)))
+    if not args.ledger:
+        return None, dataset.add_column(NUMBER, numbers)
     names = list(map(str, dataset[EXAMPLE_ID] if EXAMPLE_ID in columns else numbers))
     if len(set(names)) < len(names):
         again = next(name for name, count in Counter(names).items() if count > 1)

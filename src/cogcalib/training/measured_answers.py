@@ -11,7 +11,7 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cogcalib.losses import NO_OPTION, Support, example_nll, known_examples
+from cogcalib.losses import NO_OPTION, NllReduction, Support, example_nll, known_examples
 from cogcalib.losses.statistics import AnswerStatistics
 from cogcalib.training.supervision import SupervisedTokens, Units
 
@@ -74,6 +74,35 @@ def judge(statistics: AnswerStatistics, tokens: SupervisedTokens) -> Tensor:
     tokens = tokens.to(statistics.log_confidence.device)
     confidence, correct = confident_units(statistics, tokens, "options")
     return torch.stack([confidence, correct, option_nll(statistics, tokens)])
+
+
+def own_answers(
+    statistics: AnswerStatistics, tokens: SupervisedTokens, nll_reduction: NllReduction
+) -> Tensor:
+    """NLL of the model's own answer and whether that is right, of each unit, ``[2, U]``.
+
+    Args:
+        statistics: What the model says at the supervised tokens of a batch.
+        tokens: Those tokens.
+        nll_reduction: As in the loss.
+    """
+    tokens = tokens.to(statistics.log_confidence.device)
+    index, n = tokens.units.index, len(tokens.units)
+    own = example_nll(-statistics.log_confidence, index, n, nll_reduction)
+    return torch.stack([own, known_units(statistics, tokens).to(own)])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OwnAnswers:
+    """How sure a model was of what it would answer, and whether that was right.
+
+    Attributes:
+        nll: Of its own answers, reduced as the loss reduces it, nats, ``[n]``.
+        correct: Fractions, ``[n]``.
+    """
+
+    nll: NDArray[np.float64]
+    correct: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

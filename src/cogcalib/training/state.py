@@ -5,16 +5,75 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cogcalib.losses import AccuracyCurve
+from cogcalib.losses import AccuracyCurve, GapCurve
 from cogcalib.records import Threshold, write_json
 from cogcalib.training.alpha_controller import AlphaStep
+
+if TYPE_CHECKING:
+    from cogcalib.training.recent_answers import Row
 
 STATE_NAME = "cogcalib_state.json"
 RATE_WINDOW = 100
 """Micro-batches over which the rate of the gate ``random`` is averaged, so that it is a rate even
 with one example per batch."""
+
+FEW, MOST = 0.05, 0.95
+"""Shares in the last gated epoch below and above which the gate hardly chooses any more."""
+
+
+@dataclass
+class KnownShare:
+    """Units counted in two windows of an epoch's steps each: the first gated ones, and the last.
+
+    Of a gated training shorter than an epoch both windows are all of it; of one of less than two
+    epochs they overlap. Units of all processes count.
+
+    Attributes:
+        first: Known units and units of the first window.
+        last: The same of the last window.
+    """
+
+    first: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    last: list[float] = field(default_factory=lambda: [0.0, 0.0])
+
+    def add(self, known: float, units: float, *, in_first: bool, in_last: bool) -> None:
+        """Take one micro-batch with an open gate."""
+        for window, counts in ((self.first, in_first), (self.last, in_last)):
+            if counts:
+                window[0] += known
+                window[1] += units
+
+    def as_logged(self) -> dict[str, float]:
+        """``known_first_epoch`` and ``known_last_epoch``, fractions; none of an empty window."""
+        windows = {"known_first_epoch": self.first, "known_last_epoch": self.last}
+        return {name: known / units for name, (known, units) in windows.items() if units}
+
+    def warning(self, gate: str) -> str:
+        """What is wrong with the share in the last window, a sentence; empty if nothing is."""
+        last = self.as_logged().get("known_last_epoch")
+        if gate not in ("nll", "random", "inverted", "soft", "prior") or last is None:
+            return ""
+        if last > MOST and gate == "prior":
+            return (
+                f"{last:.1%} of the training examples were known when they were first met: the "
+                "gate is open for nearly all of them, as gate='all' is."
+            )
+        if last > MOST:
+            return (
+                f"{last:.1%} of the training examples count as known in the last epoch: the "
+                "threshold hardly separates them any more. Most likely they have been memorised, "
+                "and memorised examples fall under any threshold: train for fewer epochs, or let "
+                "gate='prior' label each when it is first met."
+            )
+        if last < FEW:
+            return (
+                f"{last:.1%} of the training examples count as known in the last epoch: hardly any "
+                "is penalised, as in plain fine-tuning. Either the model knows little of the task, "
+                "or the NLL does not separate what it knows (see separation in thresholds.json)."
+            )
+        return ""
 
 
 @dataclass
@@ -27,6 +86,9 @@ class KnowledgeState:
         history: Every threshold that gated, oldest first.
         alpha_steps: Every alpha of the controller, oldest first; in the file ``strengths``.
         curve: By which each known example gets an alpha of its own; None: it does not, or not yet.
+        recent: The training answers that its next one is made of, if it is a `GapCurve`.
+        prior: Labels of the gate ``prior``, a letter for each example, see `PriorLabels`.
+        known_share: Share of known examples in the first and the last epoch.
         opened: Sum of the gate's weights since the last calibration pass.
         rate: Running mean of the share of examples the ``nll`` gate calls known.
         rate_count: Micro-batches `rate` has seen, at most `RATE_WINDOW`.
@@ -37,7 +99,10 @@ class KnowledgeState:
     separations: list[float] = field(default_factory=list)
     history: list[Threshold] = field(default_factory=list)
     alpha_steps: list[AlphaStep] = field(default_factory=list)
-    curve: AccuracyCurve | None = None
+    curve: AccuracyCurve | GapCurve | None = None
+    recent: list[Row] = field(default_factory=list)
+    prior: str = ""
+    known_share: KnownShare = field(default_factory=KnownShare)
     opened: float = 0.0
     rate: float = 0.0
     rate_count: int = 0
@@ -75,5 +140,11 @@ class KnowledgeState:
         content["history"] = [Threshold(**threshold) for threshold in content["history"]]
         content["alpha_steps"] = [AlphaStep(**step) for step in content.pop("strengths")]
         if content.get("curve") is not None:
-            content["curve"] = AccuracyCurve(**{k: tuple(v) for k, v in content["curve"].items()})
+            found: dict[str, Any] = content["curve"]
+            kind = GapCurve if "trained" in found else AccuracyCurve
+            lists = {name: tuple(each) for name, each in found.items() if isinstance(each, list)}
+            content["curve"] = kind(**{**found, **lists})
+        # Older ones have none of these.
+        content["recent"] = [(step, own, right) for step, own, right in content.get("recent", [])]
+        content["known_share"] = KnownShare(**content.get("known_share", {}))
         return cls(**content)

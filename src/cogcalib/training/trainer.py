@@ -27,6 +27,7 @@ from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.dataset_checks import as_python
 from cogcalib.training.ledger_writer import number_examples, open_ledger
 from cogcalib.training.loss import PLAIN, LossRunner
+from cogcalib.training.measured_answers import own_answers
 from cogcalib.training.metrics import (
     batch_sums,
     input_tokens,
@@ -35,7 +36,7 @@ from cogcalib.training.metrics import (
     sum_over_ranks,
 )
 from cogcalib.training.state import KnowledgeState
-from cogcalib.training.supervision import SupervisedTokens, supervised_tokens
+from cogcalib.training.supervision import SupervisedTokens, supervised_tokens, unit_starts
 
 
 class CogCalibTrainer(AnsweringTrainer):
@@ -140,7 +141,21 @@ class CogCalibTrainer(AnsweringTrainer):
         self.ledger = open_ledger(args, names, self.accelerator.process_index)
         if calibration_dataset is not None:
             self._prepare_calibration(calibration_dataset)
-        self.add_callback(KnowledgeCallback(self))
+        self._make_memory(0 if train_dataset is None else len(train_dataset))
+        self._passes = KnowledgeCallback(self)
+        self.add_callback(self._passes)
+
+    def _make_memory(self, n_examples: int) -> None:
+        """Make what `_remember` fills, if gate or alpha go by it."""
+        if self.args.gate == "prior":
+            from cogcalib.training.prior_labels import PriorLabels
+
+            self.prior = PriorLabels(n_examples, self.accelerator.device)
+        if self.args.alpha == "gap" and self.calibration_dataset is not None:
+            from cogcalib.training.recent_answers import RecentAnswers
+
+            rows, unit = self.calibration_dataset["labels"], self.args.unit_name
+            self.recent = RecentAnswers(sum(len(unit_starts(labels, unit)) for labels in rows))
 
     # ---- The method ----
 
@@ -160,7 +175,7 @@ class CogCalibTrainer(AnsweringTrainer):
         tokens = supervised_tokens(inputs, self.args.unit_name, option_ids)
         plain = self.args.gate == "none" or not self.model.training
         # Nothing is drawn for an evaluation, so that it leaves the training as it is.
-        gate = CLOSED if plain else self._gate(tokens, known)
+        gate = CLOSED if plain else self._gate(tokens, known, numbers)
         parts, aux_loss = self.runner.loss(
             model,
             inputs,
@@ -173,6 +188,8 @@ class CogCalibTrainer(AnsweringTrainer):
         )
         self._judge(parts, tokens, numbers)
         self._record(inputs, parts, gate, aux_loss, num_items_in_batch)
+        if self.model.training:
+            self._remember(parts, tokens, gate, numbers)
         if self.ledger is not None and self.model.training:
             self.ledger.add(
                 self.state.global_step,
@@ -191,9 +208,23 @@ class CogCalibTrainer(AnsweringTrainer):
         """Those with all the logits, which `compute_metrics` is given."""
         return model(**{name: value for name, value in inputs.items() if name != "labels"})
 
-    def _gate(self, tokens: SupervisedTokens, known: Tensor | None) -> Gate:
+    def _remember(
+        self, parts: FusedParts, tokens: SupervisedTokens, gate: Gate, numbers: Tensor | None
+    ) -> None:
+        """Keep what alpha and gate go by at later steps."""
+        step = self.state.global_step
+        if self.recent is not None:
+            self.recent.add(step, own_answers(parts, tokens, self.args.nll_reduction_name))
+        if self.prior is not None and gate.kind == "prior" and numbers is not None:
+            of_units = numbers.to(tokens.units.example)[tokens.units.example]
+            self.prior.note(of_units, parts.nll <= gate.threshold, step)
+
+    def _gate(
+        self, tokens: SupervisedTokens, known: Tensor | None, numbers: Tensor | None = None
+    ) -> Gate:
         """The gate of this micro-batch: nothing in it waits for the NLLs."""
         threshold, units = self.knowledge.threshold, tokens.units
+        labels = None if self.prior is None or numbers is None else self.prior.of(numbers)
         return Gate(
             "none" if self.in_style_phase else self.args.gate_name,
             # The gates that do without are the only ones without a threshold.
@@ -202,6 +233,7 @@ class CogCalibTrainer(AnsweringTrainer):
             rate=self.knowledge.rate,
             draws=torch.rand(len(units), generator=self.gate_generator),
             known=None if known is None else units.of_examples(known),
+            prior=None if labels is None else units.of_examples(labels),
             curve=self.knowledge.curve,
             n_options=tokens.n_options() if self.penalty.support == "options" else None,
         )
@@ -247,6 +279,12 @@ class CogCalibTrainer(AnsweringTrainer):
 
     # ---- Logging ----
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log as TRL does; the last row has the share of known examples at both ends, too."""
+        if "train_runtime" in logs:
+            logs |= self.knowledge.known_share.as_logged()
+        super().log(logs, start_time)
+
     def _record(
         self,
         inputs: Mapping[str, Any],
@@ -276,5 +314,7 @@ class CogCalibTrainer(AnsweringTrainer):
         found = of_method(totals, self.knowledge, tuned=self.args.alpha == "auto")
         if "share_known" in found:
             self.knowledge.update_rate(found["share_known"])
+            step, last = self.state.global_step, self.state.max_steps
+            self._passes.count_known(step, last, totals["n_known"], totals["n_units"])
         for name, value in found.items():
             metrics[name].append(value)

@@ -65,6 +65,19 @@ from cogcalib.harness.reproduce import load_table, table_names
                 "platt",
             ),
         ),
+        (
+            "cols-gap-options-prior",
+            (
+                "cols",
+                "cols-gap-options-prior",
+                "label_smoothing",
+                "prior",
+                "options",
+                "gap",
+                None,
+            ),
+        ),
+        ("sft-early+ts", ("sft-early", "sft-early", None, "none", "vocab", None, "ts")),
         ("drop_known", ("drop_known", "drop_known", None, "none", "vocab", None, None)),
         ("mc_dropout", ("mc_dropout", "mc_dropout", None, "none", "vocab", None, None)),
         ("ensemble+platt", ("ensemble", "sft", None, "none", "vocab", None, "platt")),
@@ -125,6 +138,12 @@ def test_a_margin_stands_behind_the_alpha_and_is_trained_with() -> None:
         "combls@m4",
         "cols-auto@0.1",
         "cols-auto-calibrated",
+        "cols-gap-calibrated",
+        "combls-gap",
+        "cols-early",
+        "sft-early-early",
+        "sft-early@0.1",
+        "ls-prior",
         "combls-calibrated",
         "focal-options",
         "focal@0.5",
@@ -152,7 +171,7 @@ def composed(draw: st.DrawFn) -> str:
         suffixes.append(draw(st.sampled_from(GATES)))
     ways = ["", "@"] if penalty else [""]
     ways += ["auto"] if free else []
-    ways += ["calibrated"] if penalty == "label_smoothing" else []
+    ways += ["calibrated", "gap"] if penalty == "label_smoothing" else []
     way = draw(st.sampled_from(ways))
     if way == "@":
         alpha = f"@{draw(NUMBERS) + (penalty == 'focal'):g}"
@@ -186,6 +205,7 @@ def test_label_and_description_lose_nothing(name: str) -> None:
     assert ("over the answer options" in said) == (method.support == "options")
     assert ("adjusted while training" in said) == (method.alpha == "auto")
     assert ("accuracy of its confidence" in said) == (method.alpha == "calibrated")
+    assert ("only training has added" in said) == (method.alpha == "gap")
     assert ("; alpha " in said.replace("alpha adjusted", "")) == isinstance(method.alpha, float)
     assert ("margin of" in said) == (method.margin is not None)
     assert ("; gamma " in said) == (method.gamma is not None) == ("focal@" in name)
@@ -256,7 +276,7 @@ def test_the_names_of_all_tables_parse() -> None:
             assert split_posthoc(name)[0] in rows
 
 
-@pytest.mark.parametrize("name", ["sft-early", "anchor", "coanchor", "sft+interp", "cols+daca"])
+@pytest.mark.parametrize("name", ["anchor", "coanchor", "sft+interp", "cols+daca"])
 def test_names_that_are_reserved_are_refused_clearly(name: str) -> None:
     with pytest.raises(ValueError, match=rf"method '{re.escape(name)}'.*(begin|allowed|suffix)"):
         Method.parse(name)

@@ -70,7 +70,7 @@ def changed(**values: object) -> Callable[[str], str]:
         (f"{SFT}.test.jsonl", changed(nll=10**400), "row 1: nll must be a number"),
         (f"{SFT}.test.jsonl", lines(lambda r: ["null\n", *r[1:]]), "row 1: must be an object"),
         (f"{SFT}.test.jsonl", lambda _: "[" * 100_000, "row 1: no valid JSON"),
-        (f"{SFT}.calibration.jsonl", lines(lambda r: r[:10]), "10 rows for the 40 questions"),
+        (f"{SFT}.calibration.jsonl", lines(lambda r: r[:10]), "10 rows for the 20 questions"),
         ("splits/test.jsonl", lines(lambda r: r[:10]), "test.jsonl: 10 questions, chosen were 40"),
     ],
 )

@@ -14,6 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+AlphaWord = Literal["auto", "calibrated", "gap"]
+"""What sets alpha while training goes on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stem:
@@ -37,6 +40,7 @@ class Stem:
 STEMS: dict[str, Stem] = {
     "base": Stem("Base", "the model before fine-tuning"),
     "sft": Stem("SFT", "plain cross-entropy fine-tuning"),
+    "sft-early": Stem("SFT-early", "SFT as it was at the step of its lowest calibration NLL"),
     "drop_known": Stem("drop_known", "SFT without the training examples that the base model knows"),
     "drop_unknown": Stem(
         "drop_unknown", "SFT without the training examples that the base model does not know"
@@ -52,6 +56,8 @@ STEMS: dict[str, Stem] = {
     "combls": Stem("CoMbLS", "", "margin", "nll"),
     "coecp": Stem("CoECP", "", "entropy", "nll"),
 }
+EARLY = "sft-early"
+"""The stem that keeps the weights of another step than the last."""
 COGCALIB = ("cols", "combls", "coecp")
 """The stems of the three methods this project is about."""
 BASELINES = ("mc_dropout", "ensemble", "laplace")
@@ -71,12 +77,15 @@ _GATES = {
     "inverted": "on what the model does not know (control)",
     "oracle": "on what a probe of the base model found known",
     "soft": "on what the model knows, weighted without a hard edge",
+    "prior": "on what the model knew when it first met it",
 }
 GATES = tuple(gate for gate in _GATES if gate != "nll")
 _ALPHAS = {
     "auto": "alpha adjusted while training",
     "calibrated": "each example smoothed to the accuracy of its confidence",
+    "gap": "each example smoothed by what only training has added to that of its confidence",
 }
+_OWN: dict[str, AlphaWord] = {"calibrated": "calibrated", "gap": "gap"}
 #: Post-hoc calibration -> how it is printed and described.
 _POSTHOC = {
     "ts": ("TS", "temperature scaling on the calibration split"),
@@ -99,7 +108,7 @@ class Method:
             cross-entropy.
         gate: Which examples the penalty applies to.
         support: ``vocab`` or ``options``.
-        alpha: Alpha in the name, ``auto`` for a self-tuned one, ``calibrated`` for each known
+        alpha: Alpha in the name, ``auto`` for a self-tuned one, ``calibrated`` or ``gap`` for each
             example's own; None: the configuration's.
         posthoc: One of `POSTHOC`, or None.
         margin: Of the margin penalty, in the name, in logits; None: the configuration's.
@@ -112,7 +121,7 @@ class Method:
     penalty: str | None
     gate: str
     support: str = "vocab"
-    alpha: float | Literal["auto", "calibrated"] | None = None
+    alpha: float | AlphaWord | None = None
     posthoc: str | None = None
     margin: float | None = None
     gamma: float | None = None
@@ -241,14 +250,14 @@ class Method:
             return replace(self, support="options")
         if suffix == "auto" and self.alpha is None and free:
             return replace(self, alpha="auto")
-        if suffix == "calibrated" and self.alpha is None and self.penalty == "label_smoothing":
-            return replace(self, alpha="calibrated")
+        if suffix in _OWN and self.alpha is None and self.penalty == "label_smoothing":
+            return replace(self, alpha=_OWN[suffix])
         if suffix in GATES and self.gate == "nll":
             return replace(self, gate=suffix)
         raise ValueError(
             f"method {self.name!r}: suffix -{suffix} must be -options, -auto (once, not with "
-            f"{', '.join(FREE_OF_OPTIONS)}), -calibrated (label smoothing, without -auto) or, on a "
-            "gated method, one of "
+            f"{', '.join(FREE_OF_OPTIONS)}), -calibrated or -gap (label smoothing, one of the "
+            "three) or, on a gated method, one of "
             f"{', '.join('-' + gate for gate in GATES)}"
         )
 
@@ -303,6 +312,8 @@ def _parts(before: str) -> tuple[str, list[str], str | None]:
     """Stem, suffixes and what stands after ``@`` of a name without post-hoc calibration."""
     plain, at, alpha = before.partition("@")
     stem, *suffixes = plain.split("-")
+    if plain == EARLY:  # the one stem with a hyphen, and no suffix goes with it
+        stem, suffixes = EARLY, []
     return stem, suffixes, alpha if at else None
 
 

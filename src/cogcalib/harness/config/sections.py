@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from cogcalib.harness.config.methods import Method
+from cogcalib.harness.config.methods import AlphaWord, Method
 from cogcalib.records import PRESETS, check_preset
 from cogcalib.training import defaults
 
@@ -152,7 +152,7 @@ class TrainSection(ConfigSection):
             raise ValueError("must be a number of steps, or a share of an epoch up to 1.0")
         return value
 
-    def alpha_of(self, method: Method) -> float | Literal["auto", "calibrated"]:
+    def alpha_of(self, method: Method) -> float | AlphaWord:
         """The alpha of a method: its name's, else this configuration's; 0 without."""
         if method.alpha is not None:
             return method.alpha

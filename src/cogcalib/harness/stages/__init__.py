@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from cogcalib.harness.stages.begin import Begun, begin
-from cogcalib.harness.stages.context import RunContext, Splits, member_seeds, open_folder
+from cogcalib.harness.stages.context import (
+    RunContext,
+    Splits,
+    member_seeds,
+    of_seed,
+    open_folder,
+)
 from cogcalib.harness.stages.prepare import choose_splits, describe_tasks, load_tasks, read_splits
 from cogcalib.harness.stages.probe import probe_base
 from cogcalib.harness.stages.report import report
@@ -22,6 +28,7 @@ __all__ = [
     "load_tasks",
     "load_trained",
     "member_seeds",
+    "of_seed",
     "open_folder",
     "probe_base",
     "read_splits",

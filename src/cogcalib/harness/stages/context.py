@@ -10,6 +10,7 @@ from cogcalib.harness.config import Config, ConfigError, Method, dump_config, pa
 from cogcalib.harness.progress import Advance, StageProgress
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.records import Example, Prediction
+from cogcalib.tasks import halve
 
 Splits = Mapping[str, list[Example]]
 """Split or out-of-domain task -> its examples."""
@@ -17,6 +18,8 @@ Predict = Callable[[Sequence[Example], Advance], list[Prediction]]
 """Predictions of one method for examples of one task and split."""
 TUNING = ("train", "calibration")
 """Splits that a model or a threshold is fitted on."""
+THRESHOLD = "threshold"
+"""The half of the calibration split that trainings are given, see `of_seed`."""
 MEMBERS_APART = 1000
 """Between the seeds of an ensemble's members: far enough that runs of other seeds share none."""
 
@@ -51,6 +54,24 @@ def _as_today(held: str) -> str:
         return dump_config(parse_config(held))
     except ConfigError:
         return held
+
+
+def of_seed(splits: Splits, seed: int) -> Splits:
+    """The splits as a seed has them: its own halves of the calibration split.
+
+    ``threshold`` serves what goes on within a training: thresholds, the schedule of alpha, the step
+    to stop at. ``calibration`` serves what is chosen and fitted afterwards: alphas, methods,
+    post-hoc maps. What is judged on one was then not steered by it, and a comparison over several
+    seeds varies with the calibration questions, too.
+    """
+    split = splits["calibration"]
+    for_training, for_choice = halve([example.id for example in split], seed)
+    assert not for_training & for_choice
+    halves = {
+        THRESHOLD: [example for example in split if example.id in for_training],
+        "calibration": [example for example in split if example.id in for_choice],
+    }
+    return {**splits, **halves}
 
 
 def member_seeds(config: Config, method: Method, seed: int) -> list[int]:

@@ -13,10 +13,10 @@ from cogcalib.artifacts import read_json
 from cogcalib.harness.config import Method
 from cogcalib.harness.report import write_html
 from cogcalib.harness.report.run_results import known_shares
-from cogcalib.harness.stages.context import RunContext, Splits
+from cogcalib.harness.stages.context import THRESHOLD, RunContext, Splits, of_seed
 from cogcalib.modeling import fingerprint
 from cogcalib.provenance import code_state, data_manifest, hardware, versions
-from cogcalib.records import RunRecord, write_json
+from cogcalib.records import Example, RunRecord, write_json
 from cogcalib.scoring import summarize
 
 
@@ -45,7 +45,7 @@ def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
         record = RunRecord(
             config=config.model_dump(mode="json"),
             model=fingerprint(config.model.path),
-            data=data_manifest(dict(splits)),
+            data=data_manifest({**splits, **_halves(splits, config.seeds)}),
             versions=versions(),
             code={**code_state(), "begun_with": folder.begun_with(code_state())},
             seeds=config.seeds,
@@ -68,3 +68,10 @@ def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
 def _fitted(maps: Sequence[Path]) -> dict[str, Any]:
     """Confidence definition, for which a file is named, -> what was fitted for it."""
     return {path.stem.partition("-")[2]: read_json(path, dict) for path in maps}
+
+
+def _halves(splits: Splits, seeds: Sequence[int]) -> dict[str, list[Example]]:
+    """The calibration questions that each seed trained with; it was judged on the others."""
+    return {
+        f"calibration, {THRESHOLD}, seed {seed}": of_seed(splits, seed)[THRESHOLD] for seed in seeds
+    }

@@ -13,7 +13,7 @@ from cogcalib.harness.config import Method
 from cogcalib.harness.progress import Advance
 from cogcalib.harness.run_folder import cost_file, posthoc_map, unfinished
 from cogcalib.harness.stages.baselines import fit_baseline
-from cogcalib.harness.stages.context import Predict, RunContext, Splits
+from cogcalib.harness.stages.context import THRESHOLD, Predict, RunContext, Splits, of_seed
 from cogcalib.modeling import load_model
 from cogcalib.posthoc import TemperatureScaling, VectorScaling
 from cogcalib.records import Example, Prediction, input_errors, write_json
@@ -29,17 +29,18 @@ from cogcalib.scoring import score as score_examples
 
 
 def score(context: RunContext, method: Method, seed: int, splits: Splits) -> None:
-    """Predictions of a method on every split but the training one, post-hoc calibrated if asked."""
+    """Predictions of a method on all that it was not trained with, post-hoc calibrated if asked."""
     output = context.folder.predictions(method.name, seed)
     verb = "recalibrate" if method.posthoc else "score"
     label = f"{verb}: {method.name}, seed {seed}"
     if output.exists():
         context.progress.skipped(label)
         return
-    scored = {name: examples for name, examples in splits.items() if name != "train"}
     draft, mapped = unfinished(output), _maps_predictions(method)
     if mapped:
         score(context, method.before_posthoc, seed, splits)
+    splits = of_seed(splits, seed)
+    scored = {name: split for name, split in splits.items() if name not in ("train", THRESHOLD)}
     with context.progress.stage(label, sum(map(len, scored.values()))) as advance:
         predicting = _by_map if mapped else _by_model
         predict = predicting(context, method, seed, splits, draft)
@@ -58,6 +59,7 @@ def try_out(context: RunContext, method: Method, seed: int, splits: Splits) -> N
     if output.exists():
         context.progress.skipped(label)
         return
+    splits = of_seed(splits, seed)
     examples = splits["calibration"]
     draft = unfinished(output)
     with context.progress.stage(label, len(examples)) as advance:

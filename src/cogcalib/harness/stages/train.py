@@ -10,9 +10,16 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cogcalib.harness.config import Config, Method
+from cogcalib.harness.config.methods import EARLY
 from cogcalib.harness.progress import Advance
 from cogcalib.harness.stages.baselines import check_baseline
-from cogcalib.harness.stages.context import RunContext, Splits, member_seeds
+from cogcalib.harness.stages.context import (
+    THRESHOLD,
+    RunContext,
+    Splits,
+    member_seeds,
+    of_seed,
+)
 from cogcalib.modeling import load_model, lora_config
 from cogcalib.records import Example, ProbeRecord
 from cogcalib.training import CogCalibConfig, FitData, fit
@@ -92,11 +99,12 @@ def train_into(
         tokenizer,
         FitData(
             train=_kept(method, splits["train"], knowledge),
-            calibration=splits["calibration"],
+            calibration=of_seed(splits, seed)[THRESHOLD],
             known={id: record.known for id, record in knowledge.items()},
         ),
         output,
         _trainer_settings(config, method, seed),
+        early=method.stem == EARLY,
         peft_config=lora_config(lora.rank, lora.alpha, dropout or 0.0) if lora else None,
         progress=watch((model, tokenizer)),
     )

@@ -1,0 +1,66 @@
+"""``alpha="gap"``: examples smoothed by what the model knows of them only from training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cogcalib.losses.accuracy_curve import interpolated
+
+
+@dataclass(frozen=True, slots=True)
+class GapCurve:
+    """Accuracy at a confidence, on held-out and on training examples.
+
+    Consider the training examples that the model answers with confidence c. It is right on a share
+    q of them, and on a share a of held-out examples of the same confidence. Cross-entropy draws the
+    mean probability of its own answer towards the mean target of that answer, which is q: where
+    examples come again and are remembered, q > a, and training teaches a confidence that nothing
+    held out justifies. Smoothing a share s of them with e over K tokens, of which it answers a
+    share r of all rightly, makes the mean target
+
+        q - e r + e s / K
+
+    and this is a for ``e = (q - a) / (r - s / K)``:
+
+    - **ungated**, all examples: s = 1, r = q, hence ``e = (q - a) / (q - 1 / K)``
+    - **gated**, those that the model knows, which it answers rightly: s = r = q, hence
+      ``e = (q - a) / (q (1 - 1 / K)) = (1 - a / q) K / (K - 1)``
+
+    both clipped to [0, 1]. Examples that training has not seen have q = a and e = 0: there
+    cross-entropy is calibrated by itself. With q = 1, all remembered, both are
+    ``(1 - a) K / (K - 1)``, which is `AccuracyCurve`. Over a whole vocabulary, 1 / K taken for 0,
+    they are the same. At q <= 1 / K, ungated, there is nothing that smoothing could take away, and
+    e = 0.
+
+    Confidence is that of the model's own answer, right or wrong, as exp(-NLL) says it. Both curves
+    are read at the same place, so that nothing but the order of the confidences matters.
+
+    Attributes:
+        nll: Where the curves are given, by the NLL of the model's own answer, nats, ascending, at
+            least one. Between them they are linear, beyond them constant.
+        held_out: a there, fractions.
+        trained: q there, fractions.
+        gated: Whether only what the model knows is smoothed.
+    """
+
+    nll: tuple[float, ...]
+    held_out: tuple[float, ...]
+    trained: tuple[float, ...]
+    gated: bool
+
+    def smoothing(
+        self, nll: Tensor, n_options: Tensor | None = None, own: Tensor | None = None
+    ) -> Tensor:
+        """The alpha e of each unit by the NLL of the model's own answer, see `Smoothing`."""
+        if own is None:
+            raise ValueError("alpha='gap' needs the NLL of the model's own answers, got None")
+        a = interpolated(self.nll, self.held_out, own)
+        q = interpolated(self.nll, self.trained, own)
+        chance = torch.zeros_like(q) if n_options is None else 1 / n_options.double()
+        room = q * (1 - chance) if self.gated else q - chance
+        some = room > 0
+        asked = (q - a) / torch.where(some, room, 1.0)
+        return torch.where(some, asked, 0.0).clamp(0, 1).to(nll)
