@@ -64,15 +64,15 @@ def summarize(
         A row of ``metrics.json``; every value a fraction but `nll` (nats), `n` and `seed`.
 
         - ``accuracy``, ``nll``, ``brier`` (of the primary confidence, see `primary_definition`),
-          with 95 % bootstrap ``intervals`` (name -> [low, high]; ``auroc``: definition ->
-          [low, high], None where undefined).
+            with 95 % bootstrap ``intervals`` (name -> [low, high]; ``auroc``: definition ->
+            [low, high], None where undefined).
         - ``ece`` and ``ece_mass``: definition -> ``value``, ``low``, ``high``, ``bins`` and
-          ``binning`` (``width`` or ``mass``).
+            ``binning`` (``width`` or ``mass``).
         - ``mce``, ``smooth_ece``, ``aurc``, ``coverage_at_accuracy``, ``selective_accuracy``: the
-          same for the primary definition alone, beside it what each was made with (``bins``, the
-          ``accuracy`` wanted, the ``threshold``); None where undefined.
+            same for the primary definition alone, beside it what each was made with (``bins``, the
+            ``accuracy`` wanted, the ``threshold``); None where undefined.
         - ``auroc`` (None where all are correct or all wrong), ``confidence`` (mean): definition ->
-          value.
+            value.
         - ``small_n``: fewer than `cogcalib.metrics.SMALL_N` examples.
 
     Raises:
