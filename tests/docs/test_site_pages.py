@@ -60,25 +60,19 @@ def test_python_of_the_other_pages_runs(page: str, here: Path) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_is_one(page: str) -> None:
     shown = "\n".join(re.findall(r"^```bash\n(.+?)^```", text_of(page), re.S | re.M))
-    for line in shown.splitlines():
+    for line in filter(None, shown.splitlines()):
         program, *words = shlex.split(line)
         assert program in ("cogcalib", "pip"), line
         if program == "cogcalib":
             parse(words)
 
 
-@pytest.fixture
-def loss(here: Path) -> dict[str, Any]:
-    """What cogcalib_loss.py defines, and a plain trainer that has trained with it."""
-    script: dict[str, Any] = {"__name__": "__main__"}
-    run("other-trainers", script, slice(2))
-    return script
-
-
 def test_loss_and_threshold_in_other_trainers(
-    loss: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """transformers' own trainer; Axolotl's plugin and LLaMA-Factory's script on stand-ins."""
+    loss: dict[str, Any] = {"__name__": "__main__"}
+    run("other-trainers", loss, slice(2))
     assert "step 2: threshold" in capsys.readouterr().out
     assert loss["loss"].threshold is not None
     trainer = loss["trainer"]
