@@ -28,6 +28,10 @@ FROM_ROOT = {
 }
 """Files in the root of the repository -> pages of the site."""
 LINK = re.compile(r"(\]\()([^)\s]+)(\))|^( *\[[^\]]+\]: )(\S+)$", re.MULTILINE)
+TYPED = re.compile(r"<code>(`[^<]*?)(?:, (?:\*optional\*|defaults to)[^<]*)?</code>")
+"""A type as TRL's docstrings write it, ``(`str`, defaults to `"nll"`)``; defaults stand beside."""
+NAMED = re.compile(r"\[<code>~?([\w.]+)</code>\]")
+"""A class as they name it, ``[`~trl.SFTConfig`]``."""
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 
 
@@ -48,6 +52,12 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point the links of a page at pages of the site, or at the repository."""
     return relinked(markdown, page.file.src_uri, config.extra["repository"])
+
+
+def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Show parameters written as TRL writes them like all others."""
+    html = TYPED.sub(lambda match: f"<code>{match[1].replace('`', '')}</code>", html)
+    return NAMED.sub(r"<code>\1</code>", html)
 
 
 def relinked(markdown: str, page: str, repository: str) -> str:
@@ -102,8 +112,7 @@ def notebook_page(notebook: dict[str, Any], name: str) -> str:
             continue
         parts.append(f"```python\n{text}\n```")
         parts += map(_output, cell["outputs"])
-    parts.insert(1, f"[The notebook itself]({name}){{ download }}")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, f"[Download this notebook]({name}){{ download }}"]) + "\n"
 
 
 def _output(output: dict[str, Any]) -> str:
