@@ -44,6 +44,7 @@ def check(result: dict[str, Any], cases: list[str], kinds: list[str]) -> None:
     assert result["settings"]["quick"] is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(CASES))
 def test_times_are_compared(name: str, tmp_path: Path) -> None:
     result = run(name, tmp_path, "--no-memory")

@@ -38,6 +38,7 @@ def run(folder: Path, *options: str) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 def test_times_are_compared_and_floors_stand_beside_them(tmp_path: Path) -> None:
     result = run(tmp_path, "--no-memory")
     assert list(result["ratios"]) == CASES

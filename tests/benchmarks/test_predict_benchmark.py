@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "predict.py"
 
 
+@pytest.mark.slow
 def test_it_runs(tmp_path):
     path = tmp_path / "predict.json"
     command = [sys.executable, str(SCRIPT), "--quick", "--repeats", "1", "--no-memory"]

@@ -57,6 +57,7 @@ OVERRIDES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("four")
 def test_one_of_several_trains_what_one_alone_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -69,6 +69,7 @@ def test_the_rows_of_transformers(start: Start, dialect: str, task: str, shots: 
             assert getattr(own.signals, name) == pytest.approx(value, rel=1e-4, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_sampled_frequencies_are_the_exact_probabilities(start: Start) -> None:
     questions, prompts = on_atlas("atlas/country-open", 4)
     chosen = SlickSettings(mode="sampled", samples=SAMPLES, max_new_tokens=12)

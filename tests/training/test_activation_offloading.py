@@ -24,6 +24,7 @@ class Tracker(dict[int, tuple[Any, ...]]):
         super().__setitem__(key, value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sft_arguments", [{}, LORA], ids=["full", "LoRA"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_offloading_changes_nothing(

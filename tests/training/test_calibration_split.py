@@ -128,6 +128,7 @@ def test_it_is_trained_and_measured_on_and_said(
     assert not asked & seen
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same(tmp_path: Path) -> None:
     def begin(steps: int) -> Any:
         data = {"train": Dataset.from_list(ROWS), "calibration": None}

@@ -109,6 +109,7 @@ def assert_same_results(first: Path, second: Path) -> None:
     assert_same_ledgers(first, second)
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_to_the_same_result(tmp_path: Path) -> None:
     child = multiprocessing.get_context("spawn").Process(
         target=run_until_killed_while_saving, args=(tmp_path / "parts", 6)

@@ -135,6 +135,7 @@ def test_a_resumed_run_ends_with_the_ledger_of_the_whole_one(tmp_path: Path) -> 
     assert_same_ledgers(tmp_path / "parts", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_ledger_whose_beginning_lies_elsewhere_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

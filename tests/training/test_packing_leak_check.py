@@ -119,7 +119,7 @@ def in_half(model: Any, precision: str) -> dict[str, Any]:
     )
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("precision", ["autocast", "weights"])
 def test_half_precision_hides_no_leak(tmp_path: Path, precision: str, seed: int) -> None:
     """A leak of 0.2 to 0.5 %, no more than what rounding to bf16 changes elsewhere."""
@@ -130,7 +130,7 @@ def test_half_precision_hides_no_leak(tmp_path: Path, precision: str, seed: int)
         trainer.train()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("precision", ["autocast", "weights"])
 def test_rounding_is_no_leak(tmp_path: Path, precision: str, seed: int) -> None:
     settings = in_half(make_model(seed), precision)

@@ -76,6 +76,7 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path: Path, gate: str, sto
     assert written[0] == written[1]
 
 
+@pytest.mark.slow
 def test_resuming_in_an_automatic_style_phase(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"style_steps": "auto", "threshold_every": 1, "max_steps": 20}
     shared: dict[str, Any] = {"save_strategy": "steps", "save_steps": 1, **settings}

@@ -61,6 +61,7 @@ def test_trains_what_trl_trains(tmp_path: Path, name: str) -> None:
             assert our_row[metric] == pytest.approx(their_row[metric], rel=1e-5), metric
 
 
+@pytest.mark.slow
 def test_data_prepared_by_two_processes_are_the_same(tmp_path: Path) -> None:
     one, two = (make_trainer(tmp_path, dataset_num_proc=n) for n in (None, 2))
     assert one.train_dataset.to_list() == two.train_dataset.to_list()

@@ -74,6 +74,7 @@ def train_on_rank(rank: int, port: int, output: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_thresholds_weights_and_log_equal_those_of_one_process(
     tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
