@@ -71,8 +71,7 @@ def summarize(
         - ``mce``, ``smooth_ece``, ``aurc``, ``coverage_at_accuracy``, ``selective_accuracy``: the
             same for the primary definition alone, beside it what each was made with (``bins``, the
             ``accuracy`` wanted, the ``threshold``); None where undefined.
-        - ``auroc`` (None where all are correct or all wrong), ``confidence`` (mean): definition ->
-            value.
+        - ``auroc`` (None where all are correct or wrong), mean ``confidence``: definition -> value.
         - ``small_n``: fewer than `cogcalib.metrics.SMALL_N` examples.
 
     Raises:
