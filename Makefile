@@ -12,11 +12,12 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -c constraints.txt
 RUN := .venv/.stamp-run
 DEV := .venv/.stamp-dev
+DOCS := .venv/.stamp-docs
 BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow lint house bench atlas smollm2 dev clean
+.PHONY: help demo test test-slow lint house docs docs-serve bench atlas smollm2 dev clean
 
 help:  ## This list
 	@echo "cogcalib: fine-tune language models so that their confidence can be trusted"
@@ -42,6 +43,15 @@ lint: $(DEV)  ## Check style, format and types
 
 house: $(DEV)  ## The package in figures: files, lines, names, imports
 	$(BIN)/python tests/house.py
+
+# The site needs no address beyond this machine, and says nothing of itself to anybody.
+docs docs-serve: export NO_MKDOCS_2_WARNING := true
+
+docs: $(DOCS)  ## Build the documentation into site/; a dead link is an error
+	$(BIN)/mkdocs build --strict --quiet
+
+docs-serve: $(DOCS)  ## The same at http://127.0.0.1:8000, built anew on every change
+	$(BIN)/mkdocs serve
 
 ifeq ($(BENCHMARKS),)
 bench:
@@ -83,4 +93,8 @@ $(RUN): pyproject.toml constraints.txt
 
 $(DEV): $(RUN)
 	$(PIP) -e ".[dev]"
+	@touch $@
+
+$(DOCS): $(RUN)
+	$(PIP) -e ".[docs]"
 	@touch $@

@@ -74,17 +74,16 @@ def summarize(
         A row of ``metrics.json``; every value a fraction but `nll` (nats), `n` and `seed`.
 
         - ``accuracy``, ``nll``, ``brier`` (of the primary confidence, see `primary_definition`),
-          with 95 % bootstrap ``intervals`` (name -> [low, high]; ``auroc``: definition ->
-          [low, high], None where undefined).
+            with 95 % bootstrap ``intervals`` (name -> [low, high]; ``auroc``: definition ->
+            [low, high], None where undefined).
         - ``ece`` and ``ece_mass``: definition -> ``value``, ``low``, ``high``, ``bins`` and
-          ``binning`` (``width`` or ``mass``); of ``ece`` also ``floor``, the 95 % interval of the
-          ECE of a perfectly calibrated model with the same confidences.
+            ``binning`` (``width`` or ``mass``); of ``ece`` also ``floor``, the 95 % interval of the
+            ECE of a perfectly calibrated model with the same confidences.
         - ``mce``, ``smooth_ece``, ``aurc``, ``coverage_at_90``, ``coverage_at_95``,
-          ``selective_accuracy``: the same for the primary definition alone, beside it what each was
-          made with and the ``threshold`` (found for the coverages); None where undefined.
+            ``selective_accuracy``: the same for the primary definition alone, beside it what each
+            was made with and the ``threshold`` (found for the coverages); None where undefined.
         - ``risk_coverage``: definition -> ``coverage`` and ``error`` of the most confident, lists.
-        - ``auroc`` (None where all are correct or all wrong), ``confidence`` (mean): definition ->
-          value.
+        - ``auroc`` (None where all are correct or wrong), mean ``confidence``: definition -> value.
         - ``small_n``: fewer than `cogcalib.metrics.SMALL_N` examples.
 
     Raises:

@@ -301,9 +301,9 @@ def _caption(groups: Sequence[RowGroup]) -> Iterator[str]:
         "AURC) of the questions and of the seeds, each with whatever it draws: training, and the "
         "calibration split where the seed draws that too; * where it excludes zero. Stars are "
         "exploratory: not adjusted for their number, some of many are chance. Brier and AURC are "
-        "those of the first confidence definition that the method has. Training: time as a multiple "
-        "of SFT's, processor time on a CPU; passes: per question; extra parameters: kept beside one "
-        "fine-tuned model. An alpha after @ was chosen on the calibration split, by a "
+        "those of the first confidence definition that the method has. Training: time as a "
+        "multiple of SFT's, processor time on a CPU; passes: per question; extra parameters: kept "
+        "beside one fine-tuned model. An alpha after @ was chosen on the calibration split, by a "
         "training for each of the grid, which is not in its cost."
     )
 
