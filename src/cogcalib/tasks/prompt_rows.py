@@ -21,7 +21,7 @@ _TEMPLATE = ("tools", "chat_template_kwargs")
 def row_key(row: Row) -> str:
     """What makes two rows the same question, see `asked_text`: the prompt."""
     prompt, _ = _read(row)
-    return asked_text(prompt)
+    return asked_text(json.loads(prompt) if _is_conversation(row) else prompt)
 
 
 def check_alike(rows: Sequence[Row]) -> None:

@@ -22,7 +22,6 @@ from transformers import (
 )
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from cogcalib.jsonl import write_jsonl
 from cogcalib.modeling.encoding import to_dataset
 from cogcalib.records import Example, is_verbatim
 from cogcalib.training.answering import Origin
@@ -108,7 +107,14 @@ def fit(
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(partial, arguments.gate))
     trainer.save_model(str(partial))
-    write_jsonl(partial / LOG, trainer.state.log_history)
+    return _finish(partial, output, trainer.state.log_history)
+
+
+def _finish(partial: Path, output: Path, log: Sequence[Mapping[str, Any]]) -> Path:
+    """Write the log beside a trained model and give its folder the name of a finished one."""
+    from cogcalib.jsonl import write_jsonl
+
+    write_jsonl(partial / LOG, log)
     partial.rename(output)
     # Only now: killed before, the run could still go on from them.
     for leftover in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
