@@ -29,7 +29,7 @@ from cogcalib.deployment.inputs import to_questions
 from cogcalib.deployment.recalibration import SPLIT, recalibrate
 from cogcalib.deployment.seen_questions import (
     CALIBRATED_ON,
-    question_hash,
+    question_hashes,
     read_seen,
     set_hash,
     write_seen,
@@ -363,8 +363,9 @@ def snapshot(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def hashes_of(rows: list[dict[str, Any]], model: Path) -> list[str]:
-    found = to_questions(rows, load_tokenizer(model), ANSWERS)
-    return [question_hash(question.prompt_ids) for question in found]
+    tokenizer = load_tokenizer(model)
+    found = to_questions(rows, tokenizer, ANSWERS)
+    return question_hashes([question.prompt_ids for question in found], tokenizer)
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cogcalib.deployment.calibration_file import OPTIONS, AnswerFormat
+from cogcalib.deployment.calibration_file import ANEW, OPTIONS, AnswerFormat
 from cogcalib.modeling.continuations import Text, prompt_texts, text_continuations
 from cogcalib.modeling.conversations import Messages, conversation_texts, template_inputs
 from cogcalib.modeling.prompts import completion
@@ -290,7 +290,7 @@ def _check_kind(answers: AnswerFormat) -> None:
     if answers.kind != OPTIONS:
         raise ValueError(
             "brings options, but the model was calibrated on generated answers; leave them out, or "
-            "recalibrate the model on questions with options"
+            f"{ANEW} on questions with options"
         )
 
 

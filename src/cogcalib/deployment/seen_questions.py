@@ -8,6 +8,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cogcalib.deployment.calibration_file import ANEW
 from cogcalib.records import InputError, asked_text, write_text
 
 if TYPE_CHECKING:
@@ -98,6 +99,6 @@ def read_proven(folder: Path, sha256: str | None, name: str = FILE) -> frozenset
     if sha256 is not None and set_hash(found) != sha256:
         raise InputError(
             f"{folder / name} is missing or was changed, so that nobody can tell which questions "
-            "the model has seen; take it from where the model was saved, or recalibrate"
+            f"the model has seen; take it from where the model was saved, or {ANEW}"
         )
     return found

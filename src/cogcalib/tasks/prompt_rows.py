@@ -14,8 +14,11 @@ from typing import Any
 from cogcalib.records import CHAT, VERBATIM, Example, Option, asked_text
 from cogcalib.tasks.read import Row
 
-_TEMPLATE = ("tools", "chat_template_kwargs")
-"""Keys beside messages that their chat template is given."""
+_TEMPLATE = {
+    "tools": ((list, str), "a list, or JSON of one"),
+    "chat_template_kwargs": (Mapping, "keys and values"),
+}
+"""Keys beside messages that their chat template is given, and what they hold."""
 
 
 def row_key(row: Row) -> str:
@@ -118,6 +121,10 @@ def _conversation(row: Row, prompt: Any, completion: Any) -> tuple[str, str]:
             f"empty, got {answered!r}"
         )
     beside = {key: row.values[key] for key in _TEMPLATE if row.values.get(key)}
+    for key, value in beside.items():
+        wanted, said = _TEMPLATE[key]
+        if not isinstance(value, wanted):
+            raise ValueError(f"{row.place}, {key}: must be {said}, got {value!r}")
     return json.dumps({"messages": asked, **beside}, ensure_ascii=False), content
 
 
