@@ -105,6 +105,17 @@ def test_what_steers_a_training_judges_nothing(finished: Path, config: Config) -
     assert {example.id for example in other["threshold"]} != ids["threshold"]
 
 
+def test_a_question_of_several_rows_is_in_one_half(finished: Path) -> None:
+    split = read_jsonl(finished / "splits" / "calibration.jsonl", Example)
+    twice = [*split, *(replace(e, id=f"{e.id}-2", prompt=f" {e.prompt}\n") for e in split)]
+    halves = stages.of_seed({"calibration": twice}, 3)
+    asked = [{e.asked for e in halves[name]} for name in ("threshold", "calibration")]
+    assert [len(each) for each in asked] == [20, 20]
+    assert asked[0].isdisjoint(asked[1])
+    alone = stages.of_seed({"calibration": split}, 3)
+    assert halves["threshold"][:20] == alone["threshold"]
+
+
 def test_record_names_what_the_result_depends_on(finished: Path) -> None:
     record = json.loads((finished / "record.json").read_text())
     assert record["config"]["train"]["steps"] == 6

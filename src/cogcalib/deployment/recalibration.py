@@ -106,6 +106,7 @@ def recalibrate(
     if before and held:
         check_identity(before, found.identity, held)
     answers = before.answers if before else answer_format(rows)
+    _check_method(method, answers)
     seen = {}
     if source := held or saved.folder:
         known = before.trained_on.get("sha256") if before else None
@@ -113,7 +114,7 @@ def recalibrate(
     with input_errors():
         positions = found.positions()
     questions = held_out(data.name, rows, found.tokenizer, answers, seen, positions)
-    _check_method(method, answers, questions)
+    _check_places(method, questions)
     with input_errors():
         backend = found.load().backend
     raw = ask(backend, questions.questions, answers, counted(progress, len(rows)))
@@ -129,13 +130,16 @@ def recalibrate(
     return Recalibrated(folder, made.metrics[-1], made.map, len(before.rules) if before else 0)
 
 
-def _check_method(method: str, answers: AnswerFormat, questions: HeldOut) -> None:
-    """Raise InputError if a method cannot be fitted to such answers, or to these."""
+def _check_method(method: str, answers: AnswerFormat) -> None:
     if answers.kind != OPTIONS and method not in ("platt", "isotonic"):
         raise InputError(
             f"method must be platt or isotonic for generated answers, got {method!r}: "
             "it acts on the log-probabilities of options"
         )
+
+
+def _check_places(method: str, questions: HeldOut) -> None:
+    """Raise InputError if vector scaling would learn nothing but where the answer stands."""
     if method == "vector" and len(set(questions.gold().tolist())) < 2:
         raise InputError(
             f"{questions.name}: the correct option stands in the same place in all "

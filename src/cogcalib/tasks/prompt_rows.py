@@ -15,7 +15,7 @@ from cogcalib.records import CHAT, VERBATIM, Example, Option, asked_text
 from cogcalib.tasks.read import Row
 
 _TEMPLATE = {
-    "tools": ((list, str), "a list, or JSON of one"),
+    "tools": (list, "a list, or JSON of one"),
     "chat_template_kwargs": (Mapping, "keys and values"),
 }
 """Keys beside messages that their chat template is given, and what they hold."""
@@ -121,6 +121,11 @@ def _conversation(row: Row, prompt: Any, completion: Any) -> tuple[str, str]:
             f"empty, got {answered!r}"
         )
     beside = {key: row.values[key] for key in _TEMPLATE if row.values.get(key)}
+    try:
+        if isinstance(tools := beside.get("tools"), str):
+            beside["tools"] = json.loads(tools)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{row.place}, tools: no valid JSON: {error}") from error
     for key, value in beside.items():
         wanted, said = _TEMPLATE[key]
         if not isinstance(value, wanted):

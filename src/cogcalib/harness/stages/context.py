@@ -65,11 +65,14 @@ def of_seed(splits: Splits, seed: int) -> Splits:
     seeds varies with the calibration questions, too.
     """
     split = splits["calibration"]
-    for_training, for_choice = halve([example.id for example in split], seed)
+    # A question that stands in several rows is drawn as one.
+    named: dict[str, str] = {}
+    drawn = [named.setdefault(example.asked, example.id) for example in split]
+    for_training, for_choice = halve(drawn, seed)
     assert not for_training & for_choice
     halves = {
-        THRESHOLD: [example for example in split if example.id in for_training],
-        "calibration": [example for example in split if example.id in for_choice],
+        name: [example for example, one in zip(split, drawn, strict=True) if one in half]
+        for name, half in ((THRESHOLD, for_training), ("calibration", for_choice))
     }
     return {**splits, **halves}
 
