@@ -238,9 +238,7 @@ def test_a_row_that_does_not_fit_is_named(model: Path, tmp_path: Path) -> None:
         lambda: recalibrate(model, data, "platt", ACCESS),
         lambda: guard(model, data, [0.3], ACCESS),
     ):
-        with pytest.raises(
-            InputError, match=r"c\.jsonl, row 41: prompt and answer take .* shorten"
-        ):
+        with pytest.raises(InputError, match=r"c\.jsonl, row 41: prompt and answer take"):
             ask()
 
 

@@ -195,7 +195,7 @@ def test_messages_that_ask_the_same_stand_in_one_split(
 
 def test_a_file_in_the_place_of_a_task_is_told_where_it_goes() -> None:
     for name in ("rows.jsonl", "table.csv", "a/b.parquet"):
-        with pytest.raises(ValueError, match="got .*; a file of rows goes with data, or into a ta"):
+        with pytest.raises(ValueError, match=r"; a file of rows goes with data, or into a ta"):
             load_task(name)
-    with pytest.raises(ValueError, match="got 'rows.txt'$"):
+    with pytest.raises(ValueError, match=r"got 'rows.txt'$"):
         load_task("rows.txt")
