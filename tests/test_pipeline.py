@@ -98,7 +98,7 @@ def test_what_steers_a_training_judges_nothing(finished: Path, config: Config) -
     seen = (trained / "calibrated_on.txt").read_text().split()
     ids = {name: {example.id for example in halves[name]} for name in ("threshold", "calibration")}
     assert ids["threshold"].isdisjoint(ids["calibration"])
-    assert len(seen) == 20
+    assert len(seen) == 40  # a guard must not see what a method was chosen by, either
     for method in ("score/sft", "recalibrate/sft+ts", "score/base"):
         rows = read_jsonl(finished / method / "seed-3/atlas-country.calibration.jsonl", Prediction)
         assert {row.id for row in rows} == ids["calibration"]

@@ -222,7 +222,8 @@ class Calibration:
             name of its ``base``; ``split_off``, how many questions of the training set became the
             calibration split instead, where none was given.
         calibrated_on: ``n`` and ``sha256`` of the questions that the training looked at without
-            learning them, or that a map was fitted to: a guard must not see them again.
+            learning them, that a run chose by, or that a map was fitted to: a guard must not see
+            them again.
         confidence_histogram: Shares of calibrated confidences in `HISTOGRAM_BINS` bins of equal
             width on the calibration split: what drift is measured against. Empty if not known.
         method: How it was trained, such as ``label_smoothing, support options, gate nll``.
