@@ -251,7 +251,9 @@ def test_vector_scaling_needs_answers_in_several_places(model: Path, tmp_path: P
     with pytest.raises(InputError, match=r"c\.jsonl: the correct option stands in the same place"):
         recalibrate(model, data, "vector", ACCESS)
     assert (model / FILE).read_text() == before
-    assert recalibrate(model, data, "temperature", ACCESS).fitted.method == "temperature"
+    for row in rows[:30]:
+        row["completion"] = OPTIONS[3]
+    assert recalibrate(model, written(data, rows), "vector", ACCESS).fitted.method == "vector"
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign", "unproven", "schema"])

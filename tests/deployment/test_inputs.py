@@ -191,6 +191,7 @@ TURN = {"role": "user", "content": "Where?"}
         ([{"role": "user"}], OPEN, "message 0 must be"),
         (["hi"], OPEN, "message 0 must be"),
         ([TURN, {"role": "assistant", "content": "x"}], OPEN, "leave the answer out"),
+        ([{"role": "user", "content": " "}], OPEN, "the messages are empty"),
         ({"messages": [TURN], "tools": "no JSON"}, OPEN, "tools: no valid JSON"),
         ({"messages": [TURN], "tools": {"a": 1}}, OPEN, "tools must be a list, or JSON of one"),
         ({"messages": [TURN], "chat_template_kwargs": "x"}, OPEN, "must hold keys and values"),

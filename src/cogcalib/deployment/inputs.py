@@ -201,6 +201,8 @@ def _conversation(
             raise ValueError(
                 f'message {number} must be {{"role": ..., "content": ...}}, got {message!r}'
             )
+    if not any(str(each.get("content") or "").strip() for each in messages):
+        raise ValueError("the messages are empty")
     if messages[-1]["role"] == "assistant":
         raise ValueError("the last message is the assistant's: leave the answer out")
     given = template_inputs(row)

@@ -111,6 +111,8 @@ def _read(row: Row) -> tuple[str, str]:
 
 def _conversation(row: Row, prompt: Any, completion: Any) -> tuple[str, str]:
     asked, answered = _messages(row, "prompt", prompt), _messages(row, "completion", completion)
+    if not any(str(each.get("content") or "").strip() for each in asked):
+        raise ValueError(f"{row.place}: the messages before the answer are empty")
     if asked[-1]["role"] == "assistant":
         raise ValueError(f"{row.place}: the last message before the answer is the assistant's")
     (last, *more) = answered
