@@ -18,6 +18,7 @@ from cogcalib.harness.config import Config, parse_config
 from cogcalib.jsonl import read_jsonl
 from cogcalib.provenance import data_manifest
 from cogcalib.records import Example, InputError, Prediction, ProbeRecord
+from cogcalib.scoring.prediction_files import SplitQuestions
 from cogcalib.tasks import catalog
 from cogcalib.tasks.catalog import definitions
 
@@ -115,6 +116,8 @@ def test_a_question_of_several_rows_is_in_one_half(finished: Path) -> None:
     assert asked[0].isdisjoint(asked[1])
     alone = stages.of_seed({"calibration": split}, 3)
     assert halves["threshold"][:20] == alone["threshold"]
+    judged = SplitQuestions.of(twice).for_choice(3)  # as files of predictions are checked
+    assert set(judged.answers) == {e.id for e in halves["calibration"]}
 
 
 def test_record_names_what_the_result_depends_on(finished: Path) -> None:
