@@ -51,6 +51,26 @@ def test_recalibrate_shows_before_and_after(
     assert kept.method == "platt"
 
 
+def test_a_temperature_is_said_and_so_is_one_that_a_bound_fixed(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = written(tmp_path / "good.jsonl", "calibration", 150, 210)
+    rows = [json.loads(line) for line in good.read_text().splitlines()]
+    for row in rows:  # always wrong where the model is right: the best it can say is nothing
+        options = row["options"]
+        row["completion"] = options[(options.index(row["completion"]) + 1) % len(options)]
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for data, at_bound in (good, False), (bad, True):
+        out = tmp_path / data.stem
+        words = ["recalibrate", str(model), "--data", str(data), "--output", str(out)]
+        assert cli.main(words) == 0
+        said, kept = capsys.readouterr().out, read_calibration(out).map
+        assert kept is not None
+        assert f"Temperature: {kept.parameters['temperature']:.3f}." in said
+        assert ("not the data, fixed this map" in said) is at_bound
+
+
 def test_guard_shows_thresholds_and_writes_them(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

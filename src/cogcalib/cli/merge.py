@@ -142,6 +142,6 @@ def _show(plan: MergePlan, merged: Merged) -> None:
     )
     if merged.voided:
         print(
-            f"{merged.voided} abstention rules are void: rounding to {plan.dtype} changed "
+            f"Abstention rules that are void: {merged.voided}. Rounding to {plan.dtype} changed "
             "confidences. `cogcalib guard` finds new ones, --dtype float32 keeps them"
         )

@@ -107,13 +107,18 @@ def _configuration(found: Inspected) -> Iterator[Finding]:
         yield Finding(_SECTION, "architecture", BROKEN, _in_a_line(error), remedy)
         return
     size = sum(parameter.numel() for parameter in bare.parameters())
-    memory = f"{2 * size / 2**30:,.1f} GiB in bfloat16, {4 * size / 2**30:,.1f} in float32"
+    memory = f"{_memory(2 * size)} in bfloat16, {_memory(4 * size)} in float32"
     text = f"{type(bare).__name__}, {size / 1e6:,.1f} million parameters, {memory}"
     yield Finding(_SECTION, "architecture", OK, text)
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     limit = f"{positions:,} tokens" if positions else "no limit in its configuration"
     yield Finding(_SECTION, "positions", OK, limit)
     yield _head(bare, config)
+
+
+def _memory(size: int) -> str:
+    """Bytes as GiB, as MiB where they are few."""
+    return f"{size / 2**20:,.0f} MiB" if size < 2**29 else f"{size / 2**30:,.1f} GiB"
 
 
 def _head(bare: Any, config: PretrainedConfig) -> Finding:
@@ -210,7 +215,8 @@ def _calibration_file(saved: SavedModel) -> Iterator[Finding]:
         return
     mapped = found.map.method if found.map else "no map"
     held = sum(rule.threshold is not None for rule in found.rules)
-    text = f"{found.answers.kind}, {mapped}, abstention rules that hold: {held}"
+    rules = f"abstention rules: {len(found.rules)}, {held} of them with a promise"
+    text = f"{found.answers.kind}, {mapped}, {rules if found.rules else 'no abstention rules'}"
     yield Finding(_SECTION, FILE, OK, text)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from cogcalib.cli.options import add_access, read_fields
 from cogcalib.records import input_errors
 
 if TYPE_CHECKING:
+    from cogcalib.deployment.calibration_file import FittedMap
     from cogcalib.deployment.recalibration import Recalibrated
 
 HELP = "fit a temperature, Platt, isotonic or vector scaling to a saved model's confidence"
@@ -78,12 +79,26 @@ def _show(found: Recalibrated) -> None:
         "After: each question is judged by a map fitted to the other four fifths. "
         "In brackets 95 % bootstrap intervals."
     )
+    for line in _map_lines(fitted):
+        print(line)
     if found.voided:
         print(
-            f"{found.voided} abstention rules are void: their thresholds were for other "
+            f"Abstention rules that are void: {found.voided}. Their thresholds were for other "
             "confidences. `cogcalib guard` finds new ones."
         )
     print(shown(f"Written: {found.folder / 'calibration.json'}"))
+
+
+def _map_lines(fitted: FittedMap) -> Iterator[str]:
+    """The temperature, and whether a bound and not the data fixed the map."""
+    temperature = fitted.parameters.get("temperature")
+    if temperature is not None:
+        yield f"Temperature: {temperature:.3f}."
+    if fitted.parameters.get("at_bound"):
+        yield (
+            "A bound of what is tried, and not the data, fixed this map: the questions are too "
+            "few, or the model's confidence says hardly anything about them."
+        )
 
 
 def _cell(value: Mapping[str, float] | None, scale: int) -> str:
