@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from cogcalib.deployment.opened import find_model
 from cogcalib.modeling import load_model, load_tokenizer, render_prompt, resolve_model
 from cogcalib.modeling.continuations import continuations
 from cogcalib.modeling.conversations import conversation_texts
-from cogcalib.records import Example
+from cogcalib.records import Example, InputError
 
 ASKED = [{"role": "user", "content": "Where is Lyon?"}]
 
@@ -51,6 +52,17 @@ def test_a_broken_index_of_weights_names_the_model(copy: Path) -> None:
     (copy / "model.safetensors.index.json").write_text("{")
     with pytest.raises(ValueError, match=r"^model \S+copy: it cannot be read, get it anew[^\n]*$"):
         load_model(copy)
+
+
+def test_a_whole_model_and_an_adapter_in_one_folder_are_not_chosen_between(copy: Path) -> None:
+    (copy / "adapter_config.json").write_text("{}")
+    said = r"holds a whole model and an adapter .*: remove the files of one"
+    with pytest.raises(ValueError, match=said):
+        load_model(copy)
+    with pytest.raises(InputError, match=said):
+        find_model(copy)
+    (copy / "model.safetensors").unlink()
+    assert find_model(copy).adapter
 
 
 @pytest.mark.parametrize(

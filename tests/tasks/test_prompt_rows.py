@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,27 @@ def test_prompt_completion_and_options_keep_every_character(tmp_path: Path) -> N
         assert render_completion(example) == example.answer == answer
         assert [option.letter for option in example.options or ()] == OPTIONS
     assert task.splits["test"][0].prompt == choice(1)["prompt"]
+
+
+@pytest.mark.parametrize("cell", [json.dumps(OPTIONS), "|".join(OPTIONS)])
+def test_a_csv_has_the_same_rows(tmp_path: Path, cell: str) -> None:
+    path = tmp_path / "rows.csv"
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["prompt", "completion", "options", "note"])
+        table.writerows([choice(n)["prompt"], " B", cell, ""] for n in (1, 2))
+    lines = write(tmp_path / "rows.jsonl", [choice(1), choice(2)])
+    assert load_rows(path).splits["test"] == load_rows(lines).splits["test"]
+
+
+def test_a_csv_without_options_is_open_ended(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(
+        "prompt,completion,options,aliases\nWhere is Lima?, Peru,,Perú|Republic of Peru\n"
+    )
+    (example,) = load_rows(path).splits["test"]
+    assert example.options is None
+    assert example.aliases == ("Perú", "Republic of Peru")
 
 
 def test_open_answers_may_have_others_accepted(tmp_path: Path) -> None:

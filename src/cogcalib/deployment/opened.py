@@ -23,7 +23,13 @@ from cogcalib.inference.backend_spec import BackendSpec
 from cogcalib.inference.experimental.endpoint_backend import served_length
 from cogcalib.modeling import ATLAS, load_tokenizer
 from cogcalib.modeling.adapters import BASE_RECORD
-from cogcalib.modeling.model_files import ADAPTER, TOKENIZERS, checked_folder, in_a_line
+from cogcalib.modeling.model_files import (
+    ADAPTER,
+    TOKENIZERS,
+    check_one_model,
+    checked_folder,
+    in_a_line,
+)
 from cogcalib.modeling.model_spec import read_model_spec
 from cogcalib.records import InputError, input_errors
 
@@ -115,7 +121,7 @@ def find_model(path: str | Path) -> SavedModel:
     """Find a saved model.
 
     Raises:
-        InputError: If there is none, naming adapters that lie below the folder.
+        InputError: If there is none, naming adapters that lie below the folder, or two.
     """
     with input_errors():
         source = checked_folder(str(path), "model")
@@ -124,6 +130,8 @@ def find_model(path: str | Path) -> SavedModel:
     folder = Path(source)
     if not folder.is_dir():
         return SavedModel(source, None, adapter=_hub_file(source, ADAPTER[0]) is not None)
+    with input_errors():
+        check_one_model(folder)
     adapter = (folder / ADAPTER[0]).is_file()
     if not adapter and not (folder / "config.json").is_file():
         below = sorted(file.parent for file in folder.rglob(ADAPTER[0]))

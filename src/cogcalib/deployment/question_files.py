@@ -14,15 +14,11 @@ from typing import Any
 
 from cogcalib.artifacts import parse_json
 from cogcalib.records import InputError
-from cogcalib.tasks.question_table import SEPARATOR
-from cogcalib.tasks.read import Row, read_file
+from cogcalib.tasks.read import Row, read_file, typed_row
 
 KINDS_OF_FILE = (".jsonl", ".csv", ".parquet")
 
 PIPE = "standard input"
-
-_TYPED = ("prompt", "messages", "question", "options", "passage")
-"""Columns in which a CSV's empty cell is a gap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,36 +52,8 @@ def read_question_file(path: Path) -> Iterator[QuestionRow]:
         ValueError: If it is missing, of another kind or damaged, naming the row.
     """
     for row in read_file(path):
-        values = input_of(row)
+        values = typed_row(row).values
         yield QuestionRow(_id(values, row.number), values, row.place)
-
-
-def input_of(row: Row) -> Mapping[str, Any]:
-    """The values of a row of a file; lists that a CSV can only write as text are read.
-
-    Raises:
-        ValueError: Naming the row, if a cell that opens a list is no JSON.
-    """
-    if not row.origin.endswith(".csv"):
-        return row.values
-    values: dict[str, Any] = dict(row.values)
-    for column in _TYPED:
-        if not str(values.get(column) or "").strip():
-            values.pop(column, None)
-    for column in ("options", "messages"):
-        cell = str(values.get(column, ""))
-        if cell.lstrip().startswith(("[", "{")):
-            try:
-                values[column] = parse_json(cell)
-            except ValueError as error:
-                raise ValueError(
-                    f"{row.place}, column {column!r}: no valid JSON: {error}"
-                ) from error
-        elif column == "options" and cell:
-            texts = cell.split(SEPARATOR)
-            shown = "question" in values  # a completion keeps the space that it begins with
-            values[column] = [text.strip() for text in texts] if shown else texts
-    return values
 
 
 def typed_question(words: str, *, worded: bool) -> QuestionRow:

@@ -229,11 +229,28 @@ def checked_source(source: str, what: str, config: str) -> str:
         if (folder / ADAPTER[0]).is_file():
             hint = " (an adapter lies there: name its base model and pass it as adapter)"
         raise ValueError(f"{what} folder {source} has no {config}{hint}")
+    if config != ADAPTER[0]:
+        check_one_model(folder)
     if not any(folder.glob("*.safetensors")):
         raise ValueError(
             f"{what} folder {source} holds no weights in safetensors; pickled weights are refused"
         )
     return source
+
+
+def check_one_model(folder: Path) -> None:
+    """Check that a folder does not hold an adapter beside a whole model, as two trainings leave.
+
+    Libraries would load the adapter on its base, whichever of the two was saved last.
+
+    Raises:
+        ValueError: If it holds both.
+    """
+    if (folder / ADAPTER[0]).is_file() and any(folder.glob("model*.safetensors")):
+        raise ValueError(
+            f"{folder} holds a whole model and an adapter ({ADAPTER[0]}), of two trainings that "
+            "were saved there: remove the files of one, or save into a folder of its own"
+        )
 
 
 def checked_folder(source: str, what: str) -> str:

@@ -14,7 +14,7 @@ from cogcalib.tasks import atlas, catalog
 from cogcalib.tasks.divide import KeyedRow, divide
 from cogcalib.tasks.prompt_rows import check_alike
 from cogcalib.tasks.question_table import file_name
-from cogcalib.tasks.read import read_part
+from cogcalib.tasks.read import read_part, typed_row
 from cogcalib.tasks.rows import build_example, content_id, fill, text_of
 from cogcalib.tasks.task import Task
 from cogcalib.tasks.task_file import ROWS, Definition, Group, Part, Source, Split, read_definition
@@ -131,6 +131,7 @@ def _load(
                 f"prompt: {named.name} has rows that stand as they are written; leave out "
                 f"{preset!r}"
             )
+        parts = {part: [typed_row(row) for row in rows] for part, rows in parts.items()}
         check_alike([row for rows in parts.values() for row in rows])
     divided, dropped = divide(named, parts, group)
     ids: Counter[str] = Counter()

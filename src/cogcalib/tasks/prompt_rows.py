@@ -91,9 +91,10 @@ def _read(row: Row) -> tuple[str, str]:
     prompt, completion, messages = (values.get(k) for k in ("prompt", "completion", "messages"))
     if (prompt is None) == (messages is None):
         there = ", ".join(key for key, value in values.items() if value is not None) or "nothing"
+        worded = "; questions that are still to be worded need a task file"
         raise ValueError(
             f"{row.place}: must have prompt and completion, or messages, as rows to train on; it "
-            f"has {there}"
+            f"has {there}{worded if 'question' in values else ''}"
         )
     if messages is not None:
         talk = _messages(row, "messages", messages)

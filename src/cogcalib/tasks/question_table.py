@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cogcalib.records import PRESETS, Example, check_preset
-from cogcalib.tasks.read import Row, TablePlace, read_from
+from cogcalib.tasks.read import SEPARATOR, Row, TablePlace, read_from
 from cogcalib.tasks.rows import accepted, build_example, content_id, question_key, text_of
 from cogcalib.tasks.task import Task
 from cogcalib.tasks.task_file import Definition, Part, Source, Split
 
 COLUMNS = ("question", "answer", "aliases", "group", "id")
 """Columns of the table; the first two must be there, and others are not looked at."""
-
-SEPARATOR = "|"
-"""Between the aliases in one cell of a CSV."""
 
 KINDS = (".jsonl", ".parquet", ".csv")
 """Files a folder of tables is looked through for."""

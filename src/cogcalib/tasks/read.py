@@ -11,19 +11,26 @@ import csv
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cogcalib.artifacts import parse_json
 from cogcalib.hub import mind_the_network
 from cogcalib.jsonl import json_lines
 from cogcalib.tasks.task_file import Part, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+SEPARATOR = "|"
+"""Between texts in one cell of a CSV."""
+
+_GAPS = ("prompt", "messages", "question", "options", "passage")
+"""Columns in which a CSV's empty cell is a gap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,36 @@ class Row:
     def place(self) -> str:
         """Such as ``data/train.jsonl, row 3``."""
         return f"{self.origin}, row {self.number}"
+
+
+def typed_row(row: Row) -> Row:
+    """A row with the lists of ``options``, ``messages`` and ``aliases`` that a CSV writes as text.
+
+    Such a cell is JSON, or its texts stand between `SEPARATOR`; an empty one is a gap.
+
+    Raises:
+        ValueError: Naming row and column, if a cell that opens a list is no JSON.
+    """
+    if not row.origin.endswith(".csv"):
+        return row
+    values: dict[str, Any] = dict(row.values)
+    for column in _GAPS:
+        if not str(values.get(column) or "").strip():
+            values.pop(column, None)
+    for column in ("options", "messages", "aliases"):
+        cell = str(values.get(column, ""))
+        if cell.lstrip().startswith(("[", "{")):
+            try:
+                values[column] = parse_json(cell)
+            except ValueError as error:
+                raise ValueError(
+                    f"{row.place}, column {column!r}: no valid JSON: {error}"
+                ) from error
+        elif column != "messages" and cell:
+            texts = cell.split(SEPARATOR)
+            shown = "question" in values  # a completion keeps the space that it begins with
+            values[column] = [text.strip() for text in texts] if shown else texts
+    return replace(row, values=values)
 
 
 def _without_nan(value: Any) -> Any:
