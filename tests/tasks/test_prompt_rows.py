@@ -119,7 +119,10 @@ def test_messages_are_kept_in_whichever_form_they_come(tmp_path: Path) -> None:
         (choice(2, options=None), r"row 2: has none, and .*row 1 has options; rows of one task"),
         (talk(2), r"row 2: a conversation, and .*row 1 a text"),
         (choice(2, messages=[USER]), "row 2: must have prompt and completion, or messages"),
-        ({"question": "Q?", "answer": "B"}, "row 2: must have .* it has question, answer"),
+        (
+            {"question": "Q?", "answer": "B"},
+            "row 2: must have .* question, answer; questions .* a task file",
+        ),
         (choice(2, aliases="x"), "row 2, aliases: must be a list of texts"),
     ],
 )
