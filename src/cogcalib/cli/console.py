@@ -186,7 +186,7 @@ def write_rows(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def show_run(folder: Path, *, page: bool = True) -> None:
-    """The tables of a finished run, its verdict, and where its page is if there is one."""
+    """The tables of a finished run, where its page is if there is one, and last its verdict."""
     from rich.markup import escape
 
     from cogcalib.harness.report import load_run, metrics_table
@@ -195,12 +195,14 @@ def show_run(folder: Path, *, page: bool = True) -> None:
 
     terminal, run = screen(), load_run(folder)
     _print(metrics_table(run.rows, in_domain=run.trained_on), terminal)
-    for sentence in headline(run, group_rows(run.rows, in_domain=run.trained_on)[0]):
+    verdict, *others = headline(run, group_rows(run.rows, in_domain=run.trained_on)[0])
+    for sentence in others:
         terminal.print(f"\n{escape(sentence)}", highlight=False)
     if page:
         # Not wrapped: a path is there to be copied.
         path = escape(str(run.folder.page))
-        terminal.print(f"\nThe whole report: [bold]{path}[/bold]\n", soft_wrap=True)
+        terminal.print(f"\nThe whole report: [bold]{path}[/bold]", soft_wrap=True)
+    terminal.print(f"\n[bold]{escape(verdict)}[/bold]\n", highlight=False)
 
 
 def _print(tables: Iterable[Table], terminal: Console) -> None:

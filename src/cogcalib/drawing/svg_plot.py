@@ -15,6 +15,9 @@ WIDTH = 360.0
 SIDE, TOP, BELOW = 40.0, 10.0, 36.0
 """Margins in units: left, above, and below the frame."""
 
+FEW = 10
+"""Bins with fewer answers than this are drawn pale: their accuracy is mostly chance."""
+
 MARKERS = ("circle", "square", "up", "diamond", "down", "cross", "plus", "pentagon")
 """Shapes of points."""
 

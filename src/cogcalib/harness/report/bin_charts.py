@@ -8,8 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cogcalib.drawing.reliability import FEW
-from cogcalib.drawing.svg_plot import Plot, Scale, percent_scale
+from cogcalib.drawing.svg_plot import FEW, Plot, Scale, percent_scale
 from cogcalib.harness.report.charts import Chart
 from cogcalib.harness.report.columns import percent
 from cogcalib.metrics import ReliabilityCurve, reliability_curve

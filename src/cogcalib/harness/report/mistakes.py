@@ -59,7 +59,7 @@ def confident_mistakes(
     wrong = [p for p in run.predictions("sft", seed, task.task) if not p.correct]
     wrong.sort(key=lambda each: (-each.confidence[task.primary], each.id))
     others = {each.id: each for each in run.predictions(best, seed, task.task)}
-    examples = run.examples()
+    examples = run.examples
     return labels, [
         _mistake(each, others.get(each.id), examples.get(each.id), task.primary)
         for each in wrong[:most]

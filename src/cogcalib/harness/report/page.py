@@ -60,7 +60,7 @@ def page_content(run: Run) -> Page:
         bins=main.bins,
         methods=[(label(each), Method.read(each).description) for each in names],
         bin_panels=bin_readings(answers, main, definitions, look),
-        data=page_data(answers, run.examples() if answers else {}, main),
+        data=page_data(answers, run.examples if answers else {}, main),
         mistakes=mistakes,
         mistake_methods=compared,
         thresholds=threshold_panels(histories, look),

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from markupsafe import Markup
 
-from cogcalib.drawing.canvas import FAINT, GRID, INK, to_svg
 from cogcalib.drawing.svg_plot import marker
 from cogcalib.harness.config.methods import canonical_order, label
 from cogcalib.harness.report.bin_charts import bin_panels
@@ -222,13 +219,3 @@ def _swatch(name: str, looks: Looks) -> Markup:
         f'<path class="line" style="--c:{look.colour}" d="M0 6H28"{dashes}/>'
         f"{marker(14, 6, look.marker, look.colour)}</svg>"
     )
-
-
-_THEME = {INK: "var(--ink)", GRID: "var(--grid)", FAINT: "var(--soft)", "#ffffff": "var(--card)"}
-
-
-def svg(figure: Any, name: str, description: str) -> Markup:
-    """A picture in a page, its ink and paper those of the page, light or dark."""
-    # to_svg escapes title and description, and matplotlib every text it draws.
-    drawn = to_svg(figure, title=name, description=description)
-    return Markup(re.sub("|".join(_THEME), lambda found: _THEME[found[0]], drawn))
