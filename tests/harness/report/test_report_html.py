@@ -156,7 +156,7 @@ def test_report_is_replaced_atomically(
     report.write_text("old")
 
     def fail(source: object, target: object) -> None:
-        raise OSError("disk full")
+        raise OSError(28, "disk full")
 
     with monkeypatch.context() as patch:
         patch.setattr("os.replace", fail)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from cogcalib.drawing.svg_plot import FEW, Plot, Scale, percent_scale
 from cogcalib.harness.report.charts import Chart
 from cogcalib.harness.report.columns import percent
-from cogcalib.metrics import ReliabilityCurve, reliability_curve
+from cogcalib.metrics import ReliabilityCurve, ece_label, reliability_curve
 
 
 def bin_panels(
@@ -38,13 +38,15 @@ def bin_panels(
     confidences, corrects = np.asarray(confidence, float), np.asarray(correct, bool)
     summary = (
         f"{len(confidences):,} answers, accuracy {percent(float(corrects.mean()))} %, mean "
-        f"confidence {percent(float(confidences.mean()))} %, ECE {percent(curve.ece)} %"
+        f"confidence {percent(float(confidences.mean()))} %"
     )
+    made = ece_label(definition, len(confidences), bins=bins, binning=binning)
     reliability = f"Reliability of {name}, {definition}"
     histogram = f"Confidence of {name}, {definition}"
     right, wrong = confidences[corrects], confidences[~corrects]
-    return [
-        Chart(reliability, _reliability(curve, colour).svg(reliability, summary)),
+    return [  # fmt: skip
+        Chart(reliability, _reliability(curve, colour).svg(reliability, summary),
+              f"ECE {percent(curve.ece)} %, {made}"),
         Chart(histogram, _histogram(curve, right, wrong, colour).svg(histogram, summary)),
     ]
 

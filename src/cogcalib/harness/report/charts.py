@@ -36,10 +36,11 @@ Looks = Mapping[str, Look]
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart: what it is called, for files and for people, and its SVG."""
+    """A chart: what it is called, for files and for people, its SVG, and what stands below it."""
 
     name: str
     svg: str
+    note: str = ""
 
 
 def ece_panel(task: TaskSummary, definition: str, looks: Looks) -> Chart:
@@ -49,7 +50,8 @@ def ece_panel(task: TaskSummary, definition: str, looks: Looks) -> Chart:
     spoken = "; ".join(f"{label(name)} {percent(each.mean)} %" for name, each in rows.items())
     name = f"ECE {definition} on {task.task}"
     axis = f"ECE {definition} (%), lower is better"
-    return Chart(name, _dots(rows, floors, looks, axis, from_zero=True).svg(name, spoken))
+    svg = _dots(rows, floors, looks, axis, from_zero=True).svg(name, spoken)
+    return Chart(name, svg, f"ECE: {task.ece_label_of(definition)}")
 
 
 def accuracy_panel(task: TaskSummary, looks: Looks) -> Chart:

@@ -205,8 +205,9 @@ def calibration_caption(task: TaskSummary, definition: str | None = None) -> str
     if shown != task.primary:
         told = CONFIDENCE.get(shown, shown)
         return (
-            f"ECE and AUROC of {shown}: {told}. Brier of {task.scored}. [low–high]: 95 % bootstrap "  # noqa: RUF001
-            f"interval; ±: standard deviation over seeds. Judged by is {task.primary}."
+            f"ECE in percent: {task.ece_label_of(shown)}; the other ECE columns the same of theirs. "
+            f"AUROC of {shown} too: {told}. Brier of {task.scored}. [low–high]: 95 % bootstrap "  # noqa: RUF001
+            f"interval; ±: standard deviation over seeds. Methods are judged by {task.primary}."
         )
     best = "lowest in bold" if task.best else "none is marked, those in the floor are not ranked"
     sentences = [f"ECE in percent: {task.ece_label}; {best}."]

@@ -26,6 +26,15 @@ LONGEST = 300
 Answers = Mapping[str, Sequence[Prediction]]
 
 
+def definitions_of(answers: Answers, task: TaskSummary) -> list[str]:
+    """The task's definitions that all of the predictions have; metrics may be of more."""
+    return [
+        name
+        for name in task.definitions
+        if all(name in rows[0].confidence for rows in answers.values())
+    ]
+
+
 def page_data(answers: Answers, examples: Mapping[str, Example], task: TaskSummary) -> Markup:
     """The data as JSON that may stand in an HTML script element; empty without answers.
 
@@ -36,14 +45,15 @@ def page_data(answers: Answers, examples: Mapping[str, Example], task: TaskSumma
     """
     if not answers:
         return Markup("")
+    definitions = definitions_of(answers, task)
     by_id = {name: {row.id: row for row in rows} for name, rows in answers.items()}
     every = sorted(next(iter(by_id.values())))
-    kept = _kept(every, examples, len(answers) * len(task.definitions))
+    kept = _kept(every, examples, len(answers) * max(1, len(definitions)))
     content = {
-        "definitions": task.definitions,
+        "definitions": definitions,
         "total": len(every),
         "questions": [_question(each, examples.get(each), by_id) for each in kept],
-        "methods": [_method(name, by_id[name], kept, examples, task) for name in by_id],
+        "methods": [_method(name, by_id[name], kept, examples, task, definitions) for name in by_id],
     }
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     # Nothing in a JSON text but its strings can hold these, and there an escape is the same.
@@ -60,7 +70,7 @@ def risk_curves(
 
     shares = [k / points for k in range(1, points + 1)]
     found: dict[str, dict[str, list[tuple[float, float, float | None]]]] = {}
-    for definition in task.definitions:
+    for definition in definitions_of(answers, task):
         for method, rows in answers.items():
             confidence = np.array([row.confidence[definition] for row in rows])
             errors = risk_coverage_curve(confidence, [row.correct for row in rows], shares)
@@ -104,11 +114,12 @@ def _method(
     kept: Sequence[str],
     examples: Mapping[str, Example],
     task: TaskSummary,
+    definitions: Sequence[str],
 ) -> dict[str, Any]:
     """Answers, whether they are right, and confidences and bins by definition, by question."""
     found = [rows.get(each) for each in kept]
     confidence, bins = [], []
-    for definition in task.definitions:
+    for definition in definitions:
         every = [row.confidence[definition] for row in rows.values()]
         right = [row.correct for row in rows.values()]
         edges = reliability_curve(every, right, bins=task.bins, binning=task.binning).edges

@@ -20,6 +20,7 @@ from cogcalib.harness.report.columns import (
     use_columns,
 )
 from cogcalib.harness.report.mistakes import Mistake
+from cogcalib.harness.report.page_data import definitions_of
 from cogcalib.harness.report.summary import TaskSummary
 from cogcalib.records import Prediction
 
@@ -192,16 +193,16 @@ def bin_readings(
     looks: Looks,
 ) -> list[Reading]:
     """Reliability diagram and histogram of every method and definition, by its predictions."""
-    readings = []
+    readings, own = [], definitions_of(answers, task)
     for number, (method, predictions) in enumerate(answers.items()):
         correct = [each.correct for each in predictions]
-        for definition in task.definitions:
+        for definition in own:
             confidence = [each.confidence[definition] for each in predictions]
             charts = bin_panels(
                 confidence, correct, name=label(method), colour=looks[method].colour,
                 definition=definition, bins=task.bins, binning=task.binning,
             )  # fmt: skip
-            shown = _shown(definitions, task.definitions, definition)
+            shown = _shown(definitions, own, definition)
             readings.append(Reading(shown, definition, charts, method=number))
     return readings
 
