@@ -23,7 +23,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--method", help="of a run: whose training (the first with a ledger)")
     parser.add_argument("--seed", type=int, metavar="N", help="of a run: which seed (the first)")
-    parser.add_argument("--output", type=Path, metavar="FILE.png", help="(RUN/ledger.png)")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="a new file, .png or .svg (RUN/ledger.png)"
+    )
 
 
 def execute(options: argparse.Namespace) -> None:
@@ -35,8 +37,8 @@ def execute(options: argparse.Namespace) -> None:
     with input_errors():
         folder, name = _training(options.run, options.method, options.seed)
         output = options.output or folder / "ledger.png"
-        if output.suffix != ".png" or (options.output and output.exists()):
-            raise InputError(f"output must be a new file that ends in .png, got {output}")
+        if output.suffix not in (".png", ".svg") or (options.output and output.exists()):
+            raise InputError(f"output must be a new file that ends in .png or .svg, got {output}")
         check_writable(output)
         passes = Passes(read_ledger(folder))
     summaries = passes.summaries()
@@ -48,7 +50,7 @@ def execute(options: argparse.Namespace) -> None:
     if len(forgotten) > SHOWN:
         print(f"  and {len(forgotten) - SHOWN} more")
     with replacing(output) as temporary:
-        ledger_figure(summaries, name).savefig(temporary, format="png", dpi=150)
+        ledger_figure(summaries, name).savefig(temporary, format=output.suffix[1:], dpi=150)
     print(f"\nDrawn: {output}")
 
 
