@@ -118,7 +118,7 @@ class CogCalibTrainer(AnsweringTrainer):
         self.own_collator = data_collator is not None
         names, train_dataset = number_examples(train_dataset, args)
         super().__init__(
-            model,
+            checks.named_model(model),
             args,
             data_collator=data_collator,
             train_dataset=train_dataset,
