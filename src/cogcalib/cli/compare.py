@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from cogcalib.cli.console import check_json, print_tables, shown, write_rows
+from cogcalib.cli.console import print_tables, shown
 from cogcalib.cli.report import (
     add_samples_options,
     check_figures,
@@ -35,20 +36,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--figures", type=Path, metavar="DIR", help="write every chart of the page as an SVG file"
     )
-    parser.add_argument(
-        "--json",
-        type=Path,
-        metavar="FILE",
-        help="write the rows, as in metrics.json, with their differences to a new file",
-    )
 
 
-def execute(options: argparse.Namespace) -> None:
-    """Compare, print the tables, write the page and the rows."""
+def execute(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Compare, print the tables, write the page; returns the rows with their differences."""
     from cogcalib.harness.report.comparison import compare
 
     with input_errors():
-        check_json(options.json)
         check_output(options.output)
         check_figures(options.figures)
         for path in options.paths:
@@ -68,6 +62,6 @@ def execute(options: argparse.Namespace) -> None:
         for row in rows:
             if (row["method"], row["task"], row["split"]) == (pair.one, pair.task, pair.split):
                 row["differences"] = {pair.other: pair.to_json()}
-    write_rows(options.json, rows)
     if options.output is not None or options.figures is not None:
         write_page(found, options.output, options.figures)
+    return rows

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cogcalib.artifacts import check_writable
-from cogcalib.cli.console import screen, shown
+from cogcalib.cli.console import screen, show_table, shown
 from cogcalib.records import InputError, input_errors, replacing
 
 HELP = "draw how training examples became known, and which were forgotten"
@@ -28,8 +28,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def execute(options: argparse.Namespace) -> None:
-    """Print the passes and draw them."""
+def execute(options: argparse.Namespace) -> Any:
+    """Print the passes and draw them; returns them, and which examples were forgotten."""
     from cogcalib.harness.report.ledger_figure import ledger_figure
     from cogcalib.knowledge.ledger import read_ledger
     from cogcalib.knowledge.ledger_epochs import Passes
@@ -52,6 +52,7 @@ def execute(options: argparse.Namespace) -> None:
     with replacing(output) as temporary:
         ledger_figure(summaries, name).savefig(temporary, format=output.suffix[1:], dpi=150)
     print(f"\nDrawn: {output}")
+    return {"passes": summaries, "forgotten": list(forgotten)}
 
 
 def _training(run: Path, method: str | None, seed: int | None) -> tuple[Path, str]:
@@ -116,4 +117,4 @@ def _print(summaries: Any, name: str) -> None:
         table.add_row(
             str(each.number), str(each.step), str(each.n), *shares, f"{each.penalty:.3f}", *split
         )
-    screen(140).print(table)
+    show_table(table, screen(140))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cogcalib.artifacts import check_writable
-from cogcalib.cli.console import check_json, print_tables, show_run, shown, write_rows
+from cogcalib.cli.console import print_tables, show_run, shown
 from cogcalib.records import InputError, input_errors, write_text
 
 if TYPE_CHECKING:
@@ -33,12 +33,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--figures", type=Path, metavar="DIR", help="write every chart of the page as an SVG file"
     )
-    parser.add_argument(
-        "--json",
-        type=Path,
-        metavar="FILE",
-        help="write the rows, as in metrics.json, to a new file; of one run alone",
-    )
 
 
 def add_samples_options(parser: argparse.ArgumentParser) -> None:
@@ -53,20 +47,18 @@ def add_samples_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def execute(options: argparse.Namespace) -> None:
-    """Show the tables and write the page or the rows."""
+def execute(options: argparse.Namespace) -> Any:
+    """Show the tables, write the page and the figures; returns the rows, as in metrics.json."""
     from cogcalib.harness.report.differences import paired_predictions
     from cogcalib.harness.report.predictions import read_groups, rows_of
 
     with input_errors():
-        check_json(options.json)
         check_output(options.output)
         check_figures(options.figures)
         for path in options.paths:
             check_path(path)
         if any(path.is_dir() for path in options.paths):
-            _report_runs(options)
-            return
+            return _report_runs(options)
         groups = read_groups(
             options.paths, samples_split=options.split, samples_filter=options.filter
         )
@@ -80,11 +72,11 @@ def execute(options: argparse.Namespace) -> None:
         for row in rows:
             if (row["method"], row["task"], row["split"]) == (pair.one, pair.task, pair.split):
                 row["differences"] = {pair.other: pair.to_json()}
-    write_rows(options.json, rows)
     if options.output is not None or options.figures is not None:
         from cogcalib.harness.report.comparison import of_groups
 
         write_page(of_groups(groups, rows, pairs, notes), options.output, options.figures)
+    return rows
 
 
 def write_page(found: Comparison, output: Path | None, figures: Path | None) -> None:
@@ -126,7 +118,7 @@ def check_figures(folder: Path | None) -> None:
     check_writable(folder / "figure.svg")
 
 
-def _report_runs(options: argparse.Namespace) -> None:
+def _report_runs(options: argparse.Namespace) -> Any:
     """Show every run's table and write its page anew, where that can be written."""
     from cogcalib.harness.report import load_run, write_html
 
@@ -153,13 +145,14 @@ def _report_runs(options: argparse.Namespace) -> None:
         else:
             write_html(path)
             show_run(path)
-        write_rows(options.json, run.rows)
+        rows = run.rows
         if options.figures is not None:
             from cogcalib.harness.report.html import write_figures
             from cogcalib.harness.report.page import page_content
 
             written = write_figures(page_content(run), options.figures)
             print(f"Figures: {len(written)} in {shown(str(options.figures))}")
+    return rows
 
 
 def check_path(path: Path) -> None:

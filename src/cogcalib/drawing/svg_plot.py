@@ -204,8 +204,10 @@ def marker(x: float, y: float, shape: str, colour: str, title: str = "", size: f
         )
         drawn = f'<polygon class="fill" points="{points}"'
     drawn += f' style="--c:{colour}"'
-    return f"{drawn}><title>{escape(title)}</title></{drawn[1:].split(' ', 1)[0]}>" if title else (
-        f"{drawn}/>"
+    return (
+        f"{drawn}><title>{escape(title)}</title></{drawn[1:].split(' ', 1)[0]}>"
+        if title
+        else (f"{drawn}/>")
     )
 
 

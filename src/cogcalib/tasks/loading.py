@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cogcalib.records import PRESETS, Example, check_preset
+from cogcalib.suggest import did_you_mean
 from cogcalib.tasks import atlas, catalog
 from cogcalib.tasks.divide import KeyedRow, divide
 from cogcalib.tasks.prompt_rows import check_alike
@@ -54,7 +55,7 @@ def load_task(
         whole = [*atlas.TASKS, *catalog.definitions()]
         raise ValueError(
             f"task must be one of {', '.join(whole)}, a group such as mmlu/law, or a path ending "
-            f"in .yaml, got {str(name)!r}"
+            f"in .yaml, got {str(name)!r}{did_you_mean(str(name), catalog.task_names())}"
         )
     if str(name) in atlas.TASKS:
         return _with_preset(atlas.load(str(name)), prompt)

@@ -118,9 +118,7 @@ def _refuse_whole_texts(args: CogCalibConfig, train_format: str) -> None:
     The NLL is then that of the whole text, no example of it counts as known, the threshold is
     minus infinity and nothing is ever penalised.
     """
-    whole = train_format == "text" or (
-        train_format == "messages" and not args.assistant_only_loss
-    )
+    whole = train_format == "text" or (train_format == "messages" and not args.assistant_only_loss)
     if not whole or args.learn_prompts or args.gate in GATES_WITHOUT_THRESHOLD:
         return
     remedy = (

@@ -61,8 +61,10 @@ def warn_of_joined(dataset: Dataset, name: str) -> None:
 def _touch(prompt: str, completion: str) -> bool:
     """Whether two texts meet without white space, in a script that sets spaces between words."""
     last, first = prompt[-1:], completion[:1]
-    return last.isascii() and (last.isalnum() or last in ":?.!") and (
-        first.isascii() and first.isalnum()
+    return (
+        last.isascii()
+        and (last.isalnum() or last in ":?.!")
+        and (first.isascii() and first.isalnum())
     )
 
 

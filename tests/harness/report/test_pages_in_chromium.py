@@ -85,7 +85,7 @@ def test_tables_are_sorted_both_ways(tab: Tab, page: Path) -> None:
 @pytest.mark.parametrize("way", ["click", "key"])
 def test_a_bin_lists_its_answers_and_their_text_is_inert(tab: Tab, page: Path, way: str) -> None:
     tab.open(page)
-    last = """const bins = [...document.querySelectorAll("#reliability figure[data-method=\\"0\\"]" +
+    last = """const bins = [...document.querySelectorAll("#reliability [data-method=\\"0\\"]" +
       "[data-definition=options] [data-bin]")], bin = bins[bins.length - 1];"""
     event = (
         'new MouseEvent("click", {bubbles: true})'

@@ -45,7 +45,9 @@ def text(run: Run) -> str:
 
 def test_page_holds_every_section(run: Run, text: str) -> None:
     headings = re.findall(r"<h2>(.*?)</h2>", text)
-    assert re.findall(r'<a href="#(.*?)">', text) == re.findall(r'<(?:section|header) id="(.*?)"', text)
+    assert re.findall(r'<a href="#(.*?)">', text) == re.findall(
+        r'<(?:section|header) id="(.*?)"', text
+    )
     assert headings == [
         "Results",
         "If it answers only where it is sure",

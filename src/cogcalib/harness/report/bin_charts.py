@@ -44,9 +44,12 @@ def bin_panels(
     reliability = f"Reliability of {name}, {definition}"
     histogram = f"Confidence of {name}, {definition}"
     right, wrong = confidences[corrects], confidences[~corrects]
-    return [  # fmt: skip
-        Chart(reliability, _reliability(curve, colour).svg(reliability, summary),
-              f"ECE {percent(curve.ece)} %, {made}"),
+    return [
+        Chart(
+            reliability,
+            _reliability(curve, colour).svg(reliability, summary),
+            f"ECE {percent(curve.ece)} %, {made}",
+        ),
         Chart(histogram, _histogram(curve, right, wrong, colour).svg(histogram, summary)),
     ]
 

@@ -85,9 +85,11 @@ def calibration_columns(
     result += [
         Column("Accuracy %", "", lambda row: as_percent(row.accuracy)),
         Column(
-            "ECE %", primary, lambda row: as_percent(row.ece[primary]),
+            "ECE %",
+            primary,
+            lambda row: as_percent(row.ece[primary]),
             primary=primary == task.primary,
-        ),  # fmt: skip
+        ),
         *_floor(task, primary),
     ]
     others = [each for each in task.definitions if each != primary]
@@ -205,7 +207,7 @@ def calibration_caption(task: TaskSummary, definition: str | None = None) -> str
     if shown != task.primary:
         told = CONFIDENCE.get(shown, shown)
         return (
-            f"ECE in percent: {task.ece_label_of(shown)}; the other ECE columns the same of theirs. "
+            f"ECE in percent: {task.ece_label_of(shown)}; other ECE columns the same of theirs. "
             f"AUROC of {shown} too: {told}. Brier of {task.scored}. [low–high]: 95 % bootstrap "  # noqa: RUF001
             f"interval; ±: standard deviation over seeds. Methods are judged by {task.primary}."
         )

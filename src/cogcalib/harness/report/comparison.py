@@ -113,7 +113,8 @@ def compare(
         if given is not None and not files:
             raise ValueError(f"{option} is for lm-evaluation-harness' samples, not for runs")
     entries: dict[Path, list[Entry]] = {}
-    trained_on, examples = set(), {}
+    trained_on = set()
+    examples: dict[str, Example] = {}
     for path, name in distinct_names(folders).items():
         run = load_run(path)
         entries[path] = list(_of_run(run, name, method))

@@ -8,13 +8,13 @@ from statistics import fmean
 from typing import Any
 
 from cogcalib.harness.config.methods import Method, canonical_order, label
-from cogcalib.harness.report.columns import CONFIDENCE, percent, title
 from cogcalib.harness.report.charts import (
     CATEGORIES,
     probe_panels,
     threshold_panels,
     training_panels,
 )
+from cogcalib.harness.report.columns import CONFIDENCE, percent, title
 from cogcalib.harness.report.headline import headline
 from cogcalib.harness.report.mistakes import confident_mistakes
 from cogcalib.harness.report.page_data import page_data, risk_curves

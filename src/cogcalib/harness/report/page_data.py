@@ -53,7 +53,9 @@ def page_data(answers: Answers, examples: Mapping[str, Example], task: TaskSumma
         "definitions": definitions,
         "total": len(every),
         "questions": [_question(each, examples.get(each), by_id) for each in kept],
-        "methods": [_method(name, by_id[name], kept, examples, task, definitions) for name in by_id],
+        "methods": [
+            _method(name, by_id[name], kept, examples, task, definitions) for name in by_id
+        ],
     }
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     # Nothing in a JSON text but its strings can hold these, and there an escape is the same.

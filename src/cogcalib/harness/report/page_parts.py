@@ -10,7 +10,14 @@ from markupsafe import Markup
 from cogcalib.drawing.svg_plot import marker
 from cogcalib.harness.config.methods import canonical_order, label
 from cogcalib.harness.report.bin_charts import bin_panels
-from cogcalib.harness.report.charts import Chart, Looks, Risks, accuracy_panel, ece_panel, risk_panel
+from cogcalib.harness.report.charts import (
+    Chart,
+    Looks,
+    Risks,
+    accuracy_panel,
+    ece_panel,
+    risk_panel,
+)
 from cogcalib.harness.report.columns import (
     Column,
     calibration_caption,
@@ -90,7 +97,7 @@ class Page:
     bins: int
     methods: list[tuple[str, str]]
     bin_panels: list[Reading] = field(default_factory=list)
-    data: Markup = Markup("")
+    data: Markup = field(default_factory=Markup)
     differences: list[Grid] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
     mistake_methods: tuple[str, str] = ("", "")
