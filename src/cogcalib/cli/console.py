@@ -231,11 +231,20 @@ def _print(tables: Iterable[Table], terminal: Console) -> None:
         show_table(table, terminal)
 
 
+NARROW = 14
+"""Characters of a table's first column in a terminal that is too narrow for all of it."""
+
+
 def show_table(table: Table, terminal: Console) -> None:
-    """Print a table, or, where it would lose a word or a digit, its rows one below the other."""
-    if _fits(table, terminal.width):
-        terminal.print(table)
-        return
+    """Print a table; where it would lose a word or a digit, with broken names in its first column,
+    and where that is not enough, its rows one below the other."""
+    first = table.columns[0]
+    for narrow in (False, True):
+        if narrow:
+            first.min_width, first.max_width, first.overflow = None, NARROW, "fold"
+        if _fits(table, terminal.width):
+            terminal.print(table)
+            return
     from rich.text import Text
 
     heads = [_text(column.header) for column in table.columns]
@@ -252,14 +261,14 @@ def show_table(table: Table, terminal: Console) -> None:
 
 
 def _fits(table: Table, width: int) -> bool:
-    """Whether every word of every cell is whole in a table so wide."""
+    """Whether every word of every cell is whole in a table so wide; the first column may break."""
     paper = console(width=width)
     with paper.capture() as drawn:
         paper.print(table)
     there = Counter(
         re.sub("[\u2500-\u257f]", " ", re.sub(r"\x1b\[[\d;]*m", "", drawn.get())).split()
     )
-    cells = [shown(_text(cell)) for column in table.columns for cell in column.cells]
+    cells = [shown(_text(cell)) for column in table.columns[1:] for cell in column.cells]
     return not Counter(word for cell in cells for word in cell.split()) - there
 
 
