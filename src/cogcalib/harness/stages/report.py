@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +24,7 @@ from cogcalib.scoring import summarize
 def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
     """Sum up every prediction into `metrics.json`, `record.json` and `report.html`."""
     config, folder = context.config, context.folder
-    rows = []
+    rows, begun = [], time.perf_counter()
     with context.progress.stage("report", len(config.seeds) * len(config.methods)) as advance:
         for seed in config.seeds:
             for name in config.methods:
@@ -50,7 +51,10 @@ def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
             code={**code_state(), "begun_with": folder.begun_with(code_state())},
             seeds=config.seeds,
             hardware=hardware(device),
-            timings=context.progress.timings,
+            timings={
+                **context.progress.timings,
+                "report": round(time.perf_counter() - begun, 2),
+            },
             metrics=rows,
             posthoc={
                 name: {str(seed): _fitted(folder.posthoc_maps(name, seed)) for seed in config.seeds}
