@@ -238,10 +238,10 @@ NARROW = 14
 def show_table(table: Table, terminal: Console) -> None:
     """Print a table; where it would lose a word or a digit, with broken names in its first column,
     and where that is not enough, its rows one below the other."""
-    first = table.columns[0]
+    names = table.columns[0]
     for narrow in (False, True):
         if narrow:
-            first.min_width, first.max_width, first.overflow = None, NARROW, "fold"
+            names.min_width, names.max_width, names.overflow = None, NARROW, "fold"
         if _fits(table, terminal.width):
             terminal.print(table)
             return

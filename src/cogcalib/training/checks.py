@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from accelerate.logging import get_logger
+from datasets import Dataset
 from peft import PeftConfig
 from torch import nn
 
@@ -132,6 +133,28 @@ def _refuse_whole_texts(args: CogCalibConfig, train_format: str) -> None:
         f"texts, which are never known, and penalise nothing; {remedy}, or set learn_prompts=True "
         "if that is meant"
     )
+
+
+def check_template(args: CogCalibConfig, train: Dataset, tokenizer: Any) -> None:
+    """Raise ValueError for messages where there is no chat template to render them.
+
+    Args:
+        args: The configuration, which may name a template.
+        train: The argument ``train_dataset``.
+        tokenizer: The argument ``processing_class``; one that TRL loads itself is not looked at.
+    """
+    if tokenizer is None or args.chat_template_path or getattr(tokenizer, "chat_template", None):
+        return
+    if "input_ids" in train.column_names:
+        return
+    first = train[0]
+    for column in ("messages", "conversations", "prompt", "completion"):
+        if isinstance(first.get(column), list):
+            raise ValueError(
+                f"{column} of train_dataset are messages, and the tokenizer has no chat template "
+                "to render them: set chat_template_path to a model or file that has one, or give "
+                "'prompt' and 'completion' as texts"
+            )
 
 
 def named_model(model: Any) -> Any:

@@ -68,26 +68,6 @@ def _touch(prompt: str, completion: str) -> bool:
     )
 
 
-def check_template(dataset: Dataset, name: str, template: str | None) -> None:
-    """Raise ValueError for messages where there is no chat template to render them.
-
-    Args:
-        dataset: The examples.
-        name: As in `check_text`.
-        template: Of the tokenizer, or from the configuration.
-    """
-    if template or "input_ids" in dataset.column_names:
-        return
-    first = dataset[0]
-    for column in ("messages", "conversations", "prompt", "completion"):
-        if isinstance(first.get(column), list):
-            raise ValueError(
-                f"{name} data set: {column} are messages, and the tokenizer has no chat template "
-                "to render them: set chat_template_path to a model or file that has one, or give "
-                "'prompt' and 'completion' as texts"
-            )
-
-
 def without_doubled(
     tokenised: Dataset, tokenizer: PreTrainedTokenizerBase, name: str, *, said: bool
 ) -> Dataset:
