@@ -71,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     settle_streams()
     options = parse(sys.argv[1:] if argv is None else argv)
     verb = VERBS[options.verb]
+    if verb is completion:
+        options.parser = build_parser()
     try:
         with path_errors():
             _execute(verb, options)

@@ -17,11 +17,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> None:
-    """Print the script."""
+    """Print the script; `options.parser` knows every verb."""
     try:
         import shtab
     except ImportError as error:
         raise InputError('completion needs shtab: pip install "cogcalib[completion]"') from error
-    from cogcalib.cli import build_parser
-
-    print(shtab.complete(build_parser(), options.shell))
+    print(shtab.complete(options.parser, options.shell))

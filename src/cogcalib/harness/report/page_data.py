@@ -1,4 +1,4 @@
-"""What the page's script looks up: questions, and what each method answered how confidently."""
+"""Data of a page that its script looks up: questions, answers of each method, confidences."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class DefinitionView:
     """What is shown while one confidence definition is chosen.
 
     Attributes:
@@ -75,8 +75,8 @@ class TaskPart:
 
     title: str
     accuracy: Chart
-    readings: list[Reading]
-    risks: list[Reading]
+    readings: list[DefinitionView]
+    risks: list[DefinitionView]
     use: Grid | None
 
 
@@ -96,7 +96,7 @@ class Page:
     figure_note: str
     bins: int
     methods: list[tuple[str, str]]
-    bin_panels: list[Reading] = field(default_factory=list)
+    bin_panels: list[DefinitionView] = field(default_factory=list)
     data: Markup = field(default_factory=Markup)
     differences: list[Grid] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
@@ -151,7 +151,7 @@ def task_part(
         curves: Definition -> method -> its risk-coverage curve, where predictions are at hand.
     """
     readings = [
-        Reading(
+        DefinitionView(
             _shown(definitions, task.definitions, each),
             each,
             [ece_panel(task, each, looks)],
@@ -163,7 +163,7 @@ def task_part(
     known = curves or {task.scored: {name: curve for name, curve in plain.items() if curve}}
     drawn = [name for name, found in known.items() if found]
     risks = [
-        Reading(_shown(definitions, drawn, each), each,
+        DefinitionView(_shown(definitions, drawn, each), each,
                 [risk_panel(known[each], looks, each, task.task)])
         for each in drawn
     ]  # fmt: skip
@@ -198,7 +198,7 @@ def bin_readings(
     task: TaskSummary,
     definitions: Sequence[str],
     looks: Looks,
-) -> list[Reading]:
+) -> list[DefinitionView]:
     """Reliability diagram and histogram of every method and definition, by its predictions."""
     readings, own = [], definitions_of(answers, task)
     for number, (method, predictions) in enumerate(answers.items()):
@@ -210,7 +210,7 @@ def bin_readings(
                 definition=definition, bins=task.bins, binning=task.binning,
             )  # fmt: skip
             shown = _shown(definitions, own, definition)
-            readings.append(Reading(shown, definition, charts, method=number))
+            readings.append(DefinitionView(shown, definition, charts, method=number))
     return readings
 
 
