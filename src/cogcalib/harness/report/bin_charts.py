@@ -82,7 +82,6 @@ def _reliability(curve: ReliabilityCurve, colour: str) -> Plot:
     plot.overlay(counts)
     plot.text(plot.left - 5, 236, f"{most:,}", "end", "tick")
     plot.text(plot.left - 5, 257, "0", "end", "tick")
-    plot.text(plot.left, 280, "below: answers in each bin", kind="tick")
     return plot
 
 
