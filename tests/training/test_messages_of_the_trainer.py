@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
-from tiny_run import make_rows, make_tokenizer, make_trainer
+from tiny_run import make_args, make_model, make_rows, make_tokenizer, make_trainer
 
+from cogcalib.training import CogCalibTrainer
 from cogcalib.training.checks import named_model
 from cogcalib.training.schedule import ENOUGH_EARLY, Schedule
 from cogcalib.training.state import KnownShare
@@ -62,6 +63,12 @@ def test_messages_need_a_template(tmp_path: Path) -> None:
             tmp_path, train=chats(8, 0), calibration=chats(8, 1), assistant_only_loss=True,
             tokenizer=tokenizer,
         )  # fmt: skip
+    folder = str(tmp_path / "model")
+    make_model().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    args = make_args(tmp_path, assistant_only_loss=True)
+    with pytest.raises(ValueError, match="no chat template to render them"):
+        CogCalibTrainer(folder, args, chats(8, 0), chats(8, 1))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from accelerate.logging import get_logger
 from datasets import Dataset
 from peft import PeftConfig
 from torch import nn
+from transformers import AutoTokenizer
 
 from cogcalib.training.alpha_controller import OWN_ALPHA
 from cogcalib.training.collator import OPTION_IDS
@@ -135,26 +136,29 @@ def _refuse_whole_texts(args: CogCalibConfig, train_format: str) -> None:
     )
 
 
-def check_template(args: CogCalibConfig, train: Dataset, tokenizer: Any) -> None:
+def check_template(args: CogCalibConfig, train: Dataset, tokenizer: Any, model: Any) -> None:
     """Raise ValueError for messages where there is no chat template to render them.
 
     Args:
         args: The configuration, which may name a template.
         train: The argument ``train_dataset``.
-        tokenizer: The argument ``processing_class``; one that TRL loads itself is not looked at.
+        tokenizer: The argument ``processing_class``; None: TRL loads that of the model.
+        model: The argument, as `named_model` has it.
     """
-    if tokenizer is None or args.chat_template_path or getattr(tokenizer, "chat_template", None):
+    if args.chat_template_path or "input_ids" in train.column_names:
         return
-    if "input_ids" in train.column_names:
+    first, columns = train[0], ("messages", "conversations", "prompt", "completion")
+    column = next((name for name in columns if isinstance(first.get(name), list)), None)
+    if column is None or (tokenizer is None and not isinstance(model, str)):
         return
-    first = train[0]
-    for column in ("messages", "conversations", "prompt", "completion"):
-        if isinstance(first.get(column), list):
-            raise ValueError(
-                f"{column} of train_dataset are messages, and the tokenizer has no chat template "
-                "to render them: set chat_template_path to a model or file that has one, or give "
-                "'prompt' and 'completion' as texts"
-            )
+    if tokenizer is None:
+        tokenizer = AutoTokenizer.from_pretrained(model)
+    if getattr(tokenizer, "chat_template", None) is None:
+        raise ValueError(
+            f"{column} of train_dataset are messages, and the tokenizer has no chat template to "
+            "render them: set chat_template_path to a model or file that has one, or give 'prompt' "
+            "and 'completion' as texts"
+        )
 
 
 def named_model(model: Any) -> Any:
