@@ -132,9 +132,12 @@ def _report_runs(options: argparse.Namespace) -> Any:
             "--output is for files of predictions; a run's page is its report.html, and `cogcalib "
             "compare --output` writes one of several runs"
         )
-    for option, given in (("--json", options.json), ("--figures", options.figures)):
+    for option, given, what in (
+        ("--json", options.json, "rows"),
+        ("--figures", options.figures, "charts"),
+    ):
         if given is not None and len(options.paths) > 1:
-            raise ValueError(f"{option} takes one run, got {len(options.paths)}")
+            raise ValueError(f"{option} takes the {what} of one run, got {len(options.paths)} runs")
     for path in options.paths:
         run = load_run(path)
         try:
