@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cogcalib.harness.config import Config, parse_config
 from cogcalib.jsonl import read_jsonl
 from cogcalib.provenance import data_manifest
 from cogcalib.records import Example, InputError, Prediction, ProbeRecord
+from cogcalib.scoring.prediction_files import SplitQuestions
 from cogcalib.tasks import catalog
 from cogcalib.tasks.catalog import definitions
 
@@ -97,12 +99,25 @@ def test_what_steers_a_training_judges_nothing(finished: Path, config: Config) -
     seen = (trained / "calibrated_on.txt").read_text().split()
     ids = {name: {example.id for example in halves[name]} for name in ("threshold", "calibration")}
     assert ids["threshold"].isdisjoint(ids["calibration"])
-    assert len(seen) == 20
+    assert len(seen) == 40  # a guard must not see what a method was chosen by, either
     for method in ("score/sft", "recalibrate/sft+ts", "score/base"):
         rows = read_jsonl(finished / method / "seed-3/atlas-country.calibration.jsonl", Prediction)
         assert {row.id for row in rows} == ids["calibration"]
     other = stages.of_seed({"calibration": split}, 4)
     assert {example.id for example in other["threshold"]} != ids["threshold"]
+
+
+def test_a_question_of_several_rows_is_in_one_half(finished: Path) -> None:
+    split = read_jsonl(finished / "splits" / "calibration.jsonl", Example)
+    twice = [*split, *(replace(e, id=f"{e.id}-2", prompt=f" {e.prompt}\n") for e in split)]
+    halves = stages.of_seed({"calibration": twice}, 3)
+    asked = [{e.asked for e in halves[name]} for name in ("threshold", "calibration")]
+    assert [len(each) for each in asked] == [20, 20]
+    assert asked[0].isdisjoint(asked[1])
+    alone = stages.of_seed({"calibration": split}, 3)
+    assert halves["threshold"][:20] == alone["threshold"]
+    judged = SplitQuestions.of(twice).for_choice(3)  # as files of predictions are checked
+    assert set(judged.answers) == {e.id for e in halves["calibration"]}
 
 
 def test_record_names_what_the_result_depends_on(finished: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from threading import Thread
+from time import monotonic
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -13,7 +14,11 @@ from huggingface_hub import constants
 PATIENCE = 5.0
 """Seconds that the hub has to answer."""
 
+AGAIN = 60.0
+"""Seconds after which a hub that did not answer is asked again: each file of a model asks."""
+
 _set_here = False
+_not_before = 0.0
 
 
 def mind_the_network() -> None:
@@ -22,10 +27,13 @@ def mind_the_network() -> None:
     Without a network it would try every file six times, half a minute each. Called before anything
     is fetched; behind a proxy nothing can be found out so simply, and nothing is done.
     """
-    global _set_here
+    global _set_here, _not_before
     if (constants.HF_HUB_OFFLINE and not _set_here) or "https" in getproxies():
         return
+    if _set_here and monotonic() < _not_before:
+        return
     offline = not _answers()
+    _not_before = monotonic() + AGAIN
     if offline == _set_here:
         return
     _set_here = offline

@@ -14,7 +14,7 @@ import tempfile
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +80,24 @@ def is_verbatim(preset: str) -> bool:
     return preset.removesuffix(CHAT) == VERBATIM
 
 
-def asked_text(text: str) -> str:
+def asked_text(question: Any) -> str:
     """A question as it is compared: white space squeezed, in the normal form C of Unicode.
 
     Of two that are equal in this form one must not be trained on and the other tested. Case counts:
-    "Who owns Riverside station?" and "... Riverside Station?" are two stations.
+    "Who owns Riverside station?" and "... Riverside Station?" are two stations. Of messages each
+    text is compared so, whatever the order of their keys; one that holds nothing is none.
     """
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    if isinstance(question, str):
+        return " ".join(unicodedata.normalize("NFC", question).split())
+    return json.dumps(_squeezed(question), sort_keys=True, default=str)
+
+
+def _squeezed(value: Any) -> Any:
+    if isinstance(value, str):
+        return asked_text(value)
+    if isinstance(value, Mapping):
+        return {str(key): _squeezed(each) for key, each in value.items() if each is not None}
+    return [_squeezed(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +197,12 @@ class Example:
         )
         gold = letters.index(self.answer)
         return replace(self, options=options, answer=letters[list(order).index(gold)])
+
+    @property
+    def asked(self) -> str:
+        """What is asked, as `asked_text` compares it."""
+        own_messages = is_verbatim(self.preset) and self.preset.endswith(CHAT)
+        return asked_text(json.loads(self.prompt) if own_messages else self.prompt)
 
     def content_hash(self) -> str:
         """Hash of what is asked, whatever the split, the id and the order of the options."""
@@ -293,42 +310,6 @@ class ProbeRecord:
     def unknown(self) -> bool:
         """Whether the example counts as unknown: to ``drop_unknown``."""
         return self.category == UNKNOWN
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """Everything a result depends on. Equal records on one machine mean equal results.
-
-    Attributes:
-        config: The validated configuration.
-        model: ``{"path": as configured, "sha256": of its files}``, or a hub commit in its place.
-        data: Split -> ``{"n": rows, "sha256": hash of the rows}``.
-        versions: Package -> version, of whatever takes part in a result.
-        code: ``{"commit": hash or None, "dirty": bool or None}`` of a git checkout.
-        seeds: Seeds of the run.
-        hardware: Processor, cores, memory, accelerator.
-        timings: Stage -> wall seconds.
-        metrics: The rows of ``metrics.json``.
-        posthoc: Method -> seed -> confidence definition -> what was fitted on the calibration split
-            for it, as `cogcalib.posthoc` saves it; empty without post-hoc calibrated methods.
-        trained_on: The task trained on, by its own name; empty in records that were made before it
-            was kept.
-        tasks: Task, by its own name and the one trained on first, -> its version, source, repeats
-            dropped, passages shortened and the audit of its option labels' tokens.
-    """
-
-    config: Mapping[str, Any]
-    model: Mapping[str, Any]
-    data: Mapping[str, Any]
-    versions: Mapping[str, str]
-    code: Mapping[str, Any]
-    seeds: Sequence[int]
-    hardware: Mapping[str, Any]
-    timings: Mapping[str, float] = field(default_factory=dict)
-    metrics: Sequence[Mapping[str, Any]] = field(default_factory=list)
-    posthoc: Mapping[str, Any] = field(default_factory=dict)
-    trained_on: str = ""
-    tasks: Mapping[str, Any] = field(default_factory=dict)
 
 
 @contextmanager

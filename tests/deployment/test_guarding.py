@@ -29,7 +29,7 @@ from cogcalib.deployment.inputs import to_questions
 from cogcalib.deployment.recalibration import SPLIT, recalibrate
 from cogcalib.deployment.seen_questions import (
     CALIBRATED_ON,
-    question_hash,
+    question_hashes,
     read_seen,
     set_hash,
     write_seen,
@@ -230,6 +230,51 @@ def test_training_questions_are_refused(model: Path, tmp_path: Path) -> None:
         recalibrate(model, data, "temperature", ACCESS)
 
 
+def test_a_row_that_does_not_fit_is_named(model: Path, tmp_path: Path) -> None:
+    rows = questions(0, 60)
+    rows[40]["prompt"] = "again " * 400 + rows[40]["prompt"]
+    data = written(tmp_path / "c.jsonl", rows)
+    for ask in (
+        lambda: recalibrate(model, data, "platt", ACCESS),
+        lambda: guard(model, data, [0.3], ACCESS),
+    ):
+        with pytest.raises(InputError, match=r"c\.jsonl, row 41: prompt and answer take"):
+            ask()
+
+
+def test_vector_scaling_needs_answers_in_several_places(model: Path, tmp_path: Path) -> None:
+    rows = questions(0, 60)
+    for row in rows:
+        row["completion"] = OPTIONS[0]
+    before = (model / FILE).read_text()
+    data = written(tmp_path / "c.jsonl", rows)
+    with pytest.raises(InputError, match=r"c\.jsonl: the correct option stands in the same place"):
+        recalibrate(model, data, "vector", ACCESS)
+    assert (model / FILE).read_text() == before
+    for row in rows[:30]:
+        row["completion"] = OPTIONS[3]
+    assert recalibrate(model, written(data, rows), "vector", ACCESS).fitted.method == "vector"
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "unproven", "schema"])
+def test_the_way_out_of_a_calibration_is_one(model: Path, tmp_path: Path, damage: str) -> None:
+    data = written(tmp_path / "c.jsonl", questions(0, 60))
+    whole = json.loads((model / FILE).read_text())
+    if damage == "foreign":
+        whole["model"]["tokenizer"] = "0" * 64
+    elif damage == "unproven":
+        whole["trained_on"] = {"n": 3, "sha256": "0" * 64}
+    elif damage == "schema":
+        whole["schema"] = 0
+    text = json.dumps(whole)
+    (model / FILE).write_text(text[:99] if damage == "cut" else text)
+    with pytest.raises(InputError, match=f"remove its {FILE} and recalibrate the model"):
+        recalibrate(model, data, "platt", ACCESS)
+    (model / FILE).unlink()
+    assert recalibrate(model, data, "platt", ACCESS).folder == model
+    assert read_calibration(model).map is not None
+
+
 def test_other_methods_are_refused(model: Path, tmp_path: Path) -> None:
     data = written(tmp_path / "c.jsonl", questions(0, 60))
     with pytest.raises(InputError, match="method must be one of temperature"):
@@ -363,8 +408,9 @@ def snapshot(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def hashes_of(rows: list[dict[str, Any]], model: Path) -> list[str]:
-    found = to_questions(rows, load_tokenizer(model), ANSWERS)
-    return [question_hash(question.prompt_ids) for question in found]
+    tokenizer = load_tokenizer(model)
+    found = to_questions(rows, tokenizer, ANSWERS)
+    return question_hashes([question.prompt_ids for question in found], tokenizer)
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -116,6 +116,8 @@ def test_template_gets_tools_and_arguments_of_the_row() -> None:
     ids = tokenizer("1s<user>Where?</s><assistant>", add_special_tokens=False)["input_ids"]
     assert list(given.prompt_ids) == ids
     assert plain.prompt_ids != given.prompt_ids
+    row["tools"] = '[{"a": 1}]'
+    assert to_questions([row], tokenizer, OPEN) == [given]
 
 
 @pytest.mark.parametrize("preset", ["cogcalib", "blob", "laplace", "cogcalib+chat"])
@@ -189,6 +191,10 @@ TURN = {"role": "user", "content": "Where?"}
         ([{"role": "user"}], OPEN, "message 0 must be"),
         (["hi"], OPEN, "message 0 must be"),
         ([TURN, {"role": "assistant", "content": "x"}], OPEN, "leave the answer out"),
+        ([{"role": "user", "content": " "}], OPEN, "the messages are empty"),
+        ({"messages": [TURN], "tools": "no JSON"}, OPEN, "tools: no valid JSON"),
+        ({"messages": [TURN], "tools": {"a": 1}}, OPEN, "tools must be a list, or JSON of one"),
+        ({"messages": [TURN], "chat_template_kwargs": "x"}, OPEN, "must hold keys and values"),
         ({"question": " "}, OPEN, "the question must be a text"),
         ({"question": math.nan}, OPEN, "the question must be a text"),
         ({**QUESTION, "passage": 3}, OPEN, "the passage must be a text"),

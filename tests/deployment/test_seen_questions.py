@@ -20,6 +20,24 @@ def test_white_space_and_accents_make_no_other_question() -> None:
     assert len(set(hashes("Où est Lyon?", "où est Lyon?", "Ou est Lyon?", "Oùest Lyon?"))) == 4
 
 
+def test_white_space_beside_special_tokens_makes_no_other_question() -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>"]})
+    [bos, user] = [tokenizer.bos_token_id, tokenizer.convert_tokens_to_ids("<|user|>")]
+    texts = ["Where?", " Where?", "\nWhere?", "\u00a0Where?"]
+    plain = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    asked = [
+        *([bos, *ids] for ids in plain),
+        *([bos, user, *ids] for ids in plain),
+        *([bos, user, *ids, user] for ids in plain),
+    ]
+    assert len({tuple(each) for each in asked}) == 12
+    found = question_hashes(asked, tokenizer)
+    assert [len(set(found[at : at + 4])) for at in (0, 4, 8)] == [1, 1, 1]
+    assert len(set(found)) == 3
+    assert question_hashes([], tokenizer) == []
+
+
 def test_tokens_without_a_text_are_told_apart() -> None:
     tokenizer = build_tokenizer()
     size = len(tokenizer)

@@ -12,7 +12,7 @@ import pytest
 
 from cogcalib.modeling import render_completion, render_prompt
 from cogcalib.records import CHAT, VERBATIM
-from cogcalib.tasks import load_rows, load_task
+from cogcalib.tasks import check_disjoint, load_rows, load_task
 
 OPTIONS = [" A", " B", " C"]
 USER = {"role": "user", "content": "Where is Lima?"}
@@ -116,6 +116,12 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, row: dict[str, Any],
         ({"messages": [{"role": "user"}, ASSISTANT]}, "row 1, messages: must be messages"),
         ({"messages": None, "prompt": [USER], "completion": " B"}, "row 1, completion: must be m"),
         ({"options": [" A", " B"]}, "row 1, completion: must be one of .* written as the comp"),
+        ({"messages": [{"role": "user", "content": " \n"}, ASSISTANT]}, "row 1: .* are empty"),
+        ({"tools": 7}, "row 1, tools: must be a list, or JSON of one, got 7"),
+        ({"tools": "{"}, "row 1, tools: no valid JSON: "),
+        ({"tools": '{"a": 1}'}, "row 1, tools: must be a list"),
+        ({"chat_template_kwargs": "x"}, "row 1, chat_template_kwargs: must be keys and values"),
+        ({"chat_template_kwargs": ["x"]}, "row 1, chat_template_kwargs: must be keys and values"),
     ],
 )
 def test_a_conversation_that_cannot_be_used_is_named(
@@ -156,3 +162,41 @@ def test_other_tasks_still_need_their_words(tmp_path: Path, key: str) -> None:
     (tmp_path / "mine.yaml").write_text(text + other)
     with pytest.raises(ValueError, match=f"{key}: a task of kind open-ended needs it"):
         load_task(tmp_path / "mine.yaml")
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"role": "user", "content": " Who  lives\tthere?\n"},
+        {"role": "user", "content": "Who lives\nthere?"},
+        {"content": "Who lives there?", "role": "user"},
+        {"role": "user", "content": "Who lives there?", "name": None},
+    ],
+)
+@pytest.mark.parametrize("in_prompt", [True, False])
+def test_messages_that_ask_the_same_stand_in_one_split(
+    tmp_path: Path, turn: dict[str, Any], in_prompt: bool
+) -> None:
+    other = {"messages": [turn, ASSISTANT]}
+    if in_prompt:
+        other = {"prompt": [turn], "completion": [ASSISTANT]}
+    asked = {"messages": [{"role": "user", "content": "Who lives there?"}, ASSISTANT]}
+    answers = {"options": ["A", "B"]}
+    write(tmp_path / "train.jsonl", [other | answers, talk(1)])
+    write(tmp_path / "calibration.jsonl", [talk(2)])
+    write(tmp_path / "test.jsonl", [asked | answers])
+    (tmp_path / "mine.yaml").write_text(TASK)
+    task = load_task(tmp_path / "mine.yaml")
+    assert [len(task.splits[name]) for name in ("train", "test")] == [1, 1]
+    assert [(each.split, each.rows) for each in task.dropped] == [("train", 1)]
+    rows = load_rows(write(tmp_path / "a.jsonl", [other | answers])).splits["test"]
+    with pytest.raises(ValueError, match="share 1 question"):
+        check_disjoint({"train": rows, "test": task.splits["test"]})
+
+
+def test_a_file_in_the_place_of_a_task_is_told_where_it_goes() -> None:
+    for name in ("rows.jsonl", "table.csv", "a/b.parquet"):
+        with pytest.raises(ValueError, match=r"; a file of rows goes with data, or into a ta"):
+            load_task(name)
+    with pytest.raises(ValueError, match=r"got 'rows.txt'$"):
+        load_task("rows.txt")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FILE = "calibration.json"
 SCHEMA = 1
+ANEW = f"remove its {FILE} and recalibrate the model"
+"""The way out of a calibration that cannot be gone on from; `recalibrate` alone reads it first."""
 
 OPTIONS, OPEN_ENDED = KINDS = ("options", "open-ended")
 METHODS = ("temperature", "platt", "isotonic", "vector")
@@ -220,7 +222,8 @@ class Calibration:
             name of its ``base``; ``split_off``, how many questions of the training set became the
             calibration split instead, where none was given.
         calibrated_on: ``n`` and ``sha256`` of the questions that the training looked at without
-            learning them, or that a map was fitted to: a guard must not see them again.
+            learning them, that a run chose by, or that a map was fitted to: a guard must not see
+            them again.
         confidence_histogram: Shares of calibrated confidences in `HISTOGRAM_BINS` bins of equal
             width on the calibration split: what drift is measured against. Empty if not known.
         method: How it was trained, such as ``label_smoothing, support options, gate nll``.
@@ -262,17 +265,17 @@ def read_calibration(folder: Path) -> Calibration:
             f"{folder} has no {FILE}: the model was not saved by cogcalib; "
             "`cogcalib recalibrate MODEL --data FILE` measures it and writes one"
         )
-    content = read_json(path, dict, "recalibrate the model")
+    content = read_json(path, dict, ANEW)
     schema = content.pop("schema", None)
     if schema != SCHEMA:
         newer = isinstance(schema, int) and schema > SCHEMA
-        remedy = "upgrade cogcalib" if newer else "recalibrate the model"
+        remedy = "upgrade cogcalib" if newer else ANEW
         raise InputError(f"{path}: schema must be {SCHEMA}, got {schema!r}; {remedy}")
     try:
         _check_finite(content, "")
         return to_record(Calibration, content)
     except ValueError as error:
-        raise InputError(f"{path}: {error}; recalibrate the model") from error
+        raise InputError(f"{path}: {error}; {ANEW}") from error
 
 
 def _check_finite(value: Any, name: str) -> None:
@@ -317,12 +320,12 @@ def check_identity(calibration: Calibration, model: ModelIdentity, path: Path) -
             what = part if part in ("tokenizer", "adapter") else "model"
             raise InputError(
                 f"{path / FILE} was made with another {what} ({own.name}) than {model.name}; give "
-                "the one it was made with, or recalibrate"
+                f"the one it was made with, or {ANEW}"
             )
     # Only of a model that lies here the files are known.
     if own.sha256 and model.sha256 and bool(own.adapter) != bool(model.adapter):
         made, here = ("with", "without") if own.adapter else ("without", "with")
         raise InputError(
             f"{path / FILE} was made {made} an adapter on {own.name}, and this is {model.name} "
-            f"{here} one; give what it was made with, or recalibrate"
+            f"{here} one; give what it was made with, or {ANEW}"
         )

@@ -29,7 +29,7 @@ from cogcalib.deployment.opened import (
     find_model,
     identify_model,
 )
-from cogcalib.deployment.raw_answers import ask, check_room
+from cogcalib.deployment.raw_answers import ask
 from cogcalib.deployment.seen_questions import CALIBRATED_ON, carry_seen, read_proven
 from cogcalib.drawing.canvas import INK, new_figure, percent_axis, styled
 from cogcalib.inference.backend import Backend
@@ -199,15 +199,16 @@ def _questions(data: Path, found: FoundModel, calibration: Calibration, folder: 
             folder, calibration.calibrated_on.get("sha256"), CALIBRATED_ON
         ),
     }
-    made = held_out(data.name, read_rows(data), found.tokenizer, calibration.answers, seen)
+    with input_errors():
+        positions = found.positions()
+    rows = read_rows(data)
+    made = held_out(data.name, rows, found.tokenizer, calibration.answers, seen, positions)
     for measured in calibration.metrics:
         if measured.sha256 == made.sha256:
             raise InputError(
                 f"{data.name} is the {measured.split} split that the model was made with; guard it "
                 "with questions that nothing was fitted to"
             )
-    with input_errors():
-        check_room(made.questions, found.positions(), calibration.answers.max_new_tokens)
     return made
 
 

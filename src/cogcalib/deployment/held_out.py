@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cogcalib.deployment.calibration_file import OPEN_ENDED, OPTIONS, AnswerFormat
 from cogcalib.deployment.inputs import Question, RefusedInput, to_questions
 from cogcalib.deployment.question_files import QuestionRow, read_question_file
-from cogcalib.deployment.raw_answers import RawAnswer
+from cogcalib.deployment.raw_answers import RawAnswer, check_room
 from cogcalib.deployment.seen_questions import question_hashes, set_hash
 from cogcalib.inference.backend import Progress
 from cogcalib.records import PRESETS, InputError
@@ -126,6 +126,7 @@ def held_out(
     tokenizer: PreTrainedTokenizerBase,
     answers: AnswerFormat,
     seen: Mapping[str, frozenset[str]],
+    positions: int | None = None,
 ) -> HeldOut:
     """Questions out of rows with a gold answer.
 
@@ -139,14 +140,16 @@ def held_out(
         tokenizer: Of the model.
         answers: How the model is asked.
         seen: What hashes are of, for messages -> hashes of questions that must not be among these.
+        positions: Tokens that a prompt and its answer may take; None if there is no limit.
 
     Raises:
         InputError: Naming the row: without a gold answer, or one that is none of the options, asked
-            twice, or seen before.
+            twice, seen before, or too long.
     """
     split = [_without_answer(row) for row in rows]
     try:
         questions = to_questions([value for value, _ in split], tokenizer, answers)
+        check_room(questions, positions, answers.max_new_tokens)
     except RefusedInput as error:
         raise InputError(f"{rows[error.index].place}: {error.problem}") from error
     hashes = question_hashes([question.prompt_ids for question in questions], tokenizer)

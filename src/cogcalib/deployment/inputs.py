@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cogcalib.deployment.calibration_file import OPTIONS, AnswerFormat
+from cogcalib.deployment.calibration_file import ANEW, OPTIONS, AnswerFormat
 from cogcalib.modeling.continuations import Text, prompt_texts, text_continuations
 from cogcalib.modeling.conversations import Messages, conversation_texts, template_inputs
 from cogcalib.modeling.prompts import completion
@@ -201,6 +201,8 @@ def _conversation(
             raise ValueError(
                 f'message {number} must be {{"role": ..., "content": ...}}, got {message!r}'
             )
+    if not any(str(each.get("content") or "").strip() for each in messages):
+        raise ValueError("the messages are empty")
     if messages[-1]["role"] == "assistant":
         raise ValueError("the last message is the assistant's: leave the answer out")
     given = template_inputs(row)
@@ -290,7 +292,7 @@ def _check_kind(answers: AnswerFormat) -> None:
     if answers.kind != OPTIONS:
         raise ValueError(
             "brings options, but the model was calibrated on generated answers; leave them out, or "
-            "recalibrate the model on questions with options"
+            f"{ANEW} on questions with options"
         )
 
 

@@ -16,6 +16,7 @@ from cogcalib.deployment.calibration_file import (
     FILE,
     METHODS,
     OPTIONS,
+    AnswerFormat,
     Calibration,
     FittedMap,
     SplitMetrics,
@@ -31,7 +32,7 @@ from cogcalib.deployment.opened import (
     find_model,
     identify_model,
 )
-from cogcalib.deployment.raw_answers import RawAnswer, ask, check_room
+from cogcalib.deployment.raw_answers import RawAnswer, ask
 from cogcalib.deployment.seen_questions import (
     CALIBRATED_ON,
     carry_seen,
@@ -105,18 +106,16 @@ def recalibrate(
     if before and held:
         check_identity(before, found.identity, held)
     answers = before.answers if before else answer_format(rows)
-    if answers.kind != OPTIONS and method not in ("platt", "isotonic"):
-        raise InputError(
-            f"method must be platt or isotonic for generated answers, got {method!r}: "
-            "it acts on the log-probabilities of options"
-        )
+    _check_method(method, answers)
     seen = {}
     if source := held or saved.folder:
         known = before.trained_on.get("sha256") if before else None
         seen = {"was trained on": read_proven(source, known)}
-    questions = held_out(data.name, rows, found.tokenizer, answers, seen)
     with input_errors():
-        check_room(questions.questions, found.positions(), answers.max_new_tokens)
+        positions = found.positions()
+    questions = held_out(data.name, rows, found.tokenizer, answers, seen, positions)
+    _check_places(method, questions)
+    with input_errors():
         backend = found.load().backend
     raw = ask(backend, questions.questions, answers, counted(progress, len(rows)))
     bare = replace(before, map=None, rules=()) if before else Calibration(found.identity, answers)
@@ -129,6 +128,24 @@ def recalibrate(
         write_card(folder)
     assert made.map is not None
     return Recalibrated(folder, made.metrics[-1], made.map, len(before.rules) if before else 0)
+
+
+def _check_method(method: str, answers: AnswerFormat) -> None:
+    if answers.kind != OPTIONS and method not in ("platt", "isotonic"):
+        raise InputError(
+            f"method must be platt or isotonic for generated answers, got {method!r}: "
+            "it acts on the log-probabilities of options"
+        )
+
+
+def _check_places(method: str, questions: HeldOut) -> None:
+    """Raise InputError if vector scaling would learn nothing but where the answer stands."""
+    if method == "vector" and len(set(questions.gold().tolist())) < 2:
+        raise InputError(
+            f"{questions.name}: the correct option stands in the same place in all "
+            f"{len(questions.hashes)} questions, which vector scaling would then always answer; "
+            "mix the options, or choose another method"
+        )
 
 
 def _write(folder: Path, made: Calibration, questions: HeldOut, held: Path | None) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cogcalib.deployment.calibration_file import ANEW
 from cogcalib.records import InputError, asked_text, write_text
 
 if TYPE_CHECKING:
@@ -23,15 +25,30 @@ def question_hashes(
     """Hashes of questions: of their tokens up to where the answer begins.
 
     Tokens are compared as the text that they make, in the form of `asked_text`: a space at the end,
-    or an accent that is a character of its own, makes other tokens and no other question. Tokens
-    that the tokenizer has no text for are compared as numbers.
+    or behind a start token, or an accent that is a character of its own, makes other tokens and no
+    other question. Tokens that the tokenizer has no text for are compared as numbers.
     """
-    texts = tokenizer.batch_decode([list(ids) for ids in prompts], **_AS_IT_IS)
+    texts = _spaced_texts(prompts, tokenizer)
     size = len(tokenizer)
     return [
         _hash(" ".join(map(str, ids)) if _LOST in text or max(ids, default=0) >= size else text)
         for ids, text in zip(prompts, texts, strict=True)
     ]
+
+
+def _spaced_texts(
+    prompts: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase
+) -> list[str]:
+    """The text of each prompt, a space on either side of every special token: what it begins with
+    would else stick to white space that says nothing."""
+    added = tokenizer.added_tokens_decoder.items()
+    special = {*tokenizer.all_special_ids, *(i for i, token in added if token.special)}
+    rows = [
+        [list(piece) for _, piece in groupby(ids, lambda i: i if i in special else None)]
+        for ids in prompts
+    ]
+    texts = iter(tokenizer.batch_decode([piece for row in rows for piece in row], **_AS_IT_IS))
+    return [" ".join(islice(texts, len(row))) for row in rows]
 
 
 _AS_IT_IS: dict[str, Any] = {"clean_up_tokenization_spaces": False}
@@ -82,6 +99,6 @@ def read_proven(folder: Path, sha256: str | None, name: str = FILE) -> frozenset
     if sha256 is not None and set_hash(found) != sha256:
         raise InputError(
             f"{folder / name} is missing or was changed, so that nobody can tell which questions "
-            "the model has seen; take it from where the model was saved, or recalibrate"
+            f"the model has seen; take it from where the model was saved, or {ANEW}"
         )
     return found

@@ -260,9 +260,7 @@ class RunFolder(OwnedFolder):
                         f"{path}: {len(examples)} questions, chosen were {counts.get(path.name)}"
                     )
                 first = examples[0]
-                found[_predictions_name(first.task, first.split)] = SplitQuestions(
-                    first.task, first.split, {each.id: each.answer for each in examples}
-                )
+                found[_predictions_name(first.task, first.split)] = SplitQuestions.of(examples)
         return found
 
     def _check_predictions(self, file: Path, predictions: Sequence[Prediction]) -> None:

@@ -85,10 +85,10 @@ def _talk(
     """The text of an example, and what may follow it."""
     if not is_conversation(example):
         return prompt_texts([example], tokenizer)[0], completions
-    messages, given = read_conversation(example.prompt)
     # With its options at hand, as in training: a template may put more before an answer.
     answers = completions or [option.letter for option in example.options or ()]
     try:
+        messages, given = read_conversation(example.prompt)
         prompt, texts = conversation_texts(messages, answers, tokenizer, given)
     except ValueError as error:
         raise ValueError(f"example {example.id!r}: {error}") from error

@@ -20,11 +20,24 @@ _ANSWER = "ANSWER-OF-THE-ASSISTANT"
 
 def template_inputs(row: Mapping[str, Any]) -> dict[str, Any]:
     """What a row gives the chat template beside its messages, as TRL reads it: ``tools``, a list or
-    JSON, and ``chat_template_kwargs``."""
-    given = {**(row.get("chat_template_kwargs") or {})}
-    if tools := row.get("tools"):
-        given["tools"] = json.loads(tools) if isinstance(tools, str) else tools
-    return given
+    JSON, and ``chat_template_kwargs``.
+
+    Raises:
+        ValueError: Naming the key that holds something else.
+    """
+    given, tools = row.get("chat_template_kwargs") or {}, row.get("tools")
+    if not isinstance(given, Mapping):
+        raise ValueError(f"chat_template_kwargs must hold keys and values, got {given!r}")
+    if not tools:
+        return dict(given)
+    if isinstance(tools, str):
+        try:
+            tools = json.loads(tools)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"tools: no valid JSON: {error}") from error
+    if not isinstance(tools, list):
+        raise ValueError(f"tools must be a list, or JSON of one, got {tools!r}")
+    return {**given, "tools": tools}
 
 
 def read_conversation(text: str) -> tuple[Messages, dict[str, Any]]:

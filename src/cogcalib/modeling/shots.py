@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cogcalib.modeling.few_shot import after_shots
-from cogcalib.records import Example, asked_text
+from cogcalib.records import Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -144,7 +144,7 @@ def draw_prompts(
 def same_question(example: Example) -> str:
     """A key that two examples share if they ask the same, whatever they take for the answer."""
     texts = sorted(option.text for option in example.options or ())
-    content = [asked_text(example.prompt), example.context, texts]
+    content = [example.asked, example.context, texts]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 from cogcalib.artifacts import check_writable, is_number
 from cogcalib.jsonl import json_lines, write_jsonl
 from cogcalib.parquet import read_table, write_table
-from cogcalib.records import Prediction
+from cogcalib.records import Example, Prediction
 from cogcalib.scoring.confidence_names import MULTIPLE_CHOICE, OPEN_ENDED
-from cogcalib.tasks.splits import halve
+from cogcalib.tasks.splits import drawn_as_one, halve
 
 FORMATS = (".jsonl", ".parquet")
 """Endings of the files that can be written and read."""
@@ -102,19 +102,27 @@ class SplitQuestions:
     Attributes:
         task, split: Of every row.
         answers: Id -> the gold answer.
+        one: Id -> of the first that asks the same (`drawn_as_one`).
     """
 
     task: str
     split: str
     answers: Mapping[str, str]
+    one: Mapping[str, str]
+
+    @classmethod
+    def of(cls, examples: Sequence[Example]) -> SplitQuestions:
+        """What the examples ask, all of one task and split, at least one."""
+        answers = {each.id: each.answer for each in examples}
+        return cls(examples[0].task, examples[0].split, answers, drawn_as_one(examples))
 
     def for_choice(self, seed: int) -> SplitQuestions:
         """The half of a calibration split that a seed's predictions are judged on.
 
         Runs of before there were halves predicted the whole split.
         """
-        chosen = halve(self.answers, seed)[1]
-        answers = {id: answer for id, answer in self.answers.items() if id in chosen}
+        chosen = halve(self.one.values(), seed)[1]
+        answers = {id: answer for id, answer in self.answers.items() if self.one[id] in chosen}
         return replace(self, answers=answers)
 
 

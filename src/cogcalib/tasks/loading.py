@@ -53,9 +53,12 @@ def load_task(
         return _load(definition, None, path.parent, prompt)
     if str(name) not in catalog.task_names():
         whole = [*atlas.TASKS, *catalog.definitions()]
+        table = Path(name).suffix in (".jsonl", ".csv", ".parquet")
+        meant = did_you_mean(str(name), catalog.task_names())
+        hint = "; a file of rows goes with data, or into a task file (docs/tasks.md)"
         raise ValueError(
             f"task must be one of {', '.join(whole)}, a group such as mmlu/law, or a path ending "
-            f"in .yaml, got {str(name)!r}{did_you_mean(str(name), catalog.task_names())}"
+            f"in .yaml, got {str(name)!r}{hint if table else meant}"
         )
     if str(name) in atlas.TASKS:
         return _with_preset(atlas.load(str(name)), prompt)

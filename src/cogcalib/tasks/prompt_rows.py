@@ -14,14 +14,17 @@ from typing import Any
 from cogcalib.records import CHAT, VERBATIM, Example, Option, asked_text
 from cogcalib.tasks.read import Row
 
-_TEMPLATE = ("tools", "chat_template_kwargs")
-"""Keys beside messages that their chat template is given."""
+_TEMPLATE = {
+    "tools": (list, "a list, or JSON of one"),
+    "chat_template_kwargs": (Mapping, "keys and values"),
+}
+"""Keys beside messages that their chat template is given, and what they hold."""
 
 
 def row_key(row: Row) -> str:
     """What makes two rows the same question, see `asked_text`: the prompt."""
     prompt, _ = _read(row)
-    return asked_text(prompt)
+    return asked_text(json.loads(prompt) if _is_conversation(row) else prompt)
 
 
 def check_alike(rows: Sequence[Row]) -> None:
@@ -108,6 +111,8 @@ def _read(row: Row) -> tuple[str, str]:
 
 def _conversation(row: Row, prompt: Any, completion: Any) -> tuple[str, str]:
     asked, answered = _messages(row, "prompt", prompt), _messages(row, "completion", completion)
+    if not any(str(each.get("content") or "").strip() for each in asked):
+        raise ValueError(f"{row.place}: the messages before the answer are empty")
     if asked[-1]["role"] == "assistant":
         raise ValueError(f"{row.place}: the last message before the answer is the assistant's")
     (last, *more) = answered
@@ -118,6 +123,15 @@ def _conversation(row: Row, prompt: Any, completion: Any) -> tuple[str, str]:
             f"empty, got {answered!r}"
         )
     beside = {key: row.values[key] for key in _TEMPLATE if row.values.get(key)}
+    try:
+        if isinstance(tools := beside.get("tools"), str):
+            beside["tools"] = json.loads(tools)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{row.place}, tools: no valid JSON: {error}") from error
+    for key, value in beside.items():
+        wanted, said = _TEMPLATE[key]
+        if not isinstance(value, wanted):
+            raise ValueError(f"{row.place}, {key}: must be {said}, got {value!r}")
     return json.dumps({"messages": asked, **beside}, ensure_ascii=False), content
 
 

@@ -44,6 +44,12 @@ def halve(ids: Iterable[str], seed: int) -> tuple[frozenset[str], frozenset[str]
     return frozenset(drawn[:middle]), frozenset(drawn[middle:])
 
 
+def drawn_as_one(examples: Iterable[Example]) -> dict[str, str]:
+    """Example id -> id of the first example that asks the same, see `Example.asked`."""
+    first: dict[str, str] = {}
+    return {each.id: first.setdefault(each.asked, each.id) for each in examples}
+
+
 def compose(
     examples: Sequence[Example],
     categories: Mapping[str, str],

@@ -82,4 +82,4 @@ def check_disjoint(splits: Mapping[str, Sequence[Example]]) -> None:
 
 def _content(example: Example) -> tuple[str, ...]:
     texts = sorted(asked_text(option.text) for option in example.options or ())
-    return (asked_text(example.prompt), asked_text(example.answer_text), *texts)
+    return (example.asked, asked_text(example.answer_text), *texts)

@@ -36,11 +36,13 @@ class Origin:
         preset: Prompt preset that worded them; None if prompts are taken as they are.
         tasks: Their names.
         name: Of the model trained whole; empty: that of the folder it is saved into.
+        choice: Prepared examples that it is chosen by, if it will be.
     """
 
     preset: str | None = None
     tasks: tuple[str, ...] = ()
     name: str = ""
+    choice: Dataset | None = None
 
 
 class AnsweringTrainer(ResumableTrainer):
@@ -245,6 +247,7 @@ class AnsweringTrainer(ResumableTrainer):
             adapter=self._has_adapter,
             train=cast(Dataset, self.train_dataset),
             calibration=self.calibration_dataset,
+            choice=self.origin.choice,
             split_off=self.split_off,
             options=self._option_texts,
             preset=self.origin.preset,

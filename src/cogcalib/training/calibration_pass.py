@@ -135,11 +135,7 @@ def run_calibration_pass(
                 result[:, columns] = measured.to(result)
     found = accelerator.reduce(result, reduction="sum").cpu()
     nll, known, confidence, correct, own = found[:5]
-    if nll.isnan().any():
-        raise InputError(
-            f"the training has diverged: at step {step} the model's log-probabilities on the "
-            "calibration split are no numbers; lower learning_rate, or train in float32 or bfloat16"
-        )
+    _check_converging(nll, step)
     answers = MeasuredAnswers.of_units(found[5:, asked].numpy())
     among = None if answers is None else answers.nll
     return CalibrationPass(
@@ -151,6 +147,14 @@ def run_calibration_pass(
         own=OwnAnswers(own.double().numpy(), correct.double().numpy()),
         nll=float((nll.double().numpy() if among is None else among).mean()),
     )
+
+
+def _check_converging(nll: Tensor, step: int | None) -> None:
+    if nll.isnan().any():
+        raise InputError(
+            f"the training has diverged: at step {step} the model's log-probabilities on the "
+            "calibration split are no numbers; lower learning_rate, or train in float32 or bfloat16"
+        )
 
 
 def _measured(

@@ -57,6 +57,7 @@ class ModelRecords:
         adapter: Whether an adapter is trained on it.
         train: Prepared training examples.
         calibration: Prepared calibration examples, if any.
+        choice: Prepared examples that the model is chosen by, if any.
         split_off: Whether these were split off the training set.
         options: What every training example chooses from, as it was given; None if it was not,
             or they differ.
@@ -75,6 +76,7 @@ class ModelRecords:
         adapter: bool,
         train: Dataset,
         calibration: Dataset | None,
+        choice: Dataset | None,
         split_off: bool,
         options: tuple[str, ...] | None,
         preset: str | None,
@@ -86,6 +88,8 @@ class ModelRecords:
         self._answers = describe_answers(train, tokenizer, options, preset)
         self._trained_on = frozenset(hashes_of_asked(train, tokenizer))
         self._calibrated_on = [] if calibration is None else hashes_of_asked(calibration, tokenizer)
+        chosen_by = [] if choice is None else hashes_of_asked(choice, tokenizer)
+        self._looked_at = frozenset([*self._calibrated_on, *chosen_by])
         self._name, self._precision = name, precision
         self._more: dict[str, Any] = {"tasks": list(tasks)} if tasks else {}
         if base and not adapter:  # of an adapter it is the model that the calibration is of
@@ -109,7 +113,7 @@ class ModelRecords:
         if of_base is not None and (of_base["sha256"] or of_base["commit"]):
             record_base(folder, of_base)
         write_seen(folder, self._trained_on)
-        write_seen(folder, self._calibrated_on, CALIBRATED_ON)
+        write_seen(folder, self._looked_at, CALIBRATED_ON)
         if of_base is None:
             own = _fingerprint(str(folder))
             of_base = {**own, "path": self._name or own["path"]}
@@ -124,13 +128,13 @@ class ModelRecords:
         """The calibration of a model, in memory without a fingerprint."""
         model = model or self._of_base or _NOWHERE
         seen = {"n": len(self._trained_on), "sha256": set_hash(self._trained_on)}
-        looked_at = set_hash(set(self._calibrated_on))
+        looked_at = {"n": len(self._looked_at), "sha256": set_hash(self._looked_at)}
         return Calibration(
             model=self._identity(model),
             answers=self._answers,
             metrics=split_metrics(measured, self._calibrated_on),
             trained_on={**seen, **self._more},
-            calibrated_on={"n": len(set(self._calibrated_on)), "sha256": looked_at},
+            calibrated_on=looked_at,
             confidence_histogram=_histogram(measured),
             method=self._method,
             precision=self._precision,

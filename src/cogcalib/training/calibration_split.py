@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -90,15 +89,4 @@ def _prompt_length(row: Mapping[str, Any]) -> int:
 
 
 def _hash(question: Any) -> str:
-    """Of a question, see `asked_text`; the texts of messages are compared like it."""
-    text = question if isinstance(question, str) else json.dumps(_squeezed(question), default=str)
-    return hashlib.sha256(asked_text(text).encode()).hexdigest()
-
-
-def _squeezed(value: Any) -> Any:
-    """Messages with their texts as they are compared: within JSON a line end is no white space."""
-    if isinstance(value, str):
-        return asked_text(value)
-    if isinstance(value, Mapping):
-        return {key: _squeezed(each) for key, each in value.items()}
-    return [_squeezed(each) for each in value] if isinstance(value, list) else value
+    return hashlib.sha256(asked_text(question).encode()).hexdigest()

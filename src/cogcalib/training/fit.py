@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.logging import get_logger
+from datasets import Dataset
 from peft import PeftConfig
 from transformers import (
     PreTrainedModel,
@@ -22,7 +23,6 @@ from transformers import (
 )
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from cogcalib.jsonl import write_jsonl
 from cogcalib.modeling.encoding import to_dataset
 from cogcalib.records import Example, is_verbatim
 from cogcalib.training.answering import Origin
@@ -37,11 +37,20 @@ LOG = "log.jsonl"
 
 @dataclass(frozen=True)
 class FitData:
-    """The examples of a run; `known` holds the base model's labels for the gate ``oracle``."""
+    """The examples of a run.
+
+    Attributes:
+        train: To learn.
+        calibration: That the training is steered by.
+        known: Example id -> the base model's label, for the gate ``oracle``.
+        choice: That methods are chosen by afterwards; the training never sees them, but nor may a
+            guard of what was chosen.
+    """
 
     train: Sequence[Example]
     calibration: Sequence[Example]
     known: Mapping[str, bool]
+    choice: Sequence[Example] = ()
 
 
 def fit(
@@ -104,11 +113,19 @@ def fit(
         peft_config=peft_config,
         callbacks=[_Progress(progress)] if progress else None,
     )
-    trainer.origin = _origin(data.train, output.name)
+    choice = to_dataset(data.choice, tokenizer) if data.choice else None
+    trainer.origin = _origin(data.train, output.name, choice)
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(partial, arguments.gate))
     trainer.save_model(str(partial))
-    write_jsonl(partial / LOG, trainer.state.log_history)
+    return _finish(partial, output, trainer.state.log_history)
+
+
+def _finish(partial: Path, output: Path, log: Sequence[Mapping[str, Any]]) -> Path:
+    """Write the log beside a trained model and give its folder the name of a finished one."""
+    from cogcalib.jsonl import write_jsonl
+
+    write_jsonl(partial / LOG, log)
     partial.rename(output)
     # Only now: killed before, the run could still go on from them.
     for leftover in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
@@ -116,12 +133,12 @@ def fit(
     return output
 
 
-def _origin(examples: Sequence[Example], name: str) -> Origin:
+def _origin(examples: Sequence[Example], name: str, choice: Dataset | None) -> Origin:
     """The preset that worded all the questions, if one did, their tasks, and the model's name."""
     presets = {example.preset for example in examples}
     worded = len(presets) == 1 and not any(map(is_verbatim, presets))
     tasks = sorted({example.task for example in examples})
-    return Origin(presets.pop() if worded else None, tuple(tasks), name)
+    return Origin(presets.pop() if worded else None, tuple(tasks), name, choice)
 
 
 def use_one_device(arguments: TrainingArguments) -> None:

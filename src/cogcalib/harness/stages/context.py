@@ -10,7 +10,7 @@ from cogcalib.harness.config import Config, ConfigError, Method, dump_config, pa
 from cogcalib.harness.progress import Advance, StageProgress
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.records import Example, Prediction
-from cogcalib.tasks import halve
+from cogcalib.tasks import drawn_as_one, halve
 
 Splits = Mapping[str, list[Example]]
 """Split or out-of-domain task -> its examples."""
@@ -65,11 +65,12 @@ def of_seed(splits: Splits, seed: int) -> Splits:
     seeds varies with the calibration questions, too.
     """
     split = splits["calibration"]
-    for_training, for_choice = halve([example.id for example in split], seed)
+    one = drawn_as_one(split)
+    for_training, for_choice = halve(one.values(), seed)
     assert not for_training & for_choice
     halves = {
-        THRESHOLD: [example for example in split if example.id in for_training],
-        "calibration": [example for example in split if example.id in for_choice],
+        THRESHOLD: [example for example in split if one[example.id] in for_training],
+        "calibration": [example for example in split if one[example.id] in for_choice],
     }
     return {**splits, **halves}
 

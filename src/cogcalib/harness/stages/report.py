@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,44 @@ from cogcalib.harness.report.run_results import known_shares
 from cogcalib.harness.stages.context import THRESHOLD, RunContext, Splits, of_seed
 from cogcalib.modeling import fingerprint
 from cogcalib.provenance import code_state, data_manifest, hardware, versions
-from cogcalib.records import Example, RunRecord, write_json
+from cogcalib.records import Example, write_json
 from cogcalib.scoring import summarize
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """Everything a result depends on. Equal records on one machine mean equal results.
+
+    Attributes:
+        config: The validated configuration.
+        model: ``{"path": as configured, "sha256": of its files}``, or a hub commit in its place.
+        data: Split -> ``{"n": rows, "sha256": hash of the rows}``.
+        versions: Package -> version, of whatever takes part in a result.
+        code: ``{"commit": hash or None, "dirty": bool or None}`` of a git checkout.
+        seeds: Seeds of the run.
+        hardware: Processor, cores, memory, accelerator.
+        timings: Stage -> wall seconds.
+        metrics: The rows of ``metrics.json``.
+        posthoc: Method -> seed -> confidence definition -> what was fitted on the calibration split
+            for it, as `cogcalib.posthoc` saves it; empty without post-hoc calibrated methods.
+        trained_on: The task trained on, by its own name; empty in records that were made before it
+            was kept.
+        tasks: Task, by its own name and the one trained on first, -> its version, source, repeats
+            dropped, passages shortened and the audit of its option labels' tokens.
+    """
+
+    config: Mapping[str, Any]
+    model: Mapping[str, Any]
+    data: Mapping[str, Any]
+    versions: Mapping[str, str]
+    code: Mapping[str, Any]
+    seeds: Sequence[int]
+    hardware: Mapping[str, Any]
+    timings: Mapping[str, float] = field(default_factory=dict)
+    metrics: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    posthoc: Mapping[str, Any] = field(default_factory=dict)
+    trained_on: str = ""
+    tasks: Mapping[str, Any] = field(default_factory=dict)
 
 
 def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:

@@ -93,14 +93,16 @@ def train_into(
     lora = config.model.lora
     dropout = config.baselines.dropout if method.stem == "mc_dropout" else lora and lora.dropout
     dtype = config.model.dtype if lora else "float32"
+    halves = of_seed(splits, seed)
     model, tokenizer = load_model(config.model.path, dtype=dtype)
     fit(
         model,
         tokenizer,
         FitData(
             train=_kept(method, splits["train"], knowledge),
-            calibration=of_seed(splits, seed)[THRESHOLD],
+            calibration=halves[THRESHOLD],
             known={id: record.known for id, record in knowledge.items()},
+            choice=halves["calibration"],
         ),
         output,
         _trainer_settings(config, method, seed),
