@@ -22,6 +22,7 @@ LIBRARY = (
         "lazy",
         "arrays",
         "records",
+        "suggest",
         "owned_folder",
         "provenance",
         "hub",
@@ -61,11 +62,12 @@ ALLOWED: dict[str, set[str]] = {
     "artifacts": set(),
     "jsonl": set(),
     "lazy": set(),
+    "suggest": set(),
     "hub": {"huggingface_hub"},
     "yaml_files": {"yaml"},
 }
 # What every room may import, those of their own layer included.
-EVERYWHERE = {"arrays", "artifacts", "lazy", "records"}
+EVERYWHERE = {"arrays", "artifacts", "lazy", "records", "suggest"}
 HEAVY = {"datasets", "numpy", "torch", "transformers", "trl"}
 
 Build = Callable[[dict[str, str]], Path]

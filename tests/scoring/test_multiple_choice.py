@@ -188,7 +188,7 @@ def test_bad_input_is_refused(llama, tokenizer, choices, questions):
     with pytest.raises(ValueError, match="'q0' is open-ended"):
         predict_from_logits(logits, questions[:2], tokenizer, named())
     assert predict_from_logits(logits[:0], [], tokenizer, named()) == []
-    with pytest.raises(ValueError, match=r"among vocab, options, surface, got \['mean'\]"):
+    with pytest.raises(ValueError, match=r"among options, vocab, surface, got \['mean'\]"):
         score(llama, tokenizer, choices, named(temperature={"mean": 2.0}))
     for value in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(ValueError, match=r"temperature\['vocab'\] must be positive"):

@@ -49,7 +49,7 @@ def test_command_writes_predictions_and_prints_the_table(tmp_path, capsys, endin
     printed = capsys.readouterr().out
     assert "15 equal-width bins" in printed
     assert "n = 40" in printed
-    assert "largest probability over" in printed
+    assert "softmax over the answer options" in printed
     assert "domain" not in printed, "nobody knows what the model was trained on"
     rows = read_predictions(output)
     assert len(rows) == 40

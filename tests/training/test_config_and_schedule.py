@@ -190,7 +190,7 @@ def test_a_gate_that_never_opens_has_no_style_phase_to_check(tmp_path: Path) -> 
 
 def test_shares_become_steps() -> None:
     schedule = Schedule.resolve(0.1, 0.25, max_steps=300, epoch_steps=100)
-    assert schedule == Schedule(style_steps=30, auto=False, every=25)
+    assert schedule == Schedule(style_steps=30, auto=False, every=25, early=25, epoch=100)
     due = [step for step in range(101) if schedule.is_due(step, 30 if step > 30 else None)]
     assert due == [30, 55, 80]
 
@@ -211,7 +211,7 @@ def test_style_phase_as_long_as_the_training_is_refused() -> None:
 
 def test_auto_measures_every_so_often_and_ends_when_two_in_a_row_do_not_improve() -> None:
     schedule = Schedule.resolve("auto", 10, max_steps=1000, epoch_steps=100)
-    assert schedule == Schedule(style_steps=300, auto=True, every=10)
+    assert schedule == Schedule(style_steps=300, auto=True, every=10, early=10, epoch=100)
     assert [s for s in range(41) if schedule.is_due(s, None)] == [0, 10, 20, 30, 40]
     assert not schedule.style_is_over(10, [0.5, 0.4])
     assert not schedule.style_is_over(20, [0.3, 0.5, 0.6])

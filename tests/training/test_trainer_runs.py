@@ -116,7 +116,9 @@ def test_plain_text_is_supervised_whole(tmp_path: Path) -> None:
         Dataset.from_list([{"text": row["prompt"]} for row in make_rows(n, seed)])
         for n, seed in ((16, 0), (12, 1))
     )
-    trainer = make_trainer(tmp_path, train=train, calibration=calibration)
+    with pytest.raises(ValueError, match=r"plain texts.*'prompt' and 'completion'.*learn_prompts"):
+        make_trainer(tmp_path, train=train, calibration=calibration)
+    trainer = make_trainer(tmp_path, train=train, calibration=calibration, learn_prompts=True)
     trainer.train()
     assert trainer.train_dataset[0]["labels"] == trainer.train_dataset[0]["input_ids"]
     assert all(map(math.isfinite, losses(trainer)))

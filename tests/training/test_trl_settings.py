@@ -78,6 +78,7 @@ def test_text_by_another_name_or_from_a_function(tmp_path: Path) -> None:
             train=data(8, 0, name),
             calibration=data(8, 1, name),
             dataset_text_field=name,
+            learn_prompts=True,
         )
         for name in ("text", "question")
     )
@@ -85,6 +86,7 @@ def test_text_by_another_name_or_from_a_function(tmp_path: Path) -> None:
         tmp_path,
         train=data(8, 0, "question"),
         calibration=data(8, 1, "question"),
+        learn_prompts=True,
         sft_arguments={"formatting_func": lambda row: row["question"]},
     )
     for other in (renamed, made):

@@ -2,7 +2,7 @@
 
 A module is the verb of its name: it has a line of HELP, adds the verb's options and executes it.
 Only the options of the verb that is chosen are built, and nothing heavy is imported before it is
-executed.
+executed. What `execute` returns is what ``--json`` writes.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 from cogcalib import __version__
 from cogcalib.cli import (
     compare,
+    completion,
     demo,
     doctor,
     guard,
@@ -32,8 +34,10 @@ from cogcalib.cli import (
     tasks,
     tune,
 )
-from cogcalib.cli.console import settle_streams, shown
-from cogcalib.records import InputError, path_errors
+from cogcalib.cli.console import check_json, settle_streams, shown, write_results
+from cogcalib.cli.examples import EXAMPLES
+from cogcalib.records import InputError, input_errors, path_errors
+from cogcalib.suggest import did_you_mean
 
 VERBS = {
     module.__name__.rpartition(".")[2]: module
@@ -54,8 +58,12 @@ VERBS = {
         compare,
         tasks,
         doctor,
+        completion,
     )
 }
+WITHOUT_JSON = ("predict", "serve", "completion")
+"""Verbs that write no such file: ``predict`` writes its answers as JSON lines, two print no result
+of their own."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,9 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     settle_streams()
     options = parse(sys.argv[1:] if argv is None else argv)
     verb = VERBS[options.verb]
+    if verb is completion:
+        options.parser = build_parser()
     try:
         with path_errors():
-            verb.execute(options)
+            _execute(verb, options)
     except InputError as error:
         print(f"cogcalib: {shown(str(error))}", file=sys.stderr)
         return 2
@@ -84,19 +94,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _execute(verb: ModuleType, options: argparse.Namespace) -> None:
+    """Execute a verb and write what it returns, where that is asked for."""
+    path = getattr(options, "json", None)
+    with input_errors():
+        check_json(path)
+    found = verb.execute(options)
+    if path is not None and found is not None:  # of several processes one has results
+        write_results(path, found)
+
+
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """The verb, under ``verb``, and its options; leaves with exit code 2 if they are wrong."""
-    parser = argparse.ArgumentParser(
-        prog="cogcalib",
-        description="Fine-tune language models so that their confidence can be trusted.",
-    )
-    parser.add_argument("--version", action="version", version=f"cogcalib {__version__}")
-    verbs = parser.add_subparsers(metavar="VERB", dest="verb", required=True)
     chosen = next((word for word in words if not word.startswith("-")), None)
-    for name, verb in VERBS.items():
-        added = verbs.add_parser(name, help=verb.HELP)
-        if name == chosen:
-            verb.add_options(added)
+    parser = build_parser(chosen or "")
+    if chosen is not None and chosen not in VERBS and (meant := did_you_mean(chosen, VERBS)):
+        parser.error(f"there is no verb {chosen!r}{meant}")
     options, rest = parser.parse_known_args(words)
     late = getattr(VERBS[options.verb], "LATE", None)
     if rest and late and getattr(options, late) is None and (rest[0] == "-" or rest[0][:1] != "-"):
@@ -104,6 +117,30 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return options
+
+
+def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
+    """The parser with the options of one verb; those of every verb if None."""
+    parser = argparse.ArgumentParser(
+        prog="cogcalib",
+        description="Fine-tune language models so that their confidence can be trusted.",
+    )
+    parser.add_argument("--version", action="version", version=f"cogcalib {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", dest="verb", required=True)
+    for name, verb in VERBS.items():
+        added = verbs.add_parser(
+            name,
+            help=verb.HELP,
+            epilog="\n".join(["examples:", *(f"  {line}" for line in EXAMPLES[name])]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if chosen in (None, name):
+            verb.add_options(added)
+            if name not in WITHOUT_JSON:
+                added.add_argument(
+                    "--json", type=Path, metavar="FILE", help="write the results to a new file"
+                )
+    return parser
 
 
 def _kept(verb: ModuleType, options: argparse.Namespace) -> str:

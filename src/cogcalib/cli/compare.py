@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from cogcalib.artifacts import check_writable
-from cogcalib.cli.console import check_json, print_tables, shown, write_rows
-from cogcalib.cli.report import add_samples_options, check_path
+from cogcalib.cli.console import print_tables, shown
+from cogcalib.cli.report import (
+    add_samples_options,
+    check_figures,
+    check_output,
+    check_path,
+    write_page,
+)
 from cogcalib.records import input_errors
 
 HELP = "hold runs or predictions against the first of them, question by question"
@@ -28,20 +34,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_samples_options(parser)
     parser.add_argument("--output", type=Path, metavar="PAGE", help="write a page, a new HTML file")
     parser.add_argument(
-        "--json",
-        type=Path,
-        metavar="FILE",
-        help="write the rows, as in metrics.json, with their differences to a new file",
+        "--figures", type=Path, metavar="DIR", help="write every chart of the page as an SVG file"
     )
 
 
-def execute(options: argparse.Namespace) -> None:
-    """Compare, print the tables, write the page and the rows."""
+def execute(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Compare, print the tables, write the page; returns the rows with their differences."""
     from cogcalib.harness.report.comparison import compare
 
     with input_errors():
-        check_json(options.json)
-        _check_output(options.output)
+        check_output(options.output)
+        check_figures(options.figures)
         for path in options.paths:
             check_path(path)
         found = compare(
@@ -59,22 +62,6 @@ def execute(options: argparse.Namespace) -> None:
         for row in rows:
             if (row["method"], row["task"], row["split"]) == (pair.one, pair.task, pair.split):
                 row["differences"] = {pair.other: pair.to_json()}
-    write_rows(options.json, rows)
-    if options.output is not None:
-        from cogcalib.harness.report.comparison_page import write_comparison
-
-        write_comparison(options.output, found)
-        print(f"\nThe whole comparison: {shown(str(options.output))}")
-
-
-def _check_output(path: Path | None) -> None:
-    """Check that the page can be written, before anything is computed.
-
-    Raises:
-        ValueError: If something lies there already, or it cannot be written.
-    """
-    if path is None:
-        return
-    check_writable(path)
-    if path.exists():
-        raise ValueError(f"--output {path} already exists; remove it or choose another name")
+    if options.output is not None or options.figures is not None:
+        write_page(found, options.output, options.figures)
+    return rows

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import math
 import os
+import re
 import sys
 import unicodedata
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,20 +177,35 @@ def check_json(path: Path | None) -> None:
         raise ValueError(f"--json {path} already exists; remove it or choose another name")
 
 
-def write_rows(path: Path | None, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as JSON, atomically, if a path was given.
+def write_results(path: Path, found: Any) -> None:
+    """Write what a verb found as JSON, atomically: records as objects, paths as text.
 
     Raises:
         ValueError: As `check_json`.
     """
-    if path is not None:
-        check_json(path)
-        write_json(path, [dict(row) for row in rows])
-        print(f"\nRows: {shown(str(path))}")
+    check_json(path)
+    write_json(path, _plain(found))
+    print(f"\nResults: {shown(str(path))}")
 
 
-def show_run(folder: Path, *, page: bool = True) -> None:
-    """The tables of a finished run, its verdict, and where its page is if there is one."""
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def show_run(folder: Path, *, page: bool = True) -> Sequence[Mapping[str, Any]]:
+    """The tables of a finished run, where its page is if there is one, and last its verdict.
+
+    Returns:
+        Its rows of metrics.
+    """
     from rich.markup import escape
 
     from cogcalib.harness.report import load_run, metrics_table
@@ -195,15 +214,63 @@ def show_run(folder: Path, *, page: bool = True) -> None:
 
     terminal, run = screen(), load_run(folder)
     _print(metrics_table(run.rows, in_domain=run.trained_on), terminal)
-    for sentence in headline(run, group_rows(run.rows, in_domain=run.trained_on)[0]):
+    verdict, *others = headline(run, group_rows(run.rows, in_domain=run.trained_on)[0])
+    for sentence in others:
         terminal.print(f"\n{escape(sentence)}", highlight=False)
     if page:
         # Not wrapped: a path is there to be copied.
         path = escape(str(run.folder.page))
-        terminal.print(f"\nThe whole report: [bold]{path}[/bold]\n", soft_wrap=True)
+        terminal.print(f"\nThe whole report: [bold]{path}[/bold]", soft_wrap=True)
+    terminal.print(f"\n[bold]{escape(verdict)}[/bold]\n", highlight=False)
+    return run.rows
 
 
 def _print(tables: Iterable[Table], terminal: Console) -> None:
     for table in tables:
         terminal.print()
-        terminal.print(table)
+        show_table(table, terminal)
+
+
+NARROW = 14
+"""Characters of a table's first column in a terminal that is too narrow for all of it."""
+
+
+def show_table(table: Table, terminal: Console) -> None:
+    """Print a table; where it would lose a word or a digit, with broken names in its first column,
+    and where that is not enough, its rows one below the other."""
+    names = table.columns[0]
+    for narrow in (False, True):
+        if narrow:
+            names.min_width, names.max_width, names.overflow = None, NARROW, "fold"
+        if _fits(table, terminal.width):
+            terminal.print(table)
+            return
+    from rich.text import Text
+
+    heads = [_text(column.header) for column in table.columns]
+    width = max(map(len, heads))
+    if table.title:
+        terminal.print(table.title)
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        first, *others = map(_text, cells)
+        terminal.print(Text(f"{heads[0]} {first}".strip(), "bold"))
+        for head, cell in zip(heads[1:], others, strict=True):
+            terminal.print(Text(f"  {head:<{width}}  {cell}"))
+    if table.caption:
+        terminal.print(table.caption)
+
+
+def _fits(table: Table, width: int) -> bool:
+    """Whether every word of every cell is whole in a table so wide; the first column may break."""
+    paper = console(width=width)
+    with paper.capture() as drawn:
+        paper.print(table)
+    there = Counter(
+        re.sub("[\u2500-\u257f]", " ", re.sub(r"\x1b\[[\d;]*m", "", drawn.get())).split()
+    )
+    cells = [shown(_text(cell)) for column in table.columns[1:] for cell in column.cells]
+    return not Counter(word for cell in cells for word in cell.split()) - there
+
+
+def _text(cell: Any) -> str:
+    return str(getattr(cell, "plain", cell))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from typing import Any
 
 from cogcalib.cli.options import add_shared
 from cogcalib.cli.run import run_and_show
@@ -20,8 +21,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "-o", "--runs")
 
 
-def execute(options: argparse.Namespace) -> None:
-    """Run the shipped configuration, or go on with it."""
+def execute(options: argparse.Namespace) -> Any:
+    """Run the shipped configuration, or go on with it; returns the rows of metrics."""
     from cogcalib.harness.config import shipped_config
     from cogcalib.owned_folder import CONFIG
 
@@ -31,4 +32,4 @@ def execute(options: argparse.Namespace) -> None:
         raise InputError(f"--fresh discards the demo's own folder only; remove {folder} yourself")
     if options.fresh and (folder / CONFIG).is_file():
         shutil.rmtree(folder)
-    run_and_show(config, options.runs, resume=True)
+    return run_and_show(config, options.runs, resume=True)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cogcalib.cli.console import check_json, quiet, screen, shown
-from cogcalib.records import input_errors, write_json
+from cogcalib.cli.console import quiet, screen, write_results
+from cogcalib.records import input_errors
 
 if TYPE_CHECKING:
     from cogcalib.cli.findings import Finding
@@ -28,18 +26,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="a folder, a hub id or atlas; its tokenizer and configuration are read, no weights",
     )
     parser.add_argument("--base", metavar="MODEL", help="base model of an adapter")
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the findings to a new file"
-    )
 
 
-def execute(options: argparse.Namespace) -> None:
-    """Print the findings; exit code 1 if something needed is broken."""
+def execute(options: argparse.Namespace) -> list[Finding]:
+    """Print the findings and return them; exit code 1 if something needed is broken."""
     from cogcalib.cli.findings import BROKEN, environment, reachable
 
     quiet()
     with input_errors():
-        check_json(options.json)
         if options.base is not None and options.model is None:
             raise ValueError("--base goes with a MODEL, the adapter")
         found = list(environment())
@@ -49,11 +43,11 @@ def execute(options: argparse.Namespace) -> None:
             with reachable(found):
                 found += model_findings(options.model, options.base)
     _show(found)
-    if options.json is not None:
-        write_json(options.json, [asdict(each) for each in found])
-        print(f"\nFindings: {shown(str(options.json))}")
     if any(each.state == BROKEN for each in found):
+        if options.json is not None:
+            write_results(options.json, found)
         raise SystemExit(1)
+    return found
 
 
 def _show(found: Sequence[Finding]) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from cogcalib.artifacts import check_writable
-from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen, shown
+from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen, show_table, shown
 from cogcalib.cli.options import add_access, read_fields
 from cogcalib.records import InputError, input_errors
 
@@ -66,8 +66,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_access(parser)
 
 
-def execute(options: argparse.Namespace) -> None:
-    """Find thresholds, write them, and say what they promise."""
+def execute(options: argparse.Namespace) -> Any:
+    """Find thresholds, write them, and say what they promise; returns rules and promises."""
     from cogcalib.deployment.access import ModelAccess
 
     with input_errors():
@@ -92,6 +92,8 @@ def execute(options: argparse.Namespace) -> None:
     if options.plot is not None:
         risk_coverage_curve(found).savefig(options.plot, dpi=160)
         print(shown(f"Risk-coverage curve: {options.plot}"))
+    return {"rules": found.rules, "guarantees": found.guarantees, "elsewhere": found.elsewhere,
+            "folder": found.folder}  # fmt: skip
 
 
 def _check_plot(path: Path | None) -> None:
@@ -127,7 +129,7 @@ def _show(found: Guarded, options: argparse.Namespace) -> None:
             error = "" if there.error is None else f", {100 * there.error:.1f}"
             row.append(f"{100 * there.coverage:.1f}{error}")
         table.add_row(*row)
-    screen().print(table)
+    show_table(table, screen())
     for each, rule in zip(found.guarantees, found.rules, strict=True):
         name = f"{100 * each.target_error:g} %"
         if rule.reason:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cogcalib.artifacts import check_writable
-from cogcalib.cli.console import screen, shown
+from cogcalib.cli.console import screen, show_table, shown
 from cogcalib.records import InputError, input_errors, replacing
 
 HELP = "draw how training examples became known, and which were forgotten"
@@ -23,11 +23,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--method", help="of a run: whose training (the first with a ledger)")
     parser.add_argument("--seed", type=int, metavar="N", help="of a run: which seed (the first)")
-    parser.add_argument("--output", type=Path, metavar="FILE.png", help="(RUN/ledger.png)")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="a new file, .png or .svg (RUN/ledger.png)"
+    )
 
 
-def execute(options: argparse.Namespace) -> None:
-    """Print the passes and draw them."""
+def execute(options: argparse.Namespace) -> Any:
+    """Print the passes and draw them; returns them, and which examples were forgotten."""
     from cogcalib.harness.report.ledger_figure import ledger_figure
     from cogcalib.knowledge.ledger import read_ledger
     from cogcalib.knowledge.ledger_epochs import Passes
@@ -35,8 +37,8 @@ def execute(options: argparse.Namespace) -> None:
     with input_errors():
         folder, name = _training(options.run, options.method, options.seed)
         output = options.output or folder / "ledger.png"
-        if output.suffix != ".png" or (options.output and output.exists()):
-            raise InputError(f"output must be a new file that ends in .png, got {output}")
+        if output.suffix not in (".png", ".svg") or (options.output and output.exists()):
+            raise InputError(f"output must be a new file that ends in .png or .svg, got {output}")
         check_writable(output)
         passes = Passes(read_ledger(folder))
     summaries = passes.summaries()
@@ -48,8 +50,9 @@ def execute(options: argparse.Namespace) -> None:
     if len(forgotten) > SHOWN:
         print(f"  and {len(forgotten) - SHOWN} more")
     with replacing(output) as temporary:
-        ledger_figure(summaries, name).savefig(temporary, format="png", dpi=150)
+        ledger_figure(summaries, name).savefig(temporary, format=output.suffix[1:], dpi=150)
     print(f"\nDrawn: {output}")
+    return {"passes": summaries, "forgotten": list(forgotten)}
 
 
 def _training(run: Path, method: str | None, seed: int | None) -> tuple[Path, str]:
@@ -114,4 +117,4 @@ def _print(summaries: Any, name: str) -> None:
         table.add_row(
             str(each.number), str(each.step), str(each.n), *shares, f"{each.penalty:.3f}", *split
         )
-    screen(140).print(table)
+    show_table(table, screen(140))

@@ -49,13 +49,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def execute(options: argparse.Namespace) -> None:
+def execute(options: argparse.Namespace) -> Merged:
     """Check, merge, and say what is in the weights now."""
     with _tidy_end():
-        _merge(options)
+        return _merge(options)
 
 
-def _merge(options: argparse.Namespace) -> None:
+def _merge(options: argparse.Namespace) -> Merged:
     quiet()
     from cogcalib.deployment.gguf import ConversionError, check_gguf, find_converter, write_gguf
     from cogcalib.deployment.merge_plan import plan_merge
@@ -87,6 +87,7 @@ def _merge(options: argparse.Namespace) -> None:
             _say(f"converting to {options.gguf}")
             write_gguf(plan.out, options.gguf, plan.dtype, converter)
             print(shown(f"GGUF: {options.gguf} ({_size(options.gguf.stat().st_size)})"))
+        return merged
     except (ConversionError, MergeError) as error:
         print(f"cogcalib: {shown(str(error))}", file=sys.stderr)
         raise SystemExit(1) from error

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen
+from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen, show_table
 from cogcalib.cli.options import add_fields, read_fields
 from cogcalib.records import DTYPES, PRESETS, input_errors
 
@@ -37,8 +37,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_fields(remote, ProbeTask, only=REMOTE)
 
 
-def execute(options: argparse.Namespace) -> None:
-    """Probe, print the shares and write the page."""
+def execute(options: argparse.Namespace) -> Any:
+    """Probe, print the shares and write the page; returns counts, and shares by group."""
     from cogcalib.knowledge.probe_task import ProbeTask
 
     with input_errors():
@@ -47,7 +47,7 @@ def execute(options: argparse.Namespace) -> None:
     from rich.markup import escape
 
     from cogcalib.harness.report.probe_page import MOST_ROWS, write_probe_html
-    from cogcalib.harness.report.probe_tables import missing_detectors, small_n
+    from cogcalib.harness.report.probe_tables import by_group, missing_detectors, shares, small_n
     from cogcalib.knowledge import CATEGORIES
     from cogcalib.knowledge.partitions import count_categories, draw_rows
     from cogcalib.knowledge.probe_run import probe_task
@@ -57,7 +57,7 @@ def execute(options: argparse.Namespace) -> None:
     with endpoint_errors(kept), progress_bar("probe") as progress, input_errors():
         found = probe_task(asked, progress)
     if not found.main:
-        return
+        return None
     console = screen()
     with input_errors():
         page = write_probe_html(found.folder)
@@ -81,6 +81,10 @@ def execute(options: argparse.Namespace) -> None:
     rows_file, page_file = (escape(str(each)) for each in (found.folder / "probe.parquet", page))
     console.print(f"\nRows: {rows_file}", soft_wrap=True)
     console.print(f"Page: [bold]{page_file}[/bold]\n", soft_wrap=True)
+    groups = {name: dict(zip(CATEGORIES, shares(each), strict=True))
+              for name, each in by_group(rows).items()}  # fmt: skip
+    return {"questions": counts.total(), "categories": dict(counts), "groups": groups,
+            "rows": found.folder / "probe.parquet", "page": page}  # fmt: skip
 
 
 def asking(found: Probe, mode: str, *, turned: bool) -> str:
@@ -106,12 +110,12 @@ def show_probe(rows: Probed, console: Console) -> None:
         table = Table(*grid.headers)
         for line in grid.rows:
             table.add_row(*(cell for cell, _ in line))
-        console.print(table)
+        show_table(table, console)
     if len(groups) > 1:
         table = Table("Group", "Questions", *CATEGORIES)
         for group, members in list(groups.items())[:MOST_GROUPS]:
             parts = (f"{percent(share)} %" for share in shares(members))
             table.add_row(escape(group), f"{len(members):,}", *parts)
-        console.print(table)
+        show_table(table, console)
         if len(groups) > MOST_GROUPS:
             console.print(f"... and {len(groups) - MOST_GROUPS} more groups: they are on the page")

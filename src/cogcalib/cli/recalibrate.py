@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen, shown
+from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen, show_table, shown
 from cogcalib.cli.options import add_access, read_fields
 from cogcalib.records import input_errors
 
@@ -43,8 +43,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_access(parser)
 
 
-def execute(options: argparse.Namespace) -> None:
-    """Fit, write, and show what changed."""
+def execute(options: argparse.Namespace) -> Any:
+    """Fit, write, and show what changed; returns the map with its metrics."""
     from cogcalib.deployment.access import ModelAccess
 
     with input_errors():
@@ -62,6 +62,8 @@ def execute(options: argparse.Namespace) -> None:
             progress=told,
         )
     _show(found)
+    return {"fitted": found.fitted, "metrics": found.metrics, "voided": found.voided,
+            "folder": found.folder}  # fmt: skip
 
 
 def _show(found: Recalibrated) -> None:
@@ -74,7 +76,7 @@ def _show(found: Recalibrated) -> None:
             scale = 100 if title.endswith("%") else 1
             cells = [_cell(kind.get(name), scale) for kind in (metrics.raw, metrics.calibrated)]
             table.add_row(title, *cells)
-    screen().print(table)
+    show_table(table, screen())
     print(
         "After: each question is judged by a map fitted to the other four fifths. "
         "In brackets 95 % bootstrap intervals."

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cogcalib.artifacts import check_writable
-from cogcalib.cli.console import check_json, print_tables, show_run, shown, write_rows
-from cogcalib.records import InputError, input_errors
+from cogcalib.cli.console import print_tables, show_run, shown
+from cogcalib.records import InputError, input_errors, write_text
+
+if TYPE_CHECKING:
+    from cogcalib.harness.report.comparison import Comparison
 
 HELP = "show tables of finished runs and rewrite their pages, or score predictions"
 
@@ -24,10 +28,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add_samples_options(parser)
     parser.add_argument(
-        "--json",
-        type=Path,
-        metavar="FILE",
-        help="write the rows, as in metrics.json, to a new file; of one run alone",
+        "--output", type=Path, metavar="PAGE", help="of predictions: write a page, a new HTML file"
+    )
+    parser.add_argument(
+        "--figures", type=Path, metavar="DIR", help="write every chart of the page as an SVG file"
     )
 
 
@@ -43,18 +47,18 @@ def add_samples_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def execute(options: argparse.Namespace) -> None:
-    """Show the tables and write the page or the rows."""
+def execute(options: argparse.Namespace) -> Any:
+    """Show the tables, write the page and the figures; returns the rows, as in metrics.json."""
     from cogcalib.harness.report.differences import paired_predictions
     from cogcalib.harness.report.predictions import read_groups, rows_of
 
     with input_errors():
-        check_json(options.json)
+        check_output(options.output)
+        check_figures(options.figures)
         for path in options.paths:
             check_path(path)
         if any(path.is_dir() for path in options.paths):
-            _report_runs(options)
-            return
+            return _report_runs(options)
         groups = read_groups(
             options.paths, samples_split=options.split, samples_filter=options.filter
         )
@@ -68,10 +72,53 @@ def execute(options: argparse.Namespace) -> None:
         for row in rows:
             if (row["method"], row["task"], row["split"]) == (pair.one, pair.task, pair.split):
                 row["differences"] = {pair.other: pair.to_json()}
-    write_rows(options.json, rows)
+    if options.output is not None or options.figures is not None:
+        from cogcalib.harness.report.comparison import of_groups
+
+        write_page(of_groups(groups, rows, pairs, notes), options.output, options.figures)
+    return rows
 
 
-def _report_runs(options: argparse.Namespace) -> None:
+def write_page(found: Comparison, output: Path | None, figures: Path | None) -> None:
+    """Write the page of a comparison and its charts, where they were asked for."""
+    from cogcalib.harness.report.comparison_page import comparison_page
+    from cogcalib.harness.report.html import render_page, write_figures
+
+    page = comparison_page(found)
+    if output is not None:
+        write_text(output, render_page(page))
+        print(f"\nThe whole page: {shown(str(output))}")
+    if figures is not None:
+        print(f"\nFigures: {len(write_figures(page, figures))} in {shown(str(figures))}")
+
+
+def check_output(path: Path | None) -> None:
+    """Check that the page can be written, before anything is computed.
+
+    Raises:
+        ValueError: If something lies there already, or it cannot be written.
+    """
+    if path is None:
+        return
+    check_writable(path)
+    if path.exists():
+        raise ValueError(f"--output {path} already exists; remove it or choose another name")
+
+
+def check_figures(folder: Path | None) -> None:
+    """Check that charts can be written into a folder that holds nothing else.
+
+    Raises:
+        ValueError: If it holds something, or cannot be written.
+    """
+    if folder is None:
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"--figures {folder} must be a new or an empty folder")
+    check_writable(folder / "figure.svg")
+
+
+def _report_runs(options: argparse.Namespace) -> Any:
     """Show every run's table and write its page anew, where that can be written."""
     from cogcalib.harness.report import load_run, write_html
 
@@ -80,8 +127,17 @@ def _report_runs(options: argparse.Namespace) -> None:
     for option, given in (("--split", options.split), ("--filter", options.filter)):
         if given is not None:
             raise ValueError(f"{option} is for lm-evaluation-harness' samples, not for a run")
-    if options.json is not None and len(options.paths) > 1:
-        raise ValueError(f"--json takes the rows of one run, got {len(options.paths)} runs")
+    if options.output is not None:
+        raise ValueError(
+            "--output is for files of predictions; a run's page is its report.html, and `cogcalib "
+            "compare --output` writes one of several runs"
+        )
+    for option, given, what in (
+        ("--json", options.json, "rows"),
+        ("--figures", options.figures, "charts"),
+    ):
+        if given is not None and len(options.paths) > 1:
+            raise ValueError(f"{option} takes the {what} of one run, got {len(options.paths)} runs")
     for path in options.paths:
         run = load_run(path)
         try:
@@ -92,7 +148,14 @@ def _report_runs(options: argparse.Namespace) -> None:
         else:
             write_html(path)
             show_run(path)
-        write_rows(options.json, run.rows)
+        rows = run.rows
+        if options.figures is not None:
+            from cogcalib.harness.report.html import write_figures
+            from cogcalib.harness.report.page import page_content
+
+            written = write_figures(page_content(run), options.figures)
+            print(f"Figures: {len(written)} in {shown(str(options.figures))}")
+    return rows
 
 
 def check_path(path: Path) -> None:

@@ -46,9 +46,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--without", nargs="+", default=[], metavar="METHOD", help="not these rows")
 
 
-def execute(options: argparse.Namespace) -> None:
-    """Print the plan, or train what is missing and write the table."""
+def execute(options: argparse.Namespace) -> list[str] | None:
+    """Print the plan, or train what is missing and write the table; returns the files written."""
     _check(options)
+    if options.dry_run and options.json is not None:
+        raise InputError("--json goes with a table, and --dry-run makes none")
     quiet()
     import torch
 
@@ -78,7 +80,7 @@ def execute(options: argparse.Namespace) -> None:
         from cogcalib.harness.reproduce.estimate import show_plan
 
         show_plan(plan, options.jobs, screen(), options.rule)
-        return
+        return None
     for folder in (options.runs, options.output):
         check_writable(folder)
     check_output(plan, options.output, options.rule)
@@ -87,11 +89,13 @@ def execute(options: argparse.Namespace) -> None:
     outcome = reproduce(plan, settings, console)
     # Paths of this machine are nobody's business; what they hold is told by its hash.
     command = shlex.join(["cogcalib", *sys.argv[1:]])
-    for path in write_results(outcome, options.output, command, options.rule):
+    written = write_results(outcome, options.output, command, options.rule)
+    for path in written:
         console.print(f"  {path}", soft_wrap=True, markup=False)
     _show_missing(outcome, console)
     if outcome.failures or outcome.left_out:
         raise SystemExit(1)
+    return [str(path) for path in written]
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cogcalib.cli.console import console, quiet, show_run, take_one_device
 from cogcalib.cli.options import add_shared
@@ -23,16 +23,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "--data-dir", "-o", "--runs")
 
 
-def execute(options: argparse.Namespace) -> None:
-    """Run the configuration that is named."""
+def execute(options: argparse.Namespace) -> Any:
+    """Run the configuration that is named; returns the rows of metrics."""
     from cogcalib.harness.config import load_config
 
     config = load_config(options.config, options.overrides)
-    run_and_show(config, options.runs, resume=options.resume, data_dir=options.data_dir)
+    return run_and_show(config, options.runs, resume=options.resume, data_dir=options.data_dir)
 
 
-def run_and_show(config: Config, runs: Path, *, resume: bool, data_dir: Path | None = None) -> None:
-    """Run a configuration and print its table."""
+def run_and_show(config: Config, runs: Path, *, resume: bool, data_dir: Path | None = None) -> Any:
+    """Run a configuration and print its table; returns the rows of metrics."""
     from rich.markup import escape
 
     from cogcalib.tasks import own_name
@@ -47,4 +47,4 @@ def run_and_show(config: Config, runs: Path, *, resume: bool, data_dir: Path | N
     from cogcalib import pipeline
 
     folder = pipeline.run(config, runs, terminal, resume=resume, data_dir=data_dir)
-    show_run(folder.path)
+    return show_run(folder.path)

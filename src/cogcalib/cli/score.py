@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cogcalib.cli.console import (
-    check_json,
     print_tables,
     progress_bar,
     quiet,
     shown,
-    write_rows,
 )
 from cogcalib.cli.options import add_fields, read_fields
 from cogcalib.records import DTYPES, PRESETS, input_errors
@@ -32,9 +29,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
     values = {"answer": ANSWERS, "dtype": DTYPES, "prompt": PRESETS, "worker": WORKERS}
     add_fields(parser, ScoreTask, without=REMOTE, values=values)
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the row of metrics to a new file"
-    )
     remote = parser.add_argument_group(
         "endpoint", "ask an OpenAI-compatible server (vLLM, SGLang, llama.cpp) for --model"
     )
@@ -52,12 +46,11 @@ def kept(options: argparse.Namespace) -> str:
     return "; the answers got are kept, the same command goes on from there"
 
 
-def execute(options: argparse.Namespace) -> None:
-    """Score, print the metrics, write what was asked for."""
+def execute(options: argparse.Namespace) -> Any:
+    """Score, print the metrics, write what was asked for; returns the row of metrics."""
     from cogcalib.scoring.config import ScoreTask
 
     with input_errors():
-        check_json(options.json)
         asked = ScoreTask(**read_fields(options, ScoreTask))
     quiet()
     from cogcalib.inference.experimental.endpoint_client import EndpointError
@@ -71,7 +64,7 @@ def execute(options: argparse.Namespace) -> None:
         raise SystemExit(1) from error
     if scored.main:
         _show(scored, options)
-        write_rows(options.json, [scored.summary])
+    return [scored.summary] if scored.main else None
 
 
 def _show(scored: Scored, options: argparse.Namespace) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-from cogcalib.cli.console import screen, shown
+from cogcalib.cli.console import screen, show_table, shown
 from cogcalib.cli.options import add_shared
 from cogcalib.records import PRESETS, input_errors
 
@@ -23,27 +24,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_shared(show, "--data-dir")
 
 
-def execute(options: argparse.Namespace) -> None:
-    """List the tasks, or show the one that is named."""
-    if options.name is None:
-        _list_tasks()
-    else:
-        _show_task(options)
+def execute(options: argparse.Namespace) -> Any:
+    """List the tasks, or show the one that is named; returns what is listed or shown."""
+    return _list_tasks() if options.name is None else _show_task(options)
 
 
-def _list_tasks() -> None:
+def _list_tasks() -> Any:
     from rich.table import Column, Table
 
     from cogcalib.tasks import summaries
 
     table = Table(Column("task", no_wrap=True), "question", "rows", "licence")
-    for task in summaries():
+    found = summaries()
+    for task in found:
         rows = ", ".join(f"{split} {number}" for split, number in task.rows.items())
         table.add_row(task.name, task.description, rows, task.licence)
-    screen(140).print(table)
+    show_table(table, screen(140))
+    return found
 
 
-def _show_task(options: argparse.Namespace) -> None:
+def _show_task(options: argparse.Namespace) -> Any:
     from cogcalib.modeling import load_tokenizer
     from cogcalib.modeling.show import show_audit, show_example
     from cogcalib.tasks import load_task
@@ -67,3 +67,10 @@ def _show_task(options: argparse.Namespace) -> None:
     for split, number in task.equal_options.items():
         print(f"{split}: {number} questions show one text under two letters")
     print("", *(shown(text) for text in texts), sep="\n")
+    return {
+        "name": task.name,
+        "version": task.version,
+        "rows": {split: len(each) for split, each in task.splits.items()},
+        "licence": task.licence,
+        "shown": texts,
+    }

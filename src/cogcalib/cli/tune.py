@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from cogcalib.cli.console import console as terminal
 from cogcalib.cli.console import quiet, take_one_device
@@ -26,8 +27,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_shared(parser, "--runs", "--data-dir", "-o")
 
 
-def execute(options: argparse.Namespace) -> None:
-    """Try, choose, and say what was chosen."""
+def execute(options: argparse.Namespace) -> Any:
+    """Try, choose, and say what was chosen; returns the record of the choices."""
     from rich.markup import escape
 
     from cogcalib.harness.config import load_config
@@ -59,3 +60,4 @@ def execute(options: argparse.Namespace) -> None:
         console.print(f"  best of these, {best['chosen']}: {best['reason']}", markup=False)
     tuned = escape(str(folder.tuned_config))
     console.print(f"\nNow: [bold]cogcalib run {tuned}[/bold]\n", soft_wrap=True)
+    return record

@@ -11,14 +11,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from cogcalib.drawing.canvas import INK, new_figure, percent_axis, styled
+from cogcalib.drawing.svg_plot import FEW
 from cogcalib.metrics import (
     ReliabilityCurve,
     ece_label,
     reliability_curve,
 )
-
-FEW = 10
-"""Bins with fewer answers than this are drawn pale: their accuracy is mostly chance."""
 
 DEFAULT_COLOUR = "#0072b2"
 WRONG = "#52606d"

@@ -28,3 +28,7 @@ def ranked(names: Iterable[str]) -> list[str]:
     given = set(names)
     known = [name for name in (*MULTIPLE_CHOICE, *OPEN_ENDED) if name in given]
     return known + sorted(given.difference(known))
+
+
+CONFIDENCE_MAPS = ("platt", "isotonic")
+"""Methods that map the confidence of the answer given, one definition at a time."""

@@ -13,14 +13,13 @@ from scipy.special import log_softmax
 from cogcalib.posthoc import IsotonicCalibration, PlattScaling, VectorScaling
 from cogcalib.posthoc.calibrator import ConfidenceCalibrator, LogitCalibrator
 from cogcalib.records import Example, Prediction
+from cogcalib.scoring.confidence_names import CONFIDENCE_MAPS
 from cogcalib.scoring.config import ScoreSettings
 from cogcalib.scoring.multiple_choice import choose
 
-CONFIDENCE_MAPS: Mapping[str, type[ConfidenceCalibrator]] = {
-    "platt": PlattScaling,
-    "isotonic": IsotonicCalibration,
-}
-"""Methods that map the confidence of the answer given, one definition at a time."""
+_MAPS: Mapping[str, type[ConfidenceCalibrator]] = dict(
+    zip(CONFIDENCE_MAPS, (PlattScaling, IsotonicCalibration), strict=True)
+)
 
 T = TypeVar("T", bound=LogitCalibrator)
 
@@ -41,12 +40,12 @@ def fit_confidence_maps(
         ValueError: If the method is unknown, a prediction is of another split, there are none, or
             they differ in model or definitions.
     """
-    if method not in CONFIDENCE_MAPS:
+    if method not in _MAPS:
         raise ValueError(f"method must be one of {', '.join(CONFIDENCE_MAPS)}, got {method!r}")
     _check_calibration(calibration)
     correct = [row.correct for row in calibration]
     return {
-        name: CONFIDENCE_MAPS[method]().fit([row.confidence[name] for row in calibration], correct)
+        name: _MAPS[method]().fit([row.confidence[name] for row in calibration], correct)
         for name in calibration[0].confidence
     }
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cogcalib.records import PRESETS, Example, check_preset
+from cogcalib.suggest import did_you_mean
 from cogcalib.tasks import atlas, catalog
 from cogcalib.tasks.divide import KeyedRow, divide
 from cogcalib.tasks.prompt_rows import check_alike
@@ -53,10 +54,11 @@ def load_task(
     if str(name) not in catalog.task_names():
         whole = [*atlas.TASKS, *catalog.definitions()]
         table = Path(name).suffix in (".jsonl", ".csv", ".parquet")
+        meant = did_you_mean(str(name), catalog.task_names())
         hint = "; a file of rows goes with data, or into a task file (docs/tasks.md)"
         raise ValueError(
             f"task must be one of {', '.join(whole)}, a group such as mmlu/law, or a path ending "
-            f"in .yaml, got {str(name)!r}{hint if table else ''}"
+            f"in .yaml, got {str(name)!r}{hint if table else meant}"
         )
     if str(name) in atlas.TASKS:
         return _with_preset(atlas.load(str(name)), prompt)

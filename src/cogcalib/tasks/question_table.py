@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cogcalib.records import PRESETS, Example, check_preset
+from cogcalib.suggest import did_you_mean
 from cogcalib.tasks.read import SEPARATOR, Row, TablePlace, read_from
 from cogcalib.tasks.rows import accepted, build_example, content_id, question_key, text_of
 from cogcalib.tasks.task import Task
@@ -59,6 +60,7 @@ class QuestionTable:
             raise ValueError(
                 f"{self.path}: needs the columns question and answer (and may have aliases, group "
                 f"and id), {missing[0]!r} is missing; there are {', '.join(sorted(first.values))}"
+                f"{did_you_mean(missing[0], first.values)}"
             )
         self.grouped, self.identified = "group" in first.values, "id" in first.values
         self._definition = Definition(

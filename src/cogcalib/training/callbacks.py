@@ -16,12 +16,12 @@ from transformers.trainer_callback import CallbackHandler
 
 from cogcalib.records import Threshold, write_json
 from cogcalib.training.calibration_pass import CalibrationPass
-from cogcalib.training.config import CogCalibConfig
+from cogcalib.training.config import GATES_WITHOUT_THRESHOLD, CogCalibConfig
 from cogcalib.training.example_order import set_epoch
 from cogcalib.training.ledger_writer import LedgerWriter
 from cogcalib.training.packing import count_examples
 from cogcalib.training.run_identity import Identity
-from cogcalib.training.schedule import Schedule
+from cogcalib.training.schedule import ENOUGH_EARLY, Schedule
 from cogcalib.training.state import KnowledgeState
 
 if TYPE_CHECKING:
@@ -105,7 +105,9 @@ class KnowledgeCallback(TrainerCallback):
                 self._threshold_every(),
                 max_steps=state.max_steps,
                 epoch_steps=self.epoch_steps,
+                often=trainer.args.threshold_every is None,
             )
+            self._warn_of_few_estimates(state.max_steps)
             self._warn_of_few_passes(state.max_steps)
             self._warn_of_late_labels()
 
@@ -122,6 +124,25 @@ class KnowledgeCallback(TrainerCallback):
                 ENOUGH_PASSES,
                 max(1, (max_steps - schedule.style_steps) // ENOUGH_PASSES),
             )
+
+    def _warn_of_few_estimates(self, max_steps: int) -> None:
+        """Say that the threshold may lag behind what is learnt, which takes the gate open."""
+        schedule, trainer = self.schedule, self.trainer
+        if schedule is None or trainer.args.gate in GATES_WITHOUT_THRESHOLD:
+            return
+        if (found := schedule.early_estimates(max_steps)) >= ENOUGH_EARLY:
+            return
+        steps = min(schedule.epoch, max_steps - schedule.style_steps)
+        logger.warning(
+            "The threshold is estimated %s in the first %s steps after the style phase, and what "
+            "is learnt between two estimates falls under the old one: it wants %s. %s.",
+            "once" if found == 1 else f"{found} times",
+            steps,
+            ENOUGH_EARLY,
+            f"Set threshold_every to at most {steps // ENOUGH_EARLY} steps"
+            if steps >= ENOUGH_EARLY
+            else "Train for longer",
+        )
 
     def count_known(self, step: int, max_steps: int, known: float, units: float) -> None:
         """Count units of a micro-batch for `KnownShare`, if a threshold is in force.

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from accelerate.logging import get_logger
+from datasets import Dataset
 from peft import PeftConfig
 from torch import nn
+from transformers import AutoTokenizer
 
 from cogcalib.training.alpha_controller import OWN_ALPHA
 from cogcalib.training.collator import OPTION_IDS
@@ -87,6 +89,7 @@ def check_data_sets(
             f"turn ends where tokens are not learnt, got {train_format!r} "
             "without it"
         )
+    _refuse_whole_texts(args, train_format)
     if args.gate != "none" and args.support == "options":
         check_column(train, (OPTION_IDS, OPTIONS), "support='options'")
     if args.gate == "oracle":
@@ -109,6 +112,69 @@ def check_data_sets(
             len(calibration),
             FEW,
         )
+
+
+def _refuse_whole_texts(args: CogCalibConfig, train_format: str) -> None:
+    """Raise ValueError where prompts would be learnt in silence, so that a threshold means little.
+
+    The NLL is then that of the whole text, no example of it counts as known, the threshold is
+    minus infinity and nothing is ever penalised.
+    """
+    whole = train_format == "text" or (train_format == "messages" and not args.assistant_only_loss)
+    if not whole or args.learn_prompts or args.gate in GATES_WITHOUT_THRESHOLD:
+        return
+    remedy = (
+        "split each text into 'prompt' and 'completion'"
+        if train_format == "text"
+        else "set assistant_only_loss=True, or give 'prompt' and 'completion' as messages"
+    )
+    raise ValueError(
+        f"train_dataset holds {'plain texts' if train_format == 'text' else 'messages'}, whose "
+        f"prompts would be trained on as well: gate={args.gate!r} would judge the NLL of whole "
+        f"texts, which are never known, and penalise nothing; {remedy}, or set learn_prompts=True "
+        "if that is meant"
+    )
+
+
+def check_template(args: CogCalibConfig, train: Dataset, tokenizer: Any, model: Any) -> None:
+    """Raise ValueError for messages where there is no chat template to render them.
+
+    Args:
+        args: The configuration, which may name a template.
+        train: The argument ``train_dataset``.
+        tokenizer: The argument ``processing_class``; None: TRL loads that of the model.
+        model: The argument, as `named_model` has it.
+    """
+    if args.chat_template_path or "input_ids" in train.column_names:
+        return
+    first, columns = train[0], ("messages", "conversations", "prompt", "completion")
+    column = next((name for name in columns if isinstance(first.get(name), list)), None)
+    if column is None or (tokenizer is None and not isinstance(model, str)):
+        return
+    if tokenizer is None:
+        tokenizer = AutoTokenizer.from_pretrained(model)
+    if getattr(tokenizer, "chat_template", None) is None:
+        raise ValueError(
+            f"{column} of train_dataset are messages, and the tokenizer has no chat template to "
+            "render them: set chat_template_path to a model or file that has one, or give 'prompt' "
+            "and 'completion' as texts"
+        )
+
+
+def named_model(model: Any) -> Any:
+    """A model as TRL takes it: the folder of an embedded one that is named, as ``atlas`` is.
+
+    Before a name is looked up on the hub, it is found out whether the hub can be reached.
+    """
+    if not isinstance(model, str) or os.path.isdir(model):
+        return model
+    from cogcalib.hub import mind_the_network
+    from cogcalib.modeling.model_files import resolve_model
+
+    found = resolve_model(model)
+    if found == model:
+        mind_the_network()
+    return found
 
 
 def check_evaluation(evaluation: Any, text_field: str | None) -> None:

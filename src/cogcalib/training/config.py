@@ -95,6 +95,9 @@ class CogCalibConfig(SecretsKept, SFTConfig):
             Whether to keep the knowledge ledger, `ledger/` in `output_dir`: what the training saw
             of each example at each pass (`cogcalib.knowledge.ledger`). Examples go by a column
             `example_id`, else by their number.
+        learn_prompts (`bool`, defaults to `False`):
+            Says that prompts are meant to be trained on as well, where a column of plain text, or
+            messages without `assistant_only_loss=True`, would do so and a threshold is estimated.
         calibration_share (`float`, defaults to `0.1`):
             Share of the training questions, in (0, 0.5], that become the calibration split instead
             where one is needed and not given: at least 100, at most 2,000, chosen by their hash.
@@ -208,6 +211,10 @@ class CogCalibConfig(SecretsKept, SFTConfig):
         metadata={"help": "Whether to keep a ledger of what the training saw of each example."},
     )
 
+    learn_prompts: bool = field(
+        default=False,
+        metadata={"help": "Whether prompts are meant to be trained on as well."},
+    )
     calibration_share: float = field(
         default=0.1,
         metadata={"help": "Share of the training set split off if no calibration set is given."},

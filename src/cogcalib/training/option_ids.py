@@ -68,7 +68,9 @@ def resolve_options(
                 raise ValueError(
                     f"{name} data set, example {index}: option {option!r} must be one token, the "
                     f"first supervised one of the {unit}, when it stands in the answer's place, "
-                    "and be written as the answer is, its leading space included"
+                    "and be written as the answer is, its leading space included. Of options that "
+                    "are several tokens ask for letters: options [' A', ' B'], their texts in the "
+                    "prompt; or train without the column, with support='vocab'"
                 )
     option_ids = [
         [found[index, option] for option in options or ()]

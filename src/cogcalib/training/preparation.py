@@ -19,7 +19,12 @@ from cogcalib.training.column_checks import check_token_columns, check_vocabular
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.option_ids import OPTIONS, resolve_options, shared_options
 from cogcalib.training.packing import LENGTHS, TOLERANCE, TOLERANCE_HALF, check_isolation, pack
-from cogcalib.training.text import check_text, warn_of_doubled, without_doubled
+from cogcalib.training.text import (
+    check_text,
+    warn_of_doubled,
+    warn_of_joined,
+    without_doubled,
+)
 
 
 class PreparedTrainer(SFTTrainer):
@@ -58,6 +63,7 @@ class PreparedTrainer(SFTTrainer):
         check_token_columns(dataset, dataset_name, own_collator=self.own_collator)
         if formatting_func is None:
             check_text(dataset, dataset_name, args.dataset_text_field)
+            warn_of_joined(dataset, dataset_name)
             dataset = dataset_checks.without_other_texts(dataset, args.dataset_text_field)
         completion_only = self.completion_only_loss or args.completion_only_loss
         dataset_checks.check_masks(dataset, dataset_name, completion_only)

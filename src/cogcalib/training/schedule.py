@@ -6,6 +6,7 @@ step, ``1.0`` the whole. `Schedule` makes steps of both.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,8 @@ AUTO_MIN_GAIN = 0.01
 AUTO_MAX_SHARE = 0.3
 AUTO_MEASUREMENTS = 6
 """At least so often a style phase of length ``auto`` is measured before it has to end."""
+ENOUGH_EARLY = 3
+"""So many estimates of the threshold in the first gated epoch follow what is learnt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +28,15 @@ class Schedule:
         style_steps: Length of the style phase; its largest length if `auto`.
         auto: Whether the style phase may end earlier, when the separation stops improving.
         every: Steps between two estimates.
+        early: The same in the first epoch after the style phase, where most is learnt.
+        epoch: Steps of an epoch.
     """
 
     style_steps: int
     auto: bool
     every: int
+    early: int = 0
+    epoch: int = 0
 
     @classmethod
     def resolve(
@@ -38,8 +45,16 @@ class Schedule:
         threshold_every: float | str | None,
         max_steps: int,
         epoch_steps: int,
+        *,
+        often: bool = False,
     ) -> Schedule:
         """Turn shares into steps.
+
+        Args:
+            style_steps, threshold_every: As given.
+            max_steps: Of the training.
+            epoch_steps: Of an epoch.
+            often: Whether to estimate `ENOUGH_EARLY` times in the first gated epoch at least.
 
         Raises:
             ValueError: If the style phase would last as long as the training.
@@ -58,7 +73,13 @@ class Schedule:
                 f"style_steps must be less than the {max_steps} steps of the training, got "
                 f"{length}: the gate would never open"
             )
-        return cls(length, auto, every)
+        first = min(epoch_steps, max_steps - length)
+        early = min(every, max(1, first // ENOUGH_EARLY)) if often else every
+        return cls(length, auto, every, early, epoch_steps)
+
+    def early_estimates(self, max_steps: int) -> int:
+        """How often the threshold is estimated in the first epoch after the style phase."""
+        return math.ceil(min(self.epoch, max_steps - self.style_steps) / (self.early or self.every))
 
     @staticmethod
     def default_share(n_train: int, n_calibration: int) -> float:
@@ -72,7 +93,8 @@ class Schedule:
     def is_due(self, step: int, style_end: int | None) -> bool:
         """Whether a threshold is to be estimated before step `step`."""
         if style_end is not None:
-            return (step - style_end) % self.every == 0
+            first = step - style_end < self.epoch
+            return (step - style_end) % (self.early if first and self.early else self.every) == 0
         # Seldom enough for the threshold may be too seldom to see the separation settle.
         every = min(self.every, max(1, self.style_steps // AUTO_MEASUREMENTS))
         return step >= self.style_steps or (self.auto and step % every == 0)

@@ -71,7 +71,9 @@ class KnownShare:
             return (
                 f"{last:.1%} of the training examples count as known in the last epoch: hardly any "
                 "is penalised, as in plain fine-tuning. Either the model knows little of the task, "
-                "or the NLL does not separate what it knows (see separation in thresholds.json)."
+                "or the NLL does not separate what it knows (see separation in thresholds.json), "
+                "or answers are not written as the model writes them: their leading space, the end "
+                "token, prompts that are learnt too."
             )
         return ""
 

@@ -114,6 +114,8 @@ class CogCalibTrainer(AnsweringTrainer):
             args, train_dataset, calibration_dataset, text_field
         )
         checks.check_data_sets(args, train_dataset, calibration_dataset, text_field)
+        model = checks.named_model(model)
+        checks.check_template(args, train_dataset, sft_arguments.get("processing_class"), model)
         checks.check_evaluation(sft_arguments.get("eval_dataset"), text_field)
         self.own_collator = data_collator is not None
         names, train_dataset = number_examples(train_dataset, args)

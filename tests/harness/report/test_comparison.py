@@ -93,8 +93,8 @@ def test_a_file_is_compared_with_every_method_of_a_run(
 def test_page_has_tables_diagrams_and_differences(runs: tuple[Path, Path]) -> None:
     found = compare(runs, resamples=50)
     page = comparison_page(found)
-    assert len(page.differences) == len(page.tables) == 2
-    assert len(page.reliability) == 4
+    assert len(page.differences) == len(page.tasks) == 2
+    assert len(page.bin_panels) == 4 * 2
     text = render_page(page)
     assert "Paired differences" in text
     assert "<h2>Record</h2>" not in text

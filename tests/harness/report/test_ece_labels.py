@@ -52,15 +52,17 @@ def test_every_block_of_the_page_says_how_its_ece_was_made(run: Run, single: Run
     for each in (run, single):
         *found, rest = blocks(render_html(each))
         showing = [text for text in found if shows_ece(text)]
-        # The findings; for each of two tasks a chart and a table; a diagram for each method.
-        assert len(showing) == 1 + 2 * 2 + 8
+        # The findings; for each of two tasks and definitions a chart and a table; a diagram for
+        # each of eight methods and definition.
+        assert len(showing) == 1 + 2 * 2 * 2 + 2 * 8
         for text in showing:
             match = LABEL.search(text)
             assert match, text[:300]
-            assert match.groups()[:3] == ("15", "width", "options")
+            assert match.groups()[:2] == ("15", "width")
+            assert match[3] in ("options", "vocab")
         # Chart and table of atlas/capital have fewer questions.
         numbers = [match.group(4) for text in showing if (match := LABEL.search(text))]
-        assert sorted(numbers) == ["1,000"] * 11 + ["150"] * 2
+        assert sorted(numbers) == ["1,000"] * 21 + ["150"] * 4
         assert not shows_ece(rest)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import browser, find_chromium
 
 from cogcalib.harness.report.probe_figures import roc_points
 from cogcalib.harness.report.probe_page import by_group, shares, write_probe_html
@@ -47,7 +49,8 @@ def test_the_page_says_it_all_and_fetches_nothing(tmp_path, rows):
     assert "Large places are known" in text
     assert text.count("<svg") == 4
     assert rows[0].example.prompt in text
-    assert not re.search(r"<script|<link|<img|url\(http", text)
+    assert not re.search(r"<link|<img|url\(http", text)
+    assert text.count("<script") == 1
 
 
 def test_one_category_and_few_questions_still_make_a_page(tmp_path, rows):
@@ -69,3 +72,22 @@ def test_roc_counts_ties_together():
     false, true = roc_points(np.array([3.0, 2.0, 2.0, 1.0]), np.array([True, True, False, False]))
     assert false.tolist() == [0.0, 0.0, 0.5, 1.0]
     assert true.tolist() == [0.0, 0.5, 1.0, 1.0]
+
+
+@pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed")
+@pytest.mark.parametrize(("width", "dark"), [(1400, False), (390, True)])
+def test_a_browser_shows_it_without_a_word(
+    tmp_path: Path, rows: Probed, width: int, dark: bool
+) -> None:
+    (tmp_path / "config.yaml").write_text(CONFIG, encoding="utf-8")
+    write_rows(tmp_path / "probe.parquet", rows)
+    page = write_probe_html(tmp_path, resamples=20)
+    with browser(find_chromium() or "") as tab:
+        tab.open(page, width=width, dark=dark)
+        assert tab.errors == []
+        assert tab.requests == [page.resolve().as_uri()]
+        assert tab.run("document.documentElement.scrollWidth <= innerWidth")
+        ink = """[...new Set([...document.querySelectorAll("main > section > figure > svg text")]
+          .filter(e => e.textContent.includes("(")).map(e => getComputedStyle(e).fill))]"""
+        (colour,) = tab.run(ink)
+        assert (sum(map(int, re.findall(r"\d+", colour))) > 380) == dark

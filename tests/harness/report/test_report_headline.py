@@ -54,6 +54,11 @@ def text(run: Run) -> str:
     return said.replace("\N{NO-BREAK SPACE}", " ")
 
 
+def lead(run: Run) -> str:
+    """What stands first."""
+    return headline(run, group_rows(run.rows)[0])[0]
+
+
 def chosen(run: Run) -> str | None:
     return single_out(run, group_rows(run.rows)[0]).method
 
@@ -217,7 +222,7 @@ def test_a_method_that_is_better_everywhere_is_trustworthy(tmp_path: Path) -> No
     assert "ECE vocab \N{MINUS SIGN}" in said
     assert "ECE options \N{MINUS SIGN}" in said
     assert "AURC +0.000 [" in said
-    assert "] are not worse." in said
+    assert "Brier score, NLL and AURC are not worse." in said
 
 
 def test_shrinking_every_confidence_alike_is_not_trustworthy(tmp_path: Path) -> None:
@@ -270,7 +275,9 @@ def test_whether_a_temperature_is_as_good_is_said(tmp_path: Path) -> None:
     written(run, "sft+ts")
     as_good = "SFT + TS is as good: CoLS is not better in Brier score and NLL and AURC."
     assert as_good in text(run)
+    assert "Scaling afterwards is as good (SFT + TS)." in lead(run)
     written(run, "sft+ts", excess=0.2)
+    assert "Scaling afterwards is not as good." in lead(run)
     assert "Against SFT + TS, CoLS is better in Brier score \N{MINUS SIGN}0." in text(run)
 
 
@@ -279,6 +286,11 @@ def test_whether_fine_tuning_paid_is_said(tmp_path: Path) -> None:
     for method in ("cols", "sft", "base"):
         written(run, method)
     assert "Fine-tuning itself did not pay: SFT against the base model, accuracy +0.0" in text(run)
+    assert lead(run).startswith("CoLS is not trustworthy against SFT: ECE options +0.0")
+    assert "Fine-tuning did not harm calibration here, against the base model ECE" in lead(run)
+    written(run, "sft", excess=0.2)
+    assert lead(run).startswith("CoLS is trustworthy against SFT")
+    assert "Fine-tuning harmed calibration here, against the base model ECE" in lead(run)
     rows = run.predictions("base", 0, "t")
     write_jsonl(run.predictions_path("base", 0, "t"), [*map(wrong, rows)])
     said = text(run)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
+import time
 from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from run_builder import COUNTRY, build_run
 
 from cogcalib.harness.report import Run, load_run, write_html
-from cogcalib.harness.report.html import render_html
+from cogcalib.harness.report.html import render_html, write_figures
 from cogcalib.harness.report.page import page_content
 from cogcalib.jsonl import read_jsonl, write_jsonl
 from cogcalib.records import Prediction
@@ -41,8 +44,11 @@ def text(run: Run) -> str:
     return render_html(run)
 
 
-def test_page_holds_every_section(text: str) -> None:
+def test_page_holds_every_section(run: Run, text: str) -> None:
     headings = re.findall(r"<h2>(.*?)</h2>", text)
+    assert re.findall(r'<a href="#(.*?)">', text) == re.findall(
+        r'<(?:section|header) id="(.*?)"', text
+    )
     assert headings == [
         "Results",
         "If it answers only where it is sure",
@@ -57,22 +63,43 @@ def test_page_holds_every_section(text: str) -> None:
     assert "CoLS lowers ECE from" in text
     assert "0123456789, with local changes" in text
     assert f"{1500:064x}" in text
-    # Two charts of ECE, two of risk, eight methods twice, threshold, curves, probe.
-    assert Page(text).tags["svg"] == 2 + 2 + 16 + 3
+    # By definition an ECE chart of two tasks and both charts of eight methods, accuracies, risks
+    # (of the task without predictions one), thresholds, curves, the probe.
+    drawn = len(re.findall(r'<svg class="plot" ', text))
+    assert drawn == 2 * 2 + 2 + (2 + 1) + 2 * 16 + 2 + 3 + 2
+    assert len(page_content(run).charts) == drawn
+    assert "2 (0, 1)" in text
+
+
+def test_charts_become_files(run: Run, tmp_path: Path) -> None:
+    page = page_content(run)
+    written = write_figures(page, tmp_path / "figures")
+    assert len(written) == len(page.charts)
+    assert len({path.name for path in written}) == len(written)
+    for path in written:
+        assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_the_page_of_a_demo_is_made_in_seconds_and_is_small(run: Run) -> None:
+    begun = time.process_time()
+    text = render_html(run)
+    assert time.process_time() - begun < 5
+    assert len(text.encode()) < 2_000_000
 
 
 def test_tables_show_every_definition_side_by_side(run: Run) -> None:
     rows = [dict(row) | {"ece": row["ece"] | {"surface": {"value": 0.0777}}} for row in run.rows]
     page = render_html(replace(run, rows=tuple(rows)))
-    for definition in ("vocab", "options", "surface"):
-        assert page.count(f"ECE % {definition}") == 2
+    for definition in ("vocab", "options"):
+        assert page.count(f'<th scope="col">ECE % {definition}</th>') == 2 * 2 + 2
     assert "7.8" in page
     assert "-log of the correct option" in page
 
 
 def test_page_needs_nothing_from_outside(text: str) -> None:
     page = Page(text)
-    assert not page.tags.keys() & {"script", "link", "img", "iframe", "object", "base", "form"}
+    assert page.tags["script"] == 2, "our data and our script"
+    assert not page.tags.keys() & {"link", "img", "iframe", "object", "base", "form"}
     for tag, name, value in page.attributes:
         assert not name.startswith("on"), (tag, name)
         if name in {"src", "href", "xlink:href", "srcset", "action", "data"}:
@@ -115,9 +142,13 @@ def test_everything_from_the_run_is_escaped(tmp_path: Path) -> None:
     text = write_html(path).read_text()
 
     page = Page(text)
-    assert page.tags["script"] == page.tags["img"] == 0
+    assert (page.tags["script"], page.tags["img"]) == (2, 0)
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
     assert text.count("&lt;script&gt;") >= 5
+    (data,) = re.findall(r'<script type="application/json" id="page-data">(.*?)</script>', text)
+    assert "<" not in data
+    answers = [each["answers"] for each in json.loads(data)["methods"]]
+    assert any(ATTACK in each for each in answers)
 
 
 def test_report_is_replaced_atomically(
@@ -128,7 +159,7 @@ def test_report_is_replaced_atomically(
     report.write_text("old")
 
     def fail(source: object, target: object) -> None:
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "disk full")
 
     with monkeypatch.context() as patch:
         patch.setattr("os.replace", fail)
@@ -158,7 +189,7 @@ def test_what_was_done_to_the_tasks_is_told(run: Run) -> None:
     asked |= {"shortened": {"train": 0, "test": 1007}, "equal_options": {"train": 3}}
     other = {"version": 1, "prompt": "blob", "dropped": [], "labels": None, "shortened": {}}
     record = {**run.record, "tasks": {"one": asked, "other": other}}
-    tasks = page_content(replace(run, record=record)).tasks
+    tasks = page_content(replace(run, record=record)).asked
     assert tasks is not None
     assert [[text for text, _ in row] for row in tasks.rows] == [
         ["one", "2", "blob", "train 23 (in test)", "train 3", "test 1,007",
@@ -166,7 +197,7 @@ def test_what_was_done_to_the_tasks_is_told(run: Run) -> None:
         ["other", "1", "blob", "none", "none", "none", "no options"],
     ]  # fmt: skip
     text = render_html(replace(run, record=record))
-    assert "<h2>Tasks</h2>" in text
+    assert "<h3>Tasks</h3>" in text
     assert "train 23 (in test)" in text
 
 

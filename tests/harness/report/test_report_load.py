@@ -72,7 +72,7 @@ def test_optional_artifacts_may_be_absent(copy: Path) -> None:
     shutil.rmtree(copy / "splits")
     run = load_run(copy)
     assert (run.probe, dict(run.thresholds), dict(run.logs), dict(run.manifest)) == ((), {}, {}, {})
-    assert run.examples() == {}
+    assert run.examples == {}
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,8 @@ def test_the_record_carries_the_names_that_the_tasks_give_themselves(finished: P
     record = json.loads((finished / "record.json").read_text("utf-8"))
     assert record["trained_on"] == "lab/places"
     assert list(record["tasks"]) == ["lab/places", "arena"]
-    assert set(record["data"]) == {*SPLITS, "arena"}
+    halves = {"calibration, threshold, seed 0"}
+    assert set(record["data"]) == {*SPLITS, *halves, "arena"}
     rows = json.loads((finished / "metrics.json").read_text("utf-8"))
     assert {row["task"] for row in rows} == {"lab/places", "arena"}
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from cogcalib.suggest import did_you_mean
+
 AlphaWord = Literal["auto", "calibrated", "gap"]
 """What sets alpha while training goes on."""
 
@@ -141,7 +143,10 @@ class Method:
             )
         stem, suffixes, alpha = _parts(before)
         if stem not in STEMS:
-            raise ValueError(f"method {name!r} must begin with one of {', '.join(STEMS)}")
+            raise ValueError(
+                f"method {name!r} must begin with one of {', '.join(STEMS)}"
+                f"{did_you_mean(stem, STEMS)}"
+            )
         found = STEMS[stem]
         trained = found.trained or before
         method = cls(name, stem, trained, found.penalty, found.gate, posthoc=posthoc or None)

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from cogcalib.artifacts import named_kind
 from cogcalib.harness.config.sections import Config
 from cogcalib.records import InputError
+from cogcalib.suggest import did_you_mean
 from cogcalib.yaml_files import DEEPEST, dump_yaml, parse_yaml, read_yaml
 
 
@@ -93,6 +94,16 @@ def _override(values: dict[str, Any], override: str) -> None:
     values[keys[-1]] = parse_yaml(value, f"-o {override}")
 
 
+def _keys(place: Sequence[Any]) -> list[str]:
+    """The keys that a section of the configuration may have; none where it is no section."""
+    section: Any = Config
+    for part in place:
+        field = getattr(section, "model_fields", {}).get(part)
+        kinds = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        section = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
+    return list(getattr(section, "model_fields", {}))
+
+
 def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors(include_url=False):
@@ -104,6 +115,7 @@ def _explain(error: ValidationError) -> str:
         )
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            message = "no such key"
+            *section, last = problem["loc"]
+            message = f"no such key{did_you_mean(str(last), _keys(section))}"
         lines.append(f"{key}: {message}{came}")
     return "; ".join(lines)

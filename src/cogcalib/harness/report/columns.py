@@ -68,23 +68,34 @@ def columns(task: TaskSummary) -> list[Column]:
     return [*calibration_columns(task, wide=True), *use_columns(task)]
 
 
-def calibration_columns(task: TaskSummary, *, wide: bool = False) -> list[Column]:
+def calibration_columns(
+    task: TaskSummary, *, wide: bool = False, definition: str | None = None
+) -> list[Column]:
     """Accuracy, calibration errors with their noise floors, and scores.
 
     Args:
         task: The task.
         wide: Show every confidence definition, and the AUROC with its interval. Otherwise the
             floor of the first definition and the error of the second, so that a terminal has room.
+        definition: The one that comes first, with interval and floor; the primary one if None, and
+            then the floors of all stand in a wide table.
     """
-    primary = task.primary
+    primary = definition or task.primary
     result = [Column("n", "", lambda row: f"{row.n:,}")] if task.several_n else []
     result += [
         Column("Accuracy %", "", lambda row: as_percent(row.accuracy)),
-        Column("ECE %", primary, lambda row: as_percent(row.ece[primary]), primary=True),
+        Column(
+            "ECE %",
+            primary,
+            lambda row: as_percent(row.ece[primary]),
+            primary=primary == task.primary,
+        ),
         *_floor(task, primary),
     ]
-    for each in task.definitions[1 : None if wide else 2]:
-        result += [_other_ece(each), *(_floor(task, each) if wide else ())]
+    others = [each for each in task.definitions if each != primary]
+    for each in others[: None if wide else 1]:
+        floors = wide and definition is None
+        result += [_other_ece(each), *(_floor(task, each) if floors else ())]
     result += [
         Column("NLL", "", lambda row: as_number(row.nll, 3)),
         Column("Brier", "", lambda row: as_number(row.brier, 3)),
@@ -190,8 +201,16 @@ def use_caption(task: TaskSummary) -> str:
     return " ".join(reading_aids(coverage=coverage, gated=any(map(_is_gated, task.methods))))
 
 
-def calibration_caption(task: TaskSummary) -> str:
+def calibration_caption(task: TaskSummary, definition: str | None = None) -> str:
     """The same of `calibration_columns`."""
+    shown = definition or task.primary
+    if shown != task.primary:
+        told = CONFIDENCE.get(shown, shown)
+        return (
+            f"ECE in percent: {task.ece_label_of(shown)}; other ECE columns the same of theirs. "
+            f"AUROC of {shown} too: {told}. Brier of {task.scored}. [low–high]: 95 % bootstrap "  # noqa: RUF001
+            f"interval; ±: standard deviation over seeds. Methods are judged by {task.primary}."
+        )
     best = "lowest in bold" if task.best else "none is marked, those in the floor are not ranked"
     sentences = [f"ECE in percent: {task.ece_label}; {best}."]
     sentences += [f"Brier and AURC: of {task.scored}."] if task.scored != task.primary else []

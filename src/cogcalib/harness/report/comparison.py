@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from cogcalib.harness.report.predictions import (
 )
 from cogcalib.harness.report.resampled import RESAMPLES, difference, resample
 from cogcalib.harness.report.run_results import Run, load_run
-from cogcalib.records import Prediction
+from cogcalib.records import Example, Prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class Comparison:
         pairs: Differences to the first source.
         notes: Sentences on what could not be compared.
         trained_on: The task that all runs were trained on; empty if that is not one.
+        examples: Id -> question, where a run keeps it.
     """
 
     sources: tuple[str, ...]
@@ -62,6 +63,7 @@ class Comparison:
     pairs: tuple[Pair, ...]
     notes: tuple[str, ...]
     trained_on: str = ""
+    examples: Mapping[str, Example] = field(default_factory=dict)
 
     @property
     def rows(self) -> list[Mapping[str, Any]]:
@@ -112,10 +114,12 @@ def compare(
             raise ValueError(f"{option} is for lm-evaluation-harness' samples, not for runs")
     entries: dict[Path, list[Entry]] = {}
     trained_on = set()
+    examples: dict[str, Example] = {}
     for path, name in distinct_names(folders).items():
         run = load_run(path)
         entries[path] = list(_of_run(run, name, method))
         trained_on.add(run.trained_on or "")
+        examples |= run.examples
     if files:
         groups = read_groups(files, samples_split=samples_split, samples_filter=samples_filter)
         for group, row in zip(groups, rows_of(groups), strict=True):
@@ -127,7 +131,19 @@ def compare(
     sources = tuple(dict.fromkeys(entry.source for found in ordered for entry in found))
     every = tuple(entry for found in ordered for entry in found)
     home = trained_on.pop() if len(trained_on) == 1 else ""
-    return Comparison(sources, every, tuple(pairs), tuple(notes), home)
+    return Comparison(sources, every, tuple(pairs), tuple(notes), home, examples)
+
+
+def of_groups(
+    groups: Sequence[PredictionGroup],
+    rows: Sequence[Mapping[str, Any]],
+    pairs: Sequence[Pair],
+    notes: Sequence[str],
+) -> Comparison:
+    """Files of predictions as a comparison, of one alone without a pair."""
+    entries = [_of_group(group, row) for group, row in zip(groups, rows, strict=True)]
+    sources = tuple(dict.fromkeys(entry.source for entry in entries))
+    return Comparison(sources, tuple(entries), tuple(pairs), tuple(notes))
 
 
 def _of_run(run: Run, source: str, only: str | None) -> Iterator[Entry]:

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from cogcalib.harness.config.methods import label
-from cogcalib.harness.report.columns import title
+from cogcalib.harness.report.columns import CONFIDENCE, as_percent, title
 from cogcalib.harness.report.comparison import Comparison
 from cogcalib.harness.report.differences import Pair, difference_rows
-from cogcalib.harness.report.html import render_page
+from cogcalib.harness.report.page_data import page_data, risk_curves
 from cogcalib.harness.report.page_parts import (
     Grid,
     Page,
-    ece_svg,
-    metrics_grid,
-    reliability_svgs,
-    uses,
+    bin_readings,
+    legend,
+    page_definitions,
+    task_part,
 )
+from cogcalib.harness.report.style import looks
 from cogcalib.harness.report.summary import TaskSummary, group_rows
 from cogcalib.metrics import ece_label
-from cogcalib.records import write_text
 from cogcalib.scoring.metrics_row import BINS
-
-
-def write_comparison(path: Path, comparison: Comparison) -> Path:
-    """Write the page, atomically."""
-    return write_text(path, render_page(comparison_page(comparison)))
 
 
 def comparison_page(comparison: Comparison) -> Page:
@@ -35,34 +28,50 @@ def comparison_page(comparison: Comparison) -> Page:
     home = comparison.trained_on
     tasks = [task for split in splits for task in group_rows(rows, split=split, in_domain=home)]
     compared = {(pair.task, pair.split) for pair in comparison.pairs}
-    main = next(task for task in tasks if (task.task, task.split) in compared)
-    reliability, histograms = reliability_svgs(
-        {
-            entry.title: list(next(iter(entry.answers.values())))
-            for entry in comparison.entries
-            if (entry.task, entry.split) == (main.task, main.split)
-        },
-        main,
+    main = next(
+        (task for task in tasks if (task.task, task.split) in compared or not compared), tasks[0]
     )
+    answers = {
+        entry.title: list(next(iter(entry.answers.values())))
+        for entry in comparison.entries
+        if (entry.task, entry.split) == (main.task, main.split)
+    }
+    names = list(dict.fromkeys(row.method for task in tasks for row in task.methods))
+    look, definitions = looks(names), page_definitions(tasks)
+    curves = risk_curves(answers, main)
     several = " (the tables average over the seeds)" if main.several_seeds else ""
+    compared_with = ("compared with", comparison.sources[0])
     return Page(
         name=" and ".join(comparison.sources),
         findings=[*_findings(comparison, main), *(f"{note}." for note in comparison.notes)],
-        facts=[("compared with", comparison.sources[0]), ("questions", f"{main.n:,}")],
-        tables=[metrics_grid(task) for task in tasks],
-        ece_charts=[(title(task), ece_svg(task)) for task in tasks],
-        uses=uses(tasks),
-        figure_note=f"{title(main)}, confidence {main.primary}, first seed{several}",
-        reliability=reliability,
-        histograms=histograms,
+        facts=[
+            *([compared_with] if comparison.pairs else []),
+            ("questions", f"{main.n:,}"),
+        ],
+        definitions=[(name, CONFIDENCE.get(name, name)) for name in definitions],
+        tasks=[
+            task_part(task, definitions, look, curves if task is main else None) for task in tasks
+        ],
+        legend=legend(names, look),
+        figure_note=f"{title(main)}, first seed{several}",
         bins=main.bins,
         methods=[],
-        differences=[_differences(task, comparison.pairs) for task in tasks],
+        bin_panels=bin_readings(answers, main, definitions, look),
+        data=page_data(answers, comparison.examples, main),
+        differences=[_differences(task, comparison.pairs) for task in tasks]
+        if comparison.pairs
+        else [],
     )
 
 
 def _findings(comparison: Comparison, main: TaskSummary) -> list[str]:
     """A sentence a pair on the main task: what differs beyond chance."""
+    if not comparison.pairs:
+        return [
+            f"{label(row.method)}: ECE {as_percent(main.ece(row.method))} % at accuracy "
+            f"{as_percent(row.accuracy)} %, {main.ece_label}."
+            for row in main.methods
+        ]
     sentences = []
     for pair in comparison.pairs:
         if (pair.task, pair.split) != (main.task, main.split):

@@ -8,14 +8,22 @@ from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.singled_out import SingledOut, single_out
 from cogcalib.harness.report.summary import Statistic, TaskSummary
 from cogcalib.harness.report.verdict import Judge
-from cogcalib.harness.report.verdict_words import beside_base, paid, rival, trust
+from cogcalib.harness.report.verdict_words import (
+    UNJUDGED,
+    beside_base,
+    case,
+    judged,
+    paid,
+    rival,
+    trust,
+)
 
 SAME_ACCURACY = 0.01
 """Accuracies closer than one percentage point are reported side by side, not as rise or fall."""
 
 
 def headline(run: Run, task: TaskSummary) -> list[str]:
-    """The finding on one task: first the comparison, then what qualifies it.
+    """The finding on one task: first the verdict, then the figures and what qualifies it.
 
     The CogCalib variant of `single_out`, chosen on the calibration split, is compared with plain
     fine-tuning on the test split. Where none can be chosen, that is said, with the lowest ECE.
@@ -29,11 +37,13 @@ def headline(run: Run, task: TaskSummary) -> list[str]:
         reason = choice.reason if choice.method is None else "SFT has no ECE on this split"
         return [_lowest(task), _measured(task), f"No CogCalib variant is singled out: {reason}."]
     best = choice.method
-    sentences = [_comparison(task, best), _measured(task), _chosen(choice)]
     judge = Judge(run, task)
-    sentences.append(trust(judge.compare(best)))
-    sentences += [rival(judge.compare(best, name)) for name in ("sft+ts", "sft+platt")]
-    sentences += [paid(judge.compare("sft", "base")), beside_base(judge.compare(best, "base"))]
+    verdict, paid_off = judge.compare(best), judge.compare("sft", "base")
+    rivals = [judge.compare(best, name) for name in ("sft+ts", "sft+platt")]
+    lead = [] if verdict is None else [f"{trust(verdict)} {case(paid_off, rivals)}".strip()]
+    sentences = [*lead, _comparison(task, best), _measured(task), _chosen(choice)]
+    sentences += [UNJUDGED] if verdict is None else [judged(verdict)]
+    sentences += [*map(rival, rivals), paid(paid_off), beside_base(judge.compare(best, "base"))]
     sentences.append(_uniform(task, best))
     if task.small_n:
         sentences.append(f"Only {task.n:,} questions: too few to rely on a binned ECE.")

@@ -1,11 +1,20 @@
-"""The report as one HTML file: figures and style inline, nothing fetched, nothing executed."""
+"""The report as one HTML file: charts, style and a plain script inline, nothing fetched.
+
+The page reads without its script, which sorts tables, lists the answers of a bin and filters
+mistakes. Its content policy lets that script run and no other, and forbids every request.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
+from cogcalib.drawing.svg_plot import STYLE, standalone
 from cogcalib.harness.report.page import page_content
 from cogcalib.harness.report.page_parts import Page
 from cogcalib.harness.report.run_results import Run, load_run
@@ -34,6 +43,21 @@ def render_html(run: Run) -> str:
 
 def render_page(page: Page) -> str:
     """A page as HTML text. Whatever text is on it is escaped."""
+    return render("report.html.j2", page)
+
+
+def write_figures(page: Page, folder: Path) -> list[Path]:
+    """Write every chart of a page as an SVG file of its own; returns their paths."""
+    written = []
+    for number, chart in enumerate(page.charts, start=1):
+        plain = "".join(c if c.isalnum() else "-" for c in chart.name.lower())
+        name = "-".join(part for part in plain.split("-") if part)[:80]
+        written.append(write_text(folder / f"{number:03d}-{name}.svg", standalone(chart.svg)))
+    return written
+
+
+def render(template: str, page: Any) -> str:
+    """A template of this package with its script and a policy that allows that script alone."""
     environment = Environment(
         loader=PackageLoader("cogcalib.harness.report"),
         autoescape=True,
@@ -41,4 +65,10 @@ def render_page(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(page=page)
+    source = Path(__file__).with_name("templates") / "report.js"
+    script = source.read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    return environment.get_template(template).render(
+        page=page, script=Markup(script), policy=policy, plot_style=Markup(STYLE)
+    )

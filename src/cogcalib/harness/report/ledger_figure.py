@@ -21,7 +21,7 @@ def ledger_figure(passes: Sequence[PassSummary], title: str) -> Figure:
         passes: Every pass of one training, the first one first.
         title: Of the figure.
     """
-    figure = new_figure(10.2, 3.2)
+    figure = new_figure(10.2, 3.6)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10)
     left, middle, right = figure.subplots(1, 3)
     numbers = [each.number for each in passes]
@@ -47,17 +47,22 @@ def ledger_figure(passes: Sequence[PassSummary], title: str) -> Figure:
     )
     middle.set_title("Since the pass before")
     middle.set_ylabel("examples (%)")
-    middle.legend(loc="upper right")
+    _legend_below(middle)
     for name, colour in (("known", KNOWN), ("unknown", UNKNOWN)):
         _curves(right, passes, name, colour)
     right.set_ylim(0, 104)
     right.set_title("Correct and confident")
     right.set_ylabel("mean over examples (%)")
-    right.legend(loc="lower right")
+    _legend_below(right)
     for axes in (left, middle, right):
         axes.set_xlabel("pass over the training data")
         axes.set_xticks(numbers)
     return figure
+
+
+def _legend_below(axes: Axes) -> None:
+    """Beside what is drawn, never over it."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, columnspacing=1.0)
 
 
 def _curves(axes: Axes, passes: Sequence[PassSummary], name: str, colour: str) -> None:

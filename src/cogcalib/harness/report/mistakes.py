@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cogcalib.harness.config.methods import label
+from cogcalib.harness.report.page_data import speller
 from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.singled_out import single_out
 from cogcalib.harness.report.summary import TaskSummary
@@ -58,7 +59,7 @@ def confident_mistakes(
     wrong = [p for p in run.predictions("sft", seed, task.task) if not p.correct]
     wrong.sort(key=lambda each: (-each.confidence[task.primary], each.id))
     others = {each.id: each for each in run.predictions(best, seed, task.task)}
-    examples = run.examples()
+    examples = run.examples
     return labels, [
         _mistake(each, others.get(each.id), examples.get(each.id), task.primary)
         for each in wrong[:most]
@@ -68,12 +69,7 @@ def confident_mistakes(
 def _mistake(
     wrong: Prediction, other: Prediction | None, example: Example | None, primary: str
 ) -> Mistake:
-    def spelled(answer: str) -> str:
-        options = (example.options if example else None) or ()
-        # Of a row as written the letter is the text.
-        named = {o.letter: f"{o.letter}. {o.text}" for o in options if o.letter != o.text}
-        return named.get(answer, answer)
-
+    spelled = speller(example)
     return Mistake(
         question=example.prompt if example else wrong.id,
         gold=spelled(wrong.answer),

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-from markupsafe import Markup
-
 from cogcalib.harness.config.methods import Method, canonical_order, label
-from cogcalib.harness.report.columns import CONFIDENCE, percent, title
-from cogcalib.harness.report.figures import (
+from cogcalib.harness.report.charts import (
     CATEGORIES,
-    probe_chart,
-    threshold_history,
-    training_curves,
+    probe_panels,
+    threshold_panels,
+    training_panels,
 )
+from cogcalib.harness.report.columns import CONFIDENCE, percent, title
 from cogcalib.harness.report.headline import headline
 from cogcalib.harness.report.mistakes import confident_mistakes
+from cogcalib.harness.report.page_data import page_data, risk_curves
 from cogcalib.harness.report.page_parts import (
     Grid,
     Page,
-    ece_svg,
-    metrics_grid,
-    reliability_svgs,
-    svg,
-    uses,
+    bin_readings,
+    legend,
+    page_definitions,
+    task_part,
 )
 from cogcalib.harness.report.run_results import Run
+from cogcalib.harness.report.style import looks
 from cogcalib.harness.report.summary import TaskSummary, group_rows
+from cogcalib.records import Prediction
 
 
 def page_content(run: Run) -> Page:
@@ -41,41 +40,49 @@ def page_content(run: Run) -> Page:
     """
     tasks = group_rows(run.rows, in_domain=run.trained_on)
     main = tasks[0]
-    reliability, histograms, note = _per_method(run, main)
-    compared, mistakes = confident_mistakes(run, main)
     names = sorted({row.method for task in tasks for row in task.methods}, key=canonical_order)
+    look = looks([*names, *(name for name, _ in run.logs)])
+    definitions = page_definitions(tasks)
+    answers, note = _answers(run, main)
+    curves = risk_curves(answers, main) if len(answers) == len(main.methods) else None
+    compared, mistakes = confident_mistakes(run, main)
+    histories, logs = _by_method(run.thresholds), _by_method(run.logs)
     return Page(
         name=run.name,
         findings=headline(run, main),
         facts=_facts(run, main),
-        tables=[metrics_grid(task) for task in tasks],
-        ece_charts=[(title(task), ece_svg(task)) for task in tasks],
-        uses=uses(tasks),
+        definitions=[(name, CONFIDENCE.get(name, name)) for name in definitions],
+        tasks=[
+            task_part(task, definitions, look, curves if task is main else None) for task in tasks
+        ],
+        legend=legend(names, look),
         figure_note=note,
-        reliability=reliability,
-        histograms=histograms,
-        mistakes=mistakes,
-        mistake_methods=compared,
-        threshold=_threshold(run),
-        curves=_curves(run),
-        probe=_probe(run),
-        probe_table=_probe_table(run),
-        probed_before=run.config.get("probe") is not None,
-        data=_data(run),
-        tasks=_tasks(run),
         bins=main.bins,
         methods=[(label(each), Method.read(each).description) for each in names],
+        bin_panels=bin_readings(answers, main, definitions, look),
+        data=page_data(answers, run.examples if answers else {}, main),
+        mistakes=mistakes,
+        mistake_methods=compared,
+        thresholds=threshold_panels(histories, look),
+        training=training_panels(logs, look) if logs else [],
+        training_legend=legend({*histories, *logs}, look),
+        probe=probe_panels(run.probe) if run.probe else [],
+        probe_table=_probe_table(run),
+        probed_before=run.config.get("probe") is not None,
+        data_table=_data(run),
+        asked=_tasks(run),
         config=run.config_text,
         record=_record(run),
     )
 
 
 def _facts(run: Run, main: TaskSummary) -> list[tuple[str, str]]:
-    seeds = sorted({str(row["seed"]) for row in run.rows if row["seed"] is not None})
+    seeds = sorted({row["seed"] for row in run.rows if row["seed"] is not None})
+    told = f"{len(seeds)} ({', '.join(map(str, seeds))})" if seeds else "none"
     facts = [
         ("trained on", main.task),
         ("test questions", f"{main.n:,}"),
-        ("seeds", ", ".join(seeds) or "none"),
+        ("seeds", told),
         ("confidence", f"{main.primary}: {CONFIDENCE.get(main.primary, main.primary)}"),
     ]
     commit = (run.record.get("code") or {}).get("commit")
@@ -85,22 +92,20 @@ def _facts(run: Run, main: TaskSummary) -> list[tuple[str, str]]:
     return facts
 
 
-def _per_method(run: Run, task: TaskSummary) -> tuple[list[Markup], list[Markup], str]:
-    """Reliability diagram and histogram of every method whose predictions the run kept."""
+def _answers(run: Run, task: TaskSummary) -> tuple[dict[str, list[Prediction]], str]:
+    """Method -> predictions of its first seed, where the run kept them; and what they are."""
     kept = {
         row.method: row.seeds[0]
         for row in task.methods
         if row.seeds[0] is not None
         and run.predictions_path(row.method, row.seeds[0], task.task).is_file()
     }
-    diagrams, histograms = reliability_svgs(
-        {name: run.predictions(name, seed, task.task) for name, seed in kept.items()}, task
-    )
+    answers = {name: run.predictions(name, seed, task.task) for name, seed in kept.items()}
     shown = ", ".join(str(seed) for seed in sorted(set(kept.values())))
-    note = f"{title(task)}, confidence {task.primary}, seed {shown}"
+    note = f"{title(task)}, seed {shown}"
     if task.several_seeds:
         note += " (the tables average over the seeds)"
-    return diagrams, histograms, note
+    return answers, note
 
 
 def _by_method(series: Mapping[tuple[str, int], tuple[Any, ...]]) -> dict[str, list[Any]]:
@@ -108,40 +113,6 @@ def _by_method(series: Mapping[tuple[str, int], tuple[Any, ...]]) -> dict[str, l
     for (method, _), rows in series.items():
         grouped.setdefault(method, []).append(rows)
     return grouped
-
-
-def _threshold(run: Run) -> Markup | None:
-    histories = _by_method(run.thresholds)
-    stepped = {
-        method: seeds
-        for method, seeds in histories.items()
-        if any(each.step is not None for history in seeds for each in history)
-    }
-    if not stepped:
-        return None
-    last = "; ".join(
-        f"{label(method)} ends at {seeds[0][-1].value:.3g} nats"
-        for method, seeds in stepped.items()
-        if seeds[0]
-    )
-    return svg(threshold_history(stepped), "Threshold and separation during training", last)
-
-
-def _curves(run: Run) -> Markup | None:
-    logs = _by_method(run.logs)
-    keys = {key for seeds in logs.values() for log in seeds for row in log for key in row}
-    if not keys & {"loss", "ce", "penalty", "share_known"}:
-        return None
-    names = ", ".join(label(method) for method in logs)
-    return svg(training_curves(logs), "Training curves", f"Training of {names}")
-
-
-def _probe(run: Run) -> Markup | None:
-    if not run.probe:
-        return None
-    counts = Counter(record.category for record in run.probe)
-    description = "; ".join(f"{name}: {counts[name]} examples" for name in CATEGORIES)
-    return svg(probe_chart(run.probe), "What the base model knew", description)
 
 
 def _probe_table(run: Run) -> Grid | None:

@@ -1,29 +1,33 @@
-"""The parts that pages are laid out of: tables, figures, and the page that the template prints."""
+"""The parts that pages are laid out of: tables, charts, and the page that the template prints."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
-from typing import Any
 
 from markupsafe import Markup
 
-from cogcalib.drawing.canvas import to_svg
-from cogcalib.drawing.reliability import confidence_histogram, reliability_diagram
-from cogcalib.harness.config.methods import label
-from cogcalib.harness.report import style
+from cogcalib.drawing.svg_plot import marker
+from cogcalib.harness.config.methods import canonical_order, label
+from cogcalib.harness.report.bin_charts import bin_panels
+from cogcalib.harness.report.charts import (
+    Chart,
+    Looks,
+    Risks,
+    accuracy_panel,
+    ece_panel,
+    risk_panel,
+)
 from cogcalib.harness.report.columns import (
     Column,
     calibration_caption,
     calibration_columns,
-    percent,
     title,
     use_caption,
     use_columns,
 )
-from cogcalib.harness.report.figures import ece_chart, risk_coverage_chart
 from cogcalib.harness.report.mistakes import Mistake
+from cogcalib.harness.report.page_data import definitions_of
 from cogcalib.harness.report.summary import TaskSummary
 from cogcalib.records import Prediction
 
@@ -47,8 +51,38 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
+class DefinitionView:
+    """What is shown while one confidence definition is chosen.
+
+    Attributes:
+        shown: Numbers of the page's definitions it is for, apart by blanks.
+        definition: Which confidence it is of.
+        charts: Its charts.
+        grid: Its table, if it has one.
+        method: Number of the method it is of; None: of all.
+    """
+
+    shown: str
+    definition: str
+    charts: list[Chart]
+    grid: Grid | None = None
+    method: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPart:
+    """What the page says of one task: calibration by definition, then ranking and use."""
+
+    title: str
+    accuracy: Chart
+    readings: list[DefinitionView]
+    risks: list[DefinitionView]
+    use: Grid | None
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
-    """Everything the template prints. Texts are plain and escaped there; `Markup` is our SVG.
+    """Everything the template prints. Texts are plain and escaped there; charts are our SVG.
 
     What is empty or None has no section.
     """
@@ -56,41 +90,92 @@ class Page:
     name: str
     findings: list[str]
     facts: list[tuple[str, str]]
-    tables: list[Grid]
-    ece_charts: list[tuple[str, Markup]]
-    uses: list[tuple[Markup | None, Grid]]
+    definitions: list[tuple[str, str]]
+    tasks: list[TaskPart]
+    legend: list[tuple[Markup, str]]
     figure_note: str
-    reliability: list[Markup]
-    histograms: list[Markup]
     bins: int
     methods: list[tuple[str, str]]
+    bin_panels: list[DefinitionView] = field(default_factory=list)
+    data: Markup = field(default_factory=Markup)
     differences: list[Grid] = field(default_factory=list)
     mistakes: list[Mistake] = field(default_factory=list)
     mistake_methods: tuple[str, str] = ("", "")
-    threshold: Markup | None = None
-    curves: Markup | None = None
-    probe: Markup | None = None
+    training: list[Chart] = field(default_factory=list)
+    thresholds: list[Chart] = field(default_factory=list)
+    training_legend: list[tuple[Markup, str]] = field(default_factory=list)
+    probe: list[Chart] = field(default_factory=list)
     probe_table: Grid | None = None
     probed_before: bool = False
-    data: Grid | None = None
-    tasks: Grid | None = None
+    data_table: Grid | None = None
+    asked: Grid | None = None
     config: str = ""
     record: list[tuple[str, Grid]] = field(default_factory=list)
 
+    @property
+    def charts(self) -> list[Chart]:
+        """Every chart on the page, in its order."""
+        found: list[Chart] = []
+        for task in self.tasks:
+            found += [task.accuracy]
+            for reading in (*task.readings, *task.risks):
+                found += reading.charts
+        for reading in self.bin_panels:
+            found += reading.charts
+        return [*found, *self.thresholds, *self.training, *self.probe]
 
-def metrics_grid(task: TaskSummary) -> Grid:
-    """The table of a task's calibration, every confidence definition in it."""
-    shown = calibration_columns(task, wide=True)
-    return _grid(task, shown, calibration_caption(task))
+
+def page_definitions(tasks: Sequence[TaskSummary]) -> list[str]:
+    """The confidence definitions of all tasks, those of the first task first."""
+    return list(dict.fromkeys(name for task in tasks for name in task.definitions))
 
 
-def uses(tasks: Sequence[TaskSummary]) -> list[tuple[Markup | None, Grid]]:
-    """Risk-coverage curves, if known, and table of each task: how a method ranks its answers."""
-    found = []
-    for task in tasks:
-        if shown := use_columns(task):
-            found.append((_risk_svg(task), _grid(task, shown, use_caption(task))))
-    return found
+def _shown(definitions: Sequence[str], own: Sequence[str], definition: str) -> str:
+    """For which definitions a reading stands: its own; a task's first also for those it lacks."""
+    instead = [name for name in definitions if name not in own and definition == own[0]]
+    return " ".join(str(definitions.index(name)) for name in (definition, *instead))
+
+
+def task_part(
+    task: TaskSummary,
+    definitions: Sequence[str],
+    looks: Looks,
+    curves: Mapping[str, Mapping[str, Risks]] | None = None,
+) -> TaskPart:
+    """Charts and tables of a task.
+
+    Args:
+        task: The task.
+        definitions: Of the page.
+        looks: Of the methods.
+        curves: Definition -> method -> its risk-coverage curve, where predictions are at hand.
+    """
+    readings = [
+        DefinitionView(
+            _shown(definitions, task.definitions, each),
+            each,
+            [ece_panel(task, each, looks)],
+            metrics_grid(task, each),
+        )
+        for each in task.definitions
+    ]
+    plain = {row.method: [(*point, None) for point in row.risks] for row in task.methods}
+    known = curves or {task.scored: {name: curve for name, curve in plain.items() if curve}}
+    drawn = [name for name, found in known.items() if found]
+    risks = [
+        DefinitionView(_shown(definitions, drawn, each), each,
+                [risk_panel(known[each], looks, each, task.task)])
+        for each in drawn
+    ]  # fmt: skip
+    shown = use_columns(task)
+    use = _grid(task, shown, use_caption(task)) if shown else None
+    return TaskPart(title(task), accuracy_panel(task, looks), readings, risks, use)
+
+
+def metrics_grid(task: TaskSummary, definition: str | None = None) -> Grid:
+    """The table of a task's calibration, judged under one confidence definition."""
+    shown = calibration_columns(task, wide=True, definition=definition)
+    return _grid(task, shown, calibration_caption(task, definition))
 
 
 def _grid(task: TaskSummary, shown: Sequence[Column], note: str) -> Grid:
@@ -108,53 +193,37 @@ def _grid(task: TaskSummary, shown: Sequence[Column], note: str) -> Grid:
     )
 
 
-def ece_svg(task: TaskSummary) -> Markup:
-    """ECE and accuracy of a task's methods as a figure."""
-    readings = "; ".join(
-        f"{label(row.method)} ECE {percent(task.ece(row.method).mean)} %, "
-        f"accuracy {percent(row.accuracy.mean)} %"
-        for row in task.methods
-    )
-    name = f"ECE and accuracy on {task.task}"
-    return svg(ece_chart(task), name, f"{readings}. ECE: {task.ece_label}")
-
-
-def _risk_svg(task: TaskSummary) -> Markup | None:
-    rows = [row for row in task.methods if row.risks]
-    if not rows:
-        return None
-    readings = "; ".join(
-        f"{label(row.method)}: "
-        + ", ".join(f"{percent(error)} % wrong of {share:.0%}" for share, error in row.risks[1::2])
-        for row in rows
-    )
-    name = f"Risk-coverage curves on {task.task}"
-    return svg(risk_coverage_chart(task), name, readings)
-
-
-def reliability_svgs(
-    answers: Mapping[str, Sequence[Prediction]], task: TaskSummary
-) -> tuple[list[Markup], list[Markup]]:
-    """Reliability diagram and histogram of every method, by its predictions."""
-    diagrams, histograms = [], []
-    for method, predictions in answers.items():
-        confidence = [each.confidence[task.primary] for each in predictions]
+def bin_readings(
+    answers: Mapping[str, Sequence[Prediction]],
+    task: TaskSummary,
+    definitions: Sequence[str],
+    looks: Looks,
+) -> list[DefinitionView]:
+    """Reliability diagram and histogram of every method and definition, by its predictions."""
+    readings, own = [], definitions_of(answers, task)
+    for number, (method, predictions) in enumerate(answers.items()):
         correct = [each.correct for each in predictions]
-        name, colour = label(method), style.colour(method)
-        summary = f"{len(predictions)} answers, accuracy {percent(fmean(correct))} %, " + (
-            f"mean confidence {percent(fmean(confidence))} %"
-        )
-        diagram = reliability_diagram(
-            confidence, correct, definition=task.primary, bins=task.bins, binning=task.binning,
-            title=name, colour=colour,
-        )  # fmt: skip
-        diagrams.append(svg(diagram, f"Reliability diagram of {name}", summary))
-        histogram = confidence_histogram(confidence, correct, title=name, colour=colour)
-        histograms.append(svg(histogram, f"Confidence of {name}", summary))
-    return diagrams, histograms
+        for definition in own:
+            confidence = [each.confidence[definition] for each in predictions]
+            charts = bin_panels(
+                confidence, correct, name=label(method), colour=looks[method].colour,
+                definition=definition, bins=task.bins, binning=task.binning,
+            )  # fmt: skip
+            shown = _shown(definitions, own, definition)
+            readings.append(DefinitionView(shown, definition, charts, method=number))
+    return readings
 
 
-def svg(figure: Any, name: str, description: str) -> Markup:
-    """A figure in the page, with a name and a description for those who cannot see it."""
-    # to_svg escapes title and description, and matplotlib every text it draws.
-    return Markup(to_svg(figure, title=name, description=description))
+def legend(names: Iterable[str], looks: Looks) -> list[tuple[Markup, str]]:
+    """Swatch and name of each method."""
+    return [(_swatch(name, looks), label(name)) for name in sorted(names, key=canonical_order)]
+
+
+def _swatch(name: str, looks: Looks) -> Markup:
+    look = looks[name]
+    dashes = f' stroke-dasharray="{look.dashes}"' if look.dashes else ""
+    return Markup(
+        '<svg class="plot swatch" viewBox="0 0 28 12" aria-hidden="true">'
+        f'<path class="line" style="--c:{look.colour}" d="M0 6H28"{dashes}/>'
+        f"{marker(14, 6, look.marker, look.colour)}</svg>"
+    )

@@ -17,6 +17,9 @@ from cogcalib.knowledge import CATEGORIES
 COLOURS = dict(zip(CATEGORIES, ("#0072b2", "#56b4e9", "#e69f00", "#6b7280"), strict=True))
 """Best known darkest; safe for colour-blind readers."""
 
+WIDTH = 5.6
+"""Inches: on a phone the text of such a figure is still read."""
+
 _DETECTORS = {
     "nll": ("NLL", "#0072b2"),
     "margin": ("margin", "#d55e00"),
@@ -33,7 +36,7 @@ def shares_chart(shares: Mapping[str, Sequence[float]]) -> Figure:
     Args:
         shares: Group -> one fraction a category, in the order of `CATEGORIES`.
     """
-    figure = new_figure(8.6, 1.0 + 0.3 * len(shares))
+    figure = new_figure(WIDTH, 1.0 + 0.3 * len(shares))
     axes = figure.subplots()
     left = np.zeros(len(shares))
     for place, (category, colour) in enumerate(COLOURS.items()):
@@ -61,7 +64,7 @@ def nll_histogram(nlls: Mapping[str, Sequence[float]], threshold: float) -> Figu
         nlls: Category -> nats.
         threshold: Nats; an infinite one is not drawn.
     """
-    figure = new_figure(8.6, 2.7)
+    figure = new_figure(WIDTH, 2.9)
     axes = figure.subplots()
     finite = [[x for x in nlls.get(name, ()) if math.isfinite(x)] for name in CATEGORIES]
     axes.hist(
@@ -69,10 +72,10 @@ def nll_histogram(nlls: Mapping[str, Sequence[float]], threshold: float) -> Figu
         edgecolor="white", linewidth=0.3,
     )  # fmt: skip
     if math.isfinite(threshold):
-        axes.axvline(threshold, color=INK, linestyle="--", label=f"threshold {threshold:.2f}")
+        axes.axvline(threshold, color=INK, linestyle="--", label=f"cut {threshold:.2f}")
     axes.set_xlabel("NLL of the gold answer, asked zero-shot as in training (nats)")
     axes.set_ylabel("questions")
-    axes.legend(loc="upper right")
+    figure.legend(loc="outside upper center", ncols=len(CATEGORIES) + 1, columnspacing=1.0)
     axes.grid(axis="x", color=GRID)
     return figure
 
@@ -123,7 +126,7 @@ def population_chart(edges: Sequence[float], shares: Sequence[Sequence[float]]) 
         edges: Bounds of the bins of population, people; one more than bins.
         shares: For each bin one fraction a category, in the order of `CATEGORIES`.
     """
-    figure = new_figure(8.6, 3.1)
+    figure = new_figure(WIDTH, 3.1)
     axes = figure.subplots()
     places = np.arange(len(shares))
     bottom = np.zeros(len(shares))

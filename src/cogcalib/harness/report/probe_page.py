@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from cogcalib.drawing.canvas import to_svg
+from cogcalib.drawing.canvas import FAINT, GRID, INK, to_svg
 from cogcalib.harness.report.columns import percent
+from cogcalib.harness.report.html import render
 from cogcalib.harness.report.page_parts import Grid
 from cogcalib.harness.report.population import by_population
 from cogcalib.harness.report.probe_figures import (
@@ -81,15 +82,7 @@ def write_probe_html(folder: Path | str, *, resamples: int = 1000) -> Path:
     config = (folder / CONFIG).read_text(encoding="utf-8")
     rows, counts = draw_rows(folder, MOST_ROWS), count_categories(folder)
     page = probe_page(rows, config, folder.name, resamples=resamples, counts=counts)
-    environment = Environment(
-        loader=PackageLoader("cogcalib.harness.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("probe.html.j2").render(page=page)
-    return write_text(folder / "probe.html", text)
+    return write_text(folder / "probe.html", render("probe.html.j2", page))
 
 
 def probe_page(
@@ -235,6 +228,11 @@ def _spoken(shown: Mapping[str, Sequence[float]]) -> str:
     )
 
 
+_THEME = {INK: "var(--ink)", GRID: "var(--grid)", FAINT: "var(--soft)", "#ffffff": "var(--card)"}
+
+
 def _svg(figure: Any, name: str, description: str) -> Markup:
+    """A picture in the page, its ink and paper those of the page, light or dark."""
     # to_svg escapes title and description, and matplotlib every text it draws.
-    return Markup(to_svg(figure, title=name, description=description))
+    drawn = to_svg(figure, title=name, description=description)
+    return Markup(re.sub("|".join(_THEME), lambda found: _THEME[found[0]], drawn))

@@ -97,6 +97,7 @@ class Run:
         _require(path, f"no predictions of {method!r}, seed {seed}, on {task!r} ({split})")
         return self.folder.read_prediction_file(path)
 
+    @cached_property
     def examples(self) -> dict[str, Example]:
         """Id -> example, of all splits that the run folder keeps except train."""
         return {

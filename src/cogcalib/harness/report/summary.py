@@ -132,7 +132,11 @@ class TaskSummary:
     @property
     def ece_label(self) -> str:
         """What must stand beside the primary ECEs: bins, binning, confidence and n."""
-        label = ece_label(self.primary, self.n, bins=self.bins, binning=self.binning)
+        return self.ece_label_of(self.primary)
+
+    def ece_label_of(self, definition: str) -> str:
+        """The same of the ECEs of any definition."""
+        label = ece_label(definition, self.n, bins=self.bins, binning=self.binning)
         return f"{label} to {max(row.n for row in self.methods):,}" if self.several_n else label
 
     @property

@@ -22,7 +22,7 @@ from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.summary import TaskSummary
 from cogcalib.metrics import PairedDifference
 from cogcalib.records import Prediction
-from cogcalib.scoring.posthoc import CONFIDENCE_MAPS
+from cogcalib.scoring.confidence_names import CONFIDENCE_MAPS
 
 EQUAL_ACCURACY = 0.005
 """How much lower an accuracy may be and still be called equal, fraction."""

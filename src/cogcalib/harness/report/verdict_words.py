@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cogcalib.harness.config.methods import label
 from cogcalib.harness.report.verdict import RANKED, Verdict
 
@@ -10,30 +12,72 @@ PAIRED = "Differences are paired by question and seed, with 95 % intervals."
 _METRICS = {"accuracy": "accuracy", "brier": "Brier score", "nll": "NLL", "aurc": "AURC"}
 
 
-def trust(verdict: Verdict | None) -> str:
+UNJUDGED = (
+    "These are figures only: without both methods' predictions on the same questions, "
+    "nothing is said about significance."
+)
+
+
+def trust(verdict: Verdict) -> str:
     """Whether the method meets the definition of `cogcalib.harness.report.verdict`."""
-    if verdict is None:
-        return (
-            "These are figures only: without both methods' predictions on the same questions, "
-            "nothing is said about significance."
-        )
     name, other = label(verdict.method), label(verdict.against)
     if verdict.trustworthy:
         errors = ", ".join(change(verdict, f"ece.{each}") for each in verdict.errors)
-        others = ", ".join(change(verdict, each) for each in RANKED if each in verdict.differences)
+        *others, last = (_METRICS[each] for each in _shared(verdict))
+        listed = f"{', '.join(others)} and {last} are" if others else f"{last} is"
         return (
             f"{name} is trustworthy against {other}: ECE falls under every confidence definition "
-            f"({errors}), and {others} {'are' if ',' in others else 'is'} not worse. {PAIRED}"
+            f"({errors}), and {listed} not worse."
         )
     reasons = ", ".join(change(verdict, each) for each in verdict.failing)
-    return f"{name} is not trustworthy against {other}: {reasons}. {PAIRED}"
+    return f"{name} is not trustworthy against {other}: {reasons}."
+
+
+def judged(verdict: Verdict) -> str:
+    """Every difference that the verdict rests on, beside those that `trust` names."""
+    said = set(verdict.failing)
+    if verdict.trustworthy:
+        said = {f"ece.{each}" for each in verdict.errors}
+    rest = [change(verdict, name) for name in verdict.differences if name not in said]
+    return f"Of the same verdict: {', '.join(rest)}. {PAIRED}" if rest else PAIRED
+
+
+def case(sft: Verdict | None, rivals: Sequence[Verdict | None]) -> str:
+    """The case the user is in: what fine-tuning did to confidence, and whether scaling suffices.
+
+    Args:
+        sft: SFT against the base model; None if that was not scored.
+        rivals: The method against SFT with a map fitted afterwards, where such were run.
+    """
+    found = [each for each in rivals if each is not None]
+    even = [label(each.against) for each in found if not any(map(each.is_better, _shared(each)))]
+    parts = []
+    if sft is not None:
+        harmed = any(each.low > 0 for each in sft.errors.values())
+        worst = max(sft.errors, key=lambda name: sft.errors[name].difference)
+        parts.append(
+            f"Fine-tuning {'harmed' if harmed else 'did not harm'} calibration here, against the "
+            f"base model {change(sft, f'ece.{worst}')} and {change(sft, 'accuracy')}"
+        )
+    if found:
+        parts.append(
+            f"scaling afterwards is as good ({' and '.join(even)})"
+            if even
+            else "scaling afterwards is not as good"
+        )
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _shared(verdict: Verdict) -> list[str]:
+    return [each for each in RANKED if each in verdict.differences]
 
 
 def rival(verdict: Verdict | None) -> str:
     """What the method gains over a map fitted after plain fine-tuning; empty if none was run."""
     if verdict is None:
         return ""
-    ranked = [each for each in RANKED if each in verdict.differences]
+    ranked = _shared(verdict)
     better = [change(verdict, each) for each in ranked if verdict.is_better(each)]
     worse = [change(verdict, each) for each in ranked if verdict.is_worse(each)]
     name, other = label(verdict.method), label(verdict.against)

@@ -14,6 +14,7 @@ from cogcalib.harness.config import Method
 from cogcalib.harness.config.methods import split_posthoc, with_posthoc
 from cogcalib.harness.config.sections import ConfigSection
 from cogcalib.records import InputError
+from cogcalib.suggest import did_you_mean
 from cogcalib.yaml_files import read_yaml
 
 T = TypeVar("T", bound=ConfigSection)
@@ -187,7 +188,8 @@ def load_table(name: str) -> Table:
         InputError: If there is none of that name.
     """
     if name not in table_names():
-        raise InputError(f"TABLE must be one of {', '.join(table_names())}, got {name!r}")
+        meant = did_you_mean(name, table_names())
+        raise InputError(f"TABLE must be one of {', '.join(table_names())}, got {name!r}{meant}")
     return _read(_folder("tables") / f"{name}.yaml", Table)
 
 

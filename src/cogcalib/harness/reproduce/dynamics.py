@@ -15,7 +15,7 @@ import numpy as np
 from cogcalib.harness.config import Method
 from cogcalib.harness.progress import Advance
 from cogcalib.harness.run_folder import unfinished
-from cogcalib.harness.stages import Loaded, RunContext, Splits, train_into
+from cogcalib.harness.stages import Loaded, RunContext, Splits, of_seed, train_into
 from cogcalib.records import Example
 from cogcalib.scoring import ScoreSettings, primary_definition, score
 
@@ -43,7 +43,7 @@ def dynamics(
     rows: list[dict[str, Any]] = []
 
     def watch(loaded: Loaded) -> Advance:
-        groups = _groups(context, loaded, splits)
+        groups = _groups(context, loaded, of_seed(splits, seed))
         rows.extend(_look(context, loaded, groups, 0))
 
         def advance(step: int) -> None:

@@ -20,8 +20,8 @@ from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.stages import member_seeds, open_folder
 from cogcalib.records import Prediction
 from cogcalib.scoring import primary_definition, ranked
+from cogcalib.scoring.confidence_names import CONFIDENCE_MAPS
 from cogcalib.scoring.metrics_row import COVERAGES, WANTED
-from cogcalib.scoring.posthoc import CONFIDENCE_MAPS
 
 RANKING = 500
 """Resamples for the AURC: with 4,000 questions they take a fifteenth of a second a method."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -59,7 +60,7 @@ class RunRecord:
 def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
     """Sum up every prediction into `metrics.json`, `record.json` and `report.html`."""
     config, folder = context.config, context.folder
-    rows = []
+    rows, begun = [], time.perf_counter()
     with context.progress.stage("report", len(config.seeds) * len(config.methods)) as advance:
         for seed in config.seeds:
             for name in config.methods:
@@ -86,7 +87,10 @@ def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
             code={**code_state(), "begun_with": folder.begun_with(code_state())},
             seeds=config.seeds,
             hardware=hardware(device),
-            timings=context.progress.timings,
+            timings={
+                **context.progress.timings,
+                "report": round(time.perf_counter() - begun, 2),
+            },
             metrics=rows,
             posthoc={
                 name: {str(seed): _fitted(folder.posthoc_maps(name, seed)) for seed in config.seeds}

@@ -1,0 +1,25 @@
+"""The verb ``completion``: a script by which a shell completes verbs, options and files."""
+
+from __future__ import annotations
+
+import argparse
+
+from cogcalib.records import InputError
+
+HELP = "print a script that completes cogcalib's verbs and options in a shell"
+
+SHELLS = ("bash", "zsh", "tcsh")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("shell", choices=SHELLS, help="whose script")
+
+
+def execute(options: argparse.Namespace) -> None:
+    """Print the script; `options.parser` knows every verb."""
+    try:
+        import shtab
+    except ImportError as error:
+        raise InputError('completion needs shtab: pip install "cogcalib[completion]"') from error
+    print(shtab.complete(options.parser, options.shell))

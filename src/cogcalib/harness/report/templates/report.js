@@ -1,0 +1,166 @@
+"use strict";
+// Sorts tables, lists the answers of a bin, filters mistakes. The page reads without it.
+(() => {
+  const MOST = 200;
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const make = (tag, properties = {}, ...children) => {
+    const node = Object.assign(document.createElement(tag), properties);
+    node.append(...children);
+    return node;
+  };
+  const source = document.getElementById("page-data");
+  const data = source ? JSON.parse(source.textContent) : null;
+  document.documentElement.classList.add("script");
+
+  // ---- Tables ----
+
+  const number = (text) => {
+    const found = text.replace(/[,\s]/g, "").replace(/\u2212/g, "-").match(/^[<>]?[-+]?\d*\.?\d+/);
+    return found ? parseFloat(found[0].replace(/[<>]/, "")) : NaN;
+  };
+  const compare = (one, other) => {
+    const a = number(one), b = number(other);
+    if (Number.isNaN(a) && Number.isNaN(b)) return one.localeCompare(other);
+    if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) ? 1 : -1;
+    return a - b;
+  };
+  const sort = (table, column) => {
+    const header = table.tHead.rows[0].cells[column];
+    const down = header.getAttribute("aria-sort") === "ascending";
+    all("th", table.tHead).forEach((each) => each.removeAttribute("aria-sort"));
+    header.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const text = (row) => row.cells[column].textContent.trim();
+    const rows = [...table.tBodies[0].rows].sort((a, b) => compare(text(a), text(b)));
+    table.tBodies[0].append(...(down ? rows.reverse() : rows));
+  };
+  for (const table of all("table.sortable")) {
+    if (!table.tHead || table.tBodies[0].rows.length < 2) continue;
+    [...table.tHead.rows[0].cells].forEach((cell, column) => {
+      if (!cell.textContent.trim()) return;
+      const button = make("button", { type: "button", className: "sort" }, ...cell.childNodes);
+      button.addEventListener("click", () => sort(table, column));
+      cell.replaceChildren(button);
+    });
+  }
+
+  // ---- Contents ----
+
+  const links = new Map(all(".contents a").map((link) => [link.hash.slice(1), link]));
+  const seen = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      if (!entry.isIntersecting) continue;
+      links.forEach((link) => link.removeAttribute("aria-current"));
+      links.get(entry.target.id)?.setAttribute("aria-current", "true");
+    }
+  }, { rootMargin: "-15% 0px -75% 0px" });
+  links.forEach((_, id) => { const part = document.getElementById(id); if (part) seen.observe(part); });
+
+  if (!data) return;
+
+  // ---- Answers of a bin ----
+
+  const row = (cells) => make("tr", {}, ...cells.map(([text, numeric]) =>
+    make("td", { className: numeric ? "" : "text", textContent: text })));
+  const heads = (names) => make("thead", {}, make("tr", {}, ...names.map(([text, numeric]) =>
+    make("th", { scope: "col", className: numeric ? "" : "text", textContent: text }))));
+  const chosen = () => {
+    const radio = document.querySelector('[name="definition"]:checked');
+    const name = radio ? radio.parentNode.textContent.trim() : data.definitions[0];
+    return Math.max(0, data.definitions.indexOf(name));
+  };
+  const kept = data.questions.length < data.total
+    ? ` The page keeps ${data.questions.length} of ${data.total} questions.` : "";
+
+  const list = (figure, bin, title) => {
+    const method = data.methods[+figure.dataset.method];
+    const definition = data.definitions.indexOf(figure.dataset.definition);
+    const found = data.questions.map((_, k) => k)
+      .filter((k) => method.right[k] !== "-" && method.bins[definition][k] === bin)
+      .sort((a, b) => method.confidence[definition][b] - method.confidence[definition][a]);
+    const body = make("tbody", {}, ...found.slice(0, MOST).map((k) => row([
+      [data.questions[k][0]], [data.questions[k][1]],
+      [method.answers[k] + (method.right[k] === "1" ? " \u2713" : "")],
+      [method.confidence[definition][k].toFixed(1), true]])));
+    const columns = [["Question"], ["Correct answer"], [method.name], ["sure %", true]];
+    const name = `${method.name}, ${figure.dataset.definition}, ${title}`;
+    const close = make("button", { type: "button", textContent: "Close" });
+    const place = figure.closest("section").querySelector(".answers");
+    close.addEventListener("click", () => { place.hidden = true; });
+    const scroll = make("div", { className: "scroll tall", tabIndex: 0 },
+      make("table", { className: "prose" }, heads(columns), body));
+    scroll.setAttribute("role", "region");
+    scroll.setAttribute("aria-label", name);
+    place.replaceChildren(make("h3", { textContent: name, tabIndex: -1 }),
+      make("p", { className: "note",
+        textContent: `${Math.min(found.length, MOST)} of ${found.length} answers shown.${kept}` }),
+      scroll, close);
+    place.hidden = false;
+    place.firstChild.focus();
+  };
+  for (const figure of all("figure[data-method]")) {
+    const bins = all("[data-bin]", figure);
+    figure.querySelector("svg")?.setAttribute("role", "group");
+    bins.forEach((bin, place) => {
+      const title = bin.querySelector("title").textContent;
+      bin.setAttribute("role", "button");
+      bin.setAttribute("aria-label", title);
+      bin.setAttribute("tabindex", place ? "-1" : "0");
+      bin.addEventListener("click", () => list(figure, +bin.dataset.bin, title));
+      bin.addEventListener("keydown", (event) => {
+        const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+        if (event.key === "Enter" || event.key === " ") list(figure, +bin.dataset.bin, title);
+        else if (step && bins[place + step]) {
+          bin.setAttribute("tabindex", "-1");
+          bins[place + step].setAttribute("tabindex", "0");
+          bins[place + step].focus();
+        } else return;
+        event.preventDefault();
+      });
+    });
+  }
+
+  // ---- Mistakes ----
+
+  const filters = document.querySelector(".filters");
+  if (!filters) return;
+  const select = (name) => {
+    const node = make("select", {}, ...data.methods.map((each, k) =>
+      make("option", { value: k, textContent: each.name, selected: each.name === name })));
+    return node;
+  };
+  const first = select(filters.dataset.first), second = select(filters.dataset.second);
+  const text = make("input", { type: "search", placeholder: "any" });
+  const least = make("input", { type: "number", min: 0, max: 100, value: 0 });
+  const better = make("input", { type: "checkbox" });
+  const count = make("p", { className: "note" });
+  count.setAttribute("role", "status");
+  const named = (name, node) => make("label", {}, make("span", { textContent: name }), node);
+  filters.append(named("Mistakes of", first), named("beside", second), named("with the words", text),
+    named("sure at least, %", least), named("only where the other is correct", better), count);
+  filters.hidden = false;
+  const table = document.getElementById("mistake-table");
+  const show = () => {
+    const one = data.methods[+first.value], other = data.methods[+second.value];
+    const definition = chosen(), words = text.value.trim().toLowerCase();
+    const sure = (method, k) => method.confidence[definition][k];
+    const found = data.questions.map((_, k) => k).filter((k) => one.right[k] === "0"
+      && sure(one, k) >= +least.value && (!better.checked || other.right[k] === "1")
+      && (!words || [...data.questions[k], one.answers[k], other.answers[k]].join(" ")
+        .toLowerCase().includes(words)))
+      .sort((a, b) => sure(one, b) - sure(one, a));
+    const columns = [["Question"], ["Correct answer"], [one.name], ["sure %", true], [other.name],
+      ["sure %", true]];
+    const body = make("tbody", {}, ...found.slice(0, MOST).map((k) => row([
+      [data.questions[k][0]], [data.questions[k][1]], [one.answers[k]],
+      [sure(one, k).toFixed(1), true],
+      [other.right[k] === "-" ? "\u2013" : other.answers[k] + (other.right[k] === "1" ? " \u2713" : "")],
+      [other.right[k] === "-" ? "\u2013" : sure(other, k).toFixed(1), true]])));
+    table.replaceChildren(heads(columns), body);
+    const shown = Math.min(found.length, MOST);
+    count.textContent = `${shown} of ${found.length} mistakes shown, under the confidence `
+      + `${data.definitions[definition]}.${kept}`;
+  };
+  [first, second, text, least, better].forEach((each) => each.addEventListener("input", show));
+  all('[name="definition"]').forEach((each) => each.addEventListener("input", show));
+  show();
+})();

@@ -1,0 +1,147 @@
+"""The pages in a real browser: quiet, alone, usable; with and without their script."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from chromium import Tab, browser, find_chromium
+from run_builder import COUNTRY, build_run
+
+from cogcalib.harness.report import write_html
+from cogcalib.jsonl import read_jsonl, write_jsonl
+from cogcalib.records import Example, Option
+
+EXECUTABLE = find_chromium()
+pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium is installed")
+ATTACK = "<script>window.hit=1</script><img src=x onerror=window.hit=1>"
+METHODS = ("sft", "sft+ts", "cols", "cols-random")
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Tab]:
+    assert EXECUTABLE is not None
+    with browser(EXECUTABLE) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report whose first questions would run a script if they were let."""
+    run = build_run(tmp_path_factory.mktemp("runs") / "browsed", methods=METHODS, seeds=(0,))
+    file = run / "splits" / f"{COUNTRY.replace('/', '-')}.jsonl"
+    rows = read_jsonl(file, Example)
+    options = tuple(Option(o.letter, ATTACK) for o in rows[0].options or ())
+    bad = [Example(r.id, r.task, r.split, ATTACK, options, r.answer) for r in rows[:200]]
+    write_jsonl(file, [*bad, *rows[200:]])
+    return write_html(run)
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+@pytest.mark.parametrize("dark", [False, True])
+def test_it_is_quiet_alone_and_fits(tab: Tab, page: Path, width: int, dark: bool) -> None:
+    tab.open(page, width=width, dark=dark)
+    assert tab.errors == []
+    assert tab.requests == [page.resolve().as_uri()]
+    assert tab.run("document.documentElement.scrollWidth <= innerWidth")
+    # What is wider than the window lies in a region that scrolls.
+    beyond = """[...document.querySelectorAll("main *")].filter(e =>
+      e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".scroll")).length"""
+    assert tab.run(beyond) == 0
+    light = """[...document.querySelectorAll("main, .card, svg text")].map(e => {
+      const s = getComputedStyle(e);
+      const c = (e.tagName === "text" ? s.fill : s.backgroundColor).match(/[\\d.]+/g).map(Number);
+      return [e.tagName, c[0] + c[1] + c[2], c[3] ?? 1] })"""
+    for tag, brightness, opacity in tab.run(light):
+        if opacity:
+            assert (brightness > 380) == (dark == (tag == "text")), (tag, brightness)
+
+
+def test_the_switch_shows_another_definition(tab: Tab, page: Path) -> None:
+    tab.open(page)
+    seen = """[...document.querySelectorAll("figure[data-definition]")].filter(e =>
+      e.checkVisibility()).map(e => e.dataset.definition)"""
+    assert set(tab.run(seen)) == {"options"}
+    tab.run('document.querySelector("[name=definition][value=\\"1\\"]").click()')
+    assert set(tab.run(seen)) == {"vocab"}
+    assert "confidence vocab" in tab.run('document.querySelector(".filters .note").textContent')
+
+
+def test_tables_are_sorted_both_ways(tab: Tab, page: Path) -> None:
+    tab.open(page)
+    column = """[...document.querySelector("#results table").tBodies[0].rows].map(r =>
+      parseFloat(r.cells[2].textContent))"""
+    button = 'document.querySelector("#results table th:nth-child(3) button").click()'
+    before = tab.run(column)
+    tab.run(button)
+    assert tab.run(column) == sorted(before)
+    tab.run(button)
+    assert tab.run(column) == sorted(before, reverse=True)
+    assert tab.run('document.querySelector("#results th:nth-child(3)").ariaSort') == "descending"
+
+
+@pytest.mark.parametrize("way", ["click", "key"])
+def test_a_bin_lists_its_answers_and_their_text_is_inert(tab: Tab, page: Path, way: str) -> None:
+    tab.open(page)
+    last = """const bins = [...document.querySelectorAll("#reliability [data-method=\\"0\\"]" +
+      "[data-definition=options] [data-bin]")], bin = bins[bins.length - 1];"""
+    event = (
+        'new MouseEvent("click", {bubbles: true})'
+        if way == "click"
+        else 'new KeyboardEvent("keydown", {key: "Enter"})'
+    )
+    name = tab.run(f"(() => {{{last} bin.dispatchEvent({event}); return bin.ariaLabel}})()")
+    listed = 'document.querySelectorAll("#reliability .answers tbody tr").length'
+    told = int(name.split(": ")[1].split(" answers")[0].replace(",", ""))
+    assert tab.run(listed) == min(told, 200)
+    text = 'document.querySelector("#reliability .answers").textContent'
+    assert ATTACK in tab.run(text)
+    assert tab.run("window.hit") is None
+    assert tab.run('document.querySelectorAll("img").length') == 0
+    assert tab.errors == []
+    tab.run('document.querySelector("#reliability .answers > button").click()')
+    assert tab.run('document.querySelector("#reliability .answers").hidden')
+
+
+def test_mistakes_are_filtered(tab: Tab, page: Path) -> None:
+    tab.open(page)
+    rows = """[...document.getElementById("mistake-table").tBodies[0].rows].map(r =>
+      [...r.cells].map(c => c.textContent))"""
+    every = tab.run(rows)
+    assert len(every) > 20
+    assert [float(row[3]) for row in every] == sorted((float(r[3]) for r in every), reverse=True)
+    enter = """(which, value) => { const e = document.querySelectorAll(".filters input")[which];
+      e.type === "checkbox" ? e.checked = value : e.value = value;
+      e.dispatchEvent(new Event("input")) }"""
+    tab.run(f"({enter})(2, true)")
+    assert [row[4].endswith("✓") for row in tab.run(rows)].count(False) == 0
+    tab.run(f"({enter})(2, false); ({enter})(1, 99)")
+    assert all(float(row[3]) >= 99 for row in tab.run(rows))
+    tab.run(f"({enter})(1, 0); ({enter})(0, {json.dumps('city 21')})")
+    found = tab.run(rows)
+    assert found
+    assert all("city 21" in row[0] for row in found)
+
+
+def test_it_reads_without_its_script(tab: Tab, page: Path) -> None:
+    tab.send("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        tab.open(page)
+        assert tab.run('document.querySelectorAll("th button").length') == 0
+        assert tab.run('document.querySelectorAll("#mistake-table tbody tr").length') == 8
+        seen = 'document.querySelectorAll("[data-shown~=\\"0\\"]")[0].checkVisibility()'
+        assert tab.run(seen)
+        assert tab.run('document.querySelector(".filters").checkVisibility()') is False
+    finally:
+        tab.send("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_what_is_printed_has_no_controls(tab: Tab, page: Path) -> None:
+    tab.open(page)
+    tab.send("Emulation.setEmulatedMedia", media="print")
+    for part in (".aside", ".filters", ".scripted"):
+        assert not tab.run(f'document.querySelector("{part}").checkVisibility()')
+    assert tab.run('getComputedStyle(document.querySelector(".tall")).overflowY') == "visible"
+    tab.send("Emulation.setEmulatedMedia", media="")

@@ -1,0 +1,145 @@
+"""The commonest set-ups of TRL users end in a sentence that says what to change."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+from tiny_run import make_args, make_model, make_rows, make_tokenizer, make_trainer
+
+from cogcalib.training import CogCalibTrainer
+from cogcalib.training.checks import named_model
+from cogcalib.training.schedule import ENOUGH_EARLY, Schedule
+from cogcalib.training.state import KnownShare
+from cogcalib.training.text import warn_of_joined
+
+
+def chats(n: int, seed: int) -> Dataset:
+    return Dataset.from_list(
+        [
+            {
+                "messages": [
+                    {"role": "user", "content": row["prompt"]},
+                    {"role": "assistant", "content": row["completion"].strip()},
+                ]
+            }
+            for row in make_rows(n, seed)
+        ]
+    )
+
+
+def texts(n: int, seed: int) -> Dataset:
+    return Dataset.from_list([{"text": row["prompt"]} for row in make_rows(n, seed)])
+
+
+@pytest.mark.parametrize(
+    ("made", "remedy"),
+    [(texts, "split each text into 'prompt' and"), (chats, "set assistant_only_loss=True")],
+)
+def test_prompts_are_not_learnt_unasked(tmp_path: Path, made: Any, remedy: str) -> None:
+    data = {"train": made(8, 0), "calibration": made(8, 1)}
+    with pytest.raises(ValueError, match=f"prompts would be trained on as well.*{remedy}"):
+        make_trainer(tmp_path, **data)
+    assert make_trainer(tmp_path, **data, learn_prompts=True).args.learn_prompts
+    for gate in ("none", "all"):
+        make_trainer(tmp_path, **data, gate=gate)
+
+
+def test_only_the_answers_of_messages_are_judged_where_that_is_said(tmp_path: Path) -> None:
+    trainer = make_trainer(
+        tmp_path, train=chats(8, 0), calibration=chats(8, 1), assistant_only_loss=True
+    )
+    assert -100 in trainer.train_dataset[0]["labels"]
+
+
+def test_messages_need_a_template(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = None
+    with pytest.raises(ValueError, match="no chat template to render them: set chat_template_path"):
+        make_trainer(
+            tmp_path, train=chats(8, 0), calibration=chats(8, 1), assistant_only_loss=True,
+            tokenizer=tokenizer,
+        )  # fmt: skip
+    folder = str(tmp_path / "model")
+    make_model().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    args = make_args(tmp_path, assistant_only_loss=True)
+    with pytest.raises(ValueError, match="no chat template to render them"):
+        CogCalibTrainer(folder, args, chats(8, 0), chats(8, 1))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "said"),
+    [
+        ("Answer:", "A", True), ("Answer:", " A", False), ("Answer:\n", "A", False),
+        ("Answer: ", "A", False), ("w1 w2", "w3", True), ("\u7b54\u6848\uff1a", "\u662f", False),
+    ],
+)  # fmt: skip
+def test_answers_without_their_space_are_told(
+    prompt: str, completion: str, said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = {"prompt": prompt, "completion": completion}
+    with caplog.at_level(logging.WARNING):
+        warn_of_joined(Dataset.from_list([row, {"prompt": "a", "completion": " b"}]), "train")
+    assert ("1 of 2 answers begin right behind their prompts" in caplog.text) == said
+    assert ("write ' A' and not 'A'" in caplog.text) == said
+
+
+def test_options_of_several_tokens_are_told_what_to_do(tmp_path: Path) -> None:
+    rows = [row | {"options": [" A", " B w1"]} for row in make_rows(8, 0)]
+    rows = [row | {"completion": " A"} for row in rows]
+    with pytest.raises(ValueError, match=r"must be one token.*ask for letters.*support='vocab'"):
+        make_trainer(tmp_path, train=Dataset.from_list(rows), support="options")
+
+
+def test_the_embedded_model_goes_by_its_name(tmp_path: Path, monkeypatch: Any) -> None:
+    found = named_model("atlas")
+    assert (Path(found) / "config.json").is_file()
+    model = object()
+    assert named_model(model) is model
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "atlas").mkdir()
+    assert named_model("atlas") == "atlas", "a folder of that name comes first"
+
+
+def test_the_hub_is_asked_whether_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("cogcalib.hub.mind_the_network", lambda: asked.append(1))
+    assert named_model("owner/name") == "owner/name"
+    assert asked == [1]
+
+
+@pytest.mark.parametrize("epoch", [3, 7, 100])
+@pytest.mark.parametrize("style", [0, 5, 40])
+def test_the_first_gated_epoch_has_three_thresholds_by_default(epoch: int, style: int) -> None:
+    last = 3 * epoch + style
+    schedule = Schedule.resolve(style, 1.0, last, epoch, often=True)
+    due = [step for step in range(style, last) if schedule.is_due(step, style)]
+    early = [step for step in due if step < style + epoch]
+    assert len(early) == schedule.early_estimates(last) >= ENOUGH_EARLY
+    assert [step - style for step in due if step >= style + epoch] == [epoch, 2 * epoch]
+
+
+def test_thresholds_that_are_too_seldom_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings: dict[str, Any] = {"max_steps": 12, "style_steps": 0, "per_device_train_batch_size": 2}
+    data = {n: Dataset.from_list(make_rows(24, k)) for k, n in enumerate(("train", "calibration"))}
+    with caplog.at_level(logging.WARNING):
+        make_trainer(tmp_path / "often", **data, **settings, threshold_every=None).train()
+        assert "The threshold is estimated" not in caplog.text
+        make_trainer(tmp_path / "once", **data, **settings, threshold_every=1.0).train()
+    assert "The threshold is estimated once in the first 12 steps" in caplog.text
+    assert "Set threshold_every to at most 4 steps" in caplog.text
+
+
+@pytest.mark.parametrize("known", [0.0, 0.005, 0.995, 1.0])
+def test_a_gate_that_is_stuck_is_told_with_a_reason(known: float) -> None:
+    share = KnownShare()
+    share.add(1000 * known, 1000, in_first=True, in_last=True)
+    said = share.warning("nll")
+    assert ("memorised" in said) if known > 0.5 else ("prompts that are learnt" in said)
+    assert share.warning("all") == share.warning("none") == ""
