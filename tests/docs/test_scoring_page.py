@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import shlex
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cogcalib.cli import main, parse, score
+from cogcalib.cli import build_parser, main, parse
 from cogcalib.records import Prediction
 from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED, read_predictions
 
@@ -19,9 +18,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "scoring.md").read_text(encoding="u
 
 
 def score_options() -> set[str]:
-    parser = argparse.ArgumentParser()
-    score.add_options(parser)
-    found = {name for action in parser._actions for name in action.option_strings}
+    verbs = next(a for a in build_parser("score")._actions if isinstance(a.choices, dict))
+    found = {name for action in verbs.choices["score"]._actions for name in action.option_strings}
     return {name for name in found if name.startswith("--")} - {"--help"}
 
 
