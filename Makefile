@@ -49,6 +49,7 @@ docs docs-serve: export NO_MKDOCS_2_WARNING := true
 
 docs: $(DOCS)  ## Build the documentation into site/; a dead link is an error
 	$(BIN)/mkdocs build --strict --quiet
+	@echo "Written: site/index.html"
 
 docs-serve: $(DOCS)  ## The same at http://127.0.0.1:8000, built anew on every change
 	$(BIN)/mkdocs serve

@@ -104,8 +104,8 @@ class ScoreTask(BackendSpec):
 
     Attributes:
         task: Its name, or the path of a task file; either this or `data`.
-        data: Own rows as the trainer takes them, asked as they are written: .jsonl, .csv or .parquet
-            with prompt, completion and perhaps options, or with messages.
+        data: Own rows as the trainer takes them, asked as they are written: .jsonl, .csv or
+            .parquet with prompt, completion and perhaps options, or with messages.
         split: Split of the task.
         output: File to write the predictions to, ``.jsonl`` or ``.parquet``; what they were made
             with goes beside it, into ``<output>.record.json``.
