@@ -98,6 +98,7 @@ OPTIONAL = {
     "h11": ("serve", "h11"),
     "prometheus_client": ("serve", "prometheus-client"),
     "ray": ("ray", "ray"),
+    "shtab": ("completion", "shtab"),
     "uvicorn": ("serve", "uvicorn"),
     "vllm": ("vllm", "vllm"),
 }
