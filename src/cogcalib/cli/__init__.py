@@ -34,7 +34,7 @@ from cogcalib.cli import (
     tasks,
     tune,
 )
-from cogcalib.cli.console import check_json, settle_streams, shown, write_results
+from cogcalib.cli.console import check_new, settle_streams, shown, write_results
 from cogcalib.cli.examples import EXAMPLES
 from cogcalib.records import InputError, input_errors, path_errors
 from cogcalib.suggest import did_you_mean
@@ -98,7 +98,7 @@ def _execute(verb: ModuleType, options: argparse.Namespace) -> None:
     """Execute a verb and write what it returns, where that is asked for."""
     path = getattr(options, "json", None)
     with input_errors():
-        check_json(path)
+        check_new("--json", path)
     found = verb.execute(options)
     if path is not None and found is not None:  # of several processes one has results
         write_results(path, found)

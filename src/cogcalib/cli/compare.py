@@ -6,11 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cogcalib.cli.console import print_tables, shown
+from cogcalib.cli.console import check_new, print_tables, shown
 from cogcalib.cli.report import (
     add_samples_options,
     check_figures,
-    check_output,
     check_path,
     write_page,
 )
@@ -43,7 +42,7 @@ def execute(options: argparse.Namespace) -> list[dict[str, Any]]:
     from cogcalib.harness.report.comparison import compare
 
     with input_errors():
-        check_output(options.output)
+        check_new("--output", options.output)
         check_figures(options.figures)
         for path in options.paths:
             check_path(path)

@@ -164,26 +164,26 @@ def print_tables(
     _print(difference_tables(pairs, split=split), screen())
 
 
-def check_json(path: Path | None) -> None:
-    """Check that rows can be written to `path`, before anything is computed.
+def check_new(option: str, path: Path | None) -> None:
+    """Check that the file an option names can be written, before anything is computed.
 
     Raises:
-        ValueError: If something lies there already, or it cannot be written.
+        InputError: If something lies there already, or it cannot be written.
     """
     if path is None:
         return
     check_writable(path)
     if path.exists():
-        raise ValueError(f"--json {path} already exists; remove it or choose another name")
+        raise InputError(f"{option} {path} already exists; remove it or choose another name")
 
 
 def write_results(path: Path, found: Any) -> None:
     """Write what a verb found as JSON, atomically: records as objects, paths as text.
 
     Raises:
-        ValueError: As `check_json`.
+        InputError: As `check_new`.
     """
-    check_json(path)
+    check_new("--json", path)
     write_json(path, _plain(found))
     print(f"\nResults: {shown(str(path))}")
 

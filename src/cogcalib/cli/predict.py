@@ -13,8 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from cogcalib.artifacts import check_writable
-from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen, shown
+from cogcalib.cli.console import check_new, endpoint_errors, progress_bar, quiet, screen, shown
 from cogcalib.cli.options import add_access, read_fields
 from cogcalib.records import InputError, input_errors, replacing
 
@@ -69,7 +68,7 @@ def execute(options: argparse.Namespace) -> None:
     from cogcalib.deployment.access import ModelAccess
 
     with input_errors():
-        _check_output(options.output)
+        check_new("--output", options.output)
         if options.questions is None and sys.stdin.isatty():
             raise InputError("there is no question: name a file, type one, or pipe some in")
         access = ModelAccess(**read_fields(options, ModelAccess))
@@ -191,14 +190,6 @@ def _record(row: QuestionRow, answer: Answer, *, ascii_only: bool = False) -> st
     return json.dumps({"id": row.id, **asdict(answer)}, ensure_ascii=ascii_only) + "\n"
 
 
-def _check_output(path: Path | None) -> None:
-    if path is None:
-        return
-    check_writable(path)
-    if path.exists():
-        raise InputError(f"--output {path} already exists; remove it or choose another name")
-
-
 def _write(path: Path, pairs: Iterable[Pair], calibration: Calibration) -> None:
     counted = Counted(calibration)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -206,7 +197,7 @@ def _write(path: Path, pairs: Iterable[Pair], calibration: Calibration) -> None:
             file.write(_record(row, answer))
             counted.add(answer)
         file.flush()
-        _check_output(path)
+        check_new("--output", path)
     print(shown(f"{counted}\nAnswers: {path}"))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cogcalib.artifacts import check_writable
-from cogcalib.cli.console import print_tables, show_run, shown
+from cogcalib.cli.console import check_new, print_tables, show_run, shown
 from cogcalib.records import InputError, input_errors, write_text
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def execute(options: argparse.Namespace) -> Any:
     from cogcalib.harness.report.predictions import read_groups, rows_of
 
     with input_errors():
-        check_output(options.output)
+        check_new("--output", options.output)
         check_figures(options.figures)
         for path in options.paths:
             check_path(path)
@@ -90,19 +90,6 @@ def write_page(found: Comparison, output: Path | None, figures: Path | None) -> 
         print(f"\nThe whole page: {shown(str(output))}")
     if figures is not None:
         print(f"\nFigures: {len(write_figures(page, figures))} in {shown(str(figures))}")
-
-
-def check_output(path: Path | None) -> None:
-    """Check that the page can be written, before anything is computed.
-
-    Raises:
-        ValueError: If something lies there already, or it cannot be written.
-    """
-    if path is None:
-        return
-    check_writable(path)
-    if path.exists():
-        raise ValueError(f"--output {path} already exists; remove it or choose another name")
 
 
 def check_figures(folder: Path | None) -> None:
