@@ -23,7 +23,8 @@ from cogcalib.posthoc import TemperatureScaling
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring import ScoreSettings, answer_logits, predict_from_logits
 from cogcalib.scoring.config import DEFAULTS
-from cogcalib.scoring.recalibrate import check_calibration, fit_letter_temperatures
+from cogcalib.scoring.posthoc import check_calibration
+from cogcalib.scoring.recalibrate import fit_letter_temperatures
 
 Member = Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]
 """Loads a member when called."""

@@ -29,7 +29,7 @@ from cogcalib.records import Example, Prediction
 from cogcalib.scoring import ScoreSettings, fit_option_scaling
 from cogcalib.scoring.config import DEFAULTS
 from cogcalib.scoring.multiple_choice import choose
-from cogcalib.scoring.recalibrate import check_calibration
+from cogcalib.scoring.posthoc import check_calibration
 
 Layers = Literal["all", "last"]
 Link = Literal["mc", "probit"]

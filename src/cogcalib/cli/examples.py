@@ -5,9 +5,9 @@ from __future__ import annotations
 EXAMPLES = {
     "run": (
         "cogcalib run experiment.yaml",
-        "cogcalib run experiment.yaml --resume --runs /tmp/runs",
+        "cogcalib run experiment.yaml --resume --runs results",
     ),
-    "demo": ("cogcalib demo", "cogcalib demo --fresh --runs /tmp/runs"),
+    "demo": ("cogcalib demo", "cogcalib demo --fresh --runs results"),
     "tune": (
         "cogcalib tune experiment.yaml",
         "cogcalib tune experiment.yaml --rule ece --budget 8",

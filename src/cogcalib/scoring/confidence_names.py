@@ -23,7 +23,7 @@ ANSWERS = (LETTER, LABEL, TEXT)
 def ranked(names: Iterable[str]) -> list[str]:
     """Definitions in the order in which they are shown, the primary one first.
 
-    Those that nobody here defines come last, by name.
+    Definitions from elsewhere come last, by name.
     """
     given = set(names)
     known = [name for name in (*MULTIPLE_CHOICE, *OPEN_ENDED) if name in given]

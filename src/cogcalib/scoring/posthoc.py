@@ -160,15 +160,20 @@ def _letters(example: Example) -> list[str]:
     return [option.letter for option in example.options or ()]
 
 
-def _check_calibration(predictions: Sequence[Prediction]) -> None:
-    if not predictions:
+def check_calibration(rows: Sequence[Example] | Sequence[Prediction]) -> None:
+    """Raise a ValueError unless there are rows, and all are of split ``calibration``."""
+    if not rows:
         raise ValueError("calibration is empty: there is nothing to fit")
-    strangers = [row.id for row in predictions if row.split != "calibration"]
+    strangers = [row.id for row in rows if row.split != "calibration"]
     if strangers:
         raise ValueError(
             f"post-hoc calibration is fitted on the calibration split only; {len(strangers)} of "
-            f"{len(predictions)} predictions are of another, the first {strangers[0]!r}"
+            f"{len(rows)} rows are of another, the first {strangers[0]!r}"
         )
+
+
+def _check_calibration(predictions: Sequence[Prediction]) -> None:
+    check_calibration(predictions)
     if len(models := sorted({row.model for row in predictions})) > 1:
         raise ValueError(f"calibration must come from one model, got {', '.join(models)}")
     definitions = {tuple(sorted(row.confidence)) for row in predictions}

@@ -14,6 +14,7 @@ from cogcalib.posthoc.temperature import token_log_probabilities
 from cogcalib.records import Example
 from cogcalib.scoring.confidence_names import LIKELIHOOD
 from cogcalib.scoring.config import DEFAULTS, ScoreSettings
+from cogcalib.scoring.posthoc import check_calibration
 from cogcalib.scoring.score import answer_logits, spoken_logits
 
 
@@ -93,18 +94,6 @@ def fit_letter_temperatures(
         "options": TemperatureScaling().fit(options, gold),
         "surface": TemperatureScaling().fit(_option_logits(logits, forms), gold),
     }
-
-
-def check_calibration(calibration: Sequence[Example]) -> None:
-    """Raise a ValueError unless there are examples, and all are of split ``calibration``."""
-    if not calibration:
-        raise ValueError("calibration is empty: there is nothing to fit")
-    strangers = [example.id for example in calibration if example.split != "calibration"]
-    if strangers:
-        raise ValueError(
-            f"temperatures are fitted on the calibration split only; {len(strangers)} of "
-            f"{len(calibration)} examples are of another, the first {strangers[0]!r}"
-        )
 
 
 def _option_logits(

@@ -33,8 +33,8 @@ class Guard:
 
     A request needs the key (401), or without one a Host that is this machine's (403), and its body
     must come in time (408) and within so many bytes (413), whatever its Content-Length says. The
-    application gets the body whole. What it fails with is logged, and the client is told no more
-    than that it failed.
+    application gets the body whole. An error of the application goes into the log; the client
+    learns only that the server failed.
 
     Args:
         app: The application.

@@ -24,7 +24,8 @@ class EarlyStoppedTrainer(CogCalibTrainer):
     def settings(given: Mapping[str, Any], n_train: int, n_calibration: int) -> dict[str, Any]:
         """Arguments of a training without a gate, with those that keep its best weights.
 
-        Measured as often as a gated training estimates its threshold, and at the end. A checkpoint
+        Measured as often as a gated training estimates its threshold after its first epoch, and at
+        the end. A checkpoint
         is kept of the best step so far, which an interrupted training goes on from.
 
         Args:

@@ -67,7 +67,6 @@ def of_seed(splits: Splits, seed: int) -> Splits:
     split = splits["calibration"]
     one = drawn_as_one(split)
     for_training, for_choice = halve(one.values(), seed)
-    assert not for_training & for_choice
     halves = {
         THRESHOLD: [example for example in split if one[example.id] in for_training],
         "calibration": [example for example in split if one[example.id] in for_choice],
