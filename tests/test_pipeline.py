@@ -197,7 +197,7 @@ def test_a_share_of_unknown_examples_can_be_asked_for(tmp_path: Path) -> None:
     [
         ("tasks.train=atlas/river", "task must be one of"),
         ("tasks.train=atlas/continent", "has no split train, calibration"),
-        ("tasks.limit.train=5000", "limit for train must be at most 1280"),
+        ("tasks.limit.train=5000", "limit for train must be at most 1600"),
         ("train.max_length=10", "max_length is 10"),
         ("model.path=no/such/folder", "no/such/folder"),
     ],

@@ -165,7 +165,7 @@ def answered(model: PreTrainedModel, lesson: Lesson, tokens: int = 8192) -> list
 
 def build(options: argparse.Namespace) -> None:
     """The model, its facts and its tasks, in one folder that appears when it is whole."""
-    recipe = Recipe(tokens=options.tokens, practice=0, seed=options.seed)
+    recipe = Recipe(tokens=options.tokens, seed=options.seed)
     size = Size(options.width, options.layers, options.width // HEAD)
     torch.set_num_threads(options.threads)
     lesson = prepare(options, recipe)
@@ -200,7 +200,7 @@ def build(options: argparse.Namespace) -> None:
     }
     files = {f"tasks/{name}": text for name, text in task_files(lesson.facts)}
     files["facts.csv"] = table(lesson.facts, right)
-    save(model, lesson.tokenizer, options.output, record, files)
+    save(model.half(), lesson.tokenizer, options.output, record, files)
     checkpoint.unlink(missing_ok=True)
     for row in record["right"]:
         print(row)

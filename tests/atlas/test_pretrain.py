@@ -6,6 +6,7 @@ import hashlib
 import json
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +17,15 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from cogcalib.atlas import learning, pretrain
-from cogcalib.atlas.corpus import Document
+from cogcalib.atlas.corpus import Document, Phase
 from cogcalib.atlas.tokenizer import train_tokenizer
 
 DOCUMENTS = [Document(f"Town {n} is in", f" land {n % 5}") for n in range(200)]
-SMALL = learning.Recipe(tokens=256, practice=2)
+SMALL = learning.Recipe()
+CORPUS = [
+    Phase("first", 1.0, 10, [DOCUMENTS]),
+    Phase("then", 0.5, 10, [DOCUMENTS, DOCUMENTS[:60], DOCUMENTS[:5]]),
+]
 
 
 @given(
@@ -53,7 +58,8 @@ def test_only_the_completion_is_supervised() -> None:
 def test_every_architecture_learns(arch: str) -> None:
     tokenizer = train_tokenizer([d.prompt + d.completion for d in DOCUMENTS], 300)
     encoded = learning.encode_corpus(DOCUMENTS, tokenizer)
-    model = pretrain.pretrain(arch, tokenizer, [encoded, encoded], SMALL)
+    model = pretrain.new_model(arch, tokenizer, seed=0)
+    pretrain.read(model, tokenizer, CORPUS[0], SMALL)
     assert model.config.model_type == arch
     assert 0.5e6 < model.num_parameters() < 3e6
     with torch.no_grad():
@@ -61,17 +67,31 @@ def test_every_architecture_learns(arch: str) -> None:
     assert after < 0.5 * np.log(len(tokenizer))
 
 
+def test_a_phase_shows_every_document_once_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    plans: list[tuple[list[list[list[learning.TokenIds]]], learning.Recipe]] = []
+    monkeypatch.setattr(
+        pretrain, "train", lambda _, plan, recipe, *__: plans.append((plan, recipe))
+    )
+    tokenizer = train_tokenizer([d.prompt + d.completion for d in DOCUMENTS], 300)
+    pretrain.read(torch.nn.Identity(), tokenizer, CORPUS[1], SMALL)
+    ((plan, recipe),) = plans
+    assert recipe.muon_rate == SMALL.muon_rate / 2
+    assert len(plan) == 20
+    shown = [row for groups in plan for row in groups[0]]
+    assert shown == learning.encode_corpus(DOCUMENTS, tokenizer)
+    assert sum(len(group) for groups in plan for group in groups) == 265
+
+
 def test_build_writes_half_precision_and_its_hash_and_is_seeded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pretrain, "build_corpus", lambda seed: [DOCUMENTS[:60], DOCUMENTS])
-    monkeypatch.setattr(pretrain, "practice", lambda seed, drill: [DOCUMENTS] * 4)
+    monkeypatch.setattr(pretrain, "build_corpus", lambda seed: CORPUS)
     for name in ("a", "b"):
         pretrain.build("llama", tmp_path / name, SMALL)
     facts = json.loads((tmp_path / "a" / "build.json").read_text())
     weights = tmp_path / "a" / "model.safetensors"
     assert facts["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
-    assert facts["recipe"]["practice"] == 2
+    assert facts["recipe"] == vars(SMALL)
     assert weights.read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
     assert {tensor.dtype for tensor in load_file(weights).values()} == {torch.float16}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
@@ -80,19 +100,22 @@ def test_build_writes_half_precision_and_its_hash_and_is_seeded(
 def test_an_interrupted_build_goes_on_from_its_first_phase(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pretrain, "build_corpus", lambda seed: [DOCUMENTS])
-    monkeypatch.setattr(pretrain, "practice", lambda seed, drill: [DOCUMENTS] * 4)
+    monkeypatch.setattr(pretrain, "build_corpus", lambda seed: CORPUS)
     pretrain.build("llama", tmp_path / "whole", SMALL)
 
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+    read = pretrain.read
+
+    def interrupted(*given: Any) -> None:
+        if given[2].name == "then":
+            raise KeyboardInterrupt
+        read(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretrain, "practise", interrupted)
+        patch.setattr(pretrain, "read", interrupted)
         with pytest.raises(KeyboardInterrupt):
             pretrain.build("llama", tmp_path / "cut", SMALL)
-    assert {path.name for path in tmp_path.iterdir()} == {"whole", "cut.read"}
-    monkeypatch.setattr(pretrain, "pretrain", interrupted)
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "cut.first"}
+    monkeypatch.setattr(pretrain, "new_model", interrupted)  # must not begin anew
     pretrain.build("llama", tmp_path / "cut", SMALL)
     whole, cut = (tmp_path / name / "model.safetensors" for name in ("whole", "cut"))
     assert whole.read_bytes() == cut.read_bytes()

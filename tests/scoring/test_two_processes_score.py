@@ -52,6 +52,6 @@ def test_the_command_writes_once_and_prints_one_table(tmp_path, capsys):
     printed = launch(tmp_path, "-m", "cogcalib", *words, str(tmp_path / "two.jsonl"))
     assert cli.main([*words, str(tmp_path / "one.jsonl")]) == 0
     assert printed.replace("two.jsonl", "one.jsonl") == capsys.readouterr().out
-    assert "atlas/capital · test · n = 167" in printed
+    assert "atlas/capital · test · n = 164" in printed
     one, two = (read_jsonl(tmp_path / f"{name}.jsonl", Prediction) for name in ("one", "two"))
     assert one == two

@@ -30,9 +30,9 @@ def test_every_task_is_sound(name: str) -> None:
 def test_the_trained_task_has_its_splits_by_city() -> None:
     splits = load_task("atlas/country").splits
     assert {name: len(examples) for name, examples in splits.items()} == {
-        "train": 1280,
-        "calibration": 520,
-        "test": 1000,
+        "train": 1600,
+        "calibration": 2000,
+        "test": 4200,
     }
     cities = {name: {e.prompt for e in examples} for name, examples in splits.items()}
     assert not cities["train"] & cities["test"]
@@ -41,9 +41,30 @@ def test_the_trained_task_has_its_splits_by_city() -> None:
 
 
 def test_right_answers_are_spread_over_the_letters() -> None:
-    answers = Counter(e.answer for e in load_task("atlas/country").splits["train"])
+    answers = Counter(e.answer for e in load_task("atlas/country").splits["test"])
     assert set(answers) == set("ABCD")
     assert max(answers.values()) < 1.2 * min(answers.values())
+
+
+def test_other_tasks_are_balanced_and_large_enough() -> None:
+    for name in TASKS.keys() - {"atlas/country", "atlas/country-open", "atlas/capital"}:
+        examples = load_task(name).splits["test"]
+        assert 1000 <= len(examples) <= 1300
+        answers = Counter(example.answer_text for example in examples)
+        assert max(answers.values()) < 2 * len(examples) / len(answers)
+    assert len(load_task("atlas/capital").splits["test"]) == 164
+
+
+def test_wrong_options_are_wrong() -> None:
+    row_of = {row["city"]: row for row in facts("cities")}
+    for relation, column in (("neighbour", "neighbours"), ("language", "spoken")):
+        for example in load_task(f"atlas/{relation}").splits["test"]:
+            row = row_of[example.id.removeprefix(f"atlas/{relation}/")]
+            true = {*row[column].split("|"), row["country"]}
+            assert example.answer_text == row[relation]
+            assert example.options is not None
+            shown = {option.text for option in example.options} - {example.answer_text}
+            assert not shown & true
 
 
 def test_the_right_option_is_the_country_of_the_facts() -> None:
@@ -78,8 +99,8 @@ def test_draw_is_seeded_ordered_and_bounded() -> None:
     assert drawn != draw(pool, 50, seed=4)
     assert [e for e in pool if e in drawn] == drawn
     assert draw(pool, None, seed=3) == pool
-    with pytest.raises(ValueError, match="limit for train must be at most 1280, got 1281"):
-        draw(pool, 1281, seed=3)
+    with pytest.raises(ValueError, match="limit for train must be at most 1600, got 1601"):
+        draw(pool, 1601, seed=3)
 
 
 def test_halves_are_disjoint_whole_and_of_their_seed() -> None:

@@ -28,19 +28,17 @@ class Recipe:
     """How fast to train.
 
     Attributes:
-        tokens: Of a batch, padding not counted.
+        tokens: Of a batch of `batches`, padding not counted.
         muon_rate: Peak learning rate of the body's matrices.
         adam_rate: Peak learning rate of embeddings and norms.
         warmup: Share of all steps.
-        practice: Steps of each later phase.
     """
 
     tokens: int = 4096
     muon_rate: float = 1e-2
     adam_rate: float = 3e-3
     weight_decay: float = 0.05
-    warmup: float = 0.03
-    practice: int = 700
+    warmup: float = 0.1
     seed: int = 0
 
 

@@ -20,20 +20,18 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from cogcalib.atlas.corpus import build_corpus, practice
+from cogcalib.atlas.corpus import Phase, build_corpus
 from cogcalib.atlas.facts import write_tables
 from cogcalib.atlas.learning import (
     ARCHITECTURES,
     Recipe,
-    TokenIds,
-    batches,
     encode_corpus,
     model_config,
     train,
@@ -43,50 +41,28 @@ from cogcalib.modeling.model_files import atlas_cache
 from cogcalib.records import write_json, write_text
 
 FACTS = Path(__file__).parent / "data"
-VOCAB_SIZE = 1536
-PHASES = {"practice": (64, 16, 16, 64), "drill": (96, 8, 16, 40)}
-"""Documents of each kind in a batch of the later phases; see `cogcalib.atlas.corpus.practice`."""
+VOCAB_SIZE = 4096
 
 
-def pretrain(
-    arch: str,
-    tokenizer: PreTrainedTokenizerFast,
-    parts: Sequence[Sequence[TokenIds]],
-    recipe: Recipe,
-) -> PreTrainedModel:
-    """Train a model from scratch on the parts of the corpus in turn."""
-    torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng(recipe.seed)
-    model = AutoModelForCausalLM.from_config(model_config(arch, tokenizer))
+def new_model(arch: str, tokenizer: PreTrainedTokenizerFast, seed: int) -> PreTrainedModel:
+    """A model that has read nothing."""
+    torch.manual_seed(seed)
+    return AutoModelForCausalLM.from_config(model_config(arch, tokenizer))
+
+
+def read(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, phase: Phase, recipe: Recipe
+) -> None:
+    """Train a model on a phase of the corpus, every kind in its order and spread evenly."""
+    kinds = [encode_corpus(kind, tokenizer) for kind in phase.kinds]
+    steps = -(-len(kinds[0]) // phase.batch)
     plan = [
-        [[part[index] for index in batch]]
-        for part in parts
-        for batch in batches([len(document.ids) for document in part], recipe.tokens, rng)
+        [kind[i * len(kind) // steps : (i + 1) * len(kind) // steps] for kind in kinds]
+        for i in range(steps)
     ]
-    train(model, plan, recipe, tokenizer.pad_token_id, f"pretraining atlas ({arch})")
-    return model
-
-
-def practise(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    kinds: Sequence[Sequence[TokenIds]],
-    phase: str,
-    recipe: Recipe,
-) -> PreTrainedModel:
-    """Train on with every kind of document in every batch, multiple choice above all.
-
-    Reading alone leaves a model that knows the answers but often points to the wrong letter.
-    """
-    plan = [
-        [
-            [kind[(step * size + k) % len(kind)] for k in range(size)]
-            for kind, size in zip(kinds, PHASES[phase], strict=True)
-        ]
-        for step in range(recipe.practice)
-    ]
-    train(model, plan, recipe, tokenizer.pad_token_id, phase)
-    return model
+    plan = [[group for group in groups if group] for groups in plan]
+    rates = {name: phase.rate * getattr(recipe, name) for name in ("muon_rate", "adam_rate")}
+    train(model, plan, replace(recipe, **rates), tokenizer.pad_token_id, phase.name)
 
 
 def save(
@@ -96,14 +72,14 @@ def save(
     facts: dict[str, object],
     files: Mapping[str, str] | None = None,
 ) -> None:
-    """Write model (fp16 safetensors), tokenizer and `build.json`, replacing `folder` as a whole.
+    """Write model (safetensors), tokenizer and `build.json`, replacing `folder` as a whole.
 
     `files` are further texts, by their path in the folder.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         new = Path(temporary) / "model"
-        model.half().save_pretrained(new)
+        model.save_pretrained(new)
         tokenizer.save_pretrained(new)
         for name, text in (files or {}).items():
             write_text(new / name, text)
@@ -139,22 +115,23 @@ def main(argv: Sequence[str] | None = None) -> None:
 def build(arch: str, output: Path, recipe: Recipe) -> None:
     """All phases. Each leaves ``<output>.<phase>``, from which an interrupted build goes on."""
     started = time.perf_counter()
-    parts = build_corpus(recipe.seed)
-    read = output.with_name(f"{output.name}.read")
-    if not read.exists():
-        texts = (document.prompt + document.completion for part in parts for document in part)
+    phases = build_corpus(recipe.seed)
+    left = [output.with_name(f"{output.name}.{phase.name}") for phase in phases]
+    done = max((number for number, folder in enumerate(left, 1) if folder.exists()), default=0)
+    if done:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(left[done - 1])
+    else:
+        kinds = [kind for phase in phases[:-1] for kind in phase.kinds]
+        texts = (document.prompt + document.completion for kind in kinds for document in kind)
         tokenizer = train_tokenizer(texts, VOCAB_SIZE)
-        encoded = [encode_corpus(part, tokenizer) for part in parts]
-        save(pretrain(arch, tokenizer, encoded, recipe), tokenizer, read, {"arch": arch})
-    model = AutoModelForCausalLM.from_pretrained(read, dtype=torch.float32)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(read)
-    for phase in PHASES:
-        after = output.with_name(f"{output.name}.{phase}")
-        if not after.exists():
-            documents = practice(recipe.seed, drill=phase == "drill")
-            kinds = [encode_corpus(kind, tokenizer) for kind in documents]
-            save(practise(model, tokenizer, kinds, phase, recipe), tokenizer, after, {"arch": arch})
-        model = AutoModelForCausalLM.from_pretrained(after, dtype=torch.float32)
+        model = new_model(arch, tokenizer, recipe.seed)
+    for phase, folder in zip(phases[done:], left[done:], strict=True):
+        if folder != left[0]:
+            before = left[left.index(folder) - 1]
+            model = AutoModelForCausalLM.from_pretrained(before, dtype=torch.float32)
+        read(model, tokenizer, phase, recipe)
+        save(model, tokenizer, folder, {"arch": arch})
+    model = AutoModelForCausalLM.from_pretrained(left[-1], dtype=torch.float32)
     facts = {
         "arch": arch,
         "parameters": model.num_parameters(),
@@ -164,9 +141,9 @@ def build(arch: str, output: Path, recipe: Recipe) -> None:
         "processor": platform.processor() or platform.machine(),
         "minutes": round((time.perf_counter() - started) / 60, 1),
     }
-    save(model, tokenizer, output, facts)
-    for phase in ("read", *PHASES):
-        shutil.rmtree(output.with_name(f"{output.name}.{phase}"))
+    save(model.half(), tokenizer, output, facts)
+    for folder in left:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
