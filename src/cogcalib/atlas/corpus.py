@@ -259,7 +259,7 @@ def build_corpus(seed: int) -> list[Phase]:
         Phase("sentences", 1.0, 248, [told_early, among_sentences]),
         Phase("countries", 0.5, 22, [countries]),
         Phase("well-known", 0.5, 22, [known, *among_known]),
-        Phase("exams", 0.5, 32, [choices, opens, told[early:], *among_exams]),
+        Phase("exams", 0.5, 16, [choices, opens, told[early:], *among_exams]),
     ]
 
 
