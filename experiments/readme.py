@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs/findings.md from the records under docs/results.
+"""Write the tables of README.md and of two pages under docs from the records in docs/results.
 
     python experiments/readme.py            # the records -> the pages
     python experiments/readme.py --check    # exit code 1 if they disagree
@@ -22,24 +22,31 @@ from cogcalib.records import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 README, FINDINGS = ROOT / "README.md", ROOT / "docs" / "findings.md"
+FIRST_EDITION = ROOT / "docs" / "first-edition.md"
 RESULTS = ROOT / "docs" / "results"
+MAIN = "first-edition/main-atlas"
+MODELS = ("first-edition/families-atlas", "first-edition/full-finetune-atlas")
 
 TABLES: Mapping[Path, Mapping[Callable[..., Iterator[str]], tuple[str, ...]]] = {
     README: {tables.demo: ("demo-reliability",), tables.results: ("main-atlas",)},
     FINDINGS: {
         tables.methods: ("main-atlas",),
-        tables.gates: ("controls-atlas",),
-        tables.gate_counts: ("controls-atlas",),
-        tables.alphas_vocab: ("main-atlas",),
-        tables.alphas_options: ("main-atlas",),
-        tables.domain: ("main-atlas",),
-        tables.domain_changes: ("main-atlas",),
-        tables.models: ("families-atlas", "full-finetune-atlas"),
-        tables.model_changes: ("families-atlas", "full-finetune-atlas"),
-        tables.mixtures: ("ratio-atlas",),
-        tables.lengths: ("length-atlas",),
+        tables.transfer: ("main-atlas",),
         tables.readings: ("entity-24m-build",),
         tables.entity: ("main-entity-24m",),
+    },
+    FIRST_EDITION: {
+        tables.methods: (MAIN,),
+        tables.gates: ("first-edition/controls-atlas",),
+        tables.gate_counts: ("first-edition/controls-atlas",),
+        tables.alphas_vocab: (MAIN,),
+        tables.alphas_options: (MAIN,),
+        tables.domain: (MAIN,),
+        tables.domain_changes: (MAIN,),
+        tables.models: MODELS,
+        tables.model_changes: MODELS,
+        tables.mixtures: ("first-edition/ratio-atlas",),
+        tables.lengths: ("first-edition/length-atlas",),
     },
 }
 """Page -> what writes a table, named as its marks are -> the records it is made from."""
@@ -63,10 +70,10 @@ def written(page: Path, text: str, records: Mapping[str, Any]) -> str:
 
 
 def read_records() -> dict[str, Any]:
-    """Name of a record -> what it holds."""
+    """Name of a record, its folder before it, -> what it holds."""
     return {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(RESULTS.glob("*.json"))
+        path.relative_to(RESULTS).with_suffix("").as_posix(): json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(RESULTS.rglob("*.json"))
     }
 
 

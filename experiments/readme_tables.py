@@ -31,13 +31,18 @@ def demo(record: Record) -> Iterator[str]:
 def results(record: Record) -> Iterator[str]:
     """Eight rows of the main table: in domain, multiple choice."""
     columns = {**COLUMNS, "AURC": ("aurc", 1, 3)}
-    names = ["base", "sft", "sft+ts", "sft+platt", "ensemble", "cols", "ls-options-calibrated"]
+    names = ["base", "base+ts", "sft", "sft+ts", "sft-early+ts", "cols", "ls-options-calibrated"]
     return _methods(record, columns, [*names, "cols-options-calibrated"])
 
 
 def methods(record: Record) -> Iterator[str]:
     """The main table with all that the calibration split chose: in domain, multiple choice."""
-    shown = ["base", "sft", "sft+ts", "sft+platt", "focal", "mc_dropout", "ensemble", "laplace"]
+    shown = ["base", "base+ts", "sft", "sft+ts", "sft+platt", "sft-early", "sft-early+ts"]
+    shown += ["focal", "mc_dropout", "ensemble", "laplace", "ls", "cols", "combls", "coecp"]
+    shown += ["ls-options", "cols-options"]
+    for schedule in ("calibrated", "gap"):
+        for support in ("ls-options", "cols-options"):
+            shown += [f"{support}-{schedule}", f"{support}-{schedule}+ts"]
     shown += [f"{name}{posthoc}" for name in CHOSEN for posthoc in ("", "+ts")]
     return _methods(record, {**COLUMNS, "Brier": ("brier", 1, 3)}, shown)
 
@@ -188,6 +193,45 @@ def _elsewhere(record: Record) -> dict[str, Record]:
         for group in record["results"]
         if group["trained_on"] == COUNTRY and not group["in_domain"]
     }
+
+
+def transfer(record: Record) -> Iterator[str]:
+    """Means over the other tasks of many questions, and on how many SFT + TS is likelier."""
+    groups = [each for each in _elsewhere(record).values() if each["n"] >= MANY]
+    ece = primary(groups[0])
+    yield from head(
+        f"means of {len(groups)} tasks",
+        ["accuracy %", titled(ece), "NLL", "NLL below : above that of SFT + TS, tasks"],
+    )
+    for row in groups[0]["rows"]:
+        if row["row"] in CHOSEN or row["row"].removesuffix("+ts") in CHOSEN:
+            continue
+        rows = [find(each["rows"], row=row["row"]) for each in groups]
+        cells = [mean_over(rows, "accuracy", 100, 1), mean_over(rows, ece, 100, 1)]
+        cells += [mean_over(rows, "nll", 1, 3), _likelier(rows)]
+        yield line([label(row["method"]), *cells])
+
+
+MANY = 1000
+"""Questions of a task that counts in a mean over tasks."""
+
+
+def mean_over(rows: Sequence[Record], metric: str, scale: int, digits: int) -> str:
+    """The mean of a metric over one row's tasks; a dash where it is not defined."""
+    values = [row["mean"].get(metric) for row in rows]
+    if None in values:
+        return MISSING
+    return f"{scale * sum(values) / len(values):.{digits}f}"
+
+
+def _likelier(rows: Sequence[Record]) -> str:
+    """``7 : 1``: tasks on which the NLL is significantly below and above that of SFT + TS."""
+    found = [row.get("against", {}).get("sft+ts", {}).get("nll") for row in rows]
+    if None in found:
+        return ""
+    values = [each[0] for each in found if significant(each)]
+    below = sum(value < 0 for value in values)
+    return f"{below} : {len(values) - below}"
 
 
 def models(families: Record, full: Record) -> Iterator[str]:

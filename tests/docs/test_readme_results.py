@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
 FINDINGS = "docs/findings.md"
+FIRST = "docs/first-edition.md"
 LIMIT = 1_020_000
 """Bytes of all results together."""
 
@@ -70,50 +71,18 @@ def cited(tables: ModuleType, records: Mapping[str, Any]) -> Iterator[tuple[str,
         last = tables.find(group["rows"], row="cols-options-calibrated")["mean"][name]
         plain = tables.find(group["rows"], row="sft")["mean"][name]
         yield "README.md", f"ECE lower by {1 - last / plain:.0%}"
+        yield FINDINGS, f"{1 - last / plain:.0%}"
+    for rows in CITED_PAIRS:
+        found = tables.find(group["pairs"], rows=list(rows))["difference"]
+        ece, accuracy, nll = (
+            tables.change(found, metric) for metric in ("ece.options", "accuracy", "nll")
+        )
+        yield FINDINGS, f"ECE {ece}, accuracy {accuracy}, NLL {nll}"
     surest = records["demo-reliability"]["methods"][0]["bins"][-1]
     yield (
         "README.md",
         f"{surest['confidence']:.0%} confidence are right {surest['accuracy']:.0%} of the time",
     )
-    sft = tables.find(group["rows"], row="sft")["mean"]["ece.vocab"]
-    for name in ("gated", "gated-by-nll"):
-        row = tables.find(group["rows"], row=name)
-        yield FINDINGS, f"{tables.label(row['method'])}, changes"
-        yield FINDINGS, f"{row['mean']['ece.vocab'] / sft - 1:+.0%}"
-        yield FINDINGS, f"{tables.change(row['against']['sft'], 'accuracy')} points"
-        yield FINDINGS, tables.change(row["against"]["sft+ts"], "nll")
-    for pair in (("gated", "uniform"), ("gated-by-nll", "uniform-by-nll"), tables.CALIBRATED):
-        found = tables.find(group["pairs"], rows=list(pair))["difference"]
-        ece, accuracy, nll = (
-            tables.change(found, metric) for metric in ("ece.vocab", "accuracy", "nll")
-        )
-        yield FINDINGS, f"ECE (vocab) {ece}, accuracy {accuracy}, NLL {nll}"
-
-    world = records["population"]
-    known, unknown = (world["categories"].index(name) for name in ("HighlyKnown", "Unknown"))
-    first, last = world["shares"][0], world["shares"][-1]
-    yield "docs/probe.md", f"its {sum(world['counts']):,} training questions"
-    yield "docs/probe.md", f"(up to {world['edges'][1]:,} people)"
-    yield "docs/probe.md", f"{first[known]:.0%} are HighlyKnown and {first[unknown]:.0%} Unknown"
-    yield (
-        "docs/probe.md",
-        (f"(from {world['edges'][-2]:,} people) {last[known]:.0%} and {last[unknown]:.0%}"),
-    )
-
-    for name in (
-        "controls-atlas",
-        "main-atlas",
-        "families-atlas",
-        "ratio-atlas",
-        "main-entity-24m",
-    ):
-        yield FINDINGS, f"{len(records[name]['seeds'])} seeds"
-    yield FINDINGS, f"{seeds}, atlas/country, test, {size}"
-    constant = tables.find(group["rows"], row="gated")["against"]["sft"]
-    yield FINDINGS, f"{tables.change(constant, 'accuracy')} points"
-    mixed = next(each for each in records["ratio-atlas"]["results"] if each["variant"] == "4-1")
-    smoothed = tables.find(mixed["pairs"], rows=["cols", "ls"])["difference"]
-    yield FINDINGS, f"NLL {tables.change(smoothed, 'nll')}"
     build, entity = records["entity-24m-build"], records["main-entity-24m"]
     facts = sum(each["facts"] for each in build["exposures"]["splits"].values())
     yield (
@@ -129,13 +98,54 @@ def cited(tables: ModuleType, records: Mapping[str, Any]) -> Iterator[tuple[str,
         FINDINGS,
         (
             f"{task['tasks']['limit']['train']} of its questions, {group['task']}, test, "
-            f"n = {group['n']:,}"
+            f"n = {group['n']:,}, {len(entity['seeds'])} seeds"
         ),
     )
+    yield from cited_of_first_edition(tables, records)
+
+
+CITED_PAIRS: tuple[tuple[str, str], ...] = (
+    ("cols-options-calibrated+ts", "sft+ts"),
+    ("cols-options-calibrated", "ls-options-calibrated"),
+    ("cols-options", "ls-options"),
+)
+"""Of the new record, in the words of docs/findings.md."""
+
+
+def cited_of_first_edition(
+    tables: ModuleType, records: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """The same of the page about the model that was replaced."""
+    main = records["first-edition/main-atlas"]
+    group = tables.find(main["results"], task="atlas/country", in_domain=True)
+    seeds, size = f"{len(main['seeds'])} seeds", f"n = {group['n']:,}"
+    yield FIRST, f"{seeds}, mean ± standard deviation, atlas/country, test, {size}"
+    sft = tables.find(group["rows"], row="sft")["mean"]["ece.vocab"]
+    for name in ("gated", "gated-by-nll"):
+        row = tables.find(group["rows"], row=name)
+        yield FIRST, f"{tables.label(row['method'])}, changes"
+        yield FIRST, f"{row['mean']['ece.vocab'] / sft - 1:+.0%}"
+        yield FIRST, f"{tables.change(row['against']['sft'], 'accuracy')} points"
+        yield FIRST, tables.change(row["against"]["sft+ts"], "nll")
+    for pair in (("gated", "uniform"), ("gated-by-nll", "uniform-by-nll"), tables.CALIBRATED):
+        found = tables.find(group["pairs"], rows=list(pair))["difference"]
+        ece, accuracy, nll = (
+            tables.change(found, metric) for metric in ("ece.vocab", "accuracy", "nll")
+        )
+        yield FIRST, f"ECE (vocab) {ece}, accuracy {accuracy}, NLL {nll}"
+    for name in ("controls", "main", "families", "ratio"):
+        yield FIRST, f"{len(records[f'first-edition/{name}-atlas']['seeds'])} seeds"
+    yield FIRST, f"{seeds}, atlas/country, test, {size}"
+    constant = tables.find(group["rows"], row="gated")["against"]["sft"]
+    yield FIRST, f"{tables.change(constant, 'accuracy')} points"
+    ratio = records["first-edition/ratio-atlas"]
+    mixed = next(each for each in ratio["results"] if each["variant"] == "4-1")
+    smoothed = tables.find(mixed["pairs"], rows=["cols", "ls"])["difference"]
+    yield FIRST, f"NLL {tables.change(smoothed, 'nll')}"
 
 
 RECOMPUTED = {
-    FINDINGS: ("-0.8 [-2.3, +0.5]", "+0.009 [-0.007, +0.024]", "0.027 [0.007, 0.047]"),
+    FIRST: ("-0.8 [-2.3, +0.5]", "+0.009 [-0.007, +0.024]", "0.027 [0.007, 0.047]"),
 }
 """Page -> figures of no committed record; the page says so beside them."""
 
@@ -162,12 +172,12 @@ def test_every_interval_in_a_sentence_is_cited(script: ModuleType) -> None:
 
 
 def test_results_are_slim_and_text_is_text() -> None:
-    files = [path for path in RESULTS.iterdir() if path.is_file()]
+    files = [path for path in RESULTS.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".md", ".json", ".svg"}
     assert sum(path.stat().st_size for path in files) <= LIMIT
-    for path in RESULTS.glob("*.svg"):
+    for path in RESULTS.rglob("*.svg"):
         assert "<text" in path.read_text(encoding="utf-8"), path
-    for path in RESULTS.glob("*.md"):
+    for path in RESULTS.rglob("*.md"):
         figures = re.findall(r"\]\(([^)]+\.svg)\)", path.read_text(encoding="utf-8"))
         assert figures == [f"{path.stem}.svg"]
         assert path.with_suffix(".svg").is_file()
@@ -178,7 +188,8 @@ def test_figures_are_drawn_from_the_records(script: ModuleType) -> None:
     from cogcalib.harness.reproduce.table_figure import figure_of
 
     records = script.read_records()
-    for name in ("main-atlas", "ratio-atlas", "detector-atlas", "dynamics-atlas"):
+    first = [f"first-edition/{name}-atlas" for name in ("ratio", "detector", "dynamics")]
+    for name in ("main-atlas", *first):
         assert figure_of(records[name]) == (RESULTS / f"{name}.svg").read_text(encoding="utf-8")
 
 
@@ -196,24 +207,23 @@ def test_what_no_record_holds_is_called_recomputed(page: str) -> None:
 def test_pages_name_what_the_issue_found_missing(script: ModuleType) -> None:
     """The rivals, the floor, the four rules; figures are those of the records that have them."""
     records, tables = script.read_records(), script.tables
-    readme, findings = read_words("README.md"), read_words("docs/findings.md")
+    first, findings = read_words(FIRST), read_words(FINDINGS)
     (short,) = (
         tables.find(group["rows"], row="sft")["mean"]["nll"]
-        for group in records["length-atlas"]["results"]
+        for group in records["first-edition/length-atlas"]["results"]
         if group["variant"] == "quarter"
     )
-    for page in (readme, findings):
-        assert f"stopped after 50 steps has an NLL of {short:.3f}" in page
-    shares = {group["variant"]: group for group in records["ratio-atlas"]["results"]}
+    assert f"stopped after 50 steps has an NLL of {short:.3f}" in first
+    ratio = records["first-edition/ratio-atlas"]
+    shares = {group["variant"]: group for group in ratio["results"]}
     for variant in ("5-0", "0-5"):
         ece = 100 * tables.find(shares[variant]["rows"], row="sft")["mean"]["ece.vocab"]
         assert ece == pytest.approx({"5-0": 20.7, "0-5": 26.0}[variant], abs=0.15)
-    for page in (readme, findings):
-        assert "20.7 points overconfident" in page
-        assert "26.0" in page
-    assert "the gate changes the level of confidence, not the likelihood" in findings
-    assert "by four rules" in findings
-    assert "Rivals missing from the table" in findings
+    assert "20.7 points overconfident" in first
+    assert "26.0" in first
+    assert "the gate changes the level of confidence, not the likelihood" in first
+    assert "by four rules" in first
+    assert "Rivals missing from the table" in first
     entity = tables.find(records["main-entity-24m"]["results"], in_domain=True)
     joint = tables.find(entity["rows"], row="sft")["mean"]["ece.joint"]
     assert f"plain fine-tuning has an ECE of {100 * joint:.1f}" in findings
