@@ -83,6 +83,16 @@ def cited(tables: ModuleType, records: Mapping[str, Any]) -> Iterator[tuple[str,
         "README.md",
         f"{surest['confidence']:.0%} confidence are right {surest['accuracy']:.0%} of the time",
     )
+    world = records["population"]
+    known, unknown = (world["categories"].index(name) for name in ("HighlyKnown", "Unknown"))
+    first, last = world["shares"][0], world["shares"][-1]
+    yield "docs/probe.md", f"its {sum(world['counts']):,} training questions"
+    yield "docs/probe.md", f"(up to {world['edges'][1]:,} people)"
+    yield "docs/probe.md", f"{first[known]:.0%} are HighlyKnown and {first[unknown]:.0%} Unknown"
+    yield (
+        "docs/probe.md",
+        f"(from {world['edges'][-2]:,} people) {last[known]:.0%} and {last[unknown]:.0%}",
+    )
     build, entity = records["entity-24m-build"], records["main-entity-24m"]
     facts = sum(each["facts"] for each in build["exposures"]["splits"].values())
     yield (
