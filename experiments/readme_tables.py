@@ -31,8 +31,8 @@ def demo(record: Record) -> Iterator[str]:
 def results(record: Record) -> Iterator[str]:
     """Eight rows of the main table: in domain, multiple choice."""
     columns = {**COLUMNS, "AURC": ("aurc", 1, 3)}
-    names = ["base", "base+ts", "sft", "sft+ts", "sft-early+ts", "cols", "ls-options-calibrated"]
-    return _methods(record, columns, [*names, "cols-options-calibrated"])
+    names = ["base", "base+ts", "sft", "sft+ts", "sft-early+ts", "cols"]
+    return _methods(record, columns, [*names, "ls-options-gap", "cols-options-gap"])
 
 
 def methods(record: Record) -> Iterator[str]:

@@ -20,7 +20,8 @@ ROW = 0.17
 """Inches a method takes."""
 RISKS = 2.6
 """Inches the risk-coverage curves take."""
-CURVES = ("base", "sft", "sft+ts", "ensemble", "uniform", "gated", "cols-options-calibrated")
+CURVES = ("base", "sft", "sft+ts", "ensemble", "uniform", "gated")
+CURVES += ("cols-options-calibrated", "cols-options-gap")
 """Rows whose risk-coverage curve is drawn; the record has all."""
 GAP = (math.nan, math.nan)
 """A break in a line."""
