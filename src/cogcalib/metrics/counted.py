@@ -9,7 +9,6 @@ rows. The others, sums of fractions, are added up in another order and agree to 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -25,6 +24,9 @@ MANY = 10_000
 
 BLOCK = 1 << 17
 """Drawn rows worked on at once, where there are fewer than `MANY`."""
+
+KEPT = 1 << 24
+"""Bytes, more than the arrays of a block take."""
 
 THREADS = 4
 """Most resamples of many rows worked on at once."""
@@ -88,6 +90,9 @@ def each_block(work: Callable[[Draws], T], n: int, resamples: int, seed: int) ->
     """
     blocks = _blocks(n, resamples, seed)
     if n < MANY:
+        # The C library goes by the largest piece given back to it in how much it keeps. The memory
+        # of a block is got from the system but once then, which else takes as long as the work.
+        np.empty(KEPT, dtype=np.uint8)
         yield from map(work, blocks)
         return
     threads = min(THREADS, os.cpu_count() or 1)
@@ -126,11 +131,11 @@ def draw_rows(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
 
 
 def _blocks(n: int, resamples: int, seed: int) -> Iterator[Draws]:
-    """The resamples of `draw_rows`, as many at once as `BLOCK` has room for."""
-    drawn = draw_rows(n, resamples, seed)
-    while block := list(islice(drawn, max(1, BLOCK // n))):
-        # One alone is not copied.
-        yield Draws(np.stack(block) if len(block) > 1 else block[0][np.newaxis])
+    """The resamples of `draw_rows`; of few rows as many at once as `BLOCK` has room for."""
+    generator = np.random.default_rng(seed)
+    at_once = max(1, BLOCK // n) if n < MANY else 1
+    for start in range(0, resamples, at_once):
+        yield Draws(generator.integers(n, size=(min(at_once, resamples - start), n)))
 
 
 def enough_resamples(n: int, most: int) -> int:

@@ -24,7 +24,7 @@ VANISHED = 40.0
 # Bandwidths as near to each other as this are one.
 CLOSE = 1e-9
 
-# Where the search for the bandwidth begins: log(smECE_s / s) falls there by about so much per log s.
+# Where the search for the bandwidth begins, and by how much log(smECE_s / s) falls there per log s.
 FIRST, FALL = 1.0 / 16, 1.3
 
 # Secants need five turns or six; whoever has not come to an end by then halves the interval.
@@ -93,7 +93,9 @@ def errors_of(spectra: FloatVector) -> FloatVector:
         low, high, turn = low[going], high[going], turn + 1
     # Nothing to smooth away above the resolution of the grid: what is left there is the error.
     tiny = np.flatnonzero(found <= finest + CLOSE)
-    found[tiny] = np.minimum(found[tiny], smoothed_errors(spectra, np.full(len(tiny), finest), tiny))
+    found[tiny] = np.minimum(
+        found[tiny], smoothed_errors(spectra, np.full(len(tiny), finest), tiny)
+    )
     return found
 
 
