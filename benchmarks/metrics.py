@@ -1,6 +1,6 @@
 """ECE of ten million predictions, and bootstrap intervals, against the libraries that have them.
 
-The cases `evaluate-N` set all metrics with their intervals against the same without counts.
+The cases `evaluate-N` set all metrics with their intervals against each on every resample anew.
 
     python benchmarks/metrics.py --json metrics.json            # one CPU thread: minutes
     python benchmarks/metrics.py --case ece-float64 --repeats 15
@@ -100,9 +100,14 @@ def scipy_interval(arrays: Arrays) -> Work:
     )  # fmt: skip
 
 
+def resamples_of(n: int) -> int:
+    """Of all metrics: with few rows as many as a report has."""
+    return RESAMPLES if n < 10_000 else SOME_RESAMPLES
+
+
 def our_evaluation(arrays: Arrays) -> Work:
-    """cogcalib's every metric with its interval; rows sorted once."""
-    return partial(evaluate, *arrays, resamples=SOME_RESAMPLES)
+    """cogcalib's every metric with its interval; rows sorted once, or few of them all at once."""
+    return partial(evaluate, *arrays, resamples=resamples_of(len(arrays[0])))
 
 
 def plain_evaluation(arrays: Arrays) -> Work:
@@ -110,7 +115,7 @@ def plain_evaluation(arrays: Arrays) -> Work:
     every = {
         name: (lambda *drawn, each=each: each(*drawn)) for name, each in standard_metrics().items()
     }
-    return partial(evaluate, *arrays, metrics=every, resamples=SOME_RESAMPLES)
+    return partial(evaluate, *arrays, metrics=every, resamples=resamples_of(len(arrays[0])))
 
 
 Contestant = Callable[[Arrays], Work]
@@ -135,6 +140,7 @@ CASES: dict[str, tuple[dict[str, Contestant], Callable[[int], Arrays], int]] = {
     "interval-1000": (INTERVAL, uniform, 1_000),
     "interval-10000": (INTERVAL, uniform, 10_000),
     "interval-100000": (INTERVAL, uniform, 100_000),
+    "evaluate-1000": (EVALUATION, uniform, 1_000),
     "evaluate-10000": (EVALUATION, uniform, 10_000),
     "evaluate-100000": (EVALUATION, uniform, 100_000),
     "evaluate-1000000": (EVALUATION, uniform, 1_000_000),
@@ -182,7 +188,7 @@ def describe(name: str, n: int) -> str:
         "torchmetrics": "torchmetrics' binary_calibration_error, validate_args=False",
         "torchmetrics-validated": "torchmetrics' binary_calibration_error",
         "netcal": f"netcal's ECE, {'equal mass' if case == 'ece-mass' else 'equal width'}",
-        "drawn-rows": f"every metric on the drawn rows anew, {SOME_RESAMPLES} resamples",
+        "drawn-rows": f"every metric on the drawn rows anew, {resamples_of(n)} resamples",
         "scipy": f"scipy.stats.bootstrap over torchmetrics' ECE, {RESAMPLES} resamples",
     }[contestant]
     return f"{what}, {n:,} predictions, {BINS} bins"

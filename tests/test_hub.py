@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
 from cogcalib import hub
+from cogcalib.records import InputError
 
 
 @pytest.fixture
@@ -60,3 +65,63 @@ def test_what_a_user_set_stays_and_a_proxy_is_not_judged(
     port.listen()
     hub.mind_the_network()
     assert constants.HF_HUB_OFFLINE
+
+
+def test_a_name_that_only_the_hub_can_have_is_refused_while_it_is_away(
+    port: socket.socket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "here" / "model").mkdir(parents=True)
+    (tmp_path / "cache" / "models--owner--kept").mkdir(parents=True)
+    hub.check_reachable(None, "atlas", "here/model", "owner/kept", "./gone", "/no/where", "a/b/c")
+    with pytest.raises(InputError, match=r"owner/model is no folder here, .* cannot be reached"):
+        hub.check_reachable("here/model", "owner/model")
+    monkeypatch.setattr(hub, "_set_here", False)
+    with pytest.raises(InputError, match="HF_HUB_OFFLINE is set"):
+        hub.check_reachable("owner/model")
+
+
+def test_a_hub_that_answers_is_left_to_say_what_it_has(port: socket.socket) -> None:
+    port.listen()
+    hub.check_reachable("owner/model")
+    assert not constants.HF_HUB_OFFLINE
+
+
+VERBS = (
+    ["probe", "--model", "owner/model", "--task", "atlas/country"],
+    ["score", "--model", "owner/model", "--task", "atlas/country"],
+    ["score", "--model", "atlas", "--adapter", "owner/model", "--task", "atlas/country"],
+    ["predict", "owner/model", "Who?"],
+    ["recalibrate", "owner/model", "--data", "rows.jsonl"],
+    ["guard", "owner/model", "--data", "rows.jsonl", "--target-error", "0.1"],
+    ["merge", "owner/model", "out"],
+    ["serve", "owner/model"],
+    ["run", "config.yaml"],
+    ["tune", "config.yaml"],
+)
+
+
+@pytest.mark.parametrize("words", VERBS, ids=lambda words: f"{words[0]}-{words[1].strip('-')}")
+def test_every_verb_says_so_in_a_line_before_torch_is_imported(
+    words: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "name: away\nmethods: [sft]\nmodel: {path: owner/model}\ntasks: {train: atlas/country}\n"
+        "train: {steps: 2}\n"
+    )
+    code = (
+        "import sys; from cogcalib.cli import main; code = main(sys.argv[1:]); "
+        "print('torch' in sys.modules, 'transformers' in sys.modules); sys.exit(code)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=tmp_path,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 2
+    assert found.stdout.split() == ["False", "False"]
+    (line,) = found.stderr.splitlines()
+    assert line.startswith("cogcalib: owner/model is no folder here, nor in the hub's cache")

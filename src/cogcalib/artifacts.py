@@ -134,6 +134,8 @@ def _fitting(name: str, hint: Any, value: Any) -> Any:
     Raises:
         ValueError: If it is of another type.
     """
+    if type(value) is hint:  # as nearly all are
+        return value
     if get_origin(hint) in (Union, types.UnionType):
         if value is None and type(None) in get_args(hint):
             return None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import socket
 import sys
+from pathlib import Path
 from threading import Thread
 from time import monotonic
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from huggingface_hub import constants
+
+from cogcalib.records import InputError
 
 PATIENCE = 5.0
 """Seconds that the hub has to answer."""
@@ -40,6 +43,30 @@ def mind_the_network() -> None:
     constants.HF_HUB_OFFLINE = offline
     if "datasets" in sys.modules:
         sys.modules["datasets"].config.HF_HUB_OFFLINE = offline
+
+
+def check_reachable(*names: str | None) -> None:
+    """Refuse names of models that only the hub can have while it cannot be reached.
+
+    Asked before torch and transformers are imported, which takes longer than to find this out.
+    Names of a folder, or of what the hub's cache has something of, are left to whoever opens them.
+
+    Raises:
+        InputError: Naming the first that cannot be had.
+    """
+    for name in filter(None, names):
+        owner, _, model = name.partition("/")
+        if not owner or owner in (".", "..", "~") or not model or "/" in model:
+            continue
+        cached = Path(constants.HF_HUB_CACHE, f"models--{owner}--{model}")
+        if Path(name).exists() or cached.exists():
+            continue
+        mind_the_network()
+        if constants.HF_HUB_OFFLINE:
+            why = (
+                f"{constants.ENDPOINT} cannot be reached" if _set_here else "HF_HUB_OFFLINE is set"
+            )
+            raise InputError(f"{name} is no folder here, nor in the hub's cache, and {why}")
 
 
 def _answers() -> bool:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cogcalib.metrics import smooth_calibration_error
-from cogcalib.metrics.smooth import residual_spectrum, smoothed_error
+from cogcalib.metrics.smooth import residual_spectrum, smoothed_errors
 
 predictions = st.lists(
     st.tuples(st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.5, 1.0])), st.booleans()),
@@ -45,6 +45,12 @@ def direct_fixed_point(confidence: np.ndarray, correct: np.ndarray) -> float:
         else:
             high = middle
     return (low + high) / 2
+
+
+def smoothed_error(spectrum: np.ndarray, bandwidth: float) -> float:
+    """smECE at a bandwidth, from the spectrum of the residuals."""
+    rows = np.zeros(1, dtype=np.intp)
+    return float(smoothed_errors(spectrum[np.newaxis], np.array([bandwidth]), rows)[0])
 
 
 @pytest.mark.parametrize("bandwidth", [0.01, 0.05, 0.2, 1.0])

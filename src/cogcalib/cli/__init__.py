@@ -99,9 +99,21 @@ def _execute(verb: ModuleType, options: argparse.Namespace) -> None:
     path = getattr(options, "json", None)
     with input_errors():
         check_new("--json", path)
+    if verb is not doctor:  # which says what else it finds
+        _check_names(options)
     found = verb.execute(options)
     if path is not None and found is not None:  # of several processes one has results
         write_results(path, found)
+
+
+def _check_names(options: argparse.Namespace) -> None:
+    """Check that what a verb is to load can be had; an endpoint's names are its own."""
+    given = [getattr(options, name, None) for name in ("model", "base", "adapter")]
+    names = [each for each in given if isinstance(each, str) and "/" in each]
+    if names and getattr(options, "endpoint", None) is None:
+        from cogcalib.hub import check_reachable
+
+        check_reachable(*names)
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

@@ -7,6 +7,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -54,10 +55,13 @@ class Finding:
 
 def environment() -> Iterator[Finding]:
     """Everything that does not depend on a model."""
-    yield from _packages()
-    yield from _extras()
-    yield from _devices()
-    yield from _hub()
+    with ThreadPoolExecutor(1) as pool:
+        # Waited for while torch is imported.
+        asked = pool.submit(lambda: list(_hub()))
+        yield from _packages()
+        yield from _extras()
+        yield from _devices()
+        yield from asked.result()
     yield from _folders()
 
 

@@ -35,8 +35,10 @@ def run_and_show(config: Config, runs: Path, *, resume: bool, data_dir: Path | N
     """Run a configuration and print its table; returns the rows of metrics."""
     from rich.markup import escape
 
+    from cogcalib.hub import check_reachable
     from cogcalib.tasks import own_name
 
+    check_reachable(config.model.path)
     terminal = console()
     quiet()
     with input_errors():

@@ -32,8 +32,10 @@ def execute(options: argparse.Namespace) -> Any:
     from rich.markup import escape
 
     from cogcalib.harness.config import load_config
+    from cogcalib.hub import check_reachable
 
     config = load_config(options.config, options.overrides)
+    check_reachable(config.model.path)
     quiet()
     take_one_device()
     from cogcalib.harness.run_folder import RunFolder

@@ -11,12 +11,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from cogcalib.arrays import as_array
 from cogcalib.metrics._validate import (
+    FloatVector,
     check_confidence,
     check_open_fraction,
     check_same_length,
     check_whole,
 )
-from cogcalib.metrics.resampling import Arrays, Draw, Metric, ResampledMetrics, each_draw
+from cogcalib.metrics.resampling import (
+    Arrays,
+    Draws,
+    Metric,
+    ResampledMetrics,
+    each_block,
+    on_outcomes,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,31 +128,23 @@ def grouped_intervals(
     level, resamples = check_open_fraction("level", level), check_whole("resamples", resamples)
     rows = {name: _rows(name, arrays) for name, (_, arrays) in groups.items()}
     n = check_same_length(**{name: arrays[0] for name, arrays in rows.items()})
-    values = {
+    defined = {
         name: {
-            each: np.full(resamples, np.nan)
-            for each, metric in metrics.items()
-            if not np.isnan(metric(*rows[name]))
+            each: metric for each, metric in metrics.items() if not np.isnan(metric(*rows[name]))
         }
         for name, (metrics, _) in groups.items()
     }
-    resampled = {
-        name: ResampledMetrics({each: groups[name][0][each] for each in defined}, rows[name])
-        for name, defined in values.items()
-    }
+    resampled = {name: ResampledMetrics(each, rows[name]) for name, each in defined.items()}
 
-    def on(draw: Draw) -> dict[str, dict[str, float]]:
-        return {name: each.on(draw) for name, each in resampled.items()}
+    def on(draws: Draws) -> dict[str, dict[str, FloatVector]]:
+        return {name: each.on(draws) for name, each in resampled.items()}
 
-    for number, found in enumerate(each_draw(on, n, resamples, seed)):
-        for name, row in found.items():
-            for each, value in row.items():
-                values[name][each][number] = value
+    blocks = list(each_block(on, n, resamples, seed))
     undefined = (float("nan"), float("nan"))
     return {
         name: {
-            each: percentile_interval(values[name][each], level)
-            if each in values[name]
+            each: percentile_interval(np.concatenate([row[name][each] for row in blocks]), level)
+            if each in defined[name]
             else undefined
             for each in metrics
         }
@@ -214,18 +214,16 @@ def paired_bootstraps(
     rows_a, rows_b = _rows("arrays_a", arrays_a), _rows("arrays_b", arrays_b)
     n = check_same_length(arrays_a=rows_a[0], arrays_b=rows_b[0])
     observed = {name: float(metric(*rows_a) - metric(*rows_b)) for name, metric in metrics.items()}
-    values = {
-        name: np.full(resamples, np.nan) for name, each in observed.items() if not np.isnan(each)
-    }
-    defined = {name: metrics[name] for name in values}
+    defined = {name: metrics[name] for name, each in observed.items() if not np.isnan(each)}
     of_a, of_b = ResampledMetrics(defined, rows_a), ResampledMetrics(defined, rows_b)
 
-    def on(draw: Draw) -> tuple[dict[str, float], dict[str, float]]:
-        return of_a.on(draw), of_b.on(draw)
+    def on(draws: Draws) -> dict[str, FloatVector]:
+        on_a, on_b = of_a.on(draws), of_b.on(draws)
+        with np.errstate(invalid="ignore"):  # infinite for both: no difference to speak of
+            return {name: on_a[name] - on_b[name] for name in defined}
 
-    for number, (on_a, on_b) in enumerate(each_draw(on, n, resamples, seed)):
-        for name, row in values.items():
-            row[number] = on_a[name] - on_b[name]
+    blocks = list(each_block(on, n, resamples, seed))
+    values = {name: np.concatenate([row[name] for row in blocks]) for name in defined}
     nan = float("nan")
     return {
         name: PairedDifference(
@@ -267,9 +265,8 @@ def consistency_interval(
     """
     level, resamples = check_open_fraction("level", level), check_whole("resamples", resamples)
     confidences = check_confidence(confidence)
-    generator = np.random.default_rng(seed)
-    draws = (generator.random(len(confidences)) < confidences for _ in range(resamples))
-    return percentile_interval(np.array([metric(confidences, correct) for correct in draws]), level)
+    blocks = list(on_outcomes(metric, confidences, resamples, seed))
+    return percentile_interval(np.concatenate(blocks), level)
 
 
 def _rows(name: str, arrays: Sequence[ArrayLike]) -> Arrays:

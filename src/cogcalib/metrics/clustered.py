@@ -82,8 +82,7 @@ def resampled_aurc(weights: Floats, confidence: Floats, correct: Floats) -> Floa
         confidence: Fraction, [n].
         correct: 0 or 1, [n].
     """
-    (on_counts,) = counted_metrics([aurc], [confidence, correct.astype(bool)])
-    assert on_counts is not None
+    on_counts = counted_metrics({"aurc": aurc}, [confidence, correct.astype(bool)])["aurc"]
     counts = np.rint(weights * len(confidence)).astype(np.int64)
     return np.array([on_counts(row) for row in counts])
 

@@ -3,15 +3,12 @@
 Rows are sorted by confidence once (`cogcalib.metrics.counted_rows`). A resample is then a count for
 each of them, so that no metric sorts or gathers its own. `aurc`, `auroc`, `accuracy_at_coverage`,
 `coverage_at_accuracy`, `selective_accuracy` and the accuracy come out to the bit as from the drawn
-rows. The others, sums of fractions, are added up in another order and agree to rounding; of fewer
-than `MANY` rows they are left to the plain metrics.
+rows. The others, sums of fractions, are added up in another order and agree to rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +23,7 @@ from cogcalib.metrics.counted_rows import (
     Resample,
     drawn_sum,
 )
+from cogcalib.metrics.drawn_rows import unwrapped
 from cogcalib.metrics.scores import accuracy, auroc, brier_score, mean
 from cogcalib.metrics.selective import (
     accuracy_at_coverage,
@@ -34,33 +32,27 @@ from cogcalib.metrics.selective import (
     coverage_at_accuracy,
     selective_accuracy,
 )
-from cogcalib.metrics.smooth import CELLS, error_of, smooth_calibration_error, spectrum_of
-
-MANY = 10_000
-"""Rows from which sums are taken from counts: below, they are fast enough as they are."""
+from cogcalib.metrics.smooth import CELLS, errors_of, smooth_calibration_error, spectrum_of
 
 
 def counted_metrics(
-    metrics: Sequence[Callable[..., float]], arrays: Sequence[NDArray[np.generic]]
-) -> list[OnCounts | None]:
-    """The same metrics as functions of how often each row was drawn, [n]; None where unknown here.
+    metrics: Mapping[str, Callable[..., float]], arrays: Sequence[NDArray[np.generic]]
+) -> dict[str, OnCounts]:
+    """Those of the metrics that are known here, as functions of how often each row was drawn, [n].
 
     Args:
-        metrics: Functions of all the arrays, on which they are defined.
+        metrics: Name -> function of all the arrays, on which it is defined.
         arrays: What they take, [n] each.
     """
-    known = _EXACT if len(arrays[0]) < MANY else _EXACT | _SUMS
-    found: list[OnCounts | None] = []
+    found: dict[str, OnCounts] = {}
     rows = None
-    for metric in metrics:
-        plain, named = _unwrapped(metric)
-        if plain is mean and len(arrays) == 1 and len(arrays[0]) >= MANY:
-            found.append(_mean_of(np.asarray(arrays[0], np.float64)))
-        elif plain in known and len(arrays) == 2:
+    for name, metric in metrics.items():
+        plain, named = unwrapped(metric)
+        if plain is mean and len(arrays) == 1:
+            found[name] = _mean_of(np.asarray(arrays[0], np.float64))
+        elif plain in _COUNTED and len(arrays) == 2:
             rows = rows or CountedRows(*check_predictions(*arrays))
-            found.append(rows.metric(known[plain], named))
-        else:
-            found.append(None)
+            found[name] = rows.metric(_COUNTED[plain], named)
     return found
 
 
@@ -88,7 +80,7 @@ def _smooth(drawn: Resample) -> float:
     mass = np.zeros(CELLS)
     mass[cells] = drawn.sums(lower, starts)
     mass[cells + 1] += drawn.sums(upper, starts)
-    return error_of(spectrum_of(mass / drawn.n))
+    return float(errors_of(spectrum_of(mass / drawn.n)[np.newaxis])[0])
 
 
 def _auroc(drawn: Resample) -> float:
@@ -155,22 +147,13 @@ def _mean_of(values: FloatVector) -> OnCounts:
     return mean_of
 
 
-def _unwrapped(metric: Callable[..., float]) -> tuple[Callable[..., float], dict[str, Any]]:
-    """The function in a partial that fixes named arguments alone, and these."""
-    if isinstance(metric, partial) and not metric.args:
-        return metric.func, metric.keywords
-    return metric, {}
-
-
-_EXACT: dict[Callable[..., float], Callable[..., float]] = {
+_COUNTED: dict[Callable[..., float], Callable[..., float]] = {
     accuracy: _accuracy,
     accuracy_at_coverage: _accuracy_at_coverage,
     aurc: _aurc,
     auroc: _auroc,
     coverage_at_accuracy: _coverage_at_accuracy,
     selective_accuracy: _selective_accuracy,
-}
-_SUMS: dict[Callable[..., float], Callable[..., float]] = {
     brier_score: _brier,
     expected_calibration_error: _ece,
     maximum_calibration_error: _mce,

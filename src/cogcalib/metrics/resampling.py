@@ -8,12 +8,25 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cogcalib.metrics.counted import MANY, counted_metrics
+from cogcalib.metrics._validate import FloatVector
+from cogcalib.metrics.counted import counted_metrics
+from cogcalib.metrics.counted_rows import Counts
+from cogcalib.metrics.drawn_rows import DrawnMetrics
+
+MANY = 10_000
+"""Rows from which metrics are computed from counts of sorted rows, one resample at a time."""
+
+BLOCK = 1 << 17
+"""Drawn rows worked on at once, where there are fewer than `MANY`."""
+
+KEPT = 1 << 24
+"""Bytes, more than the arrays of a block take."""
 
 THREADS = 4
 """Most resamples of many rows worked on at once."""
@@ -27,58 +40,66 @@ Metric = Callable[..., float]
 Arrays = list[NDArray[np.generic]]
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """The rows of one resample.
+@dataclass(frozen=True)
+class Draws:
+    """The rows of one resample or several.
 
     Attributes:
-        rows: In the order drawn, [n].
-        counts: How often each row was drawn, [n], as small integers.
+        rows: Of each resample, in the order drawn, [resamples, n].
     """
 
     rows: NDArray[np.int64]
-    counts: NDArray[np.integer[Any]]
+
+    @cached_property
+    def counts(self) -> list[Counts]:
+        """How often each row was drawn, [n] for each resample, as small integers."""
+        found = [np.bincount(rows, minlength=len(rows)) for rows in self.rows]
+        few = np.iinfo(np.uint8).max
+        return [each.astype(np.uint8 if each.max() <= few else np.int64) for each in found]
 
 
 class ResampledMetrics:
     """Metrics on any number of resamples of the same arrays."""
 
     def __init__(self, metrics: Mapping[str, Metric], arrays: Arrays) -> None:
-        counted = counted_metrics(list(metrics.values()), arrays)
-        pairs = list(zip(metrics, counted, strict=True))
         self._arrays = arrays
-        self._counted = {name: metric for name, metric in pairs if metric is not None}
-        self._others = {name: metrics[name] for name, metric in pairs if metric is None}
+        few = len(arrays[0]) < MANY
+        self._drawn = DrawnMetrics(metrics if few else {}, arrays)
+        counted = {} if few else counted_metrics(metrics, arrays)
+        self._counted = counted
+        known = {*self._drawn.names, *counted}
+        self._others = {name: each for name, each in metrics.items() if name not in known}
 
-    def on(self, draw: Draw) -> dict[str, float]:
-        """Name -> the metric on a resample."""
-        found = {name: metric(draw.counts) for name, metric in self._counted.items()}
+    def on(self, draws: Draws) -> dict[str, FloatVector]:
+        """Name -> the metric on each resample, [resamples]."""
+        found = self._drawn.on(draws.rows)
+        for name, on_counts in self._counted.items():
+            found[name] = np.array([on_counts(each) for each in draws.counts])
         if self._others:
-            drawn = [array[draw.rows] for array in self._arrays]
-            found |= {name: metric(*drawn) for name, metric in self._others.items()}
+            drawn = [[array[rows] for array in self._arrays] for rows in draws.rows]
+            for name, metric in self._others.items():
+                found[name] = np.array([metric(*arrays) for arrays in drawn])
         return found
 
 
-def each_draw(work: Callable[[Draw], T], n: int, resamples: int, seed: int) -> Iterator[T]:
-    """`work` on every resample of `draw_rows`, in their order; of many rows, a few at once.
+def each_block(work: Callable[[Draws], T], n: int, resamples: int, seed: int) -> Iterator[T]:
+    """`work` on all resamples of `draw_rows`, in their order, of few rows many at once.
 
-    numpy works outside the interpreter's lock, so that threads share it among processor cores.
+    Of many rows each has its thread: numpy works outside the interpreter's lock, so that threads
+    share it among processor cores.
     """
-
-    def of(rows: NDArray[np.int64]) -> T:
-        counts = np.bincount(rows, minlength=n)
-        small = np.uint8 if counts.max() <= np.iinfo(np.uint8).max else np.int64
-        return work(Draw(rows, counts.astype(small)))
-
-    drawn = draw_rows(n, resamples, seed)
+    blocks = _blocks(n, resamples, seed)
     if n < MANY:
-        yield from map(of, drawn)
+        # The C library goes by the largest piece given back to it in how much it keeps. The memory
+        # of a block is got from the system but once then, which else takes as long as the work.
+        np.empty(KEPT, dtype=np.uint8)
+        yield from map(work, blocks)
         return
     threads = min(THREADS, os.cpu_count() or 1)
     waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(threads, "cogcalib-bootstrap") as pool:
-        for rows in drawn:
-            waiting.append(pool.submit(of, rows))
+        for block in blocks:
+            waiting.append(pool.submit(work, block))
             # One is drawn while the others are worked on, and no more: each takes as much memory
             # as the arrays.
             if len(waiting) > threads:
@@ -87,10 +108,34 @@ def each_draw(work: Callable[[Draw], T], n: int, resamples: int, seed: int) -> I
             yield waiting.popleft().result()
 
 
+def on_outcomes(
+    metric: Metric, confidences: FloatVector, resamples: int, seed: int
+) -> Iterator[FloatVector]:
+    """A metric where each prediction is correct with just its confidence, [resamples] in blocks."""
+    n, generator = len(confidences), np.random.default_rng(seed)
+    drawn = DrawnMetrics({"metric": metric}, [confidences, np.ones(n, dtype=bool)])
+    at_once = max(1, BLOCK // n)
+    for start in range(0, resamples, at_once):
+        correct = generator.random((min(at_once, resamples - start), n)) < confidences
+        if drawn.names:
+            rows = np.broadcast_to(np.arange(n), correct.shape)
+            yield drawn.on(rows, correct)["metric"]
+        else:
+            yield np.array([metric(confidences, each) for each in correct])
+
+
 def draw_rows(n: int, resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
     """Rows drawn with replacement, [n] for each resample."""
     generator = np.random.default_rng(seed)
     return (generator.integers(n, size=n) for _ in range(resamples))
+
+
+def _blocks(n: int, resamples: int, seed: int) -> Iterator[Draws]:
+    """The resamples of `draw_rows`; of few rows as many at once as `BLOCK` has room for."""
+    generator = np.random.default_rng(seed)
+    at_once = max(1, BLOCK // n) if n < MANY else 1
+    for start in range(0, resamples, at_once):
+        yield Draws(generator.integers(n, size=(min(at_once, resamples - start), n)))
 
 
 def enough_resamples(n: int, most: int) -> int:

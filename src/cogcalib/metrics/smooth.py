@@ -7,7 +7,6 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.fft import dct, idct
-from scipy.optimize import brentq
 
 from cogcalib.metrics._validate import BoolVector, FloatVector, check_predictions
 
@@ -21,6 +20,15 @@ SAMPLES = 32
 
 # A frequency k at which (s pi k)^2 / 2 exceeds this is smoothed away to below 1e-17.
 VANISHED = 40.0
+
+# Bandwidths as near to each other as this are one.
+CLOSE = 1e-9
+
+# Where the search for the bandwidth begins, and by how much log(smECE_s / s) falls there per log s.
+FIRST, FALL = 1.0 / 16, 1.3
+
+# Secants need five turns or six; whoever has not come to an end by then halves the interval.
+SECANTS = 12
 
 
 def smooth_calibration_error(confidence: ArrayLike, correct: ArrayLike) -> float:
@@ -50,21 +58,45 @@ def smooth_calibration_error(confidence: ArrayLike, correct: ArrayLike) -> float
         ValueError: For malformed arrays.
     """
     confidences, corrects = check_predictions(confidence, correct)
-    return error_of(residual_spectrum(confidences, corrects))
+    return float(errors_of(residual_spectrum(confidences, corrects)[np.newaxis])[0])
 
 
-def error_of(spectrum: FloatVector) -> float:
-    """smECE from the cosine transform of the residuals, as of `residual_spectrum`."""
-    finest = 1.0 / CELLS
-    if smoothed_error(spectrum, 1.0) >= 1.0:
-        return 1.0  # all wrong with confidence 1 (or the reverse): no bandwidth helps
-    # From coarse to fine: the finest bandwidths are the dear ones, and seldom needed.
-    low, high = 1.0 / 16, 1.0
-    while (at_low := smoothed_error(spectrum, low)) <= low:
-        if low == finest:  # nothing to smooth away above the resolution of the grid
-            return at_low
-        low, high = max(low / 16, finest), low
-    return float(brentq(lambda s: smoothed_error(spectrum, s) - s, low, high, xtol=1e-9))
+def errors_of(spectra: FloatVector) -> FloatVector:
+    """smECE of each cosine transform of residuals, as of `residual_spectrum`.
+
+    As smECE_s falls with the bandwidth s, the s that equals it lies between any s and its smECE_s.
+    log(smECE_s / s) is nearly a line over log s, so that few secants find where it is 0.
+
+    Args:
+        spectra: [resamples, cells].
+
+    Returns:
+        Fractions, [resamples]; each depends on its own row alone, to the bit.
+    """
+    finest, rows = 1.0 / CELLS, np.arange(len(spectra))
+    found, at = np.empty(len(rows)), np.full(len(rows), FIRST)
+    low, high = np.full(len(rows), finest), np.ones(len(rows))
+    last = np.full((2, len(rows)), np.nan)
+    turn = 0
+    while len(rows):
+        error = smoothed_errors(spectra, at, rows)
+        low = np.maximum(low, np.minimum(at, error))
+        high = np.minimum(high, np.maximum(at, error))
+        here = np.log([at, np.maximum(error, finest) / at])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            fall = -(here[1] - last[1]) / (here[0] - last[0]) if turn else np.array(FALL)
+        following = np.clip(at * np.exp(here[1] / np.fmax(fall, 1.0)), low, np.maximum(low, high))
+        following = following if turn < SECANTS else (low + high) / 2
+        found[rows] = at
+        going = (np.abs(error - at) > CLOSE) & (high - low > CLOSE)
+        rows, at, last = rows[going], following[going], here[:, going]
+        low, high, turn = low[going], high[going], turn + 1
+    # Nothing to smooth away above the resolution of the grid: what is left there is the error.
+    tiny = np.flatnonzero(found <= finest + CLOSE)
+    found[tiny] = np.minimum(
+        found[tiny], smoothed_errors(spectra, np.full(len(tiny), finest), tiny)
+    )
+    return found
 
 
 def residual_spectrum(confidences: FloatVector, corrects: BoolVector) -> FloatVector:
@@ -88,21 +120,40 @@ def on_grid(
     A residual is split linearly between the centres of the two cells next to its confidence,
     which keeps total and, away from the ends, mean position.
     """
-    position = np.clip(confidences * CELLS - 0.5, 0.0, CELLS - 1.0)
-    cell = np.minimum(position.astype(np.int64), CELLS - 2)
+    cell, share = grid_place(confidences)
     residual = confidences - corrects
-    upper_part = residual * (position - cell)
+    upper_part = residual * share
     return cell, residual - upper_part, upper_part
 
 
-def smoothed_error(spectrum: FloatVector, bandwidth: float) -> float:
-    """smECE at a fixed `bandwidth`, from the cosine transform of the residuals."""
-    cells = len(spectrum)
-    while cells > 256 and cells * bandwidth >= 2 * SAMPLES:
-        cells //= 2
-    kept = min(cells, math.ceil(math.sqrt(2 * VANISHED) / (math.pi * bandwidth)))
-    curve = np.zeros(cells)
-    curve[:kept] = spectrum[:kept]
-    curve[:kept] *= np.exp(-0.5 * (bandwidth * np.pi * np.arange(kept)) ** 2)
-    # Fewer and wider cells of the same curve.
-    return float(np.abs(idct(curve, norm="ortho")).sum() * math.sqrt(len(spectrum) / cells))
+def grid_place(confidences: FloatVector) -> tuple[NDArray[np.int64], FloatVector]:
+    """The lower of the two cells next to each confidence, and the share of the upper one, [n]."""
+    position = np.clip(confidences * CELLS - 0.5, 0.0, CELLS - 1.0)
+    cell = np.minimum(position.astype(np.int64), CELLS - 2)
+    return cell, position - cell
+
+
+def smoothed_errors(
+    spectra: FloatVector, bandwidths: FloatVector, rows: NDArray[np.intp]
+) -> FloatVector:
+    """smECE at given bandwidths, from cosine transforms of residuals.
+
+    Args:
+        spectra: [resamples, cells].
+        bandwidths: In (0, 1], one for each of `rows`.
+        rows: Of `spectra`, [m].
+    """
+    cells = spectra.shape[1]
+    found = np.empty(len(rows))
+    # As many samples and frequencies for all bandwidths from a power of 2 to the next.
+    halvings = -np.floor(np.log2(bandwidths)).astype(np.intp)
+    for each in np.unique(halvings):
+        some = np.flatnonzero(halvings == each)
+        samples = min(cells, max(256, SAMPLES << int(each)))
+        kept = min(samples, math.ceil(math.sqrt(2 * VANISHED) / math.pi * 2.0**each))
+        damped = np.exp(-0.5 * (bandwidths[some, np.newaxis] * np.pi * np.arange(kept)) ** 2)
+        damped *= spectra[:, :kept][rows[some]]
+        # Fewer and wider cells of the same curve.
+        curves = np.abs(idct(damped, n=samples, norm="ortho"))
+        found[some] = curves.sum(axis=1) * math.sqrt(cells / samples)
+    return found
