@@ -95,7 +95,7 @@ def cell_cost(cell: Cell, preset: Preset) -> CellCost:
         scoring=scoring,
         loading=loads * model.load(),
         setup=preset.rate.setup,
-        disk=model.trained_bytes() if trains and cell.kind != "trial" else 0.0,
+        disk=model.trained_bytes() if trains and cell.kind != "dynamics" else 0.0,
     )
 
 
@@ -135,9 +135,8 @@ class _Model:
     def calibration_passes(self, method: Method) -> int:
         """How often a training measures its half of the calibration split."""
         train = self.place.config.train
-        if method.gate in ("none", "all") and method.alpha not in ("auto", "calibrated", "gap"):
-            if method.stem != EARLY:
-                return 0
+        if not _measures(method):
+            return 0
         rows, batch = _rows(self.place, "train"), train.batch_size * train.gradient_accumulation
         every = train.threshold_every or Schedule.default_share(rows, self.calibration_half())
         schedule = Schedule.resolve(
@@ -167,7 +166,9 @@ class _Model:
         if splits == ("calibration",):
             return half
         own = self.forward(_rows(self.place, "test"), self.tokens(tasks.train))
-        others = (self.forward(_size(name, "test"), self.tokens(name)) for name in tasks.out_of_domain)
+        others = (
+            self.forward(_size(name, "test"), self.tokens(name)) for name in tasks.out_of_domain
+        )
         return half + own + sum(others)
 
     def baseline(self, method: Method) -> tuple[float, float]:
@@ -197,6 +198,12 @@ class _Model:
 
     def _shape(self) -> tuple[float, int]:
         return self.preset.parameters, max(1, self.preset.layers)
+
+
+def _measures(method: Method) -> bool:
+    """Whether its training measures the calibration split: a gate, an own alpha, an early stop."""
+    gated = method.gate not in ("none", "all") or isinstance(method.alpha, str)
+    return gated or method.stem == EARLY
 
 
 def adapted_width(parameters: float, layers: int) -> float:

@@ -173,8 +173,12 @@ class Preset(ConfigSection):
         if self.rate.launch and not self.layers:
             raise ValueError("layers must be given with rate.launch: the kernels of a step")
         asked = [task.get("tasks", {}) for task in self.tasks.values()]
-        names = {name for each in asked for name in (each.get("train"), *each.get("out_of_domain", ()))}
-        if not isinstance(self.tokens, int) and (lost := sorted(names - {None} - self.tokens.keys())):
+        names = {
+            name for each in asked for name in (each.get("train"), *each.get("out_of_domain", ()))
+        }
+        if not isinstance(self.tokens, int) and (
+            lost := sorted(names - {None} - self.tokens.keys())
+        ):
             raise ValueError(f"tokens must name every task, and lacks {', '.join(lost)}")
         return self
 

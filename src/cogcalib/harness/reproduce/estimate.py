@@ -116,7 +116,7 @@ def _makespan(seconds: Sequence[float], jobs: int) -> float:
 
 
 def _phases(plan: Plan, rule: Rule) -> Iterator[tuple[int, Cell]]:
-    """Every cell with its phase; an alpha yet to be chosen is stood for by the first of the grid."""
+    """Every cell with its phase; the first of the grid stands for an alpha yet to be chosen."""
     chosen = choices_made(plan, rule)
     phases: list[list[Cell]] = [prepare_cells(plan), trial_cells(plan), [], [], []]
     for place in plan.shown():

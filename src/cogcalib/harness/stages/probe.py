@@ -50,7 +50,7 @@ def probe_base(
         context.progress.skipped(f"probe: {context.config.probe}")
     else:
         pool = _pool(context.config, tasks[0])
-        model, tokenizer = load_model(context.config.model.path, dtype=context.config.model.dtype)
+        model, tokenizer = load_model(context.config.model.path, **context.config.model.loading())
         with context.progress.stage(
             "probe: what does the model know?", renderings(pool)
         ) as advance:

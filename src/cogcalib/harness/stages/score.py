@@ -148,10 +148,10 @@ def load_trained(
     trained = context.folder.train(method.trained, seed)
     with input_errors():
         if method.trained == "base":
-            return load_model(config.model.path, dtype=config.model.dtype)
+            return load_model(config.model.path, **config.model.loading())
         if config.model.lora:
-            return load_model(config.model.path, adapter=trained, dtype=config.model.dtype)
-        return load_model(trained, dtype=config.model.dtype)
+            return load_model(config.model.path, adapter=trained, **config.model.loading())
+        return load_model(trained, **config.model.loading())
 
 
 def _flat(context: RunContext, folder: Path) -> list[Prediction]:
