@@ -22,8 +22,8 @@ from cogcalib.tasks import task_names
 
 PAPER = ("meta-llama/Meta-Llama-3-8B", "meta-llama/Llama-2-13b-hf", "mistralai/Mistral-7B-v0.1",
          "Qwen/Qwen2.5-7B")  # fmt: skip
-TABLES = {"main", "ratio", "ood", "families", "full-finetune", "style", "threshold", "detector",
-         "controls", "dynamics", "length"}  # fmt: skip
+TABLES = {"main", "paper", "ratio", "ood", "families", "full-finetune", "style", "threshold",
+         "detector", "controls", "dynamics", "length"}  # fmt: skip
 
 
 def test_everything_asked_for_is_shipped() -> None:

@@ -64,8 +64,13 @@ class Table(ConfigSection):
         methods: Rows, in the order shown.
         tune: Whether penalties get the alpha chosen for them on the calibration split:
             ``each`` (in every variant by itself), ``once`` (under the default variant, so that
-            nothing but the variant differs), ``no`` (the configuration's).
+            nothing but the variant differs), ``first`` (under the default variant of the first
+            task, for all tasks), ``no`` (the configuration's).
+        seeds: Of the rows, unless the command says otherwise.
         where: Tasks: ``all``, the ``primary`` one, or those with ``out_of_domain`` tests.
+        tasks: Names of the preset's tasks that it is about, in its order; of a preset that has none
+            of them, and where this is empty, every task of `where`.
+        means: Whether means over the tasks open the page.
         families: Whether it runs on every model of the preset's family.
         variants: Name -> variant; the first is what the others are held against.
         best: Name -> choice, further rows.
@@ -84,8 +89,11 @@ class Table(ConfigSection):
     title: str
     question: str
     methods: tuple[str, ...]
-    tune: Literal["each", "once", "no"] = "no"
+    seeds: Annotated[int, Field(gt=0)] = 5
+    tune: Literal["each", "once", "first", "no"] = "no"
     where: Literal["all", "primary", "out_of_domain"] = "all"
+    tasks: tuple[str, ...] = ()
+    means: bool = False
     families: bool = False
     variants: dict[str, Variant] = Field(default_factory=lambda: {DEFAULT: UNCHANGED})
     best: dict[str, Best] = Field(default_factory=dict)
