@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from cogcalib.records import Example
@@ -48,6 +50,37 @@ def drawn_as_one(examples: Iterable[Example]) -> dict[str, str]:
     """Example id -> id of the first example that asks the same, see `Example.asked`."""
     first: dict[str, str] = {}
     return {each.id: first.setdefault(each.asked, each.id) for each in examples}
+
+
+def largest_mixture(categories: Iterable[str], shares: Iterable[float]) -> int:
+    """The most examples that `compose` finds for each of several shares of unknown ones.
+
+    Args:
+        categories: Probe category of each example of the pool.
+        shares: Fractions of ``unknown``, at least one.
+
+    Returns:
+        0 if some share has none.
+    """
+    counts = Counter(categories)
+    known, unknown = counts["known"], counts["unknown"]
+
+    def fits(size: int, share: float) -> bool:
+        wanted = round(share * size)
+        return wanted <= unknown and size - wanted <= known
+
+    sizes = []
+    for share in shares:
+        # As many as either category allows, but for the rounding of the share.
+        bounds = [
+            unknown / share if share else math.inf,
+            known / (1 - share) if share < 1 else math.inf,
+        ]
+        size = min(known + unknown, math.floor(min(bounds)) + 1)
+        while not fits(size, share):
+            size -= 1
+        sizes.append(size)
+    return min(sizes)
 
 
 def compose(

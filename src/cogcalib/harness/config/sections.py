@@ -104,6 +104,8 @@ class TasksSection(ConfigSection):
         unknown_share: Share of the training examples that the base model does not know; the rest
             it knows with certainty (probe categories ``unknown`` and ``known``). Null: as they
             come.
+        equal_to: Further values of `unknown_share`, of runs to be compared with: the training split
+            is as large as the pool allows for all of them.
         seed: Of the drawing.
     """
 
@@ -112,7 +114,14 @@ class TasksSection(ConfigSection):
     prompt: str = PRESETS[0]
     limit: dict[Literal["train", "calibration", "test"], Positive] = {}
     unknown_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    equal_to: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _mixtures_are_mixed(self) -> TasksSection:
+        if self.equal_to and self.unknown_share is None:
+            raise ValueError("tasks.equal_to needs tasks.unknown_share")
+        return self
 
     @field_validator("prompt")
     @classmethod

@@ -84,8 +84,11 @@ def cell_cost(cell: Cell, preset: Preset) -> CellCost:
         scoring = (POINTS + 1) * (model.pool() + calibration)
     asked = [name for name in map(Method.parse, cell.predicted) if name.posthoc in (None, "ts")]
     for name in asked:
-        # A temperature is fitted on the calibration split before everything is asked.
-        scoring += tested + (calibration if name.posthoc else 0.0)
+        # A temperature is fitted on the calibration split before everything is asked. What the base
+        # model answers without one is the same for every seed, but for the half it answers.
+        each = tested + (calibration if name.posthoc else 0.0)
+        again = each if name.posthoc else calibration
+        scoring += each + len(cell.further) * again
     if asked:
         passes, extra = model.baseline(method)
         scoring, loads = scoring * passes + extra, loads + 1
