@@ -41,8 +41,9 @@ class Ensemble:
 
     over the whole vocabulary at the answer position, from which every confidence definition is
     read as usual. Multiple choice only. Members are asked one after the other, LoRA adapters on one
-    model in memory, whole models loaded in turn, so that memory hardly grows with N; if the questions times the vocabulary take more than 2 GiB, the questions are
-    worked on in blocks, and whole models loaded once for each.
+    model in memory, whole models loaded in turn, so that memory hardly grows with N; if the
+    questions times the vocabulary take more than 2 GiB, the questions are worked on in blocks, and
+    whole models loaded once for each.
 
     Args:
         members: At least two functions that load a model and its tokenizer. The models must differ

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,18 +68,9 @@ def largest_mixture(categories: Iterable[str], shares: Iterable[float]) -> int:
         wanted = round(share * size)
         return wanted <= unknown and size - wanted <= known
 
-    sizes = []
-    for share in shares:
-        # As many as either category allows, but for the rounding of the share.
-        bounds = [
-            unknown / share if share else math.inf,
-            known / (1 - share) if share < 1 else math.inf,
-        ]
-        size = min(known + unknown, math.floor(min(bounds)) + 1)
-        while not fits(size, share):
-            size -= 1
-        sizes.append(size)
-    return min(sizes)
+    wanted = list(shares)
+    sizes = range(known + unknown, 0, -1)
+    return next((size for size in sizes if all(fits(size, share) for share in wanted)), 0)
 
 
 def compose(

@@ -90,8 +90,8 @@ def cell_cost(cell: Cell, preset: Preset) -> CellCost:
         again = each if name.posthoc else calibration
         scoring += each + len(cell.further) * again
     if asked:
-        passes, extra = model.baseline(method)
-        scoring, loads = scoring * passes + extra, loads + 1
+        asks, fitting = model.baseline(method)
+        scoring, loads = scoring * asks + fitting, loads + 1
     return CellCost(
         training=model.training() if trains else 0.0,
         calibration=model.calibration_passes(method) * model.calibration_pass() if trains else 0.0,

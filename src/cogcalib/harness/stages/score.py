@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import groupby
@@ -154,6 +154,8 @@ def _by_model(
     plain = ScoreSettings(batch_size=context.config.score.batch_size)
     asked = models.load(context, method, seed, splits)
     baseline = None if isinstance(asked, tuple) else asked
+    fit: Callable[..., Mapping[str, TemperatureScaling]]
+    ask: Callable[..., list[Prediction]]
     if isinstance(asked, tuple):
         fit, ask = partial(fit_temperatures, *asked), partial(score_examples, *asked)
     else:
