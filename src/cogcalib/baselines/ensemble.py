@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cogcalib.baselines.base import Cost, check_choices
 from cogcalib.modeling import load_model
-from cogcalib.modeling.adapters import can_be_exchanged, exchange_adapter
+from cogcalib.modeling.adapter_exchange import can_be_exchanged, exchange_adapter
 from cogcalib.modeling.option_letters import Choice, encode_choices
 from cogcalib.posthoc import TemperatureScaling
 from cogcalib.records import Example, Prediction
