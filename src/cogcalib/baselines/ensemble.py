@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cogcalib.baselines.base import Cost, check_choices
 from cogcalib.modeling import load_model
+from cogcalib.modeling.adapter_exchange import can_be_exchanged, exchange_adapter
 from cogcalib.modeling.option_letters import Choice, encode_choices
 from cogcalib.posthoc import TemperatureScaling
 from cogcalib.records import Example, Prediction
@@ -39,9 +40,10 @@ class Ensemble:
         p(v | x) = 1/N sum_n p_n(v | x)
 
     over the whole vocabulary at the answer position, from which every confidence definition is
-    read as usual. Multiple choice only. Members are loaded one after the other, so that memory does
-    not grow with N; if the questions times the vocabulary take more than 2 GiB, the questions are
-    worked on in blocks, and the members loaded once for each.
+    read as usual. Multiple choice only. Members are asked one after the other, LoRA adapters on one
+    model in memory, whole models loaded in turn, so that memory hardly grows with N; if the
+    questions times the vocabulary take more than 2 GiB, the questions are worked on in blocks, and
+    whole models loaded once for each.
 
     Args:
         members: At least two functions that load a model and its tokenizer. The models must differ
@@ -61,7 +63,7 @@ class Ensemble:
     def of_adapters(
         cls, model: str | Path, adapters: Sequence[str | Path], **load: Any
     ) -> Ensemble:
-        """An ensemble of adapters on one model.
+        """An ensemble of adapters on one model, which is loaded once if they are LoRA.
 
         Args:
             model: A folder, a hub id, or an embedded model.
@@ -72,6 +74,9 @@ class Ensemble:
             ValueError: If there are fewer than two, or one is named twice.
         """
         _check_distinct("adapters", adapters)
+        if all(map(can_be_exchanged, adapters)):
+            shared = _SharedModel(model, load)
+            return cls([partial(shared.under, adapter) for adapter in adapters])
         return cls([partial(load_model, model, adapter=adapter, **load) for adapter in adapters])
 
     @classmethod
@@ -157,6 +162,24 @@ class Ensemble:
         return first
 
 
+class _SharedModel:
+    """One model in memory, under one adapter after the other."""
+
+    def __init__(self, model: str | Path, load: Mapping[str, Any]) -> None:
+        self._model = model
+        self._load = load
+        self._loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None
+
+    def under(self, adapter: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """The model under an adapter: the same object each time."""
+        if self._loaded is None:
+            self._loaded = load_model(self._model, adapter=adapter, **self._load)
+            self._names = {str(adapter): "default"}
+            return self._loaded
+        exchange_adapter(self._loaded[0], self._names, adapter, self._model)
+        return self._loaded
+
+
 def _check_distinct(argument: str, members: Sequence[str | Path]) -> None:
     twice = sorted({str(member) for member in members if list(members).count(member) > 1})
     if twice:
@@ -198,5 +221,8 @@ def _brought(model: PreTrainedModel) -> int:
     """How many weights are this member's own: those of its adapter, or all."""
     if not isinstance(model, PeftModel):
         return sum(weight.numel() for weight in model.parameters())
-    prefix = model.base_model.prefix
-    return sum(weight.numel() for name, weight in model.named_parameters() if prefix in name)
+    prefix, active = model.base_model.prefix, f".{model.active_adapter}."
+    own = [(f"{name}.", weight) for name, weight in model.named_parameters() if prefix in name]
+    if len(model.peft_config) > 1:  # the others belong to other members
+        own = [(name, weight) for name, weight in own if active in name]
+    return sum(weight.numel() for _, weight in own)

@@ -28,7 +28,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", required=True, help="a shipped preset (atlas ...) or a YAML file like it"
     )
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 ... N-1 (5)")
+    parser.add_argument(
+        "--seeds", type=int, metavar="N", help="seeds 0 ... N-1 (as the table says, mostly 5)"
+    )
     parser.add_argument(
         "--tune-seeds", type=int, default=1, metavar="N", help="seeds of each trial (1)"
     )
@@ -65,11 +67,12 @@ def execute(options: argparse.Namespace) -> list[str] | None:
     from cogcalib.harness.reproduce.result_files import check_output, write_results
     from cogcalib.harness.reproduce.workers import visible_gpus
 
+    table = load_table(options.table)
     plan = make_plan(
-        load_table(options.table),
+        table,
         load_preset(options.model),
         options.runs / "reproduce",
-        seeds=range(options.seeds),
+        seeds=range(options.seeds or table.seeds),
         tune_seeds=range(options.tune_seeds),
         limit_methods=options.limit_methods,
         without=options.without,
@@ -100,7 +103,7 @@ def execute(options: argparse.Namespace) -> list[str] | None:
 
 def _check(options: argparse.Namespace) -> None:
     for name in ("seeds", "tune_seeds", "jobs"):
-        if getattr(options, name) < 1:
+        if getattr(options, name) is not None and getattr(options, name) < 1:
             raise InputError(
                 f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}"
             )

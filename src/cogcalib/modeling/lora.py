@@ -12,6 +12,7 @@ def lora_config(
     alpha: int,
     dropout: float = 0.0,
     target_modules: str | Sequence[str] = "all-linear",
+    dora: bool = False,
 ) -> LoraConfig:
     """A LoRA configuration for a causal language model.
 
@@ -21,6 +22,7 @@ def lora_config(
         dropout: Dropout before the update, in [0, 1).
         target_modules: Names of the adapted modules; ``all-linear`` means every linear layer but
             the output head.
+        dora: Whether magnitude and direction are trained apart (Liu et al. 2024, arXiv 2402.09353).
 
     Raises:
         ValueError: If a number is out of its range.
@@ -37,5 +39,6 @@ def lora_config(
         lora_alpha=alpha,
         lora_dropout=dropout,
         target_modules=modules,
+        use_dora=dora,
         task_type="CAUSAL_LM",
     )

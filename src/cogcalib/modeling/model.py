@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+ATTENTION = ("eager", "sdpa", "flash_attention_2")
+"""Implementations of attention, by transformers' names."""
+
+
 def load_model(
     path_or_id: str | Path,
     *,
@@ -36,6 +40,7 @@ def load_model(
     dtype: str = "float32",
     device: str | torch.device | None = None,
     four_bit: bool = False,
+    attention: str | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model in evaluation mode and its tokenizer.
 
@@ -49,26 +54,28 @@ def load_model(
             the CPU.
         four_bit: Keep the linear layers' weights in 4 bits (bitsandbytes' NF4, double
             quantisation) and compute in `dtype`.
+        attention: One of `ATTENTION`; None leaves it to transformers.
 
     Returns:
         The model (with an adapter: a `PeftModel`, which answers like one) and its tokenizer, whose
         padding token is the end token where it had none.
 
     Raises:
-        ValueError: If the dtype or device is unknown, a folder does not exist or holds no model or
-            adapter in safetensors, weights of a model or adapter are missing or left over, an
-            adapter belongs to another model, the hub has no such model, or bitsandbytes is needed
-            and not installed.
+        ValueError: If the dtype, device or attention is unknown, a folder does not exist or holds
+            no model or adapter in safetensors, weights of a model or adapter are missing or left
+            over, an adapter belongs to another model, the hub has no such model, or bitsandbytes
+            or flash-attn is needed and not installed.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     target = _device(device)
-    quantized = _four_bit(getattr(torch, dtype), target) if four_bit else {}
+    how = _four_bit(getattr(torch, dtype), target) if four_bit else {}
+    how |= _attention(attention)
     source = checked_source(resolve_model(str(path_or_id)), "model", "config.json")
     if adapter is not None:
         adapter = _checked_adapter(adapter, path_or_id)
     tokenizer = load_tokenizer(path_or_id)
-    model = _read_whole(source, dtype=getattr(torch, dtype), **quantized)
+    model = _read_whole(source, dtype=getattr(torch, dtype), **how)
     whole: PreTrainedModel = model if adapter is None else _with_adapter(model, str(adapter))
     module: torch.nn.Module = whole
     # A quantised model was put there while loading and must not be moved.
@@ -114,6 +121,17 @@ def _four_bit(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
         bnb_4bit_compute_dtype=dtype,
     )
     return {"quantization_config": settings, "device_map": {"": device}}
+
+
+def _attention(name: str | None) -> dict[str, str]:
+    """What `from_pretrained` takes besides for an implementation of attention."""
+    if name is None:
+        return {}
+    if name not in ATTENTION:
+        raise ValueError(f"attention must be one of {', '.join(ATTENTION)}, got {name!r}")
+    if name == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
+        raise ValueError("attention flash_attention_2 needs flash-attn: pip install flash-attn")
+    return {"attn_implementation": name}
 
 
 def _device(device: str | torch.device | None) -> torch.device:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
@@ -189,9 +190,16 @@ def _hash(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode())
-        with file.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
+        held = file.stat()
+        digest.update(_content_hash(file.resolve(), held.st_size, held.st_mtime_ns))
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _content_hash(file: Path, size: int, changed: int) -> bytes:
+    """Read once a process as long as size and time of change stay: weights are gigabytes."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").digest()
 
 
 def no_adapter(source: str) -> ValueError:

@@ -6,7 +6,7 @@ from cogcalib.tasks.catalog import Summary, summaries, task_names
 from cogcalib.tasks.loading import load_rows, load_task, own_name
 from cogcalib.tasks.question_table import Asked, QuestionTable, load_table
 from cogcalib.tasks.read import TablePlace
-from cogcalib.tasks.splits import compose, draw, drawn_as_one, halve
+from cogcalib.tasks.splits import compose, draw, drawn_as_one, halve, largest_mixture
 from cogcalib.tasks.task import Repeats, Task, check_disjoint
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "draw",
     "drawn_as_one",
     "halve",
+    "largest_mixture",
     "load_rows",
     "load_table",
     "load_task",

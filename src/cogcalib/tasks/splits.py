@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from cogcalib.records import Example
@@ -48,6 +49,28 @@ def drawn_as_one(examples: Iterable[Example]) -> dict[str, str]:
     """Example id -> id of the first example that asks the same, see `Example.asked`."""
     first: dict[str, str] = {}
     return {each.id: first.setdefault(each.asked, each.id) for each in examples}
+
+
+def largest_mixture(categories: Iterable[str], shares: Iterable[float]) -> int:
+    """The most examples that `compose` finds for each of several shares of unknown ones.
+
+    Args:
+        categories: Probe category of each example of the pool.
+        shares: Fractions of ``unknown``, at least one.
+
+    Returns:
+        0 if some share has none.
+    """
+    counts = Counter(categories)
+    known, unknown = counts["known"], counts["unknown"]
+
+    def fits(size: int, share: float) -> bool:
+        wanted = round(share * size)
+        return wanted <= unknown and size - wanted <= known
+
+    wanted = list(shares)
+    sizes = range(known + unknown, 0, -1)
+    return next((size for size in sizes if all(fits(size, share) for share in wanted)), 0)
 
 
 def compose(

@@ -96,8 +96,7 @@ def fit(
     arguments = CogCalibConfig(
         output_dir=str(partial),
         disable_tqdm=True,
-        report_to="none",
-        **settings,
+        **{"report_to": "none", **settings},
     )
     use_one_device(arguments)
     set_seed(arguments.seed)  # the adapter's weights are drawn before the trainer seeds itself

@@ -22,8 +22,8 @@ from cogcalib.tasks import task_names
 
 PAPER = ("meta-llama/Meta-Llama-3-8B", "meta-llama/Llama-2-13b-hf", "mistralai/Mistral-7B-v0.1",
          "Qwen/Qwen2.5-7B")  # fmt: skip
-TABLES = {"main", "ratio", "ood", "families", "full-finetune", "style", "threshold", "detector",
-         "controls", "dynamics", "length"}  # fmt: skip
+TABLES = {"main", "paper", "ratio", "ood", "families", "full-finetune", "style", "threshold",
+         "detector", "controls", "dynamics", "length"}  # fmt: skip
 
 
 def test_everything_asked_for_is_shipped() -> None:
@@ -59,13 +59,21 @@ def test_a_table_can_be_laid_out_on_every_model(table: str, model: str, tmp_path
     assert not any(tmp_path.iterdir())
 
 
-def test_the_papers_models_run_its_tasks_with_its_adapter() -> None:
+def test_the_papers_models_run_its_tasks_as_blob_trains(tmp_path: Path) -> None:
     for name in PAPER:
         preset = load_preset(name)
         trained = {task["tasks"]["train"] for task in preset.tasks.values()}
         assert trained == {"openbookqa", "arc_challenge", "winogrande_s", "winogrande_m", "boolq",
                            "hotpotqa", "medmcqa", "medmcqa-open"}  # fmt: skip
         assert preset.config["model"]["lora"] == {"rank": 8, "alpha": 16, "dropout": 0.0}
+        config = (
+            make_plan(load_table("main"), preset, tmp_path, seeds=[0], tune_seeds=[0])
+            .places[0]
+            .config
+        )
+        assert config.train.steps * config.train.batch_size == 20000
+        assert (config.train.batch_size, config.train.schedule) == (8, "linear")
+        assert (config.baselines.members, config.baselines.passes) == (3, 10)
     assert load_preset(PAPER[0]).family == PAPER
 
 

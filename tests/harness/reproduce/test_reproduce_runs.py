@@ -95,7 +95,7 @@ def test_a_dry_run_trains_nothing(small: Preset, tmp_path: Path) -> None:
     show_plan(lay_out(small, tmp_path / "runs"), 2, Console(file=shown, width=120))
     assert not (tmp_path / "runs").exists()
     assert "nothing was run" in shown.getvalue()
-    assert "FLOPs at an assumed 1e+10/s" in shown.getvalue()
+    assert "one core, 1e+10 FLOPs/s" in shown.getvalue()
 
 
 def test_a_dry_run_counts_what_is_left_and_takes_measured_times(

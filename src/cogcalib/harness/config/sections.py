@@ -41,11 +41,25 @@ class ConfigSection(BaseModel):
 
 
 class LoraSection(ConfigSection):
-    """Low-rank adapters on every linear layer of the body."""
+    """Low-rank adapters, by default on every linear layer of the body.
+
+    Attributes:
+        targets: ``all-linear``, or names of the modules adapted, such as ``[q_proj, v_proj]``.
+        dora: Whether magnitude and direction are trained apart (DoRA, arXiv 2402.09353).
+    """
 
     rank: Positive = 8
     alpha: Positive = 16
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    dora: bool = False
+
+    @field_validator("targets")
+    @classmethod
+    def _targets_are_some(cls, targets: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not targets:
+            raise ValueError("must be all-linear or name at least one module")
+        return targets
 
 
 class ModelSection(ConfigSection):
@@ -56,11 +70,26 @@ class ModelSection(ConfigSection):
         dtype: Of the frozen weights under an adapter, and of the arithmetic. Weights that are
             trained themselves stay in float32.
         lora: Adapter settings; null trains every weight.
+        four_bit: Whether the frozen weights under an adapter are kept in 4 bits, as
+            `cogcalib.modeling.load_model` does it.
+        attention: Implementation of attention; null leaves it to transformers.
     """
 
     path: str = "atlas"
     dtype: Literal["float32", "bfloat16"] = "float32"
     lora: LoraSection | None = LoraSection()
+    four_bit: bool = False
+    attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None
+
+    @model_validator(mode="after")
+    def _trained_weights_are_whole(self) -> ModelSection:
+        if self.four_bit and self.lora is None:
+            raise ValueError("model.four_bit needs an adapter, and model.lora is null")
+        return self
+
+    def loading(self) -> dict[str, Any]:
+        """How its weights are loaded, as keywords of `cogcalib.modeling.load_model`."""
+        return {"dtype": self.dtype, "four_bit": self.four_bit, "attention": self.attention}
 
 
 class TasksSection(ConfigSection):
@@ -75,6 +104,8 @@ class TasksSection(ConfigSection):
         unknown_share: Share of the training examples that the base model does not know; the rest
             it knows with certainty (probe categories ``unknown`` and ``known``). Null: as they
             come.
+        equal_to: Further values of `unknown_share`, of runs to be compared with: the training split
+            is as large as the pool allows for all of them.
         seed: Of the drawing.
     """
 
@@ -83,7 +114,14 @@ class TasksSection(ConfigSection):
     prompt: str = PRESETS[0]
     limit: dict[Literal["train", "calibration", "test"], Positive] = {}
     unknown_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    equal_to: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _mixtures_are_mixed(self) -> TasksSection:
+        if self.equal_to and self.unknown_share is None:
+            raise ValueError("tasks.equal_to needs tasks.unknown_share")
+        return self
 
     @field_validator("prompt")
     @classmethod
@@ -113,6 +151,7 @@ class TrainSection(ConfigSection):
     Attributes:
         steps: Optimiser steps.
         batch_size: Examples per step and device, times `gradient_accumulation`.
+        schedule: Of the learning rate, after a linear warm-up over `warmup_share` of the steps.
         style_steps: Plain cross-entropy before the gate opens: steps, share of all steps, "auto".
         threshold_every: Between two estimates of the threshold: steps, or share of an epoch. Null:
             1 to 4 times per epoch, chosen to cost about 2 % of training time; more if there are
@@ -120,14 +159,18 @@ class TrainSection(ConfigSection):
         alpha: Weight of each penalty, by support.
         margin: Of the margin penalty, in logits, by support.
         unit: What is known or not as a whole: an ``example``, a ``turn`` or each ``token``.
+        gradient_checkpointing: Whether activations are computed again on the way back, which takes
+            a third more time and much less memory.
         save_every: Steps between checkpoints; null keeps none, and an interrupted method starts
             again.
+        report_to: Trackers that the trainer tells, such as ``wandb``.
     """
 
     steps: Positive = 150
     batch_size: Positive = 16
     gradient_accumulation: Positive = 1
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
     max_length: Positive = 512
     style_steps: int | float | str = defaults.STYLE_STEPS
@@ -135,7 +178,9 @@ class TrainSection(ConfigSection):
     alpha: AlphaSection = AlphaSection()
     margin: BySupport = BySupport(**defaults.MARGIN)
     unit: Literal["example", "turn", "token"] = defaults.UNIT
+    gradient_checkpointing: bool = False
     save_every: Positive | None = None
+    report_to: tuple[str, ...] = ()
 
     @field_validator("style_steps", mode="before")
     @classmethod

@@ -48,7 +48,10 @@ def run_cell(cell: Cell, console: Console, data_dir: Path | None = None) -> None
         started = time.perf_counter()
         set_seed(cell.seed)
         if cell.kind == "prepare":
-            stages.begin(cell.place.config, folder, console, resume=True, data_dir=data_dir)
+            shared = folder.parent / "probes"
+            stages.begin(
+                cell.place.config, folder, console, resume=True, data_dir=data_dir, probes=shared
+            )
         else:
             _run(cell, console)
         wall = round(time.perf_counter() - started, 2)
@@ -98,9 +101,11 @@ def _run(cell: Cell, console: Console) -> None:
     _train(cell, context, splits)
     if cell.kind == "trial":
         stages.try_out(context, method, cell.seed, splits)
-    for name in cell.predicted:
-        stages.score(context, Method.parse(name), cell.seed, splits)
-        read_rows(folder, name, cell.seed)
+    models = stages.AskedModels()
+    for seed in cell.seeds:
+        for name in cell.predicted:
+            stages.score(context, Method.parse(name), seed, splits, models)
+            read_rows(folder, name, seed)
 
 
 def _train(cell: Cell, context: RunContext, splits: stages.Splits) -> None:

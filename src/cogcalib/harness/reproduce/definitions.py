@@ -64,8 +64,13 @@ class Table(ConfigSection):
         methods: Rows, in the order shown.
         tune: Whether penalties get the alpha chosen for them on the calibration split:
             ``each`` (in every variant by itself), ``once`` (under the default variant, so that
-            nothing but the variant differs), ``no`` (the configuration's).
+            nothing but the variant differs), ``first`` (under the default variant of the first
+            task, for all tasks), ``no`` (the configuration's).
+        seeds: Of the rows, unless the command says otherwise.
         where: Tasks: ``all``, the ``primary`` one, or those with ``out_of_domain`` tests.
+        tasks: Names of the preset's tasks that it is about, in its order; of a preset that has none
+            of them, and where this is empty, every task of `where`.
+        means: Whether means over the tasks open the page.
         families: Whether it runs on every model of the preset's family.
         variants: Name -> variant; the first is what the others are held against.
         best: Name -> choice, further rows.
@@ -84,8 +89,11 @@ class Table(ConfigSection):
     title: str
     question: str
     methods: tuple[str, ...]
-    tune: Literal["each", "once", "no"] = "no"
+    seeds: Annotated[int, Field(gt=0)] = 5
+    tune: Literal["each", "once", "first", "no"] = "no"
     where: Literal["all", "primary", "out_of_domain"] = "all"
+    tasks: tuple[str, ...] = ()
+    means: bool = False
     families: bool = False
     variants: dict[str, Variant] = Field(default_factory=lambda: {DEFAULT: UNCHANGED})
     best: dict[str, Best] = Field(default_factory=dict)
@@ -120,10 +128,20 @@ class Rate(ConfigSection):
     Attributes:
         device: For people.
         flops: Floating-point operations a second that training and scoring reach.
+        launch: Seconds to start a kernel, which a small batch waits for; 0 on a CPU.
+        load: Bytes of weights loaded a second.
+        setup: Seconds of a cell before and after the device computes: questions read and encoded,
+            checkpoints and predictions written.
     """
 
     device: str
     flops: Annotated[float, Field(gt=0)]
+    launch: Annotated[float, Field(ge=0)] = 0.0
+    load: Annotated[float, Field(gt=0)] = 1e9
+    setup: Annotated[float, Field(ge=0)] = 0.0
+
+
+Tokens = Annotated[int, Field(gt=0)]
 
 
 class Preset(ConfigSection):
@@ -133,7 +151,9 @@ class Preset(ConfigSection):
         name: As in ``--model NAME``.
         about: For people.
         parameters: Of the model, for estimates.
-        tokens: Of a question with its answer, for estimates.
+        layers: Of the model, for estimates; needed where `rate` has a ``launch``.
+        tokens: Of a question with its answer, on average, for estimates: one number, or task ->
+            number, for every task trained or tested on.
         rate: Of the device it is meant for.
         family: Presets that a table over families runs on.
         config: Of every run: sections of `cogcalib.harness.config.Config`.
@@ -144,12 +164,31 @@ class Preset(ConfigSection):
     name: str
     about: str
     parameters: Annotated[float, Field(gt=0)]
-    tokens: Annotated[int, Field(gt=0)]
+    layers: Annotated[int, Field(ge=0)] = 0
+    tokens: Tokens | dict[str, Tokens]
     rate: Rate
     family: tuple[str, ...] = ()
     config: dict[str, Any]
     tasks: dict[str, dict[str, Any]]
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    def tokens_of(self, task: str) -> int:
+        """Tokens of a question of a task with its answer."""
+        return self.tokens if isinstance(self.tokens, int) else self.tokens[task]
+
+    @model_validator(mode="after")
+    def _what_estimates_need_is_there(self) -> Preset:
+        if self.rate.launch and not self.layers:
+            raise ValueError("layers must be given with rate.launch: the kernels of a step")
+        asked = [task.get("tasks", {}) for task in self.tasks.values()]
+        names = {
+            name for each in asked for name in (each.get("train"), *each.get("out_of_domain", ()))
+        }
+        if not isinstance(self.tokens, int) and (
+            lost := sorted(names - {None} - self.tokens.keys())
+        ):
+            raise ValueError(f"tokens must name every task, and lacks {', '.join(lost)}")
+        return self
 
     @field_validator("config", "tasks")
     @classmethod

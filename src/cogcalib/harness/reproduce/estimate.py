@@ -1,13 +1,13 @@
-"""Estimate of how long a plan will take: from cells that were timed, else from FLOPs."""
+"""Estimate of how long a plan will take: from cells that were timed, else by `cell_cost`."""
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,8 +17,8 @@ from cogcalib.artifacts import read_json
 from cogcalib.harness.config import DEFAULT_RULE, Method, Rule
 from cogcalib.harness.config.methods import with_posthoc
 from cogcalib.harness.reproduce.cell import timing_path
-from cogcalib.harness.reproduce.definitions import load_preset
-from cogcalib.harness.reproduce.dynamics import POINTS
+from cogcalib.harness.reproduce.cell_cost import FULL_BYTES, CellCost, cell_cost
+from cogcalib.harness.reproduce.definitions import Preset, load_preset
 from cogcalib.harness.reproduce.execute import choices_made
 from cogcalib.harness.reproduce.plan import Place, Plan, folder_name
 from cogcalib.harness.reproduce.planned_cells import (
@@ -32,16 +32,30 @@ from cogcalib.harness.reproduce.planned_cells import (
 )
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.tuning import candidates, is_tunable
-from cogcalib.tasks import summaries
 
-TRAIN, SCORE = 6, 2
-"""FLOPs per parameter and token: forward and backward, and forward alone (Kaplan et al. 2020)."""
-PREPARE_PASSES = 12
-"""Times that a probe reads a training question: four rotations of the options, and more."""
-FULL_BYTES = 16
-"""Of a weight that is trained itself, its gradient and Adam's state, in float32."""
-UNKNOWN_ROWS = 1000
-"""Questions of a split whose size nobody stated."""
+
+@dataclass(frozen=True)
+class TimedCell:
+    """A cell with what it is expected to take.
+
+    Attributes:
+        cell: The cell.
+        phase: Its phase of `cogcalib.harness.reproduce.execute`: none begins before the last ended.
+        cost: By the preset's rates.
+        measured: Seconds of cells like it, median; None if none was timed.
+        timed: How many cells that rests on.
+    """
+
+    cell: Cell
+    phase: int
+    cost: CellCost
+    measured: float | None = None
+    timed: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole cell."""
+        return self.cost.seconds if self.measured is None else self.measured
 
 
 @dataclass(frozen=True)
@@ -53,7 +67,7 @@ class CellEstimate:
         kind: Their kind.
         cells: How many.
         missing: How many of them are yet to be done.
-        seconds: Of one.
+        seconds: Of one of those, on average.
         source: Where that comes from.
     """
 
@@ -67,32 +81,60 @@ class CellEstimate:
 
 def estimates(plan: Plan, rule: Rule = DEFAULT_RULE) -> list[CellEstimate]:
     """By place and kind, with the rows that rest on a choice counted as one cell a row and seed."""
+    return list(_by_kind(timed_cells(plan, rule)))
+
+
+def timed_cells(plan: Plan, rule: Rule = DEFAULT_RULE) -> list[TimedCell]:
+    """Every cell of a plan, in the order of its phases."""
+    presets = {place.model: _preset(plan, place) for place in plan.places}
+    probed: set[tuple[str, str]] = set()
     found = []
-    every = all_cells(plan, rule)
-    for place in plan.places:
-        cells = [cell for cell in every if cell.place is place]
-        for kind in dict.fromkeys(cell.kind for cell in cells):
-            here = [cell for cell in cells if cell.kind == kind]
-            seconds, source = _seconds(plan, here)
-            missing = sum(cell.missing() for cell in here)
-            name = folder_name(place.path)
-            found.append(CellEstimate(name, kind, len(here), missing, seconds, source))
-    return found
+    for phase, cell in _phases(plan, rule):
+        cost = cell_cost(cell, presets[cell.place.model])
+        if cell.kind == "prepare":
+            asked = cell.place.model, cell.place.config.tasks.train
+            cost = replace(cost, probing=0.0, loading=0.0) if asked in probed else cost
+            probed.add(asked)
+        found.append(TimedCell(cell, phase, cost))
+    return _measured(found)
 
 
-def all_cells(plan: Plan, rule: Rule = DEFAULT_RULE) -> list[Cell]:
-    """Every cell; an alpha yet to be chosen is stood for by the first of the grid."""
-    cells = prepare_cells(plan) + trial_cells(plan)
+def hours(cells: Iterable[TimedCell], jobs: int) -> float:
+    """Until all is done in so many processes, each of which takes the next cell of the phase."""
+    phases: dict[int, list[float]] = {}
+    for each in cells:
+        if each.cell.missing():
+            phases.setdefault(each.phase, []).append(each.seconds)
+    return sum(_makespan(seconds, jobs) for seconds in phases.values()) / 3600
+
+
+def _makespan(seconds: Sequence[float], jobs: int) -> float:
+    ends = [0.0] * jobs
+    for each in seconds:
+        heapq.heappush(ends, heapq.heappop(ends) + each)
+    return max(ends)
+
+
+def _phases(plan: Plan, rule: Rule) -> Iterator[tuple[int, Cell]]:
+    """Every cell with its phase; the first of the grid stands for an alpha yet to be chosen."""
     chosen = choices_made(plan, rule)
+    phases: list[list[Cell]] = [prepare_cells(plan), trial_cells(plan), [], [], []]
     for place in plan.shown():
         made = chosen.get(place.tuned_at, {}) if place.tuned_at else {}
         names = [_with_alpha(place, name, made) for name in place.methods]
-        cells += row_cells(place, names, plan.seeds)
-        cells += baseline_cells(place, names, plan.seeds)
+        waiting = {Method.parse(new).trained for new in set(names) - set(place.methods)}
+        for cell in row_cells(place, names, plan.seeds):
+            phases[2 if cell.method in waiting else 1].append(cell)
+        phases[3] += baseline_cells(place, names, plan.seeds)
         kind = plan.table.renderer
         if kind in ("detector", "dynamics"):
-            cells += analysis_cells(kind, place, names, plan.seeds)
-    return distinct(cells)
+            phases[4] += analysis_cells(kind, place, names, plan.seeds)
+    seen: set[object] = set()
+    for phase, cells in enumerate(phases):
+        for cell in distinct(cells):
+            if cell.key not in seen:
+                seen.add(cell.key)
+                yield phase, cell
 
 
 def _with_alpha(place: Place, name: str, made: Mapping[str, str]) -> str:
@@ -103,94 +145,59 @@ def _with_alpha(place: Place, name: str, made: Mapping[str, str]) -> str:
     return with_posthoc(made.get(before, candidates(method)[0].name), method.posthoc or "")
 
 
-def _seconds(plan: Plan, cells: list[Cell]) -> tuple[float, str]:
-    """Median of the finished cells of this kind in any place of this model, else from FLOPs."""
+def _preset(plan: Plan, place: Place) -> Preset:
+    return plan.preset if place.model == plan.preset.name else load_preset(place.model)
+
+
+def _measured(cells: Sequence[TimedCell]) -> list[TimedCell]:
+    """With the median of the finished cells of their kind in any place of their model."""
+    found = []
+    groups: dict[tuple[Path, str], tuple[float | None, int]] = {}
+    for each in cells:
+        cell = each.cell
+        key = cell.place.path, cell.kind
+        if key not in groups:
+            here = [c.cell for c in cells if (c.cell.place.path, c.cell.kind) == key]
+            timed = [_wall(path) for path in _timings(here)]
+            groups[key] = (median(timed) if timed else None, len(timed))
+        measured, number = groups[key]
+        found.append(replace(each, measured=measured, timed=number))
+    return found
+
+
+def _timings(cells: Sequence[Cell]) -> list[Path]:
+    """Of these cells, else of the others of their kind in any place of the model."""
     root, kind = cells[0].place.path.parent, cells[0].kind
-    own = [path for cell in cells if (path := timing_path(cell)).exists()]
+    if own := [path for cell in cells if (path := timing_path(cell)).exists()]:
+        return own
     others = (path for place in sorted(root.glob("*")) for path in RunFolder(place).cells())
-    own = own or [path for path in others if path.stem == kind or path.stem.startswith(f"{kind}-")]
-    timed = [_read(path) for path in own]
-    if timed:
-        return median(timed), f"measured, {len(timed)} cells"
-    preset = plan.preset
-    if cells[0].place.model != preset.name:
-        preset = load_preset(cells[0].place.model)
-    flops = median(_flops(cell, preset.parameters, preset.tokens) for cell in cells)
-    return flops / preset.rate.flops, f"FLOPs at an assumed {preset.rate.flops:.0e}/s"
+    return [path for path in others if path.stem == kind or path.stem.startswith(f"{kind}-")]
 
 
-def _read(path: Path) -> float:
+def _wall(path: Path) -> float:
     seconds: float = read_json(path, dict)["wall"]
     return seconds
 
 
-def _flops(cell: Cell, parameters: float, tokens: int) -> float:
-    config, passes = cell.place.config, 1
-    per_question = parameters * tokens
-    test = _rows(cell.place, "test")
-    calibration = _rows(cell.place, "calibration")
-    if cell.kind == "prepare":
-        return SCORE * per_question * _rows(cell.place, "train") * PREPARE_PASSES
-    train = config.train
-    read = train.steps * train.batch_size * train.gradient_accumulation
-    trained = TRAIN * per_question * read
-    if cell.kind == "member":
-        return trained
-    if cell.kind == "dynamics":
-        looked_at = _rows(cell.place, "train") + calibration
-        return trained + SCORE * per_question * looked_at * (POINTS + 1)
-    if cell.kind == "detector":
-        return SCORE * per_question * (calibration + test)
-    if cell.kind == "trial":
-        return trained + SCORE * per_question * calibration
-    if cell.kind == "baseline":
-        passes, trained = config.baselines.members, 0.0
-    elif cell.method == "mc_dropout":
-        passes = config.baselines.passes
-    scored = SCORE * per_question * (calibration + test) * passes * max(1, len(cell.predicted))
-    return trained + scored
-
-
-def _rows(place: Place, split: str) -> int:
-    """Questions of a split; of the test splits of all tasks together."""
-    tasks = place.config.tasks
-
-    def of(name: str) -> int:
-        return _sizes().get(name, {}).get(split, UNKNOWN_ROWS)
-
-    limit = tasks.limit.get(split)  # type: ignore[call-overload]
-    own = min(of(tasks.train), limit) if limit else of(tasks.train)
-    return own + (sum(of(name) for name in tasks.out_of_domain) if split == "test" else 0)
-
-
-@cache
-def _sizes() -> dict[str, Mapping[str, int]]:
-    """Task -> split -> rows, without loading a data set."""
-    return {line.name: line.rows for line in summaries()}
+def _by_kind(cells: Sequence[TimedCell]) -> Iterator[CellEstimate]:
+    groups: dict[tuple[Path, str], list[TimedCell]] = {}
+    for each in cells:
+        groups.setdefault((each.cell.place.path, each.cell.kind), []).append(each)
+    order = list(dict.fromkeys(path for path, _ in groups))
+    for (path, kind), here in sorted(groups.items(), key=lambda item: order.index(item[0][0])):
+        missing = [each for each in here if each.cell.missing()]
+        number = here[0].timed
+        source = f"measured, {number} cells" if number else "the preset's rates"
+        seconds = fmean(each.seconds for each in missing or here)
+        yield CellEstimate(folder_name(path), kind, len(here), len(missing), seconds, source)
 
 
 def show_plan(plan: Plan, jobs: int, console: Console, rule: Rule = DEFAULT_RULE) -> None:
     """Print what would run, and for how long."""
-    grid = Grid(box=None, pad_edge=False)
-    for head in ("run folder", "cells", "of them to do", "seconds each", "hours", "estimated from"):
-        grid.add_column(
-            head, justify="left" if head in ("run folder", "estimated from") else "right"
-        )
-    total = 0.0
-    for each in estimates(plan, rule):
-        hours = each.missing * each.seconds / 3600
-        total += hours
-        grid.add_row(
-            escape(f"{each.place}: {each.kind}"),
-            str(each.cells),
-            str(each.missing),
-            f"{each.seconds:.1f}",
-            f"{hours:.2f}",
-            each.source,
-        )
+    cells = timed_cells(plan, rule)
     names = map(escape, (plan.table.name, plan.preset.name, plan.table.question))
     console.print("\n[bold]{}[/] on {}: {}\n".format(*names))
-    console.print(grid)
+    console.print(_grid(list(_by_kind(cells))))
     chosen = sum(len(place.best) for place in plan.places) * len(plan.seeds)
     if chosen:
         console.print(f"\nand post-hoc calibration of {chosen} chosen models, minutes at most")
@@ -200,11 +207,47 @@ def show_plan(plan: Plan, jobs: int, console: Console, rule: Rule = DEFAULT_RULE
             f"\n[yellow]every weight is trained in one process: {size:,.1f} GB for weights, "
             "gradients and Adam's state[/]"
         )
-    console.print(f"FLOPs: {plan.preset.rate.device}", highlight=False)
+    rate = plan.preset.rate
     console.print(
-        f"\n{_duration(total)} of work, {_duration(total / jobs)} in {jobs} "
+        f"\nRates assumed until cells are timed: {rate.device}, {rate.flops:.0e} FLOPs/s, "
+        f"{1e6 * rate.launch:g} µs a kernel, {rate.load / 1e9:g} GB of weights loaded a second",
+        highlight=False,
+    )
+    missing = [each for each in cells if each.cell.missing()]
+    console.print(f"Of it: {_parts(missing)}", highlight=False)
+    disk = sum(each.cost.disk for each in missing)
+    console.print(f"Disk: {disk / 1e9:,.1f} GB of trained weights are kept", highlight=False)
+    total = sum(each.seconds for each in missing) / 3600
+    console.print(
+        f"\n{_duration(total)} of work, {_duration(hours(missing, jobs))} in {jobs} "
         f"process{'es' * (jobs > 1)}; nothing was run\n"
     )
+
+
+def _grid(lines: Sequence[CellEstimate]) -> Grid:
+    grid = Grid(box=None, pad_edge=False)
+    for head in ("run folder", "cells", "of them to do", "seconds each", "hours", "estimated from"):
+        grid.add_column(
+            head, justify="left" if head in ("run folder", "estimated from") else "right"
+        )
+    for each in lines:
+        grid.add_row(
+            escape(f"{each.place}: {each.kind}"),
+            str(each.cells),
+            str(each.missing),
+            f"{each.seconds:.1f}",
+            f"{each.missing * each.seconds / 3600:.2f}",
+            each.source,
+        )
+    return grid
+
+
+def _parts(cells: Sequence[TimedCell]) -> str:
+    """``training 12.3 hours, loading 40 minutes`` of the cells that were not timed."""
+    untimed = [each.cost for each in cells if each.measured is None]
+    names = [field.name for field in fields(CellCost) if field.name != "disk"]
+    spent = {name: sum(getattr(cost, name) for cost in untimed) / 3600 for name in names}
+    return ", ".join(f"{name} {_duration(each)}" for name, each in spent.items() if each) or "-"
 
 
 def _duration(hours: float) -> str:

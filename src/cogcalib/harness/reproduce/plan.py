@@ -142,8 +142,11 @@ def make_plan(
     presets = _family(preset) if table.families else [preset]
     places: list[Place] = []
     for each in presets:
-        for task in _tasks(table, each):
-            places += _places(table, each, task, root, kept)
+        tasks = _tasks(table, each)
+        first = _place(each, tasks[0], DEFAULT, UNCHANGED, root).path if tasks else root
+        here = [place for task in tasks for place in _places(table, each, task, root, kept, first)]
+        _check_first(table, here)
+        places += here
     return Plan(table, preset, tuple(seeds), tuple(tune_seeds), tuple(places))
 
 
@@ -161,11 +164,22 @@ def _tasks(table: Table, preset: Preset) -> list[str]:
     for name, sections in preset.tasks.items():
         if table.where == "all" or sections.get("tasks", {}).get("out_of_domain"):
             names.append(name)
-    return names
+    return [name for name in table.tasks if name in names] or names
+
+
+def _check_first(table: Table, places: Sequence[Place]) -> None:
+    """Raise an InputError if alphas would be chosen for options on a task that has none."""
+    if table.tune == "first" and is_open_ended(places[0].config):
+        options = [each for each in places if not is_open_ended(each.config)]
+        if options:
+            raise InputError(
+                f"{table.name} chooses its alphas on the first task, which must have answer "
+                f"options as {options[0].task} has, got the open-ended {places[0].task}"
+            )
 
 
 def _places(
-    table: Table, preset: Preset, task: str, root: Path, kept: Sequence[str]
+    table: Table, preset: Preset, task: str, root: Path, kept: Sequence[str], first: Path
 ) -> list[Place]:
     """The run folders of a task; with alphas chosen once, the default one stands first."""
     variants = table.variants
@@ -186,7 +200,7 @@ def _places(
             if (among := tuple(method for method in spec.among if method in methods))
             and "sft" in methods
         }
-        at = {"each": place.path, "once": default.path, "no": None}[table.tune]
+        at = {"each": place.path, "once": default.path, "first": first, "no": None}[table.tune]
         place = replace(place, methods=tuple(methods), inapplicable=others)
         places.append(replace(place, best=best, tuned_at=at))
     return places

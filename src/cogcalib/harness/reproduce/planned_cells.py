@@ -32,6 +32,7 @@ class Cell:
         method: What is trained, or the baseline; empty for ``prepare``.
         seed: Of the training.
         predicted: Methods whose predictions it leaves.
+        further: More seeds of them: the base model is the same for all.
     """
 
     place: Place
@@ -39,6 +40,12 @@ class Cell:
     method: str = ""
     seed: int = 0
     predicted: tuple[str, ...] = ()
+    further: tuple[int, ...] = ()
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All seeds that it predicts with."""
+        return self.seed, *self.further
 
     @property
     def name(self) -> str:
@@ -46,9 +53,9 @@ class Cell:
         return f"{self.kind}-{self.method}-seed-{self.seed}" if self.method else self.kind
 
     @property
-    def key(self) -> tuple[Path, str, tuple[str, ...]]:
+    def key(self) -> tuple[Path, str, tuple[str, ...], tuple[int, ...]]:
         """Unique among all cells."""
-        return self.place.path, self.name, self.predicted
+        return self.place.path, self.name, self.predicted, self.further
 
     @property
     def label(self) -> str:
@@ -66,7 +73,7 @@ class Cell:
             {
                 "place": [place.model, place.task, place.variant, str(place.path)],
                 "config": dump_config(place.config),
-                "cell": [self.kind, self.method, self.seed, self.predicted],
+                "cell": [self.kind, self.method, self.seed, self.predicted, self.further],
             }
         )
 
@@ -75,9 +82,9 @@ class Cell:
         """Read back what `to_json` wrote."""
         values = json.loads(text)
         model, task, variant, path = values["place"]
-        kind, method, seed, predicted = values["cell"]
+        kind, method, seed, predicted, further = values["cell"]
         place = Place(model, task, variant, Path(path), parse_config(values["config"]), ())
-        return cls(place, kind, method, seed, tuple(predicted))
+        return cls(place, kind, method, seed, tuple(predicted), tuple(further))
 
     def _outputs(self) -> Iterator[Path]:
         folder = RunFolder(self.place.path)
@@ -89,8 +96,9 @@ class Cell:
             yield folder.train(self.method, self.seed)
         elif self.kind in ("detector", "dynamics"):
             yield folder.analysis(self.kind, self.method, self.seed)
-        for name in self.predicted:
-            yield folder.predictions(name, self.seed)
+        for seed in self.seeds:
+            for name in self.predicted:
+                yield folder.predictions(name, seed)
 
 
 def distinct(cells: Iterable[Cell]) -> list[Cell]:
@@ -121,9 +129,12 @@ def trial_cells(plan: Plan) -> list[Cell]:
 def row_cells(place: Place, names: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
     """Cells that predict the named methods, by what is trained; baselines apart."""
     cells = []
+    untrained = tuple(name for name in names if Method.parse(name).trained == "base")
+    if untrained and seeds:
+        cells.append(Cell(place, "train", "base", seeds[0], untrained, tuple(seeds[1:])))
     for seed in seeds:
         by_training: dict[str, list[str]] = {}
-        for method in map(Method.parse, names):
+        for method in map(Method.parse, [name for name in names if name not in untrained]):
             if method.baseline not in ("ensemble", "laplace"):
                 by_training.setdefault(method.trained, []).append(method.name)
                 continue

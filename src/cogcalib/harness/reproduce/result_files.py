@@ -17,6 +17,7 @@ from cogcalib.harness.reproduce.plan import Plan, folder_name
 from cogcalib.harness.reproduce.table_figure import figure_of
 from cogcalib.harness.reproduce.table_record import table_record, to_text
 from cogcalib.harness.reproduce.table_rows import RowGroup, collect
+from cogcalib.harness.reproduce.task_means import means_page
 from cogcalib.harness.selection import RULES
 from cogcalib.records import InputError, write_text
 
@@ -91,6 +92,7 @@ def _markdown(
     lines += [f"`{record['command']}`; cells by commit: {', '.join(states) or 'none'}", ""]
     if table.renderer in ("methods", "variants"):
         lines += claims_page(table, claims(table, groups))
+    lines += means_page(groups) if table.means else []
     lines += {
         "methods": lambda: methods_page(table, groups),
         "variants": lambda: variants_page(table, groups),

@@ -24,6 +24,7 @@ from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.markdown import metrics_shown
 from cogcalib.harness.reproduce.plan import folder_name
 from cogcalib.harness.reproduce.table_rows import RowGroup, TableRow, across_variants
+from cogcalib.harness.reproduce.task_means import task_means
 from cogcalib.harness.reproduce.verdicts import verdict_of
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.selection import ACCURACY_FLOOR
@@ -75,6 +76,9 @@ def table_record(
         "versions": versions(),
         "hardware": hardware(device()),
         "results": list(_results(groups, plan.table, plan.seeds)),
+        "means": [
+            each.to_json() for rows in task_means(groups) * plan.table.means for each in rows
+        ],
         "claims": [each.to_json() for each in claims(plan.table, groups)],
         "across": [
             {

@@ -13,10 +13,11 @@ from cogcalib.harness.stages.context import (
 from cogcalib.harness.stages.prepare import choose_splits, describe_tasks, load_tasks, read_splits
 from cogcalib.harness.stages.probe import probe_base
 from cogcalib.harness.stages.report import report
-from cogcalib.harness.stages.score import load_trained, score, try_out
+from cogcalib.harness.stages.score import AskedModels, load_trained, score, try_out
 from cogcalib.harness.stages.train import Loaded, check_methods, train, train_into
 
 __all__ = [
+    "AskedModels",
     "Begun",
     "Loaded",
     "RunContext",

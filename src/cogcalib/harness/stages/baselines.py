@@ -36,7 +36,7 @@ def fit_baseline(
 
 def _build(context: RunContext, method: Method, seed: int) -> Baseline:
     config = context.config
-    path, dtype, settings = config.model.path, config.model.dtype, config.baselines
+    path, how, settings = config.model.path, config.model.loading(), config.baselines
     trained = context.folder.train(method.trained, seed)
     if method.baseline == "ensemble":
         folders = [
@@ -44,10 +44,10 @@ def _build(context: RunContext, method: Method, seed: int) -> Baseline:
             for each in member_seeds(config, method, seed)
         ]
         if config.model.lora:
-            return Ensemble.of_adapters(path, folders, dtype=dtype)
-        return Ensemble.of_models(folders, dtype=dtype)
+            return Ensemble.of_adapters(path, folders, **how)
+        return Ensemble.of_models(folders, **how)
     with input_errors():
-        model, tokenizer = load_model(path, adapter=trained, dtype=dtype)
+        model, tokenizer = load_model(path, adapter=trained, **how)
     if method.baseline == "laplace":
         return LaplaceLoRA(model, tokenizer, layers=settings.laplace, seed=seed)
     return MCDropout(model, tokenizer, passes=settings.passes, seed=seed)

@@ -47,6 +47,7 @@ def begin(
     resume: bool = False,
     data_dir: Path | None = None,
     until: ExitStack | None = None,
+    probes: Path | None = None,
 ) -> Begun:
     """Claim the folder of a run and do what all its methods share.
 
@@ -57,6 +58,7 @@ def begin(
         resume: Go on with a folder that already holds this configuration.
         data_dir: Folder of local data sets, as in `cogcalib.tasks.load_task`.
         until: Other processes are kept out of the folder until it is closed; None keeps none out.
+        probes: Folder of labels that it shares with other runs, as in `probe_base`.
 
     Raises:
         InputError: If a task, model, probe or data set cannot be used as configured, or the folder
@@ -77,6 +79,6 @@ def begin(
         if folder.begun_with(code_state()) != code_state():
             console.print("  [yellow]begun with other code: finished stages are kept[/]")
         context = RunContext(config, folder, StageProgress(console, folder.timings))
-        knowledge = probe_base(context, tasks, given)
+        knowledge = probe_base(context, tasks, given, probes)
         splits = choose_splits(context, tasks, knowledge)
     return Begun(context, splits, knowledge)

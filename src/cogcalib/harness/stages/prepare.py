@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from cogcalib.harness.config import Config, Method
+from cogcalib.harness.config.sections import TasksSection
 from cogcalib.harness.run_folder import MANIFEST, RunFolder, check_distinct
 from cogcalib.harness.stages.context import TUNING, RunContext, Splits
 from cogcalib.jsonl import write_jsonl
@@ -17,7 +19,7 @@ from cogcalib.modeling import audit_labels, encode_batch, load_tokenizer, shorte
 from cogcalib.provenance import data_manifest
 from cogcalib.records import ProbeRecord
 from cogcalib.scoring.score_record import describe_task
-from cogcalib.tasks import Task, check_disjoint, compose, draw, load_task
+from cogcalib.tasks import Task, check_disjoint, compose, draw, largest_mixture, load_task
 
 
 def load_tasks(config: Config, data_dir: Path | None = None) -> tuple[Task, list[Task]]:
@@ -107,10 +109,11 @@ def choose_splits(
         if split != "train" or wanted.unknown_share is None
     }
     if wanted.unknown_share is not None:
+        categories = {id: record.category for id, record in knowledge.items()}
         splits["train"] = compose(
             task.splits["train"],
-            {id: record.category for id, record in knowledge.items()},
-            size=wanted.limit.get("train", len(task.splits["train"])),
+            categories,
+            size=_mixture_size(wanted, task, categories),
             unknown_share=wanted.unknown_share,
             seed=wanted.seed,
         )
@@ -119,6 +122,23 @@ def choose_splits(
         write_jsonl(context.folder.splits(name), examples)
     context.folder.claim(MANIFEST, data_manifest(splits))
     return splits
+
+
+def _mixture_size(wanted: TasksSection, task: Task, categories: Mapping[str, str]) -> int:
+    """The size asked for, or what the pool allows for all mixtures that are to be of one size."""
+    size = wanted.limit.get("train", len(task.splits["train"]))
+    if not wanted.equal_to:
+        return size
+    shares = [wanted.unknown_share or 0.0, *wanted.equal_to]
+    most = largest_mixture([categories[e.id] for e in task.splits["train"]], shares)
+    if most < 2:
+        counts = Counter(categories[e.id] for e in task.splits["train"])
+        raise ValueError(
+            f"tasks.equal_to: of {task.name} the base model knows {counts['known']} training "
+            f"questions with certainty and {counts['unknown']} plainly not: too few for every "
+            f"share of {', '.join(f'{share:g}' for share in sorted(set(shares)))}"
+        )
+    return min(size, most)
 
 
 def read_splits(folder: RunFolder) -> Splits:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
 
 from cogcalib.harness.config import Config
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.stages.context import RunContext
 from cogcalib.harness.stages.given_labels import slick_labels
-from cogcalib.jsonl import write_jsonl
+from cogcalib.jsonl import read_jsonl, write_jsonl
 from cogcalib.knowledge import probe, renderings
-from cogcalib.modeling import load_model
+from cogcalib.modeling import fingerprint, load_model
 from cogcalib.records import Example, ProbeRecord
 from cogcalib.tasks import Task, draw
 
@@ -33,7 +39,10 @@ def labels_given(config: Config, task: Task, path: Path) -> list[ProbeRecord] | 
 
 
 def probe_base(
-    context: RunContext, tasks: tuple[Task, list[Task]], given: Sequence[ProbeRecord] | None = None
+    context: RunContext,
+    tasks: tuple[Task, list[Task]],
+    given: Sequence[ProbeRecord] | None = None,
+    shared: Path | None = None,
 ) -> dict[str, ProbeRecord]:
     """Example id -> what the base model knows of it, for every question that may be trained on.
 
@@ -41,6 +50,7 @@ def probe_base(
         context: Of the run.
         tasks: As `load_tasks` returns them.
         given: What is known already; None asks the model.
+        shared: Folder of labels that runs share: a model is asked a question once for all of them.
     """
     path = context.folder.probe
     if path.exists():
@@ -50,14 +60,40 @@ def probe_base(
         context.progress.skipped(f"probe: {context.config.probe}")
     else:
         pool = _pool(context.config, tasks[0])
-        model, tokenizer = load_model(context.config.model.path, dtype=context.config.model.dtype)
-        with context.progress.stage(
-            "probe: what does the model know?", renderings(pool)
-        ) as advance:
-            batch_size = context.config.score.batch_size
-            records = probe(model, tokenizer, pool, batch_size=batch_size, progress=advance)
+        records = _ask(context, pool) if shared is None else _ask_once(context, pool, shared)
         write_jsonl(path, records)
     return context.folder.read_probe()
+
+
+def _ask(context: RunContext, pool: Sequence[Example]) -> list[ProbeRecord]:
+    model, tokenizer = load_model(context.config.model.path, **context.config.model.loading())
+    with context.progress.stage("probe: what does the model know?", renderings(pool)) as advance:
+        batch_size = context.config.score.batch_size
+        return probe(model, tokenizer, pool, batch_size=batch_size, progress=advance)
+
+
+def _ask_once(context: RunContext, pool: Sequence[Example], shared: Path) -> list[ProbeRecord]:
+    """Labels of a pool: those that another run left, and the model's for the rest.
+
+    A file holds those of a model, as it is loaded, on a task; its ids are hashes of questions.
+    """
+    section, task = context.config.model, context.config.tasks.train
+    name = _hash([fingerprint(section.path), section.loading(), task])
+    shared.mkdir(parents=True, exist_ok=True)
+    file, names = shared / f"{name}.jsonl", [_hash(asdict(example)) for example in pool]
+    with FileLock(shared / f"{name}.lock"):
+        held = {row.id: row for row in read_jsonl(file, ProbeRecord)} if file.exists() else {}
+        new = {key: each for key, each in zip(names, pool, strict=True) if key not in held}
+        if new:
+            found = zip(new, _ask(context, list(new.values())), strict=True)
+            held |= {key: replace(record, id=key) for key, record in found}
+            write_jsonl(file, held.values())
+    return [replace(held[key], id=example.id) for key, example in zip(names, pool, strict=True)]
+
+
+def _hash(content: Any) -> str:
+    text = json.dumps(content, ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _pool(config: Config, task: Task) -> list[Example]:

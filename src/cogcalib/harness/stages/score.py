@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from cogcalib.baselines import Baseline
 from cogcalib.harness.config import Method
 from cogcalib.harness.progress import Advance
 from cogcalib.harness.run_folder import cost_file, posthoc_map, unfinished
@@ -27,9 +29,60 @@ from cogcalib.scoring import (
 )
 from cogcalib.scoring import score as score_examples
 
+Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
-def score(context: RunContext, method: Method, seed: int, splits: Splits) -> None:
-    """Predictions of a method on all that it was not trained with, post-hoc calibrated if asked."""
+
+class AskedModels:
+    """What predictions have in common that are made one after the other.
+
+    A model, or the several of a baseline, stays loaded until another is asked for; what the base
+    model was asked without a temperature it is not asked again, for no seed changes it.
+    """
+
+    def __init__(self) -> None:
+        self._key: tuple[str, int | None] | None = None
+        self._held: Baseline | Loaded | None = None
+        self._answers: dict[tuple[str, str, str], Prediction] = {}
+
+    def load(
+        self, context: RunContext, method: Method, seed: int, splits: Splits
+    ) -> Baseline | Loaded:
+        """What answers for a method, before its post-hoc calibration."""
+        key = method.before_posthoc.name, None if method.trained == "base" else seed
+        if self._held is None or key != self._key:
+            self._key, self._held = key, None  # before the next is loaded
+            self._held = (
+                fit_baseline(context, method, seed, splits["train"])
+                if method.baseline
+                else load_trained(context, method, seed)
+            )
+        return self._held
+
+    def answer(
+        self, ask: Callable[[Sequence[Example]], list[Prediction]], examples: Sequence[Example]
+    ) -> list[Prediction]:
+        """The base model's predictions, asked for where there are none yet."""
+        new = [e for e in examples if (e.task, e.split, e.id) not in self._answers]
+        self._answers |= {(row.task, row.split, row.id): row for row in (ask(new) if new else ())}
+        return [self._answers[e.task, e.split, e.id] for e in examples]
+
+
+def score(
+    context: RunContext,
+    method: Method,
+    seed: int,
+    splits: Splits,
+    models: AskedModels | None = None,
+) -> None:
+    """Predictions of a method on all that it was not trained with, post-hoc calibrated if asked.
+
+    Args:
+        context: Of the run.
+        method: The method.
+        seed: Of its training.
+        splits: The questions.
+        models: Shared with predictions made before; None shares nothing.
+    """
     output = context.folder.predictions(method.name, seed)
     verb = "recalibrate" if method.posthoc else "score"
     label = f"{verb}: {method.name}, seed {seed}"
@@ -37,18 +90,22 @@ def score(context: RunContext, method: Method, seed: int, splits: Splits) -> Non
         context.progress.skipped(label)
         return
     draft, mapped = unfinished(output), _maps_predictions(method)
+    models = models or AskedModels()
     if mapped:
-        score(context, method.before_posthoc, seed, splits)
+        score(context, method.before_posthoc, seed, splits, models)
     splits = of_seed(splits, seed)
     scored = {name: split for name, split in splits.items() if name not in ("train", THRESHOLD)}
     with context.progress.stage(label, sum(map(len, scored.values()))) as advance:
-        predicting = _by_map if mapped else _by_model
-        predict = predicting(context, method, seed, splits, draft)
+        if mapped:
+            predict = _by_map(context, method, seed, splits, draft)
+        else:
+            predict = _by_model(context, method, seed, splits, draft, models)
         done = 0
-        for examples in scored.values():
+        for examples in _at_once(method, scored):
             predictions = predict(examples, partial(_after, advance, done))
             done += len(examples)
-            context.folder.write_predictions(draft, predictions)
+            for _, rows in groupby(predictions, key=lambda row: (row.task, row.split)):
+                context.folder.write_predictions(draft, list(rows))
     draft.rename(output)
 
 
@@ -63,7 +120,7 @@ def try_out(context: RunContext, method: Method, seed: int, splits: Splits) -> N
     examples = splits["calibration"]
     draft = unfinished(output)
     with context.progress.stage(label, len(examples)) as advance:
-        predict = _by_model(context, method, seed, splits, draft)
+        predict = _by_model(context, method, seed, splits, draft, AskedModels())
         context.folder.write_predictions(draft, predict(examples, advance))
     draft.rename(output)
 
@@ -78,18 +135,31 @@ def _maps_predictions(method: Method) -> bool:
     return method.posthoc not in (None, "ts") or scales_options
 
 
+def _at_once(method: Method, scored: Splits) -> list[list[Example]]:
+    """Questions asked together: of an ensemble all, since it may load its members for each call."""
+    if method.stem == "ensemble":
+        return [[example for examples in scored.values() for example in examples]]
+    return list(scored.values())
+
+
 def _by_model(
-    context: RunContext, method: Method, seed: int, splits: Splits, folder: Path
+    context: RunContext,
+    method: Method,
+    seed: int,
+    splits: Splits,
+    folder: Path,
+    models: AskedModels,
 ) -> Predict:
     """Ask the model, or the several of a baseline, at temperatures of its own if it has them."""
-    batch_size = context.config.score.batch_size
-    plain = ScoreSettings(batch_size=batch_size)
-    baseline = fit_baseline(context, method, seed, splits["train"]) if method.baseline else None
-    if baseline:
-        fit, ask = baseline.fit_temperatures, baseline.predict
+    plain = ScoreSettings(batch_size=context.config.score.batch_size)
+    asked = models.load(context, method, seed, splits)
+    baseline = None if isinstance(asked, tuple) else asked
+    fit: Callable[..., Mapping[str, TemperatureScaling]]
+    ask: Callable[..., list[Prediction]]
+    if isinstance(asked, tuple):
+        fit, ask = partial(fit_temperatures, *asked), partial(score_examples, *asked)
     else:
-        loaded = load_trained(context, method, seed)
-        fit, ask = partial(fit_temperatures, *loaded), partial(score_examples, *loaded)
+        fit, ask = asked.fit_temperatures, asked.predict
     temperature: dict[str, float] = {}
     if method.posthoc:
         for name, scaling in fit(splits["calibration"], plain).items():
@@ -104,6 +174,8 @@ def _by_model(
             temperature=temperature,
             progress=advance,
         )
+        if method.name == "base":
+            return models.answer(partial(ask, settings=settings), examples)
         predictions = ask(examples, settings)
         if baseline:
             write_json(cost_file(folder), asdict(baseline.cost))
@@ -136,9 +208,7 @@ def _by_map(
     return lambda examples, _: apply_confidence_maps(maps, of(examples))
 
 
-def load_trained(
-    context: RunContext, method: Method, seed: int
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_trained(context: RunContext, method: Method, seed: int) -> Loaded:
     """The model that a method asks, as it was fine-tuned with a seed.
 
     Raises:
@@ -148,10 +218,10 @@ def load_trained(
     trained = context.folder.train(method.trained, seed)
     with input_errors():
         if method.trained == "base":
-            return load_model(config.model.path, dtype=config.model.dtype)
+            return load_model(config.model.path, **config.model.loading())
         if config.model.lora:
-            return load_model(config.model.path, adapter=trained, dtype=config.model.dtype)
-        return load_model(trained, dtype=config.model.dtype)
+            return load_model(config.model.path, adapter=trained, **config.model.loading())
+        return load_model(trained, **config.model.loading())
 
 
 def _flat(context: RunContext, folder: Path) -> list[Prediction]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations import get_available_reporting_integrations
 
 from cogcalib.harness.config import Config, Method
 from cogcalib.harness.config.methods import EARLY
@@ -24,6 +25,8 @@ from cogcalib.modeling import load_model, lora_config
 from cogcalib.records import Example, ProbeRecord
 from cogcalib.training import CogCalibConfig, FitData, fit
 
+_SCHEDULES = {"constant": "constant_with_warmup"}
+"""Schedule -> transformers' name, where it is another."""
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 
@@ -31,8 +34,15 @@ def check_methods(config: Config) -> None:
     """Build every method's training arguments once, before any is needed.
 
     Raises:
-        ValueError: As `CogCalibConfig`; also for a baseline that cannot run here.
+        ValueError: As `CogCalibConfig`; also for a baseline or tracker that cannot run here.
     """
+    if config.train.report_to:
+        installed = get_available_reporting_integrations()
+        if lost := [name for name in config.train.report_to if name not in installed]:
+            raise ValueError(
+                f"train.report_to must name trackers that are installed, "
+                f"{', '.join(sorted(installed)) or 'and there is none'}; got {', '.join(lost)}"
+            )
     for name in config.methods:
         method = Method.parse(name)
         check_baseline(config, method)
@@ -92,9 +102,9 @@ def train_into(
     """
     lora = config.model.lora
     dropout = config.baselines.dropout if method.stem == "mc_dropout" else lora and lora.dropout
-    dtype = config.model.dtype if lora else "float32"
+    how = config.model.loading() | ({} if lora else {"dtype": "float32"})
     halves = of_seed(splits, seed)
-    model, tokenizer = load_model(config.model.path, dtype=dtype)
+    model, tokenizer = load_model(config.model.path, **how)
     fit(
         model,
         tokenizer,
@@ -107,7 +117,9 @@ def train_into(
         output,
         _trainer_settings(config, method, seed),
         early=method.stem == EARLY,
-        peft_config=lora_config(lora.rank, lora.alpha, dropout or 0.0) if lora else None,
+        peft_config=lora_config(lora.rank, lora.alpha, dropout or 0.0, lora.targets, lora.dora)
+        if lora
+        else None,
         progress=watch((model, tokenizer)),
     )
 
@@ -138,7 +150,7 @@ def _trainer_settings(config: Config, method: Method, seed: int) -> dict[str, An
         "gradient_accumulation_steps": stage.gradient_accumulation,
         "learning_rate": stage.learning_rate,
         "warmup_steps": round(stage.warmup_share * stage.steps),
-        "lr_scheduler_type": "cosine",
+        "lr_scheduler_type": _SCHEDULES.get(stage.schedule, stage.schedule),
         "max_length": stage.max_length,
         # The same for uniform regularisation, so that nothing but the gate differs; the focal loss
         # is a baseline, and as published from the first step on.
@@ -153,7 +165,9 @@ def _trainer_settings(config: Config, method: Method, seed: int) -> dict[str, An
         "bf16": config.model.dtype == "bfloat16",
         # transformers takes bfloat16 on a CPU only where it is told that a CPU is meant.
         "use_cpu": config.model.dtype == "bfloat16" and not torch.cuda.is_available(),
-        "gradient_checkpointing": False,
+        "gradient_checkpointing": stage.gradient_checkpointing,
+        "report_to": list(stage.report_to) or "none",
+        "run_name": f"{config.name} {method.trained} seed {seed}",
         "eval_strategy": "no",
         "dataloader_pin_memory": torch.cuda.is_available(),
     }

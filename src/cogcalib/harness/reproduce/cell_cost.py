@@ -1,0 +1,235 @@
+"""Seconds and bytes that a cell takes, from what it computes: the estimate until cells are timed.
+
+Every pass takes the longer of two times: that of its arithmetic, and that of starting its kernels
+one by one, which a small batch waits for. Loading weights and preparing a cell come on top.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+from cogcalib.harness.config import Method
+from cogcalib.harness.config.methods import EARLY
+from cogcalib.harness.reproduce.definitions import Preset
+from cogcalib.harness.reproduce.dynamics import POINTS
+from cogcalib.harness.reproduce.plan import Place
+from cogcalib.harness.reproduce.planned_cells import Cell
+from cogcalib.harness.reproduce.specs import is_open_ended
+from cogcalib.tasks import summaries
+from cogcalib.training.schedule import Schedule
+
+FORWARD = 2
+"""FLOPs per parameter and token of a forward pass (Kaplan et al. 2020, arXiv 2001.08361, 2.1)."""
+BACKWARD = 2
+"""Of the gradients of the activations; as much again for those of weights, where they are trained:
+an adapter's are too few to count."""
+FORWARD_KERNELS, STEP_KERNELS = 96, 244
+"""Kernels of a decoder layer with LoRA in bf16: forward, and forward, backward and optimiser. A
+32-layer Llama starts 7,800 a step."""
+PADDING = 1.5
+"""Tokens computed for a token of text in a batch of eight drawn at random; 1.2 to 1.9 by task.
+Scoring sorts by length and pads next to nothing."""
+BATCH_TOKENS = 2**16
+"""Tokens that a scored batch holds at least, where a GPU has room."""
+UNKNOWN_ROWS = 1000
+"""Questions of a split whose size nobody stated."""
+OPTIONS = 4
+"""Of a question, each of which the probe rotates to the front, and Laplace differentiates."""
+NUMBER_BYTES = {"float32": 4, "bfloat16": 2}
+FULL_BYTES = 16
+"""Of a weight that is trained itself, its gradient and Adam's state, in float32."""
+
+
+@dataclass(frozen=True)
+class CellCost:
+    """Seconds of a cell by what they go to; bytes it leaves."""
+
+    training: float = 0.0
+    calibration: float = 0.0
+    scoring: float = 0.0
+    probing: float = 0.0
+    loading: float = 0.0
+    setup: float = 0.0
+    disk: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """All together."""
+        parts = self.training, self.calibration, self.scoring, self.probing
+        return sum(parts) + self.loading + self.setup
+
+
+def cell_cost(cell: Cell, preset: Preset) -> CellCost:
+    """What a cell costs by the preset of its model: the sum of its parts, each as below."""
+    model, place = _Model(preset, cell.place), cell.place
+    if cell.kind == "prepare":
+        passes = 1 if is_open_ended(place.config) else OPTIONS + 1
+        return CellCost(
+            probing=passes * model.pool(),
+            loading=model.load(),
+            setup=preset.rate.setup,
+        )
+    tested = model.scored(("calibration", "test"))
+    calibration = model.scored(("calibration",))
+    method = Method.parse(cell.method)
+    trains = cell.kind in ("trial", "train", "member", "dynamics") and method.trained != "base"
+    scoring, loads = 0.0, int(trains)
+    if cell.kind == "trial":
+        scoring, loads = calibration, loads + 1
+    elif cell.kind == "detector":
+        scoring, loads = tested, loads + 1
+    elif cell.kind == "dynamics":
+        scoring = (POINTS + 1) * (model.pool() + calibration)
+    asked = [name for name in map(Method.parse, cell.predicted) if name.posthoc in (None, "ts")]
+    for name in asked:
+        # A temperature is fitted on the calibration split before everything is asked. What the base
+        # model answers without one is the same for every seed, but for the half it answers.
+        each = tested + (calibration if name.posthoc else 0.0)
+        again = each if name.posthoc else calibration
+        scoring += each + len(cell.further) * again
+    if asked:
+        asks, fitting = model.baseline(method)
+        scoring, loads = scoring * asks + fitting, loads + 1
+    return CellCost(
+        training=model.training() if trains else 0.0,
+        calibration=model.calibration_passes(method) * model.calibration_pass() if trains else 0.0,
+        scoring=scoring,
+        loading=loads * model.load(),
+        setup=preset.rate.setup,
+        disk=model.trained_bytes() if trains and cell.kind != "dynamics" else 0.0,
+    )
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A preset on a place: how long its passes take."""
+
+    preset: Preset
+    place: Place
+
+    def tokens(self, task: str) -> float:
+        return self.preset.tokens_of(task)
+
+    def seconds(self, tokens: float, flops: float, kernels: float) -> float:
+        """Of one pass: arithmetic, or the start of its kernels, whichever takes longer."""
+        rate = self.preset.rate
+        arithmetic = tokens * flops * self.preset.parameters / rate.flops
+        return max(arithmetic, kernels * self.preset.layers * rate.launch)
+
+    def forward(self, rows: float, tokens: float) -> float:
+        """Of questions in as few batches as the memory allows."""
+        batches = math.ceil(rows * tokens / BATCH_TOKENS)
+        return batches * self.seconds(rows * tokens / max(1, batches), FORWARD, FORWARD_KERNELS)
+
+    def pool(self) -> float:
+        """Every question that may be trained on, once."""
+        return self.forward(_rows(self.place, "train"), self.tokens(self.place.config.tasks.train))
+
+    def training(self) -> float:
+        """steps x accumulation x one pass forward and back over a padded batch."""
+        train, model = self.place.config.train, self.place.config.model
+        flops = FORWARD + BACKWARD * (1 if model.lora else 2)
+        tokens = train.batch_size * self.tokens(self.place.config.tasks.train) * PADDING
+        passes = train.steps * train.gradient_accumulation
+        return passes * self.seconds(tokens, flops, STEP_KERNELS)
+
+    def calibration_passes(self, method: Method) -> int:
+        """How often a training measures its half of the calibration split."""
+        train = self.place.config.train
+        if not _measures(method):
+            return 0
+        rows, batch = _rows(self.place, "train"), train.batch_size * train.gradient_accumulation
+        every = train.threshold_every or Schedule.default_share(rows, self.calibration_half())
+        schedule = Schedule.resolve(
+            train.style_steps,
+            every,
+            train.steps,
+            math.ceil(rows / batch),
+            often=train.threshold_every is None,
+        )
+        gated = train.steps - schedule.style_steps
+        late = max(0, gated - schedule.epoch)
+        return schedule.early_estimates(train.steps) + math.ceil(late / schedule.every)
+
+    def calibration_half(self) -> int:
+        return _rows(self.place, "calibration") // 2
+
+    def calibration_pass(self) -> float:
+        """Half of the split in batches of the training's size."""
+        size = self.place.config.train.batch_size
+        tokens = size * self.tokens(self.place.config.tasks.train)
+        return self.calibration_half() / size * self.seconds(tokens, FORWARD, FORWARD_KERNELS)
+
+    def scored(self, splits: tuple[str, ...]) -> float:
+        """Half of the calibration split, and every test split, once each."""
+        tasks = self.place.config.tasks
+        half = self.forward(self.calibration_half(), self.tokens(tasks.train))
+        if splits == ("calibration",):
+            return half
+        own = self.forward(_rows(self.place, "test"), self.tokens(tasks.train))
+        others = (
+            self.forward(_size(name, "test"), self.tokens(name)) for name in tasks.out_of_domain
+        )
+        return half + own + sum(others)
+
+    def baseline(self, method: Method) -> tuple[float, float]:
+        """Passes for one of a plain model, and seconds of fitting."""
+        settings = self.place.config.baselines
+        if method.stem == "ensemble":
+            return settings.members, 0.0
+        if method.stem == "mc_dropout":
+            return settings.passes, 0.0
+        if method.stem == "laplace":  # a pass forward, and one back for every option
+            return 1 + OPTIONS, (1 + OPTIONS) * self.pool()
+        return 1, 0.0
+
+    def load(self) -> float:
+        """Bytes of the weights over the bytes read in a second."""
+        return self._size() / self.preset.rate.load
+
+    def _size(self) -> float:
+        return self.preset.parameters * NUMBER_BYTES[self.place.config.model.dtype]
+
+    def trained_bytes(self) -> float:
+        """Of what a training leaves: an adapter, or every weight, in float32."""
+        lora, parameters, layers = self.place.config.model.lora, *self._shape()
+        if lora is None:
+            return 4 * parameters
+        return 4 * lora.rank * adapted_width(parameters, layers)
+
+    def _shape(self) -> tuple[float, int]:
+        return self.preset.parameters, max(1, self.preset.layers)
+
+
+def _measures(method: Method) -> bool:
+    """Whether its training measures the calibration split: a gate, an own alpha, an early stop."""
+    gated = method.gate not in ("none", "all") or isinstance(method.alpha, str)
+    return gated or method.stem == EARLY
+
+
+def adapted_width(parameters: float, layers: int) -> float:
+    """Inputs and outputs of all linear layers of a body: a LoRA of rank 1 has as many weights.
+
+    About 18 d a layer, with the width d of the 12 L d^2 weights of L layers (Kaplan et al. 2020):
+    Llama-3-8B has 2.62 million.
+    """
+    return 18 * layers * math.sqrt(parameters / (12 * layers))
+
+
+def _rows(place: Place, split: str) -> int:
+    """Questions of a split of the task trained on."""
+    limit = place.config.tasks.limit.get(split)  # type: ignore[call-overload]
+    size = _size(place.config.tasks.train, split)
+    return min(size, limit) if limit else size
+
+
+def _size(task: str, split: str) -> int:
+    return _sizes().get(task, {}).get(split, UNKNOWN_ROWS)
+
+
+@cache
+def _sizes() -> dict[str, dict[str, int]]:
+    """Task -> split -> rows, without loading a data set."""
+    return {line.name: dict(line.rows) for line in summaries()}
