@@ -1,4 +1,4 @@
-"""The worker process of `reproduce.workers`: reads a cell per line, answers `done`."""
+"""The worker process of `reproduce.workers`: reads a cell per line, answers `done` or `taken`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from rich.console import Console
 
 from cogcalib.harness.reproduce.cell import run_cell
 from cogcalib.harness.reproduce.planned_cells import Cell
-from cogcalib.harness.reproduce.workers import DONE
+from cogcalib.harness.reproduce.workers import DONE, TAKEN
+from cogcalib.termination import EXIT_CODE, TerminatedError, raise_on_sigterm
 
 
 def main() -> None:
@@ -20,9 +21,13 @@ def main() -> None:
     os.dup2(2, 1)
     data_dir = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     console = Console(stderr=True)
-    for line in sys.stdin:
-        run_cell(Cell.from_json(line), console, data_dir)
-        print(DONE, file=answers, flush=True)
+    raise_on_sigterm()
+    try:
+        for line in sys.stdin:
+            ours = run_cell(Cell.from_json(line), console, data_dir)
+            print(DONE if ours else TAKEN, file=answers, flush=True)
+    except TerminatedError:
+        sys.exit(EXIT_CODE)
 
 
 if __name__ == "__main__":
