@@ -157,15 +157,14 @@ def test_sigterm_leaves_a_checkpoint_and_no_process(small: Preset, tmp_path: Pat
     slow = small.config | {"train": small.config["train"] | {"steps": 4000}}
     preset = tmp_path / "small.yaml"
     preset.write_text(json.dumps(small.model_copy(update={"config": slow}).model_dump()))
-    table = tmp_path / "tiny.yaml"
-    table.write_text(json.dumps({"title": "T", "question": "?", "methods": ["sft"], "tune": "no"}))
-    words = ["-m", "cogcalib", "reproduce", str(table), "--model", str(preset), "--seeds", "1"]
+    words = ["-m", "cogcalib", "reproduce", "main", "--model", str(preset), "--seeds", "1"]
+    words += ["--limit-methods", "sft"]
     words += ["--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]
     place = tmp_path / "runs" / "reproduce" / "small" / "country"
     partial = place / "train" / "sft" / "seed-0.partial"
     command = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True)
     while not partial.exists():
-        assert command.poll() is None
+        assert command.poll() is None, command.communicate()
         time.sleep(0.1)
     time.sleep(2)
     command.terminate()
