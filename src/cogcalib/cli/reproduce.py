@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cogcalib.artifacts import check_writable
 from cogcalib.cli.console import console as terminal
-from cogcalib.cli.console import quiet, screen
+from cogcalib.cli.console import quiet, refuse_launched, screen
 from cogcalib.cli.options import add_shared
 from cogcalib.records import InputError
 
@@ -32,7 +32,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tune-seeds", type=int, default=1, metavar="N", help="seeds of each trial (1)"
     )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes at once (1)")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="processes at once (one for each GPU, else 1)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and its hours")
     add_shared(parser, "--rule", "--data-dir", "--runs")
     parser.add_argument(
@@ -49,6 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> list[str] | None:
     """Print the plan, or train what is missing and write the table; returns the files written."""
     _check(options)
+    refuse_launched("reproduce")
     if options.dry_run and options.json is not None:
         raise InputError("--json goes with a table, and --dry-run makes none")
     quiet()
@@ -63,8 +66,10 @@ def execute(options: argparse.Namespace) -> list[str] | None:
     )
     from cogcalib.harness.reproduce.execute import check
     from cogcalib.harness.reproduce.result_files import check_output, write_results
-    from cogcalib.harness.reproduce.workers import visible_gpus
+    from cogcalib.harness.reproduce.workers import memory_shares, visible_gpus
 
+    gpus = visible_gpus(torch.cuda.device_count())
+    jobs = options.jobs or max(1, len(gpus))
     plan = make_plan(
         load_table(options.table),
         load_preset(options.model),
@@ -79,13 +84,18 @@ def execute(options: argparse.Namespace) -> list[str] | None:
     if options.dry_run:
         from cogcalib.harness.reproduce.estimate import show_plan
 
-        show_plan(plan, options.jobs, screen(), options.rule)
+        show_plan(plan, jobs, screen(), options.rule)
         return None
     for folder in (options.runs, options.output):
         check_writable(folder)
     check_output(plan, options.output, options.rule)
-    gpus = visible_gpus(torch.cuda.device_count())
-    settings = ExecutionOptions(options.jobs, options.rule, options.data_dir, tuple(gpus))
+    if shared := max(memory_shares(jobs, len(gpus)), default=0):
+        console.print(
+            f"  {jobs} processes on {len(gpus)} GPU{'s' * (len(gpus) > 1)}: each takes at most "
+            f"{100 * shared:.0f} % of one's memory",
+            highlight=False,
+        )
+    settings = ExecutionOptions(jobs, options.rule, options.data_dir, tuple(gpus))
     outcome = reproduce(plan, settings, console)
     # Paths of this machine are nobody's business; what they hold is told by its hash.
     command = shlex.join(["cogcalib", *sys.argv[1:]])
@@ -100,7 +110,7 @@ def execute(options: argparse.Namespace) -> list[str] | None:
 
 def _check(options: argparse.Namespace) -> None:
     for name in ("seeds", "tune_seeds", "jobs"):
-        if getattr(options, name) < 1:
+        if getattr(options, name) is not None and getattr(options, name) < 1:
             raise InputError(
                 f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}"
             )

@@ -35,7 +35,7 @@ def execute(options: argparse.Namespace) -> Any:
 
     config = load_config(options.config, options.overrides)
     quiet()
-    take_one_device()
+    take_one_device("tune")
     from cogcalib.harness.run_folder import RunFolder
     from cogcalib.harness.tuning import tune
 

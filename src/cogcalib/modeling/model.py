@@ -5,6 +5,7 @@ Only safetensors weights are read and no code from a model's repository is run.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import re
@@ -39,6 +40,9 @@ def load_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model in evaluation mode and its tokenizer.
 
+    What nobody holds any longer is freed first: a model that was trained is part of cycles. Weights
+    go from the file onto the device without a copy of the model in the host's memory.
+
     Args:
         path_or_id: A local folder, a GGUF file, a Hugging Face hub id, one of `ATLAS`, or
             ``smollm2``.
@@ -63,12 +67,13 @@ def load_model(
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     target = _device(device)
-    quantized = _four_bit(getattr(torch, dtype), target) if four_bit else {}
+    how = _four_bit(getattr(torch, dtype), target) if four_bit else _straight_onto(target)
+    _free_unused()
     source = checked_source(resolve_model(str(path_or_id)), "model", "config.json")
     if adapter is not None:
         adapter = _checked_adapter(adapter, path_or_id)
     tokenizer = load_tokenizer(path_or_id)
-    model = _read_whole(source, dtype=getattr(torch, dtype), **quantized)
+    model = _read_whole(source, dtype=getattr(torch, dtype), **how)
     whole: PreTrainedModel = model if adapter is None else _with_adapter(model, str(adapter))
     module: torch.nn.Module = whole
     # A quantised model was put there while loading and must not be moved.
@@ -114,6 +119,18 @@ def _four_bit(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
         bnb_4bit_compute_dtype=dtype,
     )
     return {"quantization_config": settings, "device_map": {"": device}}
+
+
+def _straight_onto(device: torch.device) -> dict[str, Any]:
+    """What `from_pretrained` takes besides to read weights where they will be used."""
+    return {} if device.type == "cpu" else {"device_map": {"": device}}
+
+
+def _free_unused() -> None:
+    """Free models that only cycles hold, and what torch keeps of a GPU's memory for its own use."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _device(device: str | torch.device | None) -> torch.device:

@@ -13,9 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from cogcalib.harness.reproduce import Cell, Plan, Preset, Table, make_plan
+from cogcalib.harness.reproduce import worker
 from cogcalib.harness.reproduce import workers as pool
 from cogcalib.harness.reproduce.cell import run_cell
 from cogcalib.harness.reproduce.planned_cells import prepare_cells, row_cells
@@ -125,6 +127,42 @@ def test_a_termination_ends_all_processes_at_once(
     for pid in (tmp_path / "pids").read_text().split():
         with pytest.raises(ProcessLookupError):
             os.kill(int(pid), 0)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "gpus", "shares"),
+    [
+        (1, 0, []),
+        (4, 0, []),
+        (2, 4, []),
+        (4, 4, []),
+        (3, 1, [0.3, 0.3, 0.3]),
+        (3, 2, [0.45, 0.9, 0.45]),
+    ],
+)
+def test_processes_on_one_device_share_its_memory(
+    jobs: int, gpus: int, shares: list[float], tmp_path: Path
+) -> None:
+    assert pool.memory_shares(jobs, gpus) == pytest.approx(shares)
+    crew = Workers(jobs, tmp_path, [str(number) for number in range(gpus)])
+    assert [float(each.words[0]) for each in crew.workers] == pytest.approx(shares or [1] * jobs)
+    seen = [each.environment.get("CUDA_VISIBLE_DEVICES") for each in crew.workers]
+    if gpus:
+        assert seen == [str(number % gpus) for number in range(jobs)]
+
+
+def test_a_worker_takes_no_more_than_its_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[float] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", taken.append)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    monkeypatch.setattr(worker.os, "dup2", lambda *_: None)
+    monkeypatch.setattr(worker, "raise_on_sigterm", lambda: None)
+    for share in ("1.0", "0.45"):
+        monkeypatch.setattr(sys, "argv", ["worker", share, str(tmp_path)])
+        worker.main()
+    assert taken == [0.45]
 
 
 @pytest.mark.slow

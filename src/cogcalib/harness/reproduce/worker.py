@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from cogcalib.harness.reproduce.cell import run_cell
@@ -19,7 +20,9 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     # Whatever a library prints goes to the log, not between the answers.
     os.dup2(2, 1)
-    data_dir = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    share, data_dir = float(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    if share < 1:
+        torch.cuda.set_per_process_memory_fraction(share)
     console = Console(stderr=True)
     raise_on_sigterm()
     try:

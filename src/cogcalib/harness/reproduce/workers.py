@@ -26,6 +26,8 @@ LINES_SHOWN = 15
 INPUT_ERROR = "cogcalib.records.InputError: "
 GRACE = 5.0
 """Seconds that a process which has closed its end is given to end."""
+SHARED = 0.9
+"""Of a GPU's memory, between all processes that share it; each has a CUDA context besides."""
 PAUSE = 2.0
 """Seconds before cells that other processes are at are asked for again."""
 
@@ -45,6 +47,8 @@ Tell = Callable[[Cell, float, Failure | None], None]
 class Workers:
     """A fixed number of processes, one thread each, and one GPU each where there are some.
 
+    Where there are more processes than GPUs, those on one share its memory.
+
     Args:
         jobs: Number of processes.
         logs: Folder of what they write.
@@ -55,9 +59,12 @@ class Workers:
     def __init__(
         self, jobs: int, logs: Path, gpus: Sequence[str] = (), data_dir: Path | None = None
     ) -> None:
+        shares = memory_shares(jobs, len(gpus)) or [1.0] * jobs
         self.workers = [
             _Worker(
-                logs / f"worker-{os.getpid()}-{number}.log", _environment(number, gpus), data_dir
+                logs / f"worker-{os.getpid()}-{number}.log",
+                _environment(number, gpus),
+                [str(shares[number]), *([str(data_dir)] if data_dir else [])],
             )
             for number in range(jobs)
         ]
@@ -124,10 +131,10 @@ def _next(waiting: deque[Cell]) -> Cell | None:
 class _Worker:
     """One process, started when there is something to do."""
 
-    def __init__(self, log: Path, environment: dict[str, str], data_dir: Path | None) -> None:
+    def __init__(self, log: Path, environment: dict[str, str], words: Sequence[str]) -> None:
         self.log = log
         self.environment = environment
-        self.data_dir = data_dir
+        self.words = words
         self.process: subprocess.Popen[str] | None = None
         self.ending = False
 
@@ -173,8 +180,7 @@ class _Worker:
 
     def _start(self) -> subprocess.Popen[str]:
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        words = [sys.executable, "-m", "cogcalib.harness.reproduce.worker"]
-        words += [str(self.data_dir)] if self.data_dir else []
+        words = [sys.executable, "-m", "cogcalib.harness.reproduce.worker", *self.words]
         with self.log.open("a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 words,
@@ -204,6 +210,16 @@ def _environment(number: int, gpus: Sequence[str]) -> dict[str, str]:
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     return environment
+
+
+def memory_shares(jobs: int, gpus: int) -> list[float]:
+    """For each process the fraction of its GPU's memory that it may take.
+
+    Empty if no GPU is shared, or there is none: nothing is limited then.
+    """
+    if not 0 < gpus < jobs:
+        return []
+    return [SHARED / len(range(number % gpus, jobs, gpus)) for number in range(jobs)]
 
 
 def visible_gpus(count: int) -> list[str]:
