@@ -116,17 +116,22 @@ def fit(
         peft_config=peft_config,
         callbacks=[_Progress(progress)] if progress else None,
     )
-    last = _LastStep()
-    trainer.add_callback(last)
     choice = to_dataset(data.choice, tokenizer) if data.choice else None
     trainer.origin = _origin(data.train, output.name, choice)
     trainer.remove_callback(PrinterCallback)
-    with postponing_sigterm(last.ask):
-        trainer.train(resume_from_checkpoint=last_complete_checkpoint(partial, arguments.gate))
-    if last.asked and trainer.state.global_step < trainer.state.max_steps:
-        raise TerminatedError
+    _train(trainer, last_complete_checkpoint(partial, arguments.gate))
     trainer.save_model(str(partial))
     return _finish(partial, output, trainer.state.log_history)
+
+
+def _train(trainer: CogCalibTrainer, checkpoint: str | None) -> None:
+    """Train to the last step, or raise TerminatedError after a checkpoint."""
+    last = _LastStep()
+    trainer.add_callback(last)
+    with postponing_sigterm(last.ask):
+        trainer.train(resume_from_checkpoint=checkpoint)
+    if last.asked and trainer.state.global_step < trainer.state.max_steps:
+        raise TerminatedError
 
 
 def _finish(partial: Path, output: Path, log: Sequence[Mapping[str, Any]]) -> Path:

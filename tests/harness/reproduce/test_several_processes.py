@@ -16,8 +16,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from cogcalib.harness.reproduce import Cell, Plan, Preset, Table, make_plan
-from cogcalib.harness.reproduce import worker
+from cogcalib.harness.reproduce import Cell, Plan, Preset, Table, make_plan, worker
 from cogcalib.harness.reproduce import workers as pool
 from cogcalib.harness.reproduce.cell import run_cell
 from cogcalib.harness.reproduce.planned_cells import prepare_cells, row_cells
