@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import torch
 
 from cogcalib.harness.config import Method
@@ -25,6 +24,7 @@ from cogcalib.harness.stages.baselines import check_baseline
 from cogcalib.hub import mind_the_network
 from cogcalib.modeling import resolve_model
 from cogcalib.modeling.model_files import in_a_line
+from cogcalib.provenance import host_memory
 from cogcalib.records import InputError
 
 
@@ -157,7 +157,7 @@ def _fits(plan: Plan, jobs: int, gpus: int) -> Iterator[Checked]:
         if gpus:
             check_devices(plan, jobs, gpus)
         else:
-            check_device_memory(plan, psutil.virtual_memory().total / jobs, "this machine")
+            check_device_memory(plan, host_memory() / jobs, "this machine")
     except InputError as error:
         yield Checked("memory", False, str(error))
 
@@ -195,7 +195,7 @@ def _disk(plan: Plan, rates: MeasuredRates) -> Iterator[Checked]:
 
 
 def _memory(rates: MeasuredRates, jobs: int, gpus: int) -> Iterator[Checked]:
-    total = psutil.virtual_memory().total
+    total = host_memory()
     text = f"{jobs} x {rates.host / 1e9:,.1f} GB of {total / 1e9:,.1f} GB"
     yield Checked("host memory", jobs * rates.host < total, text)
     if gpus:

@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,13 +21,13 @@ from cogcalib.harness.reproduce.plan import Place, Plan
 from cogcalib.harness.stages import load_tasks
 from cogcalib.harness.stages.train import train_into
 from cogcalib.modeling import encode_batch, load_model
-from cogcalib.records import Example
+from cogcalib.records import Example, ProbeRecord
 from cogcalib.scoring import ScoreSettings
 from cogcalib.scoring import score as score_examples
 
 GATED, PLAIN = 20, 2
 """Steps that are timed, and those of the style phase before."""
-CALIBRATION, SCORED = 64, 64
+CALIBRATION, SCORED = 128, 64
 """Questions for the threshold, and of a scored batch where the configuration names no size."""
 
 
@@ -53,7 +54,9 @@ def measure(plan: Plan, folder: Path, data_dir: Path | None = None) -> MeasuredR
         torch.cuda.reset_peak_memory_stats()
     clock = _Clock()
     output = folder / "trained"
-    train_into(output, config, method, 0, splits, {}, lambda _: clock.tick)
+    # Labels are for a gate that is not taken here; a training asks for some.
+    labels = {each.id: ProbeRecord(each.id, "unknown", 0.0, 0.0, 0.0) for each in splits["train"]}
+    train_into(output, config, method, 0, splits, labels, lambda _: clock.tick)
     started = time.perf_counter()
     model, tokenizer = load_model(
         config.model.path if config.model.lora else output,
@@ -88,12 +91,12 @@ def measure(plan: Plan, folder: Path, data_dir: Path | None = None) -> MeasuredR
 
 
 def _short(place: Place) -> Config:
-    """The configuration of a place with so few steps, and one threshold before the first gate."""
+    """The configuration of a place with so few steps; most of them estimate no threshold."""
     values = place.config.model_dump(mode="json")
     values["train"] |= {
         "steps": GATED + PLAIN,
         "style_steps": PLAIN,
-        "threshold_every": GATED + PLAIN,
+        "threshold_every": GATED // 4,
         "save_every": None,
     }
     return parse_config(json.dumps(values), source="--check")
@@ -119,9 +122,9 @@ class _Clock:
         self.ends.append(time.perf_counter())
 
     def steps(self) -> list[float]:
-        """Seconds of the gated steps but the first, before which the threshold is estimated."""
+        """Seconds of the gated steps but the first; their median is one without an estimate."""
         ends = self.ends[PLAIN:]
-        return [after - before for before, after in zip(ends, ends[1:], strict=False)]
+        return [after - before for before, after in pairwise(ends)]
 
 
 def _wait() -> None:
