@@ -1,13 +1,13 @@
 """The fifteen minutes of a GPU: every benchmark of it, one after the other, in less than ten.
 
 The losses in bf16 at 16,384 tokens, width 4096 and a vocabulary of 128,256: each penalty over the
-vocabulary and over options, eager and compiled, against TRL's Triton head, Liger's and Apple's where
-they are installed. Then a training step of a random 1 B Llama with LoRA against TRL, and scoring
-against lm-evaluation-harness. Each is a process of its own with a limit of its own, so that one that
-fails or hangs costs its share and no more; what was measured is on the disk at once.
+vocabulary and over options, eager and compiled, against TRL's Triton head, Liger's and Apple's
+where they are installed. Then a training step of a random 1 B Llama with LoRA against TRL, and
+scoring against lm-evaluation-harness. Each is a process of its own with a limit of its own, so that
+one that fails or hangs costs its share and no more; what was measured is on the disk at once.
 
-    python benchmarks/gpu.py --output gpu                         # on the machine with the GPU
-    python benchmarks/gpu.py --output dry --device cpu --tiny     # does all of it run? measures nothing
+    python benchmarks/gpu.py --output gpu                        # on the machine with the GPU
+    python benchmarks/gpu.py --output dry --device cpu --tiny    # does it run? measures nothing
 
 It has not been run on a GPU.
 """

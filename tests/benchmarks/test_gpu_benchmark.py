@@ -1,4 +1,4 @@
-"""The script for a GPU's fifteen minutes, on a processor: it runs, keeps its time, loses nothing."""
+"""The script for the minutes of a GPU, on a processor: it runs, keeps its time, loses nothing."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_step_that_fails_says_why(
 
 def test_it_ends_within_the_time_of_a_loan(gpu: ModuleType) -> None:
     assert gpu.BUDGET < 600
-    assert sum(step.limit for step in gpu.steps(["--compiled"])) < gpu.BUDGET
+    assert sum(step.limit for step in gpu.steps(["--compiled"])) <= gpu.BUDGET
 
 
 def test_what_cannot_be_is_refused_at_once(
