@@ -72,16 +72,9 @@ def execute(options: argparse.Namespace) -> Any:
     import torch
     from rich.markup import escape
 
-    from cogcalib.harness.reproduce import (
-        ExecutionOptions,
-        load_preset,
-        load_table,
-        make_plan,
-        reproduce,
-    )
+    from cogcalib.harness.reproduce import load_preset, load_table, make_plan
     from cogcalib.harness.reproduce.execute import check
-    from cogcalib.harness.reproduce.result_files import check_output, write_results
-    from cogcalib.harness.reproduce.workers import memory_shares, visible_gpus
+    from cogcalib.harness.reproduce.workers import visible_gpus
 
     gpus = visible_gpus(torch.cuda.device_count())
     jobs = options.jobs or max(1, len(gpus))
@@ -107,6 +100,22 @@ def execute(options: argparse.Namespace) -> Any:
         return None
     if options.check:
         return _preflight(plan, jobs, len(gpus), options, console)
+    return _run(plan, jobs, gpus, list(lacking.values()), options, console)
+
+
+def _run(
+    plan: Plan,
+    jobs: int,
+    gpus: Sequence[str],
+    lacking: Sequence[str],
+    options: argparse.Namespace,
+    console: Console,
+) -> list[str]:
+    """Train what is missing and write the table; `lacking` says why rows are left out of it."""
+    from cogcalib.harness.reproduce import ExecutionOptions, reproduce
+    from cogcalib.harness.reproduce.result_files import check_output, write_results
+    from cogcalib.harness.reproduce.workers import memory_shares
+
     for folder in (options.runs, options.output):
         check_writable(folder)
     if gpus:
@@ -123,7 +132,7 @@ def execute(options: argparse.Namespace) -> Any:
     settings = ExecutionOptions(jobs, options.rule, options.data_dir, tuple(gpus))
     outcome = reproduce(plan, settings, console)
     whole = not (outcome.failures or outcome.left_out)
-    outcome.left_out += lacking.values()
+    outcome.left_out += lacking
     # Paths of this machine are nobody's business; what they hold is told by its hash.
     command = shlex.join(["cogcalib", *sys.argv[1:]])
     written = write_results(outcome, options.output, command, options.rule)
