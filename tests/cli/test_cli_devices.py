@@ -11,6 +11,7 @@ import torch
 
 from cogcalib import cli
 from cogcalib.cli.console import take_one_device
+from cogcalib.records import InputError
 
 LITTLE = """
 name: little
@@ -119,3 +120,22 @@ def test_reproduce_takes_every_device(
     words = ["reproduce", "main", "--model", "atlas", "--dry-run", "--limit-methods", "sft"]
     assert cli.main([*words, "--seeds", "1"]) == 0
     assert said in capsys.readouterr().out
+
+
+def test_devices_that_are_shared_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("cogcalib.harness.reproduce.device_memory.check_devices", lambda *_: None)
+
+    def stop(*_: object) -> None:
+        raise InputError("far enough")
+
+    monkeypatch.setattr("cogcalib.harness.reproduce.reproduce", stop)
+    words = ["reproduce", "main", "--model", "atlas", "--limit-methods", "sft", "--jobs", "3"]
+    words += ["--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]
+    assert cli.main(words) == 2
+    said = capsys.readouterr()
+    assert "3 processes on 2 GPUs: each takes at most 45 or 90 % of one's memory" in (
+        said.out + said.err
+    )

@@ -123,10 +123,10 @@ def _run(
 
         check_devices(plan, jobs, len(gpus))
     check_output(plan, options.output, options.rule)
-    if shared := max(memory_shares(jobs, len(gpus)), default=0):
+    if shares := sorted({round(100 * each) for each in memory_shares(jobs, len(gpus))}):
         console.print(
             f"  {jobs} processes on {len(gpus)} GPU{'s' * (len(gpus) > 1)}: each takes at most "
-            f"{100 * shared:.0f} % of one's memory",
+            f"{' or '.join(map(str, shares))} % of one's memory",
             highlight=False,
         )
     settings = ExecutionOptions(jobs, options.rule, options.data_dir, tuple(gpus))
@@ -148,8 +148,9 @@ def _lacking(methods: Sequence[str], options: argparse.Namespace) -> dict[str, s
     """Rows that need what is not installed, and what; one that was asked for by name is refused."""
     from cogcalib.harness.reproduce.preflight import lacking_extras
 
-    named = {*(options.limit_methods or ()), *options.without}
-    return lacking_extras([name for name in methods if name not in named])
+    if options.limit_methods:
+        return {}
+    return lacking_extras([name for name in methods if name not in options.without])
 
 
 def _preflight(
