@@ -114,6 +114,19 @@ def test_a_head_with_an_adapter_is_left_alone() -> None:
     assert read(model).dtype == torch.float32
 
 
+def test_they_can_be_differentiated() -> None:
+    """As Laplace does, by the hidden states."""
+    hidden = torch.randn(2, 8).bfloat16().requires_grad_()
+    weight, bias = torch.randn(5, 8).bfloat16(), torch.randn(5).bfloat16()
+    with torch.no_grad():
+        expected = room._product(hidden, weight, bias)
+    found = room._product(hidden, weight, bias)
+    torch.testing.assert_close(found, expected)
+    (slope,) = torch.autograd.grad(found.sum(), hidden)
+    torch.testing.assert_close(slope, weight.float().sum(0).bfloat16().expand(2, 8))
+
+
+@torch.no_grad()
 def test_a_bias_is_added() -> None:
     hidden, weight, bias = (
         torch.randn(2, 3, 8).bfloat16(),

@@ -38,6 +38,9 @@ def wide_head(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _product(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if torch.is_grad_enabled():  # Laplace differentiates the logits
+        wide = bias if bias is None else bias.float()
+        return torch.nn.functional.linear(hidden.float(), weight.float(), wide)
     rows = hidden.reshape(-1, hidden.shape[-1])
     out = torch.empty(len(rows), len(weight), dtype=torch.float32, device=rows.device)
     if rows.dtype == weight.dtype and sums_wide(rows.device, rows.dtype):
