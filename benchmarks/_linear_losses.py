@@ -19,6 +19,8 @@ PENALTIES = {
     "margin": Penalty("margin"),
     "entropy": Penalty("entropy"),
 }
+TERMS = PENALTIES | {f"{name}-options": Penalty(name, "options") for name in PENALTIES}
+"""Besides, the same over four options of every token."""
 LENGTHS = {"short": 3, "long": 512}
 TRL, TORCH, TORCH_WIDE, LIGER, CCE = "trl", "torch", "torch-128-rows", "liger", "cce"
 COMPILED = "compiled"
@@ -63,16 +65,18 @@ def absent(device: str) -> dict[str, str]:
 
 def make_inputs(shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
     """Hidden states whose logits spread like a language model's, the head, random targets."""
-    generator = torch.Generator().manual_seed(0)
+    # Drawn where they are used: half a billion numbers take a processor ten seconds.
+    generator = torch.Generator(shape.device).manual_seed(0)
+    there = {"generator": generator, "device": shape.device}
     dtype = getattr(torch, shape.dtype)
-    hidden = torch.randn(shape.tokens, shape.hidden, generator=generator)
-    weight = torch.randn(shape.vocabulary, shape.hidden, generator=generator)
+    hidden = torch.randn(shape.tokens, shape.hidden, **there)
+    weight = torch.randn(shape.vocabulary, shape.hidden, **there)
     weight.mul_(3 / shape.hidden**0.5)
-    targets = torch.randint(shape.vocabulary, (shape.tokens,), generator=generator)
+    targets = torch.randint(shape.vocabulary, (shape.tokens,), **there)
     return (
-        hidden.to(shape.device, dtype).requires_grad_(),
-        weight.to(shape.device, dtype).requires_grad_(not shape.frozen),
-        targets.to(shape.device),
+        hidden.to(dtype).requires_grad_(),
+        weight.to(dtype).requires_grad_(not shape.frozen),
+        targets,
     )
 
 
@@ -133,14 +137,18 @@ def _trl(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 def _ours(name: str, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     term, length, *how = name.split("/")
     example = torch.arange(len(targets), device=targets.device) // LENGTHS[length]
+    penalty, options = TERMS[term], None
+    if penalty.support == "options":
+        options = (targets[:, None] + torch.arange(4, device=targets.device)) % len(weight)
     return fused_cogcalib_loss(
         hidden,
         LinearHead(weight),
         targets,
         example,
         int(example[-1]) + 1,
-        penalty=PENALTIES[term],
+        penalty=penalty,
         alpha=0.1,
         gate=Gate("all"),
+        option_ids=options,
         compiled=how == [COMPILED],
     ).loss

@@ -56,6 +56,8 @@ WORKLOADS = {
         Workload("full-long", adapters=False, prompt=(24, 40), answer=480),
     )
 }
+FOR_A_GPU = Workload("lora-1b", adapters=True, prompt=(147, 167), answer=3, hidden=2048, layers=16)
+"""A body of 0.8 B parameters and the head of Llama 3; only where it is named."""
 
 
 def make_model(workload: Workload) -> LlamaForCausalLM:

@@ -29,6 +29,7 @@ from _linear_losses import (
     LENGTHS,
     LIGER,
     PENALTIES,
+    TERMS,
     TORCH,
     TRL,
     Shape,
@@ -41,7 +42,7 @@ from _measure import Comparison, add_options, peak_memory, report, take_turns
 
 CPU_LIMITS = {TRL: dict.fromkeys(PENALTIES, 0.40), TORCH: dict.fromkeys(PENALTIES, 1.25)}
 CPU_LIMITS[TORCH]["label_smoothing"] = 1.10
-CUDA_LIMITS = {name: dict.fromkeys(PENALTIES, 1.05) for name in (TRL, LIGER, CCE)}
+CUDA_LIMITS = {name: dict.fromkeys(TERMS, 1.05) for name in (TRL, LIGER, CCE)}
 MEMORY_LIMITS = {"trained": 0.12, "frozen": 0.20}
 
 
@@ -74,7 +75,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_options(parser, repeats=3)
     parser.add_argument("--quick", action="store_true", help="tiny, only to see that it runs")
-    parser.add_argument("--term", choices=list(PENALTIES), action="append", help="default: all")
+    parser.add_argument(
+        "--term", choices=list(TERMS), action="append", help="default: the vocabulary's"
+    )
     parser.add_argument(
         "--compiled", action="store_true", help="ours with compiled tiles as well (experimental)"
     )

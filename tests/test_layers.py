@@ -24,6 +24,7 @@ LIBRARY = (
         "records",
         "suggest",
         "owned_folder",
+        "termination",
         "provenance",
         "hub",
         "artifacts",
@@ -63,6 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "jsonl": set(),
     "lazy": set(),
     "suggest": set(),
+    "termination": set(),
     "hub": {"huggingface_hub"},
     "yaml_files": {"yaml"},
 }

@@ -60,13 +60,17 @@ def code_state() -> dict[str, Any]:
     return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
 
 
+def host_memory() -> int:
+    """Bytes of this machine's memory; 0 where the system does not tell."""
+    pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    return pages * os.sysconf("SC_PAGE_SIZE") if pages else 0
+
+
 def hardware(device: str) -> dict[str, Any]:
     """Processor, cores, memory (GiB) and the device trained on."""
-    pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-    size = os.sysconf("SC_PAGE_SIZE") if pages else 0
     return {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
-        "memory_gib": round(pages * size / 2**30, 1),
+        "memory_gib": round(host_memory() / 2**30, 1),
         "device": device,
     }

@@ -11,6 +11,7 @@ import torch
 
 from cogcalib import cli
 from cogcalib.cli.console import take_one_device
+from cogcalib.records import InputError
 
 LITTLE = """
 name: little
@@ -84,13 +85,57 @@ def test_which_device_is_taken(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named or "")
     if named is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    take_one_device()
+    take_one_device("run")
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == chosen
 
 
-def test_processes_launched_together_keep_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+@pytest.mark.parametrize("verb", ["demo", "run", "tune", "reproduce"])
+def test_processes_launched_together_are_refused_in_one_line(
+    verb: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """On every rank alike, before any waits for another; nothing is written."""
+    config = tmp_path / "little.yaml"
+    config.write_text(LITTLE)
+    words = {"run": [str(config)], "tune": [str(config)], "reproduce": ["main", "--model=atlas"]}
     monkeypatch.setenv("WORLD_SIZE", "2")
-    take_one_device()
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        runs = tmp_path / "runs"
+        assert cli.main([verb, *words.get(verb, []), "--runs", str(runs)]) == 2
+        said = capsys.readouterr().err
+        named = "run" if verb == "demo" else verb
+        assert said.startswith(f"cogcalib: {named} is one process, and 2 were launched")
+        assert said.count("\n") == 1
+        assert not runs.exists()
+
+
+@pytest.mark.parametrize(("gpus", "said"), [(4, "in 4 processes"), (0, "in 1 process")])
+def test_reproduce_takes_every_device(
+    gpus: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    words = ["reproduce", "main", "--model", "atlas", "--dry-run", "--limit-methods", "sft"]
+    assert cli.main([*words, "--seeds", "1"]) == 0
+    assert said in capsys.readouterr().out
+
+
+def test_devices_that_are_shared_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("cogcalib.harness.reproduce.device_memory.check_devices", lambda *_: None)
+
+    def stop(*_: object) -> None:
+        raise InputError("far enough")
+
+    monkeypatch.setattr("cogcalib.harness.reproduce.reproduce", stop)
+    words = ["reproduce", "main", "--model", "atlas", "--limit-methods", "sft", "--jobs", "3"]
+    words += ["--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]
+    assert cli.main(words) == 2
+    said = capsys.readouterr()
+    assert "3 processes on 2 GPUs: each takes at most 45 or 90 % of one's memory" in (
+        said.out + said.err
+    )

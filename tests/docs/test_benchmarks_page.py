@@ -54,7 +54,7 @@ def test_the_page_is_that_of_the_records(page: ModuleType) -> None:
 
 def test_every_benchmark_may_have_a_record(page: ModuleType) -> None:
     scripts = {path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py")}
-    assert set(page.QUESTIONS) == scripts
+    assert set(page.QUESTIONS) == scripts - {"gpu"}  # which runs others
 
 
 def test_what_a_record_holds_is_shown(page: ModuleType) -> None:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
+from importlib import import_module
 
 import pytest
 import torch
@@ -9,6 +12,8 @@ from peft import PeftModel, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from cogcalib.modeling import ATLAS, load_model, load_tokenizer, lora_config, resolve_model
+
+modeling_model = import_module("cogcalib.modeling.model")
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +195,44 @@ def test_cache_defaults_to_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(ValueError, match=r"\.cache/cogcalib/atlas/qwen2"):
         resolve_model("atlas-qwen2")
+
+
+def test_weights_are_read_where_they_will_be_used(stored, monkeypatch):
+    """Onto any device but the processor, straight from the file; the meta device stands for one."""
+    plain, _ = load_model(stored, device="cpu")
+    assert not hasattr(plain, "hf_device_map")
+    seen = []
+    move = torch.nn.Module.to
+
+    def to(self, *where, **how):
+        seen.append({each.device for each in self.parameters()})
+        return move(self, *where, **how)
+
+    monkeypatch.setattr(torch.nn.Module, "to", to)
+    load_model(stored, device="meta")
+    assert seen[-1] == {torch.device("meta")}
+    # The same path onto a device that holds numbers.
+    monkeypatch.setattr(modeling_model, "_straight_onto", lambda _: {"device_map": {"": "cpu"}})
+    placed, _ = load_model(stored, device="cpu")
+    assert torch.equal(logits(placed), logits(plain))
+    assert not any(hasattr(module, "_hf_hook") for module in placed.modules())
+
+
+def test_a_model_that_nobody_holds_is_gone_before_the_next_is_read(stored, monkeypatch):
+    model, _ = load_model(stored, device="cpu")
+    model.itself = [model]  # as a trained one holds itself, by its trainer's callbacks
+    gone = weakref.ref(model)
+    gc.disable()
+    try:
+        del model
+        assert gone() is not None
+        read = modeling_model._read_whole
+
+        def checked(*where, **how):
+            assert gone() is None
+            return read(*where, **how)
+
+        monkeypatch.setattr(modeling_model, "_read_whole", checked)
+        load_model(stored, device="cpu")
+    finally:
+        gc.enable()

@@ -24,6 +24,7 @@ from cogcalib.deployment.seen_questions import read_seen
 from cogcalib.knowledge.ledger import read_ledger
 from cogcalib.modeling.model_files import fingerprint
 from cogcalib.records import Example, Option
+from cogcalib.termination import TerminatedError
 from cogcalib.training import CogCalibTrainer, FitData, fit
 
 STEPS = 9
@@ -149,6 +150,34 @@ def test_without_a_complete_checkpoint_it_starts_afresh(tmp_path: Path) -> None:
     run(tmp_path / "parts", progress=done.append)
     assert done == list(range(1, STEPS + 1))
     assert_same_results(tmp_path / "parts", run(tmp_path / "whole"))
+
+
+def terminate_at(step: int) -> Any:
+    def tell(done: int) -> None:
+        if done == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return tell
+
+
+def test_sigterm_makes_a_checkpoint_to_go_on_from(tmp_path: Path) -> None:
+    """Also where none are kept otherwise; the next SIGTERM is nobody's business again."""
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(TerminatedError):
+        run(tmp_path / "parts", progress=terminate_at(5), save_strategy="no")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert [each.name for each in (tmp_path / "parts.partial").glob("checkpoint-*")] == [
+        "checkpoint-5"
+    ]
+    done: list[int] = []
+    run(tmp_path / "parts", progress=done.append, save_strategy="no")
+    assert done == [6, 7, 8, 9]
+    assert_same_results(tmp_path / "parts", run(tmp_path / "whole", save_strategy="no"))
+
+
+def test_sigterm_in_the_last_step_changes_nothing(tmp_path: Path) -> None:
+    output = run(tmp_path / "run", progress=terminate_at(STEPS))
+    assert (output / "adapter_model.safetensors").is_file()
 
 
 def test_result_is_in_place_before_checkpoints_go(

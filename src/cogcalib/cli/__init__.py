@@ -38,6 +38,7 @@ from cogcalib.cli.console import check_new, settle_streams, shown, write_results
 from cogcalib.cli.examples import EXAMPLES
 from cogcalib.records import InputError, input_errors, path_errors
 from cogcalib.suggest import did_you_mean
+from cogcalib.termination import EXIT_CODE, TerminatedError, raise_on_sigterm
 
 VERBS = {
     module.__name__.rpartition(".")[2]: module
@@ -65,6 +66,9 @@ WITHOUT_JSON = ("predict", "serve", "completion")
 """Verbs that write no such file: ``predict`` writes its answers as JSON lines, two print no result
 of their own."""
 
+RESUMABLE = (run, demo, tune, reproduce)
+"""Verbs that train: SIGTERM ends them after a checkpoint."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and execute the verb; returns the exit code."""
@@ -73,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = VERBS[options.verb]
     if verb is completion:
         options.parser = build_parser()
+    if verb in RESUMABLE:
+        raise_on_sigterm()
     try:
         with path_errors():
             _execute(verb, options)
@@ -88,9 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"cogcalib: {shown(str(error))}{_kept(verb, options)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print(f"\ncogcalib: interrupted{_kept(verb, options)}", file=sys.stderr)
-        return 1
+        return EXIT_CODE if isinstance(error, TerminatedError) else 1
     return 0
 
 

@@ -86,17 +86,32 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
     return PlainConsole(stderr=stderr, width=width)
 
 
-def take_one_device() -> None:
-    """Leave one GPU visible where there are several, and say which; before torch begins with any.
+def refuse_launched(verb: str) -> None:
+    """Raise InputError if several processes were launched together to execute a verb.
 
-    A run trains on one: transformers would spread each batch over all that it sees, and the gate
-    needs whole batches. Processes that were launched together have been given theirs.
+    Each of them would do all of the work, and they would write into one folder.
     """
     world = os.environ.get("WORLD_SIZE", "1")
     if not world.isdecimal():
         raise InputError(f"WORLD_SIZE must be a number of processes, got {world!r}; unset it")
     if int(world) > 1:
-        return
+        raise InputError(
+            f"{verb} is one process, and {world} were launched (WORLD_SIZE): start it without "
+            "accelerate launch or torchrun. Several GPUs: `cogcalib reproduce --jobs`, one cell "
+            "each; one training on several: a script with CogCalibTrainer"
+        )
+
+
+def take_one_device(verb: str) -> None:
+    """Leave one GPU visible where there are several, and say which; before torch begins with any.
+
+    A run trains on one: transformers would spread each batch over all that it sees, and the gate
+    needs whole batches.
+
+    Raises:
+        InputError: As `refuse_launched`.
+    """
+    refuse_launched(verb)
     import torch
 
     count = torch.cuda.device_count()  # asks the driver, begins nothing

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cogcalib.artifacts import check_writable
 from cogcalib.cli.console import console as terminal
-from cogcalib.cli.console import quiet, screen
+from cogcalib.cli.console import quiet, refuse_launched, screen
 from cogcalib.cli.options import add_shared
 from cogcalib.records import InputError
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cogcalib.harness.reproduce.execute import PlanOutcome
+    from cogcalib.harness.reproduce.plan import Plan
+    from cogcalib.harness.reproduce.preflight import Checked
 
 HELP = "a whole table: train, choose, score, compare; goes on where it stopped"
 
@@ -34,8 +37,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tune-seeds", type=int, default=1, metavar="N", help="seeds of each trial (1)"
     )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes at once (1)")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="processes at once (one for each GPU, else 1)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and its hours")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="look at access, disk and memory, time 20 steps and a scored batch, run nothing else",
+    )
     add_shared(parser, "--rule", "--data-dir", "--runs")
     parser.add_argument(
         "--output",
@@ -48,57 +58,122 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--without", nargs="+", default=[], metavar="METHOD", help="not these rows")
 
 
-def execute(options: argparse.Namespace) -> list[str] | None:
-    """Print the plan, or train what is missing and write the table; returns the files written."""
+def execute(options: argparse.Namespace) -> Any:
+    """Check or print the plan, or train what is missing and write the table.
+
+    Returns:
+        The files written; with ``--check`` what was found.
+    """
     _check(options)
+    refuse_launched("reproduce")
+    if options.dry_run and options.check:
+        raise InputError("--check and --dry-run are two commands")
     if options.dry_run and options.json is not None:
         raise InputError("--json goes with a table, and --dry-run makes none")
     quiet()
     import torch
+    from rich.markup import escape
 
-    from cogcalib.harness.reproduce import (
-        ExecutionOptions,
-        load_preset,
-        load_table,
-        make_plan,
-        reproduce,
-    )
+    from cogcalib.harness.reproduce import load_preset, load_table, make_plan
     from cogcalib.harness.reproduce.execute import check
-    from cogcalib.harness.reproduce.result_files import check_output, write_results
     from cogcalib.harness.reproduce.workers import visible_gpus
 
-    table = load_table(options.table)
+    gpus = visible_gpus(torch.cuda.device_count())
+    jobs = options.jobs or max(1, len(gpus))
+    table, preset = load_table(options.table), load_preset(options.model)
+    lacking = _lacking(table.methods, options)
     plan = make_plan(
         table,
-        load_preset(options.model),
+        preset,
         options.runs / "reproduce",
         seeds=range(options.seeds or table.seeds),
         tune_seeds=range(options.tune_seeds),
         limit_methods=options.limit_methods,
-        without=options.without,
+        without=[*options.without, *lacking],
     )
     console = terminal()
+    for row in lacking.values():
+        console.print(f"  [yellow]left out[/] {escape(row)}", soft_wrap=True, highlight=False)
     check(plan)
     if options.dry_run:
         from cogcalib.harness.reproduce.estimate import show_plan
 
-        show_plan(plan, options.jobs, screen(), options.rule)
+        show_plan(plan, jobs, screen(), options.rule)
         return None
+    if options.check:
+        return _preflight(plan, jobs, len(gpus), options, console)
+    return _run(plan, jobs, gpus, list(lacking.values()), options, console)
+
+
+def _run(
+    plan: Plan,
+    jobs: int,
+    gpus: Sequence[str],
+    lacking: Sequence[str],
+    options: argparse.Namespace,
+    console: Console,
+) -> list[str]:
+    """Train what is missing and write the table; `lacking` says why rows are left out of it."""
+    from cogcalib.harness.reproduce import ExecutionOptions, reproduce
+    from cogcalib.harness.reproduce.result_files import check_output, write_results
+    from cogcalib.harness.reproduce.workers import memory_shares
+
     for folder in (options.runs, options.output):
         check_writable(folder)
+    if gpus:
+        from cogcalib.harness.reproduce.device_memory import check_devices
+
+        check_devices(plan, jobs, len(gpus))
     check_output(plan, options.output, options.rule)
-    gpus = visible_gpus(torch.cuda.device_count())
-    settings = ExecutionOptions(options.jobs, options.rule, options.data_dir, tuple(gpus))
+    if shares := sorted({round(100 * each) for each in memory_shares(jobs, len(gpus))}):
+        console.print(
+            f"  {jobs} processes on {len(gpus)} GPU{'s' * (len(gpus) > 1)}: each takes at most "
+            f"{' or '.join(map(str, shares))} % of one's memory",
+            highlight=False,
+        )
+    settings = ExecutionOptions(jobs, options.rule, options.data_dir, tuple(gpus))
     outcome = reproduce(plan, settings, console)
+    whole = not (outcome.failures or outcome.left_out)
+    outcome.left_out += lacking
     # Paths of this machine are nobody's business; what they hold is told by its hash.
     command = shlex.join(["cogcalib", *sys.argv[1:]])
     written = write_results(outcome, options.output, command, options.rule)
     for path in written:
         console.print(f"  {path}", soft_wrap=True, markup=False)
     _show_missing(outcome, console)
-    if outcome.failures or outcome.left_out:
+    if not whole:
         raise SystemExit(1)
     return [str(path) for path in written]
+
+
+def _lacking(methods: Sequence[str], options: argparse.Namespace) -> dict[str, str]:
+    """Rows that need what is not installed, and what; one that was asked for by name is refused."""
+    from cogcalib.harness.reproduce.preflight import lacking_extras
+
+    if options.limit_methods:
+        return {}
+    return lacking_extras([name for name in methods if name not in options.without])
+
+
+def _preflight(
+    plan: Plan, jobs: int, gpus: int, options: argparse.Namespace, console: Console
+) -> list[Checked]:
+    from rich.markup import escape
+
+    from cogcalib.cli.console import write_results
+    from cogcalib.harness.reproduce.preflight import preflight, refused
+
+    def tell(each: Checked) -> None:
+        mark = "[green]ok[/]" if each.passed else "[bold red]!![/]"
+        console.print(f"  {mark} {each.name}: {escape(each.text)}", soft_wrap=True, highlight=False)
+
+    check_writable(options.runs)
+    found = preflight(plan, jobs, gpus, tell, options.data_dir)
+    if refused(found):
+        if options.json is not None:
+            write_results(options.json, found)
+        raise SystemExit(1)
+    return found
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -43,7 +43,7 @@ def run_and_show(config: Config, runs: Path, *, resume: bool, data_dir: Path | N
     quiet()
     with input_errors():
         task = own_name(config.tasks.train)
-    take_one_device()
+    take_one_device("run")
     path = escape(config.model.path)
     terminal.print(f"\n[bold]cogcalib[/bold] {config.name}: {path}, {escape(task)}")
     from cogcalib import pipeline

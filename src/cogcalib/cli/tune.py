@@ -37,7 +37,7 @@ def execute(options: argparse.Namespace) -> Any:
     config = load_config(options.config, options.overrides)
     check_reachable(config.model.path)
     quiet()
-    take_one_device()
+    take_one_device("tune")
     from cogcalib.harness.run_folder import RunFolder
     from cogcalib.harness.tuning import tune
 

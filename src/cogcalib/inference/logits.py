@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cogcalib.inference.backend import FirstToken, Tokens
 from cogcalib.inference.prefix import Prefix, compute_prefix, shared_length
+from cogcalib.inference.wide_head import wide_head
 
 
 @contextmanager
@@ -122,7 +123,8 @@ def _picked(
         return _call(model, ids, kwargs)[wanted]
     hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][wanted][None], *inputs[1:]))
     try:
-        logits = _call(model, ids, kwargs)
+        with wide_head(model):
+            logits = _call(model, ids, kwargs)
     finally:
         hook.remove()
     # A model that multiplies with the weights itself has given all positions.
@@ -165,7 +167,8 @@ def forward(model: PreTrainedModel, ids: Tensor, mask: Tensor, keep: int, **kwar
         kwargs["position_ids"] = positions[:, -ids.shape[1] :]
     if "logits_to_keep" in parameters:
         kwargs["logits_to_keep"] = keep
-    return model(input_ids=ids, attention_mask=mask, **kwargs)
+    with wide_head(model):
+        return model(input_ids=ids, attention_mask=mask, **kwargs)
 
 
 def upcast(logits: Tensor) -> Tensor:

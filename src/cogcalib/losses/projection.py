@@ -6,9 +6,10 @@ elementwise, is fp32. On CUDA the products accumulate into fp32 through cuBLAS' 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
@@ -255,7 +256,7 @@ def product_into(out: Tensor, left: Tensor, right: Tensor) -> None:
     """``out = left @ right``, where `out` may be wider than the factors' dtype."""
     if out.dtype == left.dtype:
         torch.mm(left, right, out=out)
-    elif out.device.type == "cuda":
+    elif sums_wide(out.device, left.dtype):
         torch.mm(left, right, out_dtype=out.dtype, out=out)
     else:
         out.copy_(left @ right)
@@ -263,10 +264,50 @@ def product_into(out: Tensor, left: Tensor, right: Tensor) -> None:
 
 def accumulate_product(total: Tensor, left: Tensor, right: Tensor, beta: float = 1.0) -> None:
     """``total = beta * total + left @ right``, without rounding the product to a half first."""
-    if total.device.type == "cuda" and left.dtype in HALVES:
+    if left.dtype in HALVES and sums_wide(total.device, left.dtype):
         torch.addmm(total, left, right, beta=beta, out_dtype=total.dtype, out=total)
     else:
         total.addmm_(left.to(total), right.to(total), beta=beta)
+
+
+def sums_wide(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the device gives products of halves in fp32, as they were summed up.
+
+    Only CUDA has ``out_dtype``, and not every build for every card: it is tried once.
+    """
+    return device.type == "cuda" and _out_dtype_works(device, dtype)
+
+
+@cache
+def _out_dtype_works(device: torch.device, dtype: torch.dtype) -> bool:
+    """Try ``out_dtype`` against products in fp32; warn if it fails or rounds."""
+    drawn = torch.Generator().manual_seed(0)
+    left, right = (
+        torch.randn(shape, generator=drawn).to(dtype).to(device) for shape in ((16, 64), (64, 32))
+    )
+    # Not the device's own fp32 product: that may be one in TF32.
+    expected = left.cpu().double() @ right.cpu().double()
+    found = torch.empty(16, 32, dtype=torch.float32, device=device)
+    twice = torch.empty_like(found)
+    try:
+        torch.mm(left, right, out_dtype=torch.float32, out=found)
+        torch.addmm(found, left, right, beta=1.0, out_dtype=torch.float32, out=twice)
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+    else:
+        apart = max(
+            (found.cpu() - expected).abs().max().item(),
+            (twice.cpu() - 2 * expected).abs().max().item(),
+        )
+        if apart < 1e-4:  # of numbers up to 30, which a half rounds by 0.06 or more
+            return True
+        reason = f"its results are {apart:.2g} apart from those in float64"
+    warnings.warn(
+        f"torch.mm(out_dtype=) does not work on {device} for {dtype}: {reason}. Logits are rounded "
+        "to that format, and gradients of the head are computed in float32, which takes longer",
+        stacklevel=3,
+    )
+    return False
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

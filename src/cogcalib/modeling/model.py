@@ -5,6 +5,7 @@ Only safetensors weights are read and no code from a model's repository is run.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import re
@@ -44,6 +45,9 @@ def load_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model in evaluation mode and its tokenizer.
 
+    What nobody holds any longer is freed first: a model that was trained is part of cycles. Weights
+    go from the file onto the device without a copy of the model in the host's memory.
+
     Args:
         path_or_id: A local folder, a GGUF file, a Hugging Face hub id, one of `ATLAS`, or
             ``smollm2``.
@@ -69,8 +73,9 @@ def load_model(
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     target = _device(device)
-    how = _four_bit(getattr(torch, dtype), target) if four_bit else {}
+    how = _four_bit(getattr(torch, dtype), target) if four_bit else _straight_onto(target)
     how |= _attention(attention)
+    _free_unused()
     source = checked_source(resolve_model(str(path_or_id)), "model", "config.json")
     if adapter is not None:
         adapter = _checked_adapter(adapter, path_or_id)
@@ -132,6 +137,18 @@ def _attention(name: str | None) -> dict[str, str]:
     if name == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
         raise ValueError("attention flash_attention_2 needs flash-attn: pip install flash-attn")
     return {"attn_implementation": name}
+
+
+def _straight_onto(device: torch.device) -> dict[str, Any]:
+    """What `from_pretrained` takes besides to read weights where they will be used."""
+    return {} if device.type == "cpu" else {"device_map": {"": device}}
+
+
+def _free_unused() -> None:
+    """Free models that only cycles hold, and what torch keeps of a GPU's memory for its own use."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _device(device: str | torch.device | None) -> torch.device:

@@ -25,6 +25,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from cogcalib.modeling.encoding import to_dataset
 from cogcalib.records import Example, is_verbatim
+from cogcalib.termination import TerminatedError, postponing_sigterm
 from cogcalib.training.answering import Origin
 from cogcalib.training.checkpoints import last_complete_checkpoint
 from cogcalib.training.collator import EXAMPLE_ID
@@ -67,7 +68,8 @@ def fit(
     """Fine-tune `model` and put weights or adapter, thresholds and log into `output`.
 
     While it works the files stand in ``<output>.partial``; if checkpoints are kept there, an
-    interrupted run goes on from the last that is complete.
+    interrupted run goes on from the last that is complete. SIGTERM makes one after the step it
+    came in, whether others are kept or not.
 
     Args:
         model: The base model; it is changed.
@@ -83,6 +85,7 @@ def fit(
     Raises:
         FileExistsError: If `output` exists.
         ValueError: As `CogCalibConfig`, `CogCalibTrainer` and `to_dataset`.
+        TerminatedError: If SIGTERM came before the last step.
     """
     if output.exists():
         raise FileExistsError(f"{output} exists already")
@@ -115,9 +118,19 @@ def fit(
     choice = to_dataset(data.choice, tokenizer) if data.choice else None
     trainer.origin = _origin(data.train, output.name, choice)
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_complete_checkpoint(partial, arguments.gate))
+    _train(trainer, last_complete_checkpoint(partial, arguments.gate))
     trainer.save_model(str(partial))
     return _finish(partial, output, trainer.state.log_history)
+
+
+def _train(trainer: CogCalibTrainer, checkpoint: str | None) -> None:
+    """Train to the last step, or raise TerminatedError after a checkpoint."""
+    last = _LastStep()
+    trainer.add_callback(last)
+    with postponing_sigterm(last.ask):
+        trainer.train(resume_from_checkpoint=checkpoint)
+    if last.asked and trainer.state.global_step < trainer.state.max_steps:
+        raise TerminatedError
 
 
 def _finish(partial: Path, output: Path, log: Sequence[Mapping[str, Any]]) -> Path:
@@ -169,3 +182,22 @@ class _Progress(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         self.tell(state.global_step)
+
+
+class _LastStep(TrainerCallback):
+    """Ends the training after the step in which it was asked to, with a checkpoint."""
+
+    asked = False
+
+    def ask(self) -> None:
+        self.asked = True
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        if self.asked and state.global_step < state.max_steps:
+            control.should_save = control.should_training_stop = True

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from rich.console import Console
 from transformers import set_seed
 
@@ -32,19 +34,20 @@ RESAMPLES = 200
 """Behind the intervals of one seed's figures, which the tables do not show."""
 
 
-def run_cell(cell: Cell, console: Console, data_dir: Path | None = None) -> None:
+def run_cell(cell: Cell, console: Console, data_dir: Path | None = None) -> bool:
     """Do what a cell leaves to be done; a finished part is not done again.
 
-    Two processes may be given cells that train the same model: one waits for the other.
+    The processes of a table, on one machine or several, may be given cells that train the same
+    model: a lock lets one of them in. A process that dies leaves none.
+
+    Returns:
+        False if another process is at it: nothing was done.
     """
     folder, code = cell.place.path, _running()
     folder.mkdir(parents=True, exist_ok=True)
-    trained = Method.parse(cell.method).trained if cell.method else "prepare"
-    locks = folder.parent / "locks"
-    locks.mkdir(exist_ok=True)
-    with FileLock(locks / f"{folder.name}.{trained}.{cell.seed}.lock"):
-        if not cell.missing():
-            return
+    with _locked(cell) as ours:
+        if not ours or not cell.missing():
+            return ours
         started = time.perf_counter()
         set_seed(cell.seed)
         if cell.kind == "prepare":
@@ -56,6 +59,26 @@ def run_cell(cell: Cell, console: Console, data_dir: Path | None = None) -> None
             _run(cell, console)
         wall = round(time.perf_counter() - started, 2)
         write_json(timing_path(cell), {"wall": wall, "device": device(), "code": code})
+    return True
+
+
+@contextmanager
+def _locked(cell: Cell) -> Iterator[bool]:
+    """Whether the lock of what a cell trains is ours, for as long as it lasts."""
+    folder = cell.place.path
+    trained = Method.parse(cell.method).trained if cell.method else "prepare"
+    locks = folder.parent / "locks"
+    locks.mkdir(exist_ok=True)
+    lock = FileLock(locks / f"{folder.name}.{trained}.{cell.seed}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def timing_path(cell: Cell) -> Path:

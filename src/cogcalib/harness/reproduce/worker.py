@@ -1,4 +1,4 @@
-"""The worker process of `reproduce.workers`: reads a cell per line, answers `done`."""
+"""The worker process of `reproduce.workers`: reads a cell per line, answers `done` or `taken`."""
 
 from __future__ import annotations
 
@@ -6,23 +6,31 @@ import os
 import sys
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from cogcalib.harness.reproduce.cell import run_cell
 from cogcalib.harness.reproduce.planned_cells import Cell
-from cogcalib.harness.reproduce.workers import DONE
+from cogcalib.harness.reproduce.workers import DONE, TAKEN
+from cogcalib.termination import EXIT_CODE, TerminatedError, raise_on_sigterm
 
 
 def main() -> None:
     """Run the cells that come in; an error ends the process, and so tells the other end."""
-    answers = os.fdopen(os.dup(1), "w")
-    # Whatever a library prints goes to the log, not between the answers.
-    os.dup2(2, 1)
-    data_dir = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    share, data_dir = float(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    if share < 1:
+        torch.cuda.set_per_process_memory_fraction(share)
     console = Console(stderr=True)
-    for line in sys.stdin:
-        run_cell(Cell.from_json(line), console, data_dir)
-        print(DONE, file=answers, flush=True)
+    raise_on_sigterm()
+    with os.fdopen(os.dup(1), "w") as answers:
+        # Whatever a library prints goes to the log, not between the answers.
+        os.dup2(2, 1)
+        try:
+            for line in sys.stdin:
+                ours = run_cell(Cell.from_json(line), console, data_dir)
+                print(DONE if ours else TAKEN, file=answers, flush=True)
+        except TerminatedError:
+            sys.exit(EXIT_CODE)
 
 
 if __name__ == "__main__":

@@ -6,23 +6,30 @@ A process that dies takes only its cell with it; another is started for the next
 from __future__ import annotations
 
 import os
-import queue
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from cogcalib.harness.reproduce.planned_cells import Cell
+from cogcalib.termination import EXIT_CODE
 
-DONE = "done"
+DONE, TAKEN = "done", "taken"
+"""A worker's answers: finished, or another process is at it."""
 LINES_SHOWN = 15
 INPUT_ERROR = "cogcalib.records.InputError: "
 GRACE = 5.0
 """Seconds that a process which has closed its end is given to end."""
+SHARED = 0.9
+"""Of a GPU's memory, between all processes that share it; each has a CUDA context besides."""
+PAUSE = 2.0
+"""Seconds before cells that other processes are at are asked for again."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,8 @@ Tell = Callable[[Cell, float, Failure | None], None]
 class Workers:
     """A fixed number of processes, one thread each, and one GPU each where there are some.
 
+    Where there are more processes than GPUs, those on one share its memory.
+
     Args:
         jobs: Number of processes.
         logs: Folder of what they write.
@@ -50,9 +59,12 @@ class Workers:
     def __init__(
         self, jobs: int, logs: Path, gpus: Sequence[str] = (), data_dir: Path | None = None
     ) -> None:
+        shares = memory_shares(jobs, len(gpus)) or [1.0] * jobs
         self.workers = [
             _Worker(
-                logs / f"worker-{os.getpid()}-{number}.log", _environment(number, gpus), data_dir
+                logs / f"worker-{os.getpid()}-{number}.log",
+                _environment(number, gpus),
+                [str(shares[number]), *([str(data_dir)] if data_dir else [])],
             )
             for number in range(jobs)
         ]
@@ -66,55 +78,79 @@ class Workers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        for worker in self.workers:  # all of them at once: each may have a checkpoint to write
+            worker.ending = True
+            worker.terminate()
         for worker in self.workers:
             worker.stop()
 
     def run(self, cells: Sequence[Cell], tell: Tell) -> list[Failure]:
-        """Run cells in any order, the first ones first; returns those that failed."""
-        waiting: queue.SimpleQueue[Cell] = queue.SimpleQueue()
-        for cell in cells:
-            waiting.put(cell)
+        """Run cells in any order, the first ones first; returns those that failed.
+
+        A cell that another process is at is come back to, until it is finished or free.
+        """
+        waiting = deque(cells)
 
         def work(worker: _Worker) -> list[Failure]:
             failures: list[Failure] = []
-            while True:
-                try:
-                    cell = waiting.get_nowait()
-                except queue.Empty:
-                    return failures
+            refused = 0
+            while (cell := _next(waiting)) is not None:
                 started = time.perf_counter()
-                failure = worker.run(cell)
+                found = worker.run(cell)
+                if worker.ending:
+                    return failures
+                if found == TAKEN:
+                    waiting.append(cell)
+                    refused += 1
+                    if refused >= len(waiting):  # there is nothing else to do
+                        refused = 0
+                        time.sleep(PAUSE)
+                    continue
+                refused = 0
+                failure = found if isinstance(found, Failure) else None
                 tell(cell, time.perf_counter() - started, failure)
                 failures += [failure] if failure else []
+            return failures
 
         with ThreadPoolExecutor(len(self.workers)) as pool:
             try:
                 return [each for found in pool.map(work, self.workers) for each in found]
             except BaseException:
-                while not waiting.empty():
-                    waiting.get_nowait()
+                waiting.clear()
                 self.__exit__(None, None, None)
                 raise
+
+
+def _next(waiting: deque[Cell]) -> Cell | None:
+    try:
+        return waiting.popleft()
+    except IndexError:
+        return None
 
 
 class _Worker:
     """One process, started when there is something to do."""
 
-    def __init__(self, log: Path, environment: dict[str, str], data_dir: Path | None) -> None:
+    def __init__(self, log: Path, environment: dict[str, str], words: Sequence[str]) -> None:
         self.log = log
         self.environment = environment
-        self.data_dir = data_dir
+        self.words = words
         self.process: subprocess.Popen[str] | None = None
+        self.ending = False
 
-    def run(self, cell: Cell) -> Failure | None:
+    def run(self, cell: Cell) -> Failure | str:
+        """Give it a cell: what the process answers, or how it failed."""
         process = self.process or self._start()
+        if self.ending:
+            process.terminate()
         assert process.stdin is not None
         assert process.stdout is not None
         try:
             process.stdin.write(cell.to_json() + "\n")
             process.stdin.flush()
-            if process.stdout.readline().strip() == DONE:
-                return None
+            answer = process.stdout.readline().strip()
+            if answer in (DONE, TAKEN):
+                return answer
         except BrokenPipeError:
             pass  # it died before it could read: told below like any other death
         ended = _ended(process)
@@ -125,23 +161,26 @@ class _Worker:
             return Failure(cell, message)
         return Failure(cell, "\n".join([*text.splitlines()[-LINES_SHOWN:], *filter(None, [ended])]))
 
+    def terminate(self) -> None:
+        """Ask the process to end, which it does after a checkpoint if it trains."""
+        if self.process is not None:
+            self.process.terminate()
+
     def stop(self) -> None:
+        """End the process and wait until it has."""
+        self.terminate()
         process, self.process = self.process, None
         if process is None:
             return
+        process.wait()
         for stream in (process.stdin, process.stdout):
             if stream is not None:
-                try:
+                with suppress(BrokenPipeError):
                     stream.close()
-                except BrokenPipeError:
-                    continue
-        process.terminate()
-        process.wait()
 
     def _start(self) -> subprocess.Popen[str]:
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        words = [sys.executable, "-m", "cogcalib.harness.reproduce.worker"]
-        words += [str(self.data_dir)] if self.data_dir else []
+        words = [sys.executable, "-m", "cogcalib.harness.reproduce.worker", *self.words]
         with self.log.open("a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 words,
@@ -155,11 +194,13 @@ class _Worker:
 
 
 def _ended(process: subprocess.Popen[str]) -> str:
-    """What ended a process that was killed; empty if it ended by itself."""
+    """The signal that ended a process; empty if it ended by itself."""
     try:
         code = process.wait(timeout=GRACE)
     except subprocess.TimeoutExpired:
         return ""
+    if code == EXIT_CODE:
+        return "ended by SIGTERM; the same command goes on from the last checkpoint"
     return f"killed by signal {-code} (9: out of memory?)" if code < 0 else ""
 
 
@@ -169,6 +210,16 @@ def _environment(number: int, gpus: Sequence[str]) -> dict[str, str]:
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     return environment
+
+
+def memory_shares(jobs: int, gpus: int) -> list[float]:
+    """For each process the fraction of its GPU's memory that it may take.
+
+    Empty if no GPU is shared, or there is none: nothing is limited then.
+    """
+    if not 0 < gpus < jobs:
+        return []
+    return [SHARED / len(range(number % gpus, jobs, gpus)) for number in range(jobs)]
 
 
 def visible_gpus(count: int) -> list[str]:

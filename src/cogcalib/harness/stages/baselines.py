@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from cogcalib.baselines import Baseline, Ensemble, MCDropout
 from cogcalib.baselines.laplace import LaplaceLoRA
-from cogcalib.harness.config import Config, Method
+from cogcalib.harness.config import Method
 from cogcalib.harness.stages.context import RunContext, member_seeds
 from cogcalib.modeling import load_model
 from cogcalib.records import Example, input_errors
 from cogcalib.scoring import ScoreSettings
 
 
-def check_baseline(config: Config, method: Method) -> None:
+def check_baseline(method: Method) -> None:
     """Raise if a method is a baseline that cannot run here.
 
     Raises:

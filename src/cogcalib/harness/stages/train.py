@@ -45,7 +45,7 @@ def check_methods(config: Config) -> None:
             )
     for name in config.methods:
         method = Method.parse(name)
-        check_baseline(config, method)
+        check_baseline(method)
         if method.trained != "base":
             CogCalibConfig(config.name, **_trainer_settings(config, method, config.seeds[0]))
 

@@ -1,0 +1,74 @@
+"""Rates of a model on the device at hand, as `reproduce --check` measured them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cogcalib.artifacts import read_json, to_record
+from cogcalib.records import write_json
+
+MEASURED = "measured.json"
+"""Beside the run folders of a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRates:
+    """Seconds and bytes of one model, measured on one of its tasks.
+
+    Attributes:
+        model: The weights, as the configuration names them.
+        task: The task measured on, by its own name.
+        device: As `cogcalib.harness.reproduce.cell.device` has it.
+        dtype: Of the weights.
+        load: Seconds to load the weights with an adapter.
+        step: Seconds of one gated optimiser step, the median; calibration passes apart.
+        step_tokens: Tokens of questions and answers in a step, on average, padding apart.
+        scored: Seconds to score one batch.
+        scored_questions: Questions in it.
+        scored_tokens: Tokens of their prompts.
+        saved: Bytes of what one training leaves.
+        memory: Most bytes of the device that training or scoring took; on a CPU of the process.
+        host: Most bytes of the host's memory that the process took.
+    """
+
+    model: str
+    task: str
+    device: str
+    dtype: str
+    load: float
+    step: float
+    step_tokens: float
+    scored: float
+    scored_questions: int
+    scored_tokens: int
+    saved: int
+    memory: int
+    host: int
+
+    @property
+    def questions_per_second(self) -> float:
+        """Scored."""
+        return self.scored_questions / self.scored
+
+
+def measured_rates(path: Path) -> MeasuredRates | None:
+    """What `--check` measured of a model; None if it has not.
+
+    Args:
+        path: The folder with the model's run folders, ``runs/reproduce/MODEL``.
+
+    Raises:
+        ValueError: If the file cannot be read.
+    """
+    file = path / MEASURED
+    if not file.exists():
+        return None
+    remedy = "remove it; --check measures again"
+    return to_record(MeasuredRates, read_json(file, dict, remedy))
+
+
+def keep_rates(path: Path, rates: MeasuredRates) -> Path:
+    """Write what was measured where `measured_rates` finds it; returns the file."""
+    write_json(path / MEASURED, asdict(rates))
+    return path / MEASURED

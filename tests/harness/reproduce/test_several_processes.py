@@ -1,0 +1,219 @@
+"""Several processes on one table: who takes which cell, and what a signal leaves."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from cogcalib.harness.reproduce import Cell, Plan, Preset, Table, make_plan, worker
+from cogcalib.harness.reproduce import workers as pool
+from cogcalib.harness.reproduce.cell import run_cell
+from cogcalib.harness.reproduce.planned_cells import prepare_cells, row_cells
+from cogcalib.harness.reproduce.workers import Failure, Workers
+from cogcalib.training.checkpoints import last_complete_checkpoint
+
+TABLE = Table(name="tiny", title="Tiny", question="?", methods=("sft",), where="primary")
+HOLD = """
+import sys, time
+from filelock import FileLock
+lock = FileLock(sys.argv[1])
+lock.acquire()
+print("held", flush=True)
+time.sleep(600)
+"""
+# Answers as a worker does, that a cell is taken for as long as the file named like it is there.
+ANSWER = """#!{python}
+import json, sys
+from pathlib import Path
+for line in sys.stdin:
+    seed = json.loads(line)["cell"][2]
+    print("taken" if Path("{folder}", f"taken-{{seed}}").exists() else "done", flush=True)
+"""
+
+
+def lay_out(preset: Preset, root: Path, seeds: int = 1) -> tuple[Plan, list[Cell]]:
+    plan = make_plan(TABLE, preset, root, seeds=range(seeds), tune_seeds=[0])
+    return plan, row_cells(plan.places[0], ["sft"], plan.seeds)
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO())
+
+
+def test_a_cell_that_another_process_is_at_is_left_to_it(small: Preset, tmp_path: Path) -> None:
+    plan, _ = lay_out(small, tmp_path)
+    (cell,) = prepare_cells(plan)
+    locks = tmp_path / "small" / "locks"
+    locks.mkdir(parents=True)
+    words = [sys.executable, "-c", HOLD, str(locks / "country.prepare.0.lock")]
+    other = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        assert not run_cell(cell, quiet())
+        assert cell.missing()
+    finally:
+        other.kill()  # and so can release nothing
+        other.communicate()
+    assert run_cell(cell, quiet())
+    assert not cell.missing()
+
+
+def test_taken_cells_are_come_back_to(
+    small: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, cells = lay_out(small, tmp_path / "runs", seeds=4)
+    python = tmp_path / "python"
+    python.write_text(ANSWER.format(python=sys.executable, folder=tmp_path), encoding="utf-8")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(pool, "PAUSE", 0.05)
+    for seed in (0, 2):
+        (tmp_path / f"taken-{seed}").touch()
+    done = []
+
+    def tell(cell: Cell, seconds: float, failure: Failure | None) -> None:
+        assert failure is None
+        done.append(cell.seed)
+        if done == [1, 3]:
+            (tmp_path / "taken-2").unlink()
+        if done == [1, 3, 2]:
+            (tmp_path / "taken-0").unlink()
+
+    with Workers(1, tmp_path / "logs") as workers:
+        assert workers.run(cells, tell) == []
+    assert done == [1, 3, 2, 0]
+
+
+def test_a_termination_ends_all_processes_at_once(
+    small: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes a second to end; one after the other they would take four."""
+    _, cells = lay_out(small, tmp_path / "runs", seeds=4)
+    python = tmp_path / "python"
+    python.write_text(
+        f"#!/bin/sh\ntrap 'sleep 1; exit 143' TERM\necho $$ >> {tmp_path}/pids\n"
+        "while read line; do while :; do sleep .05; done; done\n",
+        encoding="utf-8",
+    )
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    told: list[object] = []
+
+    def interrupt() -> None:
+        while not (pids := tmp_path / "pids").exists() or len(pids.read_text().split()) < 4:
+            time.sleep(0.05)
+        started.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    started: list[float] = []
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt), Workers(4, tmp_path / "logs") as workers:
+        workers.run(cells, lambda *each: told.append(each))
+    assert time.monotonic() - started[0] < 3
+    assert told == []
+    for pid in (tmp_path / "pids").read_text().split():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "gpus", "shares"),
+    [
+        (1, 0, []),
+        (4, 0, []),
+        (2, 4, []),
+        (4, 4, []),
+        (3, 1, [0.3, 0.3, 0.3]),
+        (3, 2, [0.45, 0.9, 0.45]),
+    ],
+)
+def test_processes_on_one_device_share_its_memory(
+    jobs: int, gpus: int, shares: list[float], tmp_path: Path
+) -> None:
+    assert pool.memory_shares(jobs, gpus) == pytest.approx(shares)
+    crew = Workers(jobs, tmp_path, [str(number) for number in range(gpus)])
+    assert [float(each.words[0]) for each in crew.workers] == pytest.approx(shares or [1] * jobs)
+    seen = [each.environment.get("CUDA_VISIBLE_DEVICES") for each in crew.workers]
+    if gpus:
+        assert seen == [str(number % gpus) for number in range(jobs)]
+
+
+def test_a_worker_takes_no_more_than_its_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[float] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", taken.append)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    monkeypatch.setattr(worker.os, "dup2", lambda *_: None)
+    monkeypatch.setattr(worker, "raise_on_sigterm", lambda: None)
+    for share in ("1.0", "0.45"):
+        monkeypatch.setattr(sys, "argv", ["worker", share, str(tmp_path)])
+        worker.main()
+    assert taken == [0.45]
+
+
+@pytest.mark.slow
+def test_two_commands_on_one_table_share_its_cells(small: Preset, tmp_path: Path) -> None:
+    plan, cells = lay_out(small, tmp_path / "runs", seeds=4)
+    assert run_cell(prepare_cells(plan)[0], quiet())
+    failures: list[Failure] = []
+
+    def command(number: int) -> None:
+        with Workers(1, tmp_path / f"logs-{number}") as workers:
+            failures.extend(workers.run(cells, lambda *told: None))
+
+    threads = [threading.Thread(target=command, args=[number]) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    trained = [
+        sum(path.read_text().count("train: sft") for path in tmp_path.glob(f"logs-{number}/*"))
+        for number in range(2)
+    ]
+    assert sum(trained) == 4
+    assert min(trained) >= 1, trained
+
+
+@pytest.mark.slow
+def test_sigterm_leaves_a_checkpoint_and_no_process(small: Preset, tmp_path: Path) -> None:
+    """The command is told to end, its worker is at a training: both end, and it goes on."""
+    slow = small.config | {"train": small.config["train"] | {"steps": 4000}}
+    preset = tmp_path / "small.yaml"
+    preset.write_text(json.dumps(small.model_copy(update={"config": slow}).model_dump()))
+    words = ["-m", "cogcalib", "reproduce", "main", "--model", str(preset), "--seeds", "1"]
+    words += ["--limit-methods", "sft"]
+    words += ["--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]
+    place = tmp_path / "runs" / "reproduce" / "small" / "country"
+    partial = place / "train" / "sft" / "seed-0.partial"
+    command = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True)
+    while not partial.exists():
+        assert command.poll() is None, command.communicate()
+        time.sleep(0.1)
+    time.sleep(2)
+    command.terminate()
+    _, error = command.communicate(timeout=60)
+    assert command.returncode == 143, error
+    assert "the same command goes on" in error
+    checkpoint = last_complete_checkpoint(partial, "none")
+    assert checkpoint is not None
+    state = json.loads(Path(checkpoint, "trainer_state.json").read_text())
+    assert 0 < state["global_step"] < 4000
+    locks = list((place.parent / "locks").glob("*sft*"))
+    assert locks
+    (cell,) = lay_out(small, tmp_path / "runs" / "reproduce")[1]
+    with pytest.raises(Exception, match="different configuration"):
+        run_cell(cell, quiet())  # that is: the lock is free
