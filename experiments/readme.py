@@ -72,7 +72,9 @@ def written(page: Path, text: str, records: Mapping[str, Any]) -> str:
 def read_records() -> dict[str, Any]:
     """Name of a record, its folder before it, -> what it holds."""
     return {
-        path.relative_to(RESULTS).with_suffix("").as_posix(): json.loads(path.read_text(encoding="utf-8"))
+        path.relative_to(RESULTS).with_suffix("").as_posix(): json.loads(
+            path.read_text(encoding="utf-8")
+        )
         for path in sorted(RESULTS.rglob("*.json"))
     }
 
