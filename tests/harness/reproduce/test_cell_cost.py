@@ -27,6 +27,7 @@ from cogcalib.harness.reproduce.cell_cost import (
 )
 from cogcalib.harness.reproduce.definitions import merge
 from cogcalib.harness.reproduce.estimate import TimedCell, hours, show_plan, timed_cells
+from cogcalib.harness.reproduce.measured_rates import MeasuredRates, keep_rates
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.modeling import lora_config
 from cogcalib.records import InputError
@@ -235,3 +236,36 @@ def test_what_an_estimate_needs_is_asked_for(small: Preset, tmp_path: Path) -> N
         path.write_text(str(values | change).replace("None", "null"), encoding="utf-8")
         with pytest.raises(InputError, match=message):
             load_preset(str(path))
+
+
+def test_rates_that_check_measured_replace_those_assumed(tmp_path: Path) -> None:
+    """The step of the plan takes what was measured of one of its tokens; so does loading."""
+    preset = load_preset("atlas")
+    plan = make_plan(load_table("main"), preset, tmp_path, seeds=[0], tune_seeds=[0])
+    place = plan.places[0]
+    tokens = place.config.train.batch_size * preset.tokens_of(place.config.tasks.train)
+    keep_rates(
+        place.path.parent,
+        MeasuredRates(
+            model="atlas",
+            task=place.config.tasks.train,
+            device="a [fast] box",
+            dtype="float32",
+            load=2.0,
+            step=0.5,
+            step_tokens=tokens,
+            scored=1.0,
+            scored_questions=10,
+            scored_tokens=300,
+            saved=1,
+            memory=1,
+            host=1,
+        ),
+    )
+    cost = next(each.cost for each in timed_cells(plan) if each.cost.training)
+    assert cost.training == pytest.approx(place.config.train.steps * 0.5)
+    assert cost.loading == pytest.approx(2 * 2.0)
+    stream = io.StringIO()
+    show_plan(plan, 1, Console(file=stream, width=200))
+    assert "that --check measured" in stream.getvalue()
+    assert "a [fast] box" in stream.getvalue()

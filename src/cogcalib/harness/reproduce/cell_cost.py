@@ -12,8 +12,9 @@ from functools import cache
 
 from cogcalib.harness.config import Method
 from cogcalib.harness.config.methods import EARLY
-from cogcalib.harness.reproduce.definitions import Preset
+from cogcalib.harness.reproduce.definitions import Preset, Rate
 from cogcalib.harness.reproduce.dynamics import POINTS
+from cogcalib.harness.reproduce.measured_rates import MeasuredRates
 from cogcalib.harness.reproduce.plan import Place
 from cogcalib.harness.reproduce.planned_cells import Cell
 from cogcalib.harness.reproduce.specs import is_open_ended
@@ -100,6 +101,23 @@ def cell_cost(cell: Cell, preset: Preset) -> CellCost:
         setup=preset.rate.setup,
         disk=model.trained_bytes() if trains and cell.kind != "dynamics" else 0.0,
     )
+
+
+def with_measured(preset: Preset, rates: MeasuredRates) -> Preset:
+    """The preset with the rates that `reproduce --check` measured instead of those assumed.
+
+    A step of known tokens gives the arithmetic; starting kernels cannot take longer than the step.
+    """
+    flops = (FORWARD + BACKWARD) * preset.parameters * rates.step_tokens * PADDING / rates.step
+    bytes_of_weights = preset.parameters * NUMBER_BYTES[rates.dtype]
+    rate = Rate(
+        device=rates.device,
+        flops=flops,
+        launch=min(preset.rate.launch, rates.step / (STEP_KERNELS * max(1, preset.layers))),
+        load=bytes_of_weights / rates.load,
+        setup=preset.rate.setup,
+    )
+    return preset.model_copy(update={"rate": rate})
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from cogcalib.harness.reproduce.cell_cost import FULL_BYTES
 from cogcalib.harness.reproduce.definitions import load_preset
 from cogcalib.harness.reproduce.plan import Place, Plan, folder_name
 from cogcalib.harness.reproduce.workers import memory_shares
 from cogcalib.records import InputError
 
-FULL = 16
-"""Bytes of a weight that is trained itself, its gradient and Adam's two moments, in float32."""
 FROZEN = {"float32": 4.0, "bfloat16": 2.0}
 """Bytes of a weight under an adapter, by the configuration's dtype."""
 FOUR_BITS = 0.6
@@ -22,7 +21,7 @@ def least_memory(plan: Plan, place: Place) -> float:
     model = place.config.model
     preset = plan.preset if place.model == plan.preset.name else load_preset(place.model)
     if model.lora is None:
-        return FULL * preset.parameters
+        return FULL_BYTES * preset.parameters
     frozen = FOUR_BITS if getattr(model, "four_bit", False) else FROZEN[model.dtype]
     return frozen * preset.parameters
 

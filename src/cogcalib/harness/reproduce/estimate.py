@@ -17,9 +17,15 @@ from cogcalib.artifacts import read_json
 from cogcalib.harness.config import DEFAULT_RULE, Method, Rule
 from cogcalib.harness.config.methods import with_posthoc
 from cogcalib.harness.reproduce.cell import timing_path
-from cogcalib.harness.reproduce.cell_cost import FULL_BYTES, CellCost, cell_cost
+from cogcalib.harness.reproduce.cell_cost import (
+    FULL_BYTES,
+    CellCost,
+    cell_cost,
+    with_measured,
+)
 from cogcalib.harness.reproduce.definitions import Preset, load_preset
 from cogcalib.harness.reproduce.execute import choices_made
+from cogcalib.harness.reproduce.measured_rates import measured_rates
 from cogcalib.harness.reproduce.plan import Place, Plan, folder_name
 from cogcalib.harness.reproduce.planned_cells import (
     Cell,
@@ -146,7 +152,10 @@ def _with_alpha(place: Place, name: str, made: Mapping[str, str]) -> str:
 
 
 def _preset(plan: Plan, place: Place) -> Preset:
-    return plan.preset if place.model == plan.preset.name else load_preset(place.model)
+    """The preset of a place's model, by the rates that were measured of it if there are any."""
+    preset = plan.preset if place.model == plan.preset.name else load_preset(place.model)
+    rates = measured_rates(place.path.parent)
+    return preset if rates is None else with_measured(preset, rates)
 
 
 def _measured(cells: Sequence[TimedCell]) -> list[TimedCell]:
@@ -207,9 +216,10 @@ def show_plan(plan: Plan, jobs: int, console: Console, rule: Rule = DEFAULT_RULE
             f"\n[yellow]every weight is trained in one process: {size:,.1f} GB for weights, "
             "gradients and Adam's state[/]"
         )
-    rate = plan.preset.rate
+    rate, known = _preset(plan, plan.places[0]).rate, measured_rates(plan.places[0].path.parent)
+    rates = "assumed" if known is None else "that --check measured,"
     console.print(
-        f"\nRates assumed until cells are timed: {rate.device}, {rate.flops:.0e} FLOPs/s, "
+        f"\nRates {rates} until cells are timed: {escape(rate.device)}, {rate.flops:.0e} FLOPs/s, "
         f"{1e6 * rate.launch:g} µs a kernel, {rate.load / 1e9:g} GB of weights loaded a second",
         highlight=False,
     )

@@ -61,7 +61,7 @@ def measure(plan: Plan, folder: Path, data_dir: Path | None = None) -> MeasuredR
     model, tokenizer = load_model(
         config.model.path if config.model.lora else output,
         adapter=output if config.model.lora else None,
-        dtype=config.model.dtype,
+        **config.model.loading(),
     )
     _wait()
     load = time.perf_counter() - started
