@@ -219,7 +219,8 @@ def test_a_broken_cell_does_not_stop_the_others(
     for path in ("score/sft", "recalibrate/sft+isotonic", "score/base", "tune/cols-options@0.4"):
         shutil.rmtree(place / path)
     outcome, shown = run(lay_out(small, root))
-    assert {failure.cell.method for failure in outcome.failures} == {"sft"}
+    messages = [failure.message for failure in outcome.failures]
+    assert {failure.cell.method for failure in outcome.failures} == {"sft"}, messages
     assert "no adapter" in outcome.failures[0].message.replace("\n", " ")
     assert "✓" in next(line for line in shown.splitlines() if "train-base-seed-0" in line)
     assert (place / "tune" / "cols-options@0.4" / "seed-0").is_dir()
