@@ -105,7 +105,7 @@ def _execute(verb: ModuleType, options: argparse.Namespace) -> None:
     path = getattr(options, "json", None)
     with input_errors():
         check_new("--json", path)
-    if verb is not doctor:  # which says what else it finds
+    if verb not in (doctor, reproduce):  # one says all it finds, the other looks at its plan first
         _check_names(options)
     found = verb.execute(options)
     if path is not None and found is not None:  # of several processes one has results
