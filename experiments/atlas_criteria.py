@@ -11,6 +11,7 @@ method fares plays no part. Writes docs/results/atlas-criteria.{json,md}; minute
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -78,7 +79,7 @@ def configured(name: str, task: str, path: str, steps: int | None = None) -> Con
         own["train"] = {"steps": steps, "style_steps": 0}
     values = merge(preset.config, preset.tasks[task], own)
     values["tasks"]["limit"].pop("test", None)
-    return Config.model_validate(values)
+    return Config.model_validate_json(json.dumps(values))
 
 
 def run(config: Config, root: Path) -> RunFolder:

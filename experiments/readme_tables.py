@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
+import numpy as np
+
 from cogcalib.harness.config.methods import label
 from cogcalib.harness.report.columns import MISSING, coverage_text, floor_text, known_ends
 from cogcalib.harness.reproduce.markdown import line
@@ -31,7 +33,7 @@ def demo(record: Record) -> Iterator[str]:
 def results(record: Record) -> Iterator[str]:
     """Eight rows of the main table: in domain, multiple choice."""
     columns = {**COLUMNS, "AURC": ("aurc", 1, 3)}
-    names = ["base", "base+ts", "sft", "sft+ts", "sft-early+ts", "cols"]
+    names = ["base", "sft", "sft+ts", "sft-early+ts", "cols", "cols-options"]
     return _methods(record, columns, [*names, "ls-options-gap", "cols-options-gap"])
 
 
@@ -196,42 +198,55 @@ def _elsewhere(record: Record) -> dict[str, Record]:
 
 
 def transfer(record: Record) -> Iterator[str]:
-    """Means over the other tasks of many questions, and on how many SFT + TS is likelier."""
+    """Means over the other tasks of many questions, and against SFT + TS with tasks drawn."""
     groups = [each for each in _elsewhere(record).values() if each["n"] >= MANY]
     ece = primary(groups[0])
-    yield from head(
-        f"means of {len(groups)} tasks",
-        ["accuracy %", titled(ece), "NLL", "NLL below : above that of SFT + TS, tasks"],
-    )
-    for row in groups[0]["rows"]:
-        if row["row"] in CHOSEN or row["row"].removesuffix("+ts") in CHOSEN:
+    against = (f"Δ {titled(ece)} to SFT + TS", "Δ NLL to SFT + TS", "NLL below on")
+    yield from head(f"means of {len(groups)} tasks", ["accuracy %", titled(ece), "NLL", *against])
+    for name in (row["row"] for row in groups[0]["rows"]):
+        if name.removesuffix("+ts") in CHOSEN:
             continue
-        rows = [find(each["rows"], row=row["row"]) for each in groups]
-        cells = [mean_over(rows, "accuracy", 100, 1), mean_over(rows, ece, 100, 1)]
-        cells += [mean_over(rows, "nll", 1, 3), _likelier(rows)]
-        yield line([label(row["method"]), *cells])
+        cells = [mean_over(groups, name, "accuracy", 100, 1), mean_over(groups, name, ece, 100, 1)]
+        cells += [mean_over(groups, name, "nll", 1, 3)]
+        if name != "sft+ts" and cells[-1] != MISSING:
+            lower = [found(each, name, "nll") < found(each, "sft+ts", "nll") for each in groups]
+            cells += [change(drawn(groups, name, "sft+ts"), metric) for metric in (ece, "nll")]
+            cells += [f"{sum(lower)} of {len(lower)}"]
+        else:
+            cells += [""] * 3
+        yield line([label(find(groups[0]["rows"], row=name)["method"]), *cells])
 
 
 MANY = 1000
 """Questions of a task that counts in a mean over tasks."""
+DRAWS = 10_000
+"""Resamples of the tasks."""
 
 
-def mean_over(rows: Sequence[Record], metric: str, scale: int, digits: int) -> str:
-    """The mean of a metric over one row's tasks; a dash where it is not defined."""
-    values = [row["mean"].get(metric) for row in rows]
+def found(group: Record, name: str, metric: str) -> float | None:
+    """The mean over seeds of one row's metric; None where it is not defined."""
+    value: float | None = find(group["rows"], row=name)["mean"].get(metric)
+    return value
+
+
+def mean_over(groups: Sequence[Record], name: str, metric: str, scale: int, digits: int) -> str:
+    """The mean over tasks; a dash where the metric is not defined."""
+    values = [found(group, name, metric) for group in groups]
     if None in values:
         return MISSING
     return f"{scale * sum(values) / len(values):.{digits}f}"
 
 
-def _likelier(rows: Sequence[Record]) -> str:
-    """``7 : 1``: tasks on which the NLL is significantly below and above that of SFT + TS."""
-    found = [row.get("against", {}).get("sft+ts", {}).get("nll") for row in rows]
-    if None in found:
-        return ""
-    values = [each[0] for each in found if significant(each)]
-    below = sum(value < 0 for value in values)
-    return f"{below} : {len(values) - below}"
+def drawn(groups: Sequence[Record], name: str, other: str) -> dict[str, tuple[float, ...]]:
+    """Metric -> mean difference of two rows over tasks, and its 95 % interval, tasks drawn anew."""
+    rng = np.random.default_rng(0)
+    picked = rng.integers(len(groups), size=(DRAWS, len(groups)))
+    intervals = {}
+    for metric in (primary(groups[0]), "nll"):
+        gaps = np.array([found(each, name, metric) - found(each, other, metric) for each in groups])
+        ends = np.quantile(gaps[picked].mean(axis=1), (0.025, 0.975))
+        intervals[metric] = (float(gaps.mean()), *map(float, ends))
+    return intervals
 
 
 def models(families: Record, full: Record) -> Iterator[str]:

@@ -24,6 +24,18 @@ def raise_on_sigterm() -> None:
 
 
 @contextmanager
+def raising_on_sigterm() -> Iterator[None]:
+    """`raise_on_sigterm` while the work inside is under way."""
+    before: Any = signal.getsignal(signal.SIGTERM)
+    raise_on_sigterm()
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def postponing_sigterm(ask: Callable[[], None]) -> Iterator[None]:
     """Call `ask` when SIGTERM comes instead of ending; the work inside has to end by itself.
 

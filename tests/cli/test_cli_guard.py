@@ -75,7 +75,7 @@ def test_guard_shows_thresholds_and_writes_them(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = written(tmp_path / "h.jsonl", "test", 0, 300)
-    words = ["guard", str(model), "--data", str(data), "--target-error", "0.3", "0.01"]
+    words = ["guard", str(model), "--data", str(data), "--target-error", "0.7", "0.01"]
     words += ["--calibration", str(model), "--output", str(tmp_path / "out")]
     assert cli.main([*words, "--plot", str(tmp_path / "risk.svg")]) == 0
     said = capsys.readouterr().out
@@ -87,7 +87,7 @@ def test_guard_shows_thresholds_and_writes_them(
     assert f"Written: {tmp_path / 'out' / 'calibration.json'}" in said
     assert not read_calibration(model).rules
     rules = read_calibration(tmp_path / "out").rules
-    assert [rule.target_error for rule in rules] == [0.3, 0.01]
+    assert [rule.target_error for rule in rules] == [0.7, 0.01]
     assert rules[0].threshold is not None
     assert rules[1].threshold is None
 

@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 
@@ -38,7 +39,7 @@ from cogcalib.cli.console import check_new, settle_streams, shown, write_results
 from cogcalib.cli.examples import EXAMPLES
 from cogcalib.records import InputError, input_errors, path_errors
 from cogcalib.suggest import did_you_mean
-from cogcalib.termination import EXIT_CODE, TerminatedError, raise_on_sigterm
+from cogcalib.termination import EXIT_CODE, TerminatedError, raising_on_sigterm
 
 VERBS = {
     module.__name__.rpartition(".")[2]: module
@@ -77,10 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = VERBS[options.verb]
     if verb is completion:
         options.parser = build_parser()
-    if verb in RESUMABLE:
-        raise_on_sigterm()
+    ending = raising_on_sigterm() if verb in RESUMABLE else nullcontext()
     try:
-        with path_errors():
+        with ending, path_errors():
             _execute(verb, options)
     except InputError as error:
         print(f"cogcalib: {shown(str(error))}", file=sys.stderr)
