@@ -90,7 +90,7 @@ def run(config: Config, root: Path) -> RunFolder:
 def rows_of(folder: RunFolder) -> dict[str, dict[str, dict[str, float]]]:
     """Task -> method -> accuracy, ECE of the primary confidence and NLL; percent, nats."""
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for row in read_json(folder.metrics, dict)["rows"]:
+    for row in read_json(folder.metrics, list):
         primary = "options" if "options" in row["ece"] else next(iter(row["ece"]))
         found.setdefault(row["task"], {})[row["method"]] = {
             "n": row["n"],
