@@ -15,5 +15,5 @@ trainer = cogcalib.CogCalibTrainer(resolve_model("atlas"), args, **known)
 trainer.train()
 trainer.save_model()
 for answer in cogcalib.load("out").predict(data["test"].select(range(20))):
-    said = answer.answer if answer.confidence >= 0.6 else "I do not know."
+    said = answer.answer if answer.confidence >= 0.4 else "I do not know."
     print(f"{answer.confidence:.2f} {said}")

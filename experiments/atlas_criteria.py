@@ -217,13 +217,13 @@ def as_markdown(checked: Sequence[Criterion], found: dict[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     for each in checked:
-        wanted = [f">= {each.least:g}"] * (each.least is not None)
-        wanted += [f"<= {each.most:g}"] * (each.most is not None)
-        verdict = f"missed by {each.missed_by:.1f}" if each.missed_by else "met"
+        bounds = {">=": each.least, "<=": each.most}
+        wanted = [f"{sign} {bound:g}" for sign, bound in bounds.items() if bound is not None]
+        verdict = f"missed by {each.missed_by:.2f}" if each.missed_by else "met"
         lines.append(f"| {each.name} | {' and '.join(wanted)} | {each.measured:.1f} | {verdict} |")
     lines += [
         "",
-        "| task | questions | base right, % | ECE | SFT right, % | ECE |",
+        "| task | questions | base correct, % | ECE | SFT correct, % | ECE |",
         "|---|---|---|---|---|---|",
     ]
     for name, row in (found["country"] | found["country-open"]).items():

@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
 FINDINGS = "docs/findings.md"
 FIRST = "docs/first-edition.md"
-LIMIT = 1_400_000
-"""Bytes of all results together."""
+LIMIT = 1_600_000
+"""Bytes of all results together, of both editions while the first is not run anew."""
 
 
 @pytest.fixture(scope="module")
