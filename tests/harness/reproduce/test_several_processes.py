@@ -217,3 +217,24 @@ def test_sigterm_leaves_a_checkpoint_and_no_process(small: Preset, tmp_path: Pat
     (cell,) = lay_out(small, tmp_path / "runs" / "reproduce")[1]
     with pytest.raises(Exception, match="different configuration"):
         run_cell(cell, quiet())  # that is: the lock is free
+
+
+def test_a_process_that_lost_its_signal_ends_with_its_input(tmp_path: Path) -> None:
+    deaf = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True)"
+    deafened = pool._Worker(tmp_path / "log", {}, ())
+    deafened.process = subprocess.Popen(
+        [sys.executable, "-c", f"{deaf}; sys.stdin.read()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    process = deafened.process
+    assert process.stdout is not None
+    process.stdout.readline()
+    stopping = threading.Thread(target=deafened.stop, daemon=True)
+    stopping.start()
+    stopping.join(timeout=60)
+    if stopping.is_alive():
+        process.kill()
+        pytest.fail("waits for ever")
+    assert process.returncode == 0

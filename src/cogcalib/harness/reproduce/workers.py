@@ -167,16 +167,21 @@ class _Worker:
             self.process.terminate()
 
     def stop(self) -> None:
-        """End the process and wait until it has."""
-        self.terminate()
+        """End the process and wait until it has.
+
+        Its input is closed first: a signal that comes while Python collects garbage is lost, and a
+        process that waits for its next cell would wait for ever.
+        """
         process, self.process = self.process, None
         if process is None:
             return
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        process.terminate()
         process.wait()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                with suppress(BrokenPipeError):
-                    stream.close()
+        process.stdout.close()
 
     def _start(self) -> subprocess.Popen[str]:
         self.log.parent.mkdir(parents=True, exist_ok=True)
