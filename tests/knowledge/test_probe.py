@@ -107,10 +107,10 @@ def test_the_embedded_model_knows_some_and_does_not_know_some() -> None:
     examples = load_task("atlas/country").splits["train"]
     records = probe(model, tokenizer, examples, batch_size=128)
     share = {kind: n / len(records) for kind, n in Counter(r.category for r in records).items()}
-    assert share["known"] >= 0.2
-    assert share["unknown"] >= 0.2
+    assert share["known"] >= 0.15
+    assert share["unknown"] >= 0.15
     accuracy = sum(record.share_right for record in records) / len(records)
-    assert 0.6 <= accuracy <= 0.9
+    assert 0.35 <= accuracy <= 0.9
 
 
 @pytest.mark.parametrize("task", ["atlas/country", "atlas/country-open"])

@@ -117,7 +117,7 @@ def test_ties_at_the_kth_place_stay(
 
 
 def test_sampled_frequencies_are_the_exact_probabilities(vllm: ModuleType) -> None:
-    questions, prompts = on_atlas("atlas/country-open", 12, 1)
+    questions, prompts = on_atlas("atlas/country-open", 24, 0)
     loaded = load_model("atlas")
     chosen = SlickSettings(mode="sampled", samples=SAMPLES, max_new_tokens=12)
     backend = VllmBackend("atlas", None, "float32", None)
@@ -136,7 +136,7 @@ def test_sampled_frequencies_are_the_exact_probabilities(vllm: ModuleType) -> No
 
 
 def test_draws_belong_to_the_question_and_the_prompt(vllm: ModuleType) -> None:
-    questions, prompts = on_atlas("atlas/country-open", 8, 1)
+    questions, prompts = on_atlas("atlas/country-open", 8, 0)
     chosen = SlickSettings(mode="sampled", samples=12, max_new_tokens=12)
     backend = VllmBackend("atlas", None, "float32", None)
     first = answer_by_sampling(backend, questions, prompts, chosen)
