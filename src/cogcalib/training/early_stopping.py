@@ -25,8 +25,8 @@ class EarlyStoppedTrainer(CogCalibTrainer):
         """Arguments of a training without a gate, with those that keep its best weights.
 
         Measured as often as a gated training estimates its threshold after its first epoch, and at
-        the end. A checkpoint
-        is kept of the best step so far, which an interrupted training goes on from.
+        the end. A checkpoint is kept of the best step so far, which an interrupted training goes on
+        from.
 
         Args:
             given: Fields of `CogCalibConfig`, with ``max_steps``, the batch and the schedule.

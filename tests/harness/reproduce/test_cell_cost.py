@@ -251,6 +251,7 @@ def test_rates_that_check_measured_replace_those_assumed(tmp_path: Path) -> None
             task=place.config.tasks.train,
             device="a [fast] box",
             dtype="float32",
+            adapter=True,
             load=2.0,
             step=0.5,
             step_tokens=tokens,

@@ -101,7 +101,20 @@ def test_little_room_is_told(
     small: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates = MeasuredRates(
-        "atlas", "t", "cpu", "float32", 1.0, 0.1, 300.0, 1.0, 64, 2000, 10**9, 10**9, 3 * 10**9
+        "atlas",
+        "t",
+        "cpu",
+        "float32",
+        True,
+        1.0,
+        0.1,
+        300.0,
+        1.0,
+        64,
+        2000,
+        10**9,
+        10**9,
+        3 * 10**9,
     )
     monkeypatch.setattr(room, "measure", lambda *_: rates)
     usage = namedtuple("usage", "total used free")

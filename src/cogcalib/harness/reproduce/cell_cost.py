@@ -108,7 +108,8 @@ def with_measured(preset: Preset, rates: MeasuredRates) -> Preset:
 
     A step of known tokens gives the arithmetic; starting kernels cannot take longer than the step.
     """
-    flops = (FORWARD + BACKWARD) * preset.parameters * rates.step_tokens * PADDING / rates.step
+    each = step_flops(rates.adapter) * preset.parameters
+    flops = each * rates.step_tokens * PADDING / rates.step
     bytes_of_weights = preset.parameters * NUMBER_BYTES[rates.dtype]
     rate = Rate(
         device=rates.device,
@@ -148,7 +149,7 @@ class _Model:
     def training(self) -> float:
         """steps x accumulation x one pass forward and back over a padded batch."""
         train, model = self.place.config.train, self.place.config.model
-        flops = FORWARD + BACKWARD * (1 if model.lora else 2)
+        flops = step_flops(model.lora is not None)
         tokens = train.batch_size * self.tokens(self.place.config.tasks.train) * PADDING
         passes = train.steps * train.gradient_accumulation
         return passes * self.seconds(tokens, flops, STEP_KERNELS)
@@ -225,6 +226,11 @@ def _measures(method: Method) -> bool:
     """Whether its training measures the calibration split: a gate, an own alpha, an early stop."""
     gated = method.gate not in ("none", "all") or isinstance(method.alpha, str)
     return gated or method.stem == EARLY
+
+
+def step_flops(adapter: bool) -> int:
+    """Of a pass forward and back, per parameter and token."""
+    return FORWARD + BACKWARD * (1 if adapter else 2)
 
 
 def adapted_width(parameters: float, layers: int) -> float:

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import torch
 
-from cogcalib.harness.reproduce.cell_cost import FULL_BYTES
-from cogcalib.harness.reproduce.definitions import load_preset
+from cogcalib.harness.reproduce.cell_cost import FULL_BYTES, NUMBER_BYTES
 from cogcalib.harness.reproduce.plan import Place, Plan, folder_name
 from cogcalib.harness.reproduce.workers import memory_shares
 from cogcalib.records import InputError
 
-FROZEN = {"float32": 4.0, "bfloat16": 2.0}
-"""Bytes of a weight under an adapter, by the configuration's dtype."""
 FOUR_BITS = 0.6
-"""The same in 4 bits, with what is not quantised."""
+"""Bytes of a weight in 4 bits, with what is not quantised."""
 
 
 def least_memory(plan: Plan, place: Place) -> float:
     """Bytes that a training takes at least: weights, gradients and Adam's state, no activations."""
     model = place.config.model
-    preset = plan.preset if place.model == plan.preset.name else load_preset(place.model)
+    parameters = plan.preset_of(place).parameters
     if model.lora is None:
-        return FULL_BYTES * preset.parameters
-    frozen = FOUR_BITS if getattr(model, "four_bit", False) else FROZEN[model.dtype]
-    return frozen * preset.parameters
+        return FULL_BYTES * parameters
+    return parameters * (FOUR_BITS if model.four_bit else NUMBER_BYTES[model.dtype])
 
 
 def check_device_memory(plan: Plan, available: float, device: str) -> None:

@@ -23,7 +23,7 @@ from cogcalib.harness.reproduce.cell_cost import (
     cell_cost,
     with_measured,
 )
-from cogcalib.harness.reproduce.definitions import Preset, load_preset
+from cogcalib.harness.reproduce.definitions import Preset
 from cogcalib.harness.reproduce.execute import choices_made
 from cogcalib.harness.reproduce.measured_rates import measured_rates
 from cogcalib.harness.reproduce.plan import Place, Plan, folder_name
@@ -153,7 +153,7 @@ def _with_alpha(place: Place, name: str, made: Mapping[str, str]) -> str:
 
 def _preset(plan: Plan, place: Place) -> Preset:
     """The preset of a place's model, by the rates that were measured of it if there are any."""
-    preset = plan.preset if place.model == plan.preset.name else load_preset(place.model)
+    preset = plan.preset_of(place)
     rates = measured_rates(place.path.parent)
     return preset if rates is None else with_measured(preset, rates)
 

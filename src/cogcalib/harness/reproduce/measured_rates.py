@@ -21,6 +21,7 @@ class MeasuredRates:
         task: The task measured on, by its own name.
         device: As `cogcalib.harness.reproduce.cell.device` has it.
         dtype: Of the weights.
+        adapter: Whether an adapter was trained, not every weight.
         load: Seconds to load the weights with an adapter.
         step: Seconds of one gated optimiser step, the median; calibration passes apart.
         step_tokens: Tokens of questions and answers in a step, on average, padding apart.
@@ -36,6 +37,7 @@ class MeasuredRates:
     task: str
     device: str
     dtype: str
+    adapter: bool
     load: float
     step: float
     step_tokens: float

@@ -88,6 +88,10 @@ class Plan:
         """The places that rows come from."""
         return [place for place in self.places if place.methods]
 
+    def preset_of(self, place: Place) -> Preset:
+        """The preset of a place's model: the one asked for, or another of its family."""
+        return self.preset if place.model == self.preset.name else load_preset(place.model)
+
     def tuned(self) -> list[Place]:
         """The places that need trials of their own."""
         wanted = {place.tuned_at for place in self.places}

@@ -110,7 +110,7 @@ def _weights(plan: Plan) -> Iterator[Checked]:
 
 
 def _on_the_hub(model: str) -> Checked:
-    """Whether the hub would give its files to us, or has: gates and tokens are told apart."""
+    """Whether the hub gives us the files; if not, whether a licence or a login is missing."""
     from huggingface_hub import auth_check, constants, try_to_load_from_cache
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 

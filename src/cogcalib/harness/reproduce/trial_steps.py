@@ -78,6 +78,7 @@ def measure(plan: Plan, folder: Path, data_dir: Path | None = None) -> MeasuredR
         task=task.name,
         device=device(),
         dtype=config.model.dtype,
+        adapter=config.model.lora is not None,
         load=round(load, 3),
         step=round(median(clock.steps()), 5),
         step_tokens=_tokens(splits["train"], tokenizer, answers=True) / (GATED + PLAIN),
