@@ -118,9 +118,14 @@ def test_a_termination_ends_all_processes_at_once(
         os.kill(os.getpid(), signal.SIGINT)
 
     started: list[float] = []
-    threading.Thread(target=interrupt).start()
-    with pytest.raises(KeyboardInterrupt), Workers(4, tmp_path / "logs") as workers:
-        workers.run(cells, lambda *each: told.append(each))
+    # A shell's job in the background has SIGINT ignored, and Python leaves it so.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt), Workers(4, tmp_path / "logs") as workers:
+            workers.run(cells, lambda *each: told.append(each))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - started[0] < 3
     assert told == []
     for pid in (tmp_path / "pids").read_text().split():
