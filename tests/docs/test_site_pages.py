@@ -141,7 +141,7 @@ def test_the_concepts_are_drawn_from_the_record(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.syspath_prepend(str(ROOT / "experiments"))
     script = importlib.import_module("concept_figures")
     record = json.loads((DOCS / "figures" / "gate.json").read_text(encoding="utf-8"))
-    assert sum(record["known"]) + sum(record["unknown"]) == record["n"] == 520
+    assert sum(record["known"]) + sum(record["unknown"]) == record["n"] == 2000
     for name, text in script.figures(record).items():
         assert (DOCS / "figures" / name).read_text(encoding="utf-8") == text
     limits = script.largest_confidence
