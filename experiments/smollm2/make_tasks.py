@@ -2,8 +2,8 @@
 
 Each question keeps its correct answer and gets three wrong ones that answer other questions of its
 relation and split. The three columns of wrong options are permutations of the column of correct
-answers: an option is wrong three times as often as it is correct, whichever it is, so that how common
-it is tells nothing. `tasks.json` has what two models of frequency alone get, on the test split.
+answers: an option is wrong three times as often as it is correct, whichever it is, so that how
+common it is tells nothing. `tasks.json` has what two models of frequency alone get on test.
 
     python experiments/smollm2/make_tasks.py --data-dir DATA --output runs/tasks/facts
 """
@@ -39,9 +39,9 @@ RELATIONS = {
 """Name of a task -> relation of Wikidata."""
 FILES = {"train": "train", "calibration": "dev", "test": "test"}
 """Split -> the data set's name of it."""
-MOST = {"train": 4000, "calibration": 1000, "test": 400}
-"""Split -> most questions kept of it. Many tasks of some hundred questions say more about transfer than
-a few large ones."""
+MOST = {"train": 4000, "calibration": 1000, "test": 200}
+"""Split -> most questions kept of it. Many small tasks say more about transfer than a few
+large ones."""
 TRAINED = "country"
 """The task that is trained on: all questions of its test split are kept."""
 LETTERS = "ABCD"
@@ -206,9 +206,7 @@ def write_tasks(data_dir: Path, output: Path, *, only: Sequence[str]) -> None:
     for name in only:
         relation = RELATIONS[name]
         rows = {
-            split: question_rows(
-                _drawn(facts[relation, split], most), seed=f"{relation} {split}"
-            )
+            split: question_rows(_drawn(facts[relation, split], most), seed=f"{relation} {split}")
             for split, most in (MOST | ({"test": 1000} if name == TRAINED else {})).items()
         }
         for split, lines in rows.items():
