@@ -58,6 +58,16 @@ WORKLOADS = {
 }
 FOR_A_GPU = Workload("lora-1b", adapters=True, prompt=(147, 167), answer=3, hidden=2048, layers=16)
 """A body of 0.8 B parameters and the head of Llama 3; only where it is named."""
+LIKE_SMOLLM2 = Workload(
+    "lora-smollm2",
+    adapters=True,
+    prompt=(26, 36),
+    answer=2,
+    vocabulary=49_152,
+    hidden=576,
+    layers=30,
+)
+"""SmolLM2-135M in width, depth and vocabulary, on short questions; only where it is named."""
 
 
 def make_model(workload: Workload) -> LlamaForCausalLM:

@@ -80,6 +80,8 @@ CASES = {
         Case("body", 256, 14, 688, 32_000, 0, 96, 1 / 1.6),
         # All that is saved is in the output layer: with a small one there is nothing to gain.
         Case("small-vocabulary", 512, 8, 1376, 4_000, 0, 64, None),
+        # SmolLM2-135M in width, depth and vocabulary.
+        Case("smollm2", 576, 30, 1536, 49_152, 0, 48, None),
     )
 }
 

@@ -27,9 +27,9 @@ from typing import Any
 import torch
 from _measure import Comparison, Work, add_options, peak_memory, report, take_turns
 from _train import AGAINST, OURS, SUBJECTS, Stepper, estimate, interval, make_trainer, prepare
-from _workload import FOR_A_GPU, WORKLOADS, Workload
+from _workload import FOR_A_GPU, LIKE_SMOLLM2, WORKLOADS, Workload
 
-NAMED = WORKLOADS | {FOR_A_GPU.name: FOR_A_GPU}
+NAMED = WORKLOADS | {workload.name: workload for workload in (FOR_A_GPU, LIKE_SMOLLM2)}
 EXAMPLES = 10_000
 CALIBRATION = 500
 MEASURED = 32
