@@ -6,8 +6,8 @@ import json
 import re
 import tempfile
 import types
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields
+from collections.abc import Callable, Mapping, Set
+from dataclasses import MISSING, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -76,7 +76,9 @@ def parse_json(text: str) -> Any:
             last), or holds half a surrogate pair, which no file could be written with.
         RecursionError: If it is too deep.
     """
-    content = json.loads(text, object_pairs_hook=_without_repeats)
+    if text.startswith("\ufeff"):
+        raise ValueError("it begins with a byte order mark, save it as UTF-8 without one")
+    content = _READER.decode(text)
     # Nearly all text is without such an escape, and most that has some has whole pairs.
     if _HALVES.search(text):
         try:
@@ -100,6 +102,10 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
+# Made once: of a file of predictions every line is read by it.
+_READER = json.JSONDecoder(object_pairs_hook=_without_repeats)
+
+
 def to_record(kind: type[T], values: Any) -> T:
     """A data class from a mapping as JSON has it, every value of the type that its field says.
 
@@ -109,54 +115,72 @@ def to_record(kind: type[T], values: Any) -> T:
     if not isinstance(values, Mapping):
         raise ValueError(f"must be an object, got {_shown(values)}")
     of: Any = kind
-    known: dict[str, tuple[Field[Any], Any]] = _fields(of)
-    if unknown := sorted(set(values) - known.keys()):
-        raise ValueError(f"unknown fields {unknown}")
-    needed = [name for name, (field, _) in known.items() if _is_needed(field)]
-    if missing := [name for name in needed if name not in values]:
+    known, needed = _fields(of)
+    if not values.keys() <= known.keys():
+        raise ValueError(f"unknown fields {sorted(set(values) - known.keys())}")
+    if not needed <= values.keys():
+        missing = [name for name in known if name in needed and name not in values]
         raise ValueError(f"missing fields {missing}")
-    return kind(**{name: _fitting(name, known[name][1], each) for name, each in values.items()})
+    return kind(**{name: known[name](name, each) for name, each in values.items()})
+
+
+Fitting = Callable[[str, Any], Any]
+"""A value as a field of some name has it."""
 
 
 @cache
-def _fields(kind: Any) -> dict[str, tuple[Field[Any], Any]]:
+def _fields(kind: Any) -> tuple[dict[str, Fitting], Set[str]]:
+    """How the value of each field is made to fit, and the fields that must be given."""
     hints = get_type_hints(kind)
-    return {field.name: (field, hints[field.name]) for field in fields(kind)}
+    known = {field.name: _fitting(hints[field.name]) for field in fields(kind)}
+    needed = {
+        field.name
+        for field in fields(kind)
+        if field.default is MISSING and field.default_factory is MISSING
+    }
+    return known, needed
 
 
-def _is_needed(field: Field[Any]) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
+@cache
+def _fitting(hint: Any) -> Fitting:
+    """How a value is made to fit a type; worked out once, as files have many values of few types.
 
-
-def _fitting(name: str, hint: Any, value: Any) -> Any:
-    """The value as the field has it.
-
-    Raises:
-        ValueError: If it is of another type.
+    The function it returns raises ValueError where a value is of another type.
     """
-    if type(value) is hint:  # as nearly all are
-        return value
+    empty, parts = False, get_args(hint)
     if get_origin(hint) in (Union, types.UnionType):
-        if value is None and type(None) in get_args(hint):
-            return None
-        (hint,) = (each for each in get_args(hint) if each is not type(None))
+        empty = type(None) in parts
+        (hint,) = (each for each in parts if each is not type(None))
+        parts = get_args(hint)
     origin = get_origin(hint) or hint
-    if origin is tuple and isinstance(value, list):
-        return tuple(_fitting(name, get_args(hint)[0], each) for each in value)
-    if origin is Mapping and isinstance(value, dict):
-        of = get_args(hint)[1]
-        return {key: _fitting(f"{name}.{key}", of, each) for key, each in value.items()}
-    if isinstance(value, dict) and hasattr(origin, "__dataclass_fields__"):
-        return to_record(origin, value)
+    is_record = hasattr(origin, "__dataclass_fields__")
+    each_of = _fitting(parts[0 if origin is tuple else 1]) if origin in (tuple, Mapping) else None
     wanted = (int, float) if origin is float else origin
-    fits = origin is Any or (
-        isinstance(wanted, (type, tuple))
-        and isinstance(value, wanted)
-        and isinstance(value, bool) == (origin is bool)
-    )
-    if not fits or (origin is float and not is_number(value)):
-        raise ValueError(f"{name} must be {_NAMES.get(origin, 'an object')}, got {_shown(value)}")
-    return value
+
+    def fitted(name: str, value: Any) -> Any:
+        if type(value) is hint or (empty and value is None):  # as nearly all are
+            return value
+        if origin is tuple and each_of and isinstance(value, list):
+            return tuple([each_of(name, each) for each in value])
+        if origin is Mapping and each_of and isinstance(value, dict):
+            return {key: _entry(each_of, name, key, each) for key, each in value.items()}
+        if is_record and isinstance(value, dict):
+            return to_record(origin, value)
+        fits = origin is Any or (
+            isinstance(wanted, (type, tuple))
+            and isinstance(value, wanted)
+            and isinstance(value, bool) == (origin is bool)
+        )
+        if not fits or (origin is float and not is_number(value)):
+            what = _NAMES.get(origin, "an object")
+            raise ValueError(f"{name} must be {what}, got {_shown(value)}")
+        return value
+
+    return fitted
+
+
+def _entry(fitted: Fitting, name: str, key: str, value: Any) -> Any:
+    return fitted(f"{name}.{key}", value)
 
 
 def is_number(value: Any) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from cogcalib.tasks import check_disjoint, load_task, loading, summaries, task_names
 from cogcalib.tasks.catalog import definitions
 from cogcalib.tasks.read import Row, read_part
-from cogcalib.tasks.task_file import SPLITS
+from cogcalib.tasks.splits import SPLITS
 
 SHIPPED = [name for name in task_names() if not name.startswith("atlas/")]
 STORED = ("train", "validation", "test")

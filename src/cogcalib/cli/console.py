@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from cogcalib.harness.report.differences import Pair
+    from cogcalib.harness.report.run_results import Run
 
 
 def quiet() -> None:
@@ -215,21 +216,21 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
-def show_run(folder: Path, *, page: bool = True) -> Sequence[Mapping[str, Any]]:
+def show_run(run: Run, findings: Sequence[str], *, page: bool = True) -> None:
     """The tables of a finished run, where its page is if there is one, and last its verdict.
 
-    Returns:
-        Its rows of metrics.
+    Args:
+        run: The run.
+        findings: Its sentences, as of `cogcalib.harness.report.headline.headline`.
+        page: Whether to say where its page is.
     """
     from rich.markup import escape
 
-    from cogcalib.harness.report import load_run, metrics_table
-    from cogcalib.harness.report.headline import headline
-    from cogcalib.harness.report.summary import group_rows
+    from cogcalib.harness.report import metrics_table
 
-    terminal, run = screen(), load_run(folder)
+    terminal = screen()
     _print(metrics_table(run.rows, in_domain=run.trained_on), terminal)
-    verdict, *others = headline(run, group_rows(run.rows, in_domain=run.trained_on)[0])
+    verdict, *others = findings
     for sentence in others:
         terminal.print(f"\n{escape(sentence)}", highlight=False)
     if page:
@@ -237,7 +238,6 @@ def show_run(folder: Path, *, page: bool = True) -> Sequence[Mapping[str, Any]]:
         path = escape(str(run.folder.page))
         terminal.print(f"\nThe whole report: [bold]{path}[/bold]", soft_wrap=True)
     terminal.print(f"\n[bold]{escape(verdict)}[/bold]\n", highlight=False)
-    return run.rows
 
 
 def _print(tables: Iterable[Table], terminal: Console) -> None:

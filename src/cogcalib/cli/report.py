@@ -107,7 +107,9 @@ def check_figures(folder: Path | None) -> None:
 
 def _report_runs(options: argparse.Namespace) -> Any:
     """Show every run's table and write its page anew, where that can be written."""
-    from cogcalib.harness.report import load_run, write_html
+    from cogcalib.harness.report import load_run
+    from cogcalib.harness.report.html import render_page, write_figures
+    from cogcalib.harness.report.page import page_content
 
     if files := [path for path in options.paths if not path.is_dir()]:
         raise ValueError(f"runs and files of predictions cannot be mixed, {files[0]} is a file")
@@ -127,22 +129,20 @@ def _report_runs(options: argparse.Namespace) -> Any:
             raise ValueError(f"{option} takes the {what} of one run, got {len(options.paths)} runs")
     for path in options.paths:
         run = load_run(path)
+        # Read and resampled once, for the page, its figures and the terminal.
+        page = page_content(run)
         try:
             check_writable(run.folder.page)
         except InputError as error:
-            show_run(path, page=False)
+            show_run(run, page.findings, page=False)
             print(f"The page was not written anew: {shown(str(error))}")
         else:
-            write_html(path)
-            show_run(path)
-        rows = run.rows
+            write_text(run.folder.page, render_page(page))
+            show_run(run, page.findings)
         if options.figures is not None:
-            from cogcalib.harness.report.html import write_figures
-            from cogcalib.harness.report.page import page_content
-
-            written = write_figures(page_content(run), options.figures)
+            written = write_figures(page, options.figures)
             print(f"Figures: {len(written)} in {shown(str(options.figures))}")
-    return rows
+    return run.rows
 
 
 def check_path(path: Path) -> None:

@@ -49,4 +49,10 @@ def run_and_show(config: Config, runs: Path, *, resume: bool, data_dir: Path | N
     from cogcalib import pipeline
 
     folder = pipeline.run(config, runs, terminal, resume=resume, data_dir=data_dir)
-    return show_run(folder.path)
+    from cogcalib.harness.report import load_run
+    from cogcalib.harness.report.headline import headline
+    from cogcalib.harness.report.summary import group_rows
+
+    done = load_run(folder.path)
+    show_run(done, headline(done, group_rows(done.rows, in_domain=done.trained_on)[0]))
+    return done.rows

@@ -27,7 +27,7 @@ from cogcalib.knowledge.ledger import FOLDER as LEDGER
 from cogcalib.owned_folder import CONFIG, FolderError, OwnedFolder
 from cogcalib.records import Example, Prediction, ProbeRecord, write_json
 from cogcalib.scoring.prediction_files import SplitQuestions, check_answers, read_predictions
-from cogcalib.tasks.task_file import SPLITS
+from cogcalib.tasks.splits import SPLITS
 
 MODEL = "model.json"
 TASKS = "tasks.json"
@@ -253,15 +253,19 @@ class RunFolder(OwnedFolder):
             if wrong := [k for k, entry in chosen.items() if not isinstance(entry, dict)]:
                 raise ValueError(f"{self.manifest}: {wrong[0]} must be an object")
             counts = {self.splits(name).name: entry.get("n") for name, entry in chosen.items()}
-            for path in self.tested():
-                examples = read_jsonl(path, Example)
-                if len(examples) != counts.get(path.name, len(examples)) or not examples:
-                    raise ValueError(
-                        f"{path}: {len(examples)} questions, chosen were {counts.get(path.name)}"
-                    )
+            for path, examples in self.examples.items():
+                n = len(examples)
+                if not n or n != counts.get(path.name, n):
+                    raise ValueError(f"{path}: {n} questions, chosen were {counts.get(path.name)}")
                 first = examples[0]
                 found[_predictions_name(first.task, first.split)] = SplitQuestions.of(examples)
         return found
+
+    @cached_property
+    def examples(self) -> Mapping[Path, Sequence[Example]]:
+        """File -> its questions, of all splits that are kept except train."""
+        with _damaged(_ANEW):
+            return {path: read_jsonl(path, Example) for path in self.tested()}
 
     def _check_predictions(self, file: Path, predictions: Sequence[Prediction]) -> None:
         questions = self.questions[file.name]

@@ -9,11 +9,8 @@ from pathlib import Path
 from sys import intern
 from typing import Any
 
-import pyarrow as pa
-
 from cogcalib.artifacts import check_writable, is_number
 from cogcalib.jsonl import json_lines, write_jsonl
-from cogcalib.parquet import read_table, write_table
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring.confidence_names import MULTIPLE_CHOICE, OPEN_ENDED
 from cogcalib.tasks.splits import drawn_as_one, halve
@@ -47,6 +44,10 @@ def write_predictions(path: Path | str, predictions: Sequence[Prediction]) -> Pa
     path = check_output(path)
     if path.suffix == ".jsonl":
         return write_jsonl(path, predictions)
+    import pyarrow as pa
+
+    from cogcalib.parquet import write_table
+
     rows = [asdict(row) for row in predictions]
     columns: dict[str, Any] = {
         "confidence": pa.map_(pa.string(), pa.float64()),
@@ -156,6 +157,8 @@ def check_answers(path: Path, predictions: Sequence[Prediction], questions: Spli
 
 
 def _parquet_rows(path: Path) -> list[Any]:
+    from cogcalib.parquet import read_table
+
     rows: list[Any] = read_table(path).to_pylist(maps_as_pydicts="strict")
     for row in rows:
         confidence = row.get("confidence")
@@ -179,9 +182,11 @@ def _checked(row: Any) -> Prediction:
             raise ValueError(f"unknown key {unknown[0]!r}; the keys are {', '.join(_NAMES)}")
         missing = next(name for name in _NAMES if name not in row)
         raise ValueError(f"key {missing!r} is missing")
-    for name, (fits, what) in _RULES.items():
-        if not fits(row[name]):
-            raise ValueError(f"{name} must be {what}, got {repr(row[name])[:80]}")
+    for name, (kind, fits, what) in _RULES.items():
+        value = row[name]
+        # A string or a truth value, as most are, is told by its type alone.
+        if type(value) is not kind and not (fits and fits(value)):
+            raise ValueError(f"{name} must be {what}, got {repr(value)[:80]}")
     logprobs = row["option_logprobs"]
     prediction = Prediction(
         id=row["id"],
@@ -224,36 +229,37 @@ def _check_agreement(row: Prediction) -> None:
         )
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
 def _is_number(value: Any) -> bool:
     # Nearly all are floats, of which nan alone is not equal to itself.
     return value == value if type(value) is float else is_number(value)
 
 
 def _is_confidence(value: Any) -> bool:
-    return (
-        isinstance(value, Mapping)
-        and len(value) > 0
-        and all(_is_number(fraction) and 0 <= fraction <= 1 for fraction in value.values())
-    )
+    if not isinstance(value, Mapping) or not value:
+        return False
+    return all(_is_number(fraction) and 0 <= fraction <= 1 for fraction in value.values())
 
 
 def _are_logprobs(value: Any) -> bool:
-    return value is None or (
-        isinstance(value, (list, tuple)) and all(_is_number(x) and x <= 1e-6 for x in value)
-    )
+    if value is None:
+        return True
+    if not isinstance(value, (list, tuple)):
+        return False
+    return all(_is_number(each) and each <= 1e-06 for each in value)
 
 
 _NAMES = dict.fromkeys(field.name for field in fields(Prediction)).keys()
 _DEFINITIONS = (*MULTIPLE_CHOICE, *OPEN_ENDED)
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    **dict.fromkeys(_NAMES, (_is_text, "a string")),
-    "id": (lambda value: _is_text(value) and value != "", "a string that is not empty"),
-    "correct": (lambda value: isinstance(value, bool), "true or false"),
-    "nll": (lambda value: _is_number(value) and value >= 0, "a number of nats, 0 or more"),
-    "confidence": (_is_confidence, "an object of definition -> fraction in [0, 1]"),
-    "option_logprobs": (_are_logprobs, "a list of log-probabilities (0 or less), or null"),
+_RULES: dict[str, tuple[type | None, Callable[[Any], bool] | None, str]] = {
+    **dict.fromkeys(_NAMES, (str, None, "a string")),
+    "id": (
+        None,
+        lambda value: isinstance(value, str) and value != "",
+        "a string that is not empty",
+    ),
+    "correct": (bool, None, "true or false"),
+    "nll": (None, lambda value: _is_number(value) and value >= 0, "a number of nats, 0 or more"),
+    "confidence": (None, _is_confidence, "an object of definition -> fraction in [0, 1]"),
+    "option_logprobs": (None, _are_logprobs, "a list of log-probabilities (0 or less), or null"),
 }
+"""Key -> the type that fits as it is, what else fits, and what to call it."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from cogcalib.tasks.read import Row
 from cogcalib.tasks.rows import fill, plain, question_key, text_of
+from cogcalib.tasks.splits import SPLITS
 from cogcalib.tasks.task import Repeats
-from cogcalib.tasks.task_file import SPLITS, Definition, Group, Split
+from cogcalib.tasks.task_file import Definition, Group, Split
 
 
 @dataclass(frozen=True, slots=True)

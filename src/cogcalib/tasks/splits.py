@@ -9,6 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from cogcalib.records import Example
 
+SPLITS = ("train", "calibration", "test")
+"""Names of the splits of a task, in the order in which they are used."""
+
 
 def draw(examples: Sequence[Example], limit: int | None, seed: int) -> list[Example]:
     """`limit` examples drawn at random, in their original order; all without a limit.

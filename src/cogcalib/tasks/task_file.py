@@ -20,7 +20,6 @@ from cogcalib.artifacts import named_kind
 from cogcalib.records import PRESETS
 from cogcalib.yaml_files import read_yaml
 
-SPLITS = ("train", "calibration", "test")
 Count = Annotated[int, Field(ge=0)]
 Value = str | int | float | bool
 

@@ -16,14 +16,11 @@ from pydantic import (
 )
 
 from cogcalib.harness.config.methods import AlphaWord, Method
+from cogcalib.harness.config.selection_rule import DEFAULT_RULE, Rule
 from cogcalib.records import PRESETS, check_preset
 from cogcalib.training import defaults
 
 Positive = Annotated[int, Field(gt=0)]
-Rule = Literal["nll", "ece"]
-DEFAULT_RULE: Rule = "nll"
-"""What alphas, the best of several methods, and the variant of a report are chosen by."""
-"""Rules of `cogcalib.harness.selection`."""
 
 
 def _is_count(value: Any, *, least: int) -> bool:

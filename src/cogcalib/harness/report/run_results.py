@@ -11,7 +11,7 @@ from typing import Any
 from cogcalib.artifacts import is_number, read_json, to_record
 from cogcalib.harness.report.summary import check_rows
 from cogcalib.harness.run_folder import RunFolder
-from cogcalib.jsonl import json_lines, read_jsonl
+from cogcalib.jsonl import json_lines
 from cogcalib.records import (
     Example,
     InputError,
@@ -21,13 +21,16 @@ from cogcalib.records import (
     input_errors,
 )
 
+MOST_KEPT = 500_000
+"""Predictions that a run keeps once they are read, some 500 MB; what comes on top is read anew."""
+
 Training = Mapping[tuple[str, int], tuple[Any, ...]]
 """(method, seed) -> rows, in the order of the training."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run left behind. Predictions and examples are read when asked for.
+    """What a run left behind. Predictions and examples are read when asked for, and then kept.
 
     Attributes:
         path: The run folder.
@@ -87,24 +90,30 @@ class Run:
     def predictions(
         self, method: str, seed: int, task: str, split: str = "test"
     ) -> list[Prediction]:
-        """Predictions of one method, seed, task and split, read now.
+        """Predictions of one method, seed, task and split; kept, up to `MOST_KEPT` rows in all.
 
         Raises:
             FileNotFoundError: Naming the missing file.
             ValueError: Naming file and line of a malformed row.
         """
         path = self.predictions_path(method, seed, task, split)
+        if path in self._kept:
+            return self._kept[path]
         _require(path, f"no predictions of {method!r}, seed {seed}, on {task!r} ({split})")
-        return self.folder.read_prediction_file(path)
+        found = self.folder.read_prediction_file(path)
+        if sum(map(len, self._kept.values())) + len(found) <= MOST_KEPT:
+            self._kept[path] = found
+        return found
+
+    @cached_property
+    def _kept(self) -> dict[Path, list[Prediction]]:
+        return {}
 
     @cached_property
     def examples(self) -> dict[str, Example]:
         """Id -> example, of all splits that the run folder keeps except train."""
-        return {
-            example.id: example
-            for path in self.folder.tested()
-            for example in read_jsonl(path, Example)
-        }
+        every = self.folder.examples.values()
+        return {example.id: example for examples in every for example in examples}
 
 
 def load_run(run_dir: Path | str) -> Run:
