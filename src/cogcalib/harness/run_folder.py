@@ -210,8 +210,7 @@ class RunFolder(OwnedFolder):
         """All predictions in a folder, by task and split; each file is held against its questions.
 
         Raises:
-            FolderError: Naming the file that is damaged, is not there, or holds fewer, more or
-                other rows than its questions are.
+            FolderError: Naming the file that is damaged, missing, or not of its questions.
         """
         missing = sorted(folder / name for name in self.questions if not (folder / name).is_file())
         if missing:
@@ -276,10 +275,8 @@ class RunFolder(OwnedFolder):
         for row in predictions:
             # As `RunContext.model_name` has it.
             if row.model.endswith(")") and not row.model.endswith(f" ({method})"):
-                raise ValueError(
-                    f"{file}: row {row.id!r} is of the model {row.model!r}, not of the method "
-                    f"{method}"
-                )
+                wrong = f"of the model {row.model!r}, not of the method {method}"
+                raise ValueError(f"{file}: row {row.id!r} is {wrong}")
             if row.run != predictions[0].run:
                 runs = f"{predictions[0].run!r} and {row.run!r}"
                 raise ValueError(f"{file}: rows of two runs, {runs}")

@@ -11,13 +11,22 @@ from matplotlib.figure import Figure, SubFigure
 
 from cogcalib.drawing.canvas import FAINT, new_figure, styled, to_svg
 from cogcalib.harness.config.methods import label
-from cogcalib.harness.report.style import colour
+from cogcalib.harness.report.style import Look, looks
 from cogcalib.harness.reproduce.analyses import Analysis, by_place
 from cogcalib.scoring.metrics_row import COVERAGES
 
 Record = Mapping[str, Any]
 ROW = 0.17
 """Inches a method takes."""
+ABREAST = 4
+"""Most panels beside each other."""
+LETTER = 0.1
+"""Inches that a letter of a panel's title takes at most."""
+MARKERS = {
+    "circle": "o", "square": "s", "up": "^", "diamond": "D", "down": "v", "cross": "x",
+    "plus": "+", "pentagon": "p",
+}  # fmt: skip
+"""Shapes of `cogcalib.drawing.svg_plot`, as matplotlib calls them."""
 RISKS = 2.6
 """Inches the risk-coverage curves take."""
 OURS = ("cols-options-calibrated", "cols-options-gap")
@@ -51,10 +60,10 @@ def figure_of(record: Record) -> str | None:
 
 @styled
 def draw_errors(record: Record) -> Figure:
-    """ECE of the primary confidence: a row of panels for each task trained on, a line per method.
+    """ECE of the primary confidence: panels for each task trained on, a line per method.
 
     A panel is a task tested on; if the table has several variants or models, it is one of these in
-    domain, and the page has the other tasks.
+    domain, and the page has the other tasks. At most `ABREAST` stand beside each other.
     """
     groups = record["results"]
     differs = next(
@@ -63,23 +72,27 @@ def draw_errors(record: Record) -> Figure:
     several = differs != "task"
     if several:
         groups = [group for group in groups if group["in_domain"]]
-    rows = [
+    trained = [
         [group for group in groups if group["trained_on"] == task]
         for task in dict.fromkeys(group["trained_on"] for group in groups)
     ]
-    names = [_names(here, several) for here in rows]
+    rows = [here[k : k + ABREAST] for here in trained for k in range(0, len(here), ABREAST)]
+    names = [_names(here, several) for here in trained for _ in range(0, len(here), ABREAST)]
+    wear = _looks(record["results"], several)
     heights = [0.75 + 0.25 * several + ROW * len(each) for each in names]
     widest = max(len(here) for here in rows)
     curves = [group for group in record["results"] if group["in_domain"] and _surest(group)]
     heights += [RISKS] * bool(curves)
-    figure = new_figure(2.0 + max(1.55 * widest, 3.1), sum(heights))
+    longest = max(len(group[differs]) for here in rows for group in here)
+    wide = max(1.55, LETTER * longest + 0.2)
+    figure = new_figure(2.0 + max(wide * widest, 3.1), sum(heights))
     parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     if curves:
-        _draw_risks(parts[-1], curves[: max(2, widest // 2)], differs)
+        _draw_risks(parts[-1], curves[: max(2, widest // 2)], differs, wear)
     for part, here, lines in zip(parts, rows, names, strict=False):
         panels = part.subplots(1, widest, sharex=several, sharey=True, squeeze=False)[0]
         for axes, group in zip(panels, here, strict=False):
-            _panel(axes, group, list(lines))
+            _panel(axes, group, list(lines), wear)
             axes.set_title(group[differs])
         for axes in panels:  # at last: panels that share an axis stop growing with it
             axes.set_xlim(left=0)
@@ -92,12 +105,27 @@ def draw_errors(record: Record) -> Figure:
     return figure
 
 
+def _looks(groups: Sequence[Record], several: bool) -> dict[str, Look]:
+    """Row -> its look, each of its own; a row that was chosen wears that of the method it is.
+
+    Of several variants or models it may be another method in each, and has its own there.
+    """
+    first: dict[str, str] = {}
+    for row in (row for group in groups for row in group["rows"]):
+        first.setdefault(row["row"] if several else row["method"], row["row"])
+    wear = looks(first.values())
+    every = [row for group in groups for row in group["rows"]]
+    return {row["row"]: wear[first[row["row"] if several else row["method"]]] for row in every}
+
+
 def _surest(group: Record) -> list[Record]:
     """The rows whose risk-coverage curves are drawn: few, so that they can be told apart."""
     return [row for row in group["rows"] if row["row"] in CURVES and row.get("risk")]
 
 
-def _draw_risks(part: SubFigure, groups: Sequence[Record], differs: str) -> None:
+def _draw_risks(
+    part: SubFigure, groups: Sequence[Record], differs: str, wear: Mapping[str, Look]
+) -> None:
     """Error rate of the most confident share: a panel for each group in domain."""
     panels = part.subplots(1, len(groups), sharex=True, sharey=True, squeeze=False)[0]
     for axes, group in zip(panels, groups, strict=True):
@@ -105,7 +133,9 @@ def _draw_risks(part: SubFigure, groups: Sequence[Record], differs: str) -> None
             errors = [100 * error for error in row["risk"]]
             shares = [100 * share for share in COVERAGES]
             dashes = {"uniform": ":", "gated": "--"}.get(row["row"], "-")
-            axes.plot(shares, errors, dashes, color=colour(row["method"]), label=row["row"])
+            look = wear[row["row"]]
+            axes.plot(shares, errors, dashes, color=look.colour, label=row["row"],
+                      marker=MARKERS[look.marker], markersize=4, markevery=3)  # fmt: skip
         axes.set_title(group[differs])
         axes.set_xlabel("answered, surest first (%)")
         axes.tick_params(length=0)
@@ -127,7 +157,7 @@ def _names(groups: Sequence[Record], several: bool) -> dict[str, str]:
     return found
 
 
-def _panel(axes: Axes, group: Record, lines: Sequence[str]) -> None:
+def _panel(axes: Axes, group: Record, lines: Sequence[str], wear: Mapping[str, Look]) -> None:
     """A tick at each mean, a thin bar of a standard deviation to either side, where it is known."""
     metric = next(name for name in group["rows"][0]["mean"] if name.startswith("ece."))
     spread: list[tuple[float, float]] = []
@@ -136,13 +166,16 @@ def _panel(axes: Axes, group: Record, lines: Sequence[str]) -> None:
         if row["row"] in lines and metric in row["mean"]:
             mean, y = 100 * row["mean"][metric], lines.index(row["row"])
             deviation = 100 * row.get("deviation", {}).get(metric, 0.0)
-            spread += [(mean - deviation, y), (mean + deviation, y), GAP]
-            shade = colour(row["method"])
+            if deviation:
+                spread += [(mean - deviation, y), (mean + deviation, y), GAP]
+            shade = wear[row["row"]].colour
             ticks.setdefault(shade, []).extend([(mean, y - 0.36), (mean, y + 0.36), GAP])
-    # A broken line each: a fraction of the file that a line for every method would make.
-    axes.plot(*zip(*spread, strict=True), color=FAINT, linewidth=1.2)
+    # A broken line each, and none cut at the frame: that keeps the file small.
+    if spread:
+        axes.plot(*zip(*spread, strict=True), color=FAINT, linewidth=1.2)
     for shade, points in ticks.items():
-        axes.plot(*zip(*points, strict=True), color=shade, linewidth=2.4, solid_capstyle="butt")
+        axes.plot(*zip(*points, strict=True), color=shade, linewidth=2.4, solid_capstyle="butt",
+                  clip_on=False)  # fmt: skip
     axes.set_xlabel(f"ECE {metric.partition('.')[2]} (%)")
     axes.locator_params(axis="x", nbins=4)
     axes.grid(axis="y", visible=False)
