@@ -51,7 +51,7 @@ def warn_of_precision(calibration: Calibration, asked: str) -> None:
 
     Args:
         calibration: Of the model.
-        asked: As `ModelAccess.precision`; empty if not known.
+        asked: As `FoundModel.precision`; empty if not known.
     """
     own = calibration.precision
     fitted = calibration.map or calibration.rules or calibration.folded_temperature

@@ -9,6 +9,7 @@ import gc
 import importlib.util
 import os
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from cogcalib.modeling.model_files import (
     resolve_model,
     unreadable,
 )
-from cogcalib.records import DTYPES
+from cogcalib.records import AUTO, DTYPES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,7 +54,8 @@ def load_model(
             ``smollm2``.
         adapter: Local folder or hub id of a PEFT adapter to put on top.
         dtype: Number format of the weights in memory, one of `cogcalib.records.DTYPES`, whatever
-            they are stored in.
+            they are stored in; or ``auto``, that of the stored weights. Of float16 on a CPU that is
+            float32, with a warning.
         device: Where to put the model; None takes this process's CUDA device if there is one, else
             the CPU.
         four_bit: Keep the linear layers' weights in 4 bits (bitsandbytes' NF4, double
@@ -70,9 +72,15 @@ def load_model(
             over, an adapter belongs to another model, the hub has no such model, or bitsandbytes
             or flash-attn is needed and not installed.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    target = _device(device)
+    if dtype not in (AUTO, *DTYPES):
+        raise ValueError(f"dtype must be one of {', '.join((AUTO, *DTYPES))}, got {dtype!r}")
+    target = chosen_device(device)
+    if dtype == AUTO:
+        from cogcalib.modeling.number_format import settled_dtype
+
+        dtype, told = settled_dtype(dtype, path_or_id, target)
+        if told:
+            warnings.warn(told, stacklevel=2)
     how = _four_bit(getattr(torch, dtype), target) if four_bit else _straight_onto(target)
     how |= _attention(attention)
     _free_unused()
@@ -151,7 +159,8 @@ def _free_unused() -> None:
         torch.cuda.empty_cache()
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def chosen_device(device: str | torch.device | None = None) -> torch.device:
+    """The device that `load_model` puts a model on; raises ValueError as it."""
     if device is None:
         # Under torchrun and accelerate every process owns the device of its local rank.
         rank = os.environ.get("LOCAL_RANK", "0")

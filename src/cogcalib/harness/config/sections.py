@@ -67,8 +67,8 @@ class ModelSection(ConfigSection):
 
     Attributes:
         path: ``atlas`` (embedded), a local folder, or a name on the hub.
-        dtype: Of the frozen weights under an adapter, and of the arithmetic. Weights that are
-            trained themselves stay in float32.
+        dtype: Of the frozen weights under an adapter, and of the arithmetic; ``auto`` is that which
+            the weights are stored in. Weights that are trained themselves stay in float32.
         lora: Adapter settings; null trains every weight.
         four_bit: Whether the frozen weights under an adapter are kept in 4 bits, as
             `cogcalib.modeling.load_model` does it.
@@ -76,7 +76,7 @@ class ModelSection(ConfigSection):
     """
 
     path: str = "atlas"
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     lora: LoraSection | None = LoraSection()
     four_bit: bool = False
     attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None

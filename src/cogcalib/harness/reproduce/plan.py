@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cogcalib.harness.config import Config, ConfigError, Method, parse_config
+from cogcalib.harness.config import Config, Method, parse_config
 from cogcalib.harness.reproduce.definitions import (
     DEFAULT,
     UNCHANGED,
@@ -23,8 +23,9 @@ from cogcalib.harness.reproduce.definitions import (
     merge,
 )
 from cogcalib.harness.reproduce.specs import is_open_ended, tested_on
+from cogcalib.harness.stages import settled
 from cogcalib.harness.tuning import is_tunable
-from cogcalib.records import InputError
+from cogcalib.records import InputError, input_errors
 
 
 def folder_name(path: Path) -> str:
@@ -219,10 +220,8 @@ def _place(preset: Preset, task: str, name: str, variant: Variant, root: Path) -
     if variant.length != 1:
         steps = round(values["train"]["steps"] * variant.length)
         values = merge(values, {"train": {"steps": steps}})
-    try:
-        parsed = parse_config(json.dumps(values), source=f"{preset.name}, {named}")
-    except ConfigError as error:
-        raise InputError(str(error)) from error
+    with input_errors():
+        parsed, _ = settled(parse_config(json.dumps(values), source=f"{preset.name}, {named}"))
     tested = tested_on(parsed)
     return Place(preset.name, task, name, folder / named, parsed, (), tested_on=tested)
 

@@ -14,6 +14,7 @@ from cogcalib.harness.stages.prepare import choose_splits, describe_tasks, load_
 from cogcalib.harness.stages.probe import probe_base
 from cogcalib.harness.stages.report import report
 from cogcalib.harness.stages.score import AskedModels, load_trained, score, try_out
+from cogcalib.harness.stages.settle import settled
 from cogcalib.harness.stages.train import Loaded, check_methods, train, train_into
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "read_splits",
     "report",
     "score",
+    "settled",
     "train",
     "train_into",
     "try_out",
