@@ -14,7 +14,7 @@ from cogcalib.deployment.calibration_file import (
     tokenizer_hash,
 )
 from cogcalib.modeling import fingerprint
-from cogcalib.modeling.adapters import adapter_hash
+from cogcalib.modeling.adapters import adapter_hash, revision_of_base
 from cogcalib.modeling.model_files import public_name
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def identify(
     Raises:
         ValueError: As `cogcalib.modeling.fingerprint`.
     """
-    found = fingerprint(source)
+    revision = None if adapter is None else revision_of_base(adapter)
+    found = fingerprint(source, revision)
     return ModelIdentity(
         public_name(source),
         found["sha256"],

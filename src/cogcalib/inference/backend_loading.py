@@ -21,7 +21,7 @@ from cogcalib.inference.experimental.vllm_adapter import adapter_rank
 from cogcalib.inference.experimental.vllm_backend import VllmBackend, check_vllm, vllm_spec
 from cogcalib.inference.transformers_backend import TransformersBackend
 from cogcalib.modeling import fingerprint, fingerprint_adapter, load_model, load_tokenizer
-from cogcalib.modeling.adapters import check_adapter
+from cogcalib.modeling.adapters import check_adapter, revision_of_base
 from cogcalib.modeling.model import chosen_device
 from cogcalib.modeling.model_spec import ModelSpec, read_model_spec
 from cogcalib.modeling.number_format import settled_dtype
@@ -121,6 +121,11 @@ def load_backend(
     if spec.worker == VLLM:
         if spec.adapter is not None:
             check_adapter(spec.adapter, spec.model)
+            if revision := revision_of_base(spec.adapter):
+                raise ValueError(
+                    f"adapter {spec.adapter} was trained on the revision {revision} of its base, "
+                    "and worker vllm loads the main branch; use worker transformers"
+                )
         return VllmBackend(spec.model, spec.adapter, spec.dtype, spec.batch_size)
     model, own = load_model(
         spec.model,
@@ -136,8 +141,10 @@ def fingerprints(spec: BackendSpec) -> dict[str, Any]:
     """Hashes of model and adapter, as JSON has them; of a served model its name."""
     if spec.endpoint is not None:
         return {"model": {"served": spec.model}, "adapter": None}
-    adapter = fingerprint_adapter(spec.adapter) if spec.adapter is not None else None
-    return {"model": fingerprint(spec.model), "adapter": adapter}
+    if spec.adapter is None:
+        return {"model": fingerprint(spec.model), "adapter": None}
+    model = fingerprint(spec.model, revision_of_base(spec.adapter))
+    return {"model": model, "adapter": fingerprint_adapter(spec.adapter)}
 
 
 def _limits(spec: BackendSpec) -> EndpointBackend | type[VllmBackend] | type[TransformersBackend]:

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from cogcalib.modeling.model_files import (
     TOKENIZERS,
+    check_revision,
     checked_folder,
     checked_source,
     model_not_found,
@@ -43,6 +44,7 @@ def load_model(
     device: str | torch.device | None = None,
     four_bit: bool = False,
     attention: str | None = None,
+    revision: str | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model in evaluation mode and its tokenizer.
 
@@ -61,6 +63,8 @@ def load_model(
         four_bit: Keep the linear layers' weights in 4 bits (bitsandbytes' NF4, double
             quantisation) and compute in `dtype`.
         attention: One of `ATTENTION`; None leaves it to transformers.
+        revision: Commit or tag of a model on the hub; None is that which an adapter names as its
+            base's, else the main branch.
 
     Returns:
         The model (with an adapter: a `PeftModel`, which answers like one) and its tokenizer, whose
@@ -75,10 +79,13 @@ def load_model(
     if dtype not in (AUTO, *DTYPES):
         raise ValueError(f"dtype must be one of {', '.join((AUTO, *DTYPES))}, got {dtype!r}")
     target = chosen_device(device)
+    check_revision(path_or_id, revision)
+    if adapter is not None and revision is None:
+        revision = _revision_of_base(adapter)
     if dtype == AUTO:
         from cogcalib.modeling.number_format import settled_dtype
 
-        dtype, told = settled_dtype(dtype, path_or_id, target)
+        dtype, told = settled_dtype(dtype, path_or_id, target, revision=revision)
         if told:
             warnings.warn(told, stacklevel=2)
     how = _four_bit(getattr(torch, dtype), target) if four_bit else _straight_onto(target)
@@ -87,7 +94,9 @@ def load_model(
     source = checked_source(resolve_model(str(path_or_id)), "model", "config.json")
     if adapter is not None:
         adapter = _checked_adapter(adapter, path_or_id)
-    tokenizer = load_tokenizer(path_or_id)
+    if revision is not None and not os.path.isdir(source):
+        how["revision"] = revision
+    tokenizer = load_tokenizer(path_or_id, revision)
     model = _read_whole(source, dtype=getattr(torch, dtype), **how)
     whole: PreTrainedModel = model if adapter is None else _with_adapter(model, str(adapter))
     module: torch.nn.Module = whole
@@ -96,10 +105,10 @@ def load_model(
     return whole, tokenizer
 
 
-def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(path_or_id: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model; its padding token is the end token where it had none.
 
-    A folder may hold the tokenizer alone.
+    A folder may hold the tokenizer alone; `revision` is of a model on the hub.
 
     Raises:
         ValueError: If a folder does not exist or holds no tokenizer, or the hub has no such model.
@@ -109,7 +118,10 @@ def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
         raise ValueError(f"model folder {source} has no tokenizer: none of {', '.join(TOKENIZERS)}")
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            source, trust_remote_code=False, local_files_only=os.path.isdir(source)
+            source,
+            trust_remote_code=False,
+            local_files_only=os.path.isdir(source),
+            revision=revision or "main",
         )
     except OSError as error:
         raise model_not_found(source, error) from error
@@ -242,6 +254,12 @@ def _checked_adapter(adapter: str | Path, model: str | Path) -> str:
     from cogcalib.modeling.adapters import check_adapter  # PEFT takes a second to import
 
     return check_adapter(adapter, model)
+
+
+def _revision_of_base(adapter: str | Path) -> str | None:
+    from cogcalib.modeling.adapters import revision_of_base
+
+    return revision_of_base(adapter)
 
 
 def _with_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:

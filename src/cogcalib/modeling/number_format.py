@@ -25,11 +25,12 @@ _STORED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16", "F64": "float
 """Name of a format in safetensors -> torch's."""
 
 
-def own_dtype(path_or_id: str | Path) -> str:
+def own_dtype(path_or_id: str | Path, revision: str | None = None) -> str:
     """The number format of a model's weights, as transformers' ``dtype="auto"`` finds it.
 
     That is what its config.json says, else what most of a folder's weights are stored in, else
     float32. The embedded models are float32: they are shipped in half of it to be small.
+    `revision` is of a model on the hub.
 
     Raises:
         ValueError: If there is no such model, or its format is none of `cogcalib.records.DTYPES`.
@@ -39,7 +40,12 @@ def own_dtype(path_or_id: str | Path) -> str:
     source = checked_source(resolve_model(str(path_or_id)), "model", "config.json")
     local = os.path.isdir(source)
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False, local_files_only=local)
+        config = AutoConfig.from_pretrained(
+            source,
+            trust_remote_code=False,
+            local_files_only=local,
+            revision=revision or "main",
+        )
     except OSError as error:
         raise model_not_found(source, error) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -61,6 +67,7 @@ def settled_dtype(
     device: torch.device | str,
     *,
     allowed: Sequence[str] = DTYPES,
+    revision: str | None = None,
 ) -> tuple[str, str]:
     """The number format that weights are taken in, and what is to be said of it.
 
@@ -69,6 +76,7 @@ def settled_dtype(
         path_or_id: The model.
         device: Where it will be.
         allowed: What the caller can take, float32 among it.
+        revision: Of a model on the hub.
 
     Returns:
         The format, and a sentence where it is not the weights' own; else an empty one.
@@ -78,7 +86,7 @@ def settled_dtype(
     """
     if dtype != AUTO:
         return dtype, ""
-    own = own_dtype(path_or_id)
+    own = own_dtype(path_or_id, revision)
     on_cpu = torch.device(device).type == "cpu"
     if own in allowed and not (own == "float16" and on_cpu):
         return own, ""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cogcalib.harness.config import Config, Method, parse_config
+from cogcalib.harness.config.train_sections import TrainSection
 from cogcalib.harness.reproduce.definitions import (
     DEFAULT,
     UNCHANGED,
@@ -217,13 +218,20 @@ def _place(preset: Preset, task: str, name: str, variant: Variant, root: Path) -
     own = preset.variants.get(name, {})
     canonical = {"name": named, "methods": ["base"], "seeds": [0]}
     values = merge(preset.config, preset.tasks[task], variant.config, own, canonical)
-    if variant.length != 1:
-        steps = round(values["train"]["steps"] * variant.length)
-        values = merge(values, {"train": {"steps": steps}})
     with input_errors():
-        parsed, _ = settled(parse_config(json.dumps(values), source=f"{preset.name}, {named}"))
+        parsed = parse_config(json.dumps(values), source=f"{preset.name}, {named}")
+        if variant.length != 1:
+            longer = {"train": _length(parsed.train, variant.length)}
+            parsed = parse_config(json.dumps(merge(values, longer)))
+        parsed, _ = settled(parsed)
     tested = tested_on(parsed)
     return Place(preset.name, task, name, folder / named, parsed, (), tested_on=tested)
+
+
+def _length(train: TrainSection, times: float) -> dict[str, float]:
+    if train.steps is None:
+        return {"epochs": (train.epochs or 0) * times}
+    return {"steps": round(train.steps * times)}
 
 
 def _applies(name: str, open_ended: bool) -> bool:

@@ -14,7 +14,7 @@ from cogcalib.harness.stages.prepare import choose_splits, describe_tasks, load_
 from cogcalib.harness.stages.probe import probe_base
 from cogcalib.harness.stages.report import report
 from cogcalib.harness.stages.score import AskedModels, load_trained, score, try_out
-from cogcalib.harness.stages.settle import settled
+from cogcalib.harness.stages.settle import settled, with_steps
 from cogcalib.harness.stages.train import Loaded, check_methods, train, train_into
 
 __all__ = [
@@ -40,4 +40,5 @@ __all__ = [
     "train",
     "train_into",
     "try_out",
+    "with_steps",
 ]

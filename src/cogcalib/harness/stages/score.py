@@ -221,7 +221,7 @@ def load_trained(context: RunContext, method: Method, seed: int) -> Loaded:
             return load_model(config.model.path, **config.model.loading())
         if config.model.lora:
             return load_model(config.model.path, adapter=trained, **config.model.loading())
-        return load_model(trained, **config.model.loading())
+        return load_model(trained, **config.model.loading(trained=True))
 
 
 def _flat(context: RunContext, folder: Path) -> list[Prediction]:

@@ -1,9 +1,13 @@
-"""A configuration with what only model and machine decide: the number format of the weights."""
+"""A configuration with what only model, machine and data decide: the number format of the weights,
+the optimiser steps of so many epochs."""
 
 from __future__ import annotations
 
-from cogcalib.harness.config import Config
+import json
+
+from cogcalib.harness.config import Config, parse_config
 from cogcalib.modeling.model import chosen_device
+from cogcalib.modeling.model_files import check_revision
 from cogcalib.modeling.number_format import settled_dtype
 
 TRAINED_IN = ("float32", "bfloat16")
@@ -18,9 +22,38 @@ def settled(config: Config) -> tuple[Config, str]:
         weights are stored in; else an empty one.
 
     Raises:
-        ValueError: As `cogcalib.modeling.number_format.own_dtype`.
+        ValueError: As `cogcalib.modeling.number_format.own_dtype`, or if ``model.revision`` is of
+            no model on the hub.
     """
     section = config.model
-    dtype, told = settled_dtype(section.dtype, section.path, chosen_device(), allowed=TRAINED_IN)
+    try:
+        check_revision(section.path, section.revision)
+        dtype, told = settled_dtype(
+            section.dtype,
+            section.path,
+            chosen_device(),
+            allowed=TRAINED_IN,
+            revision=section.revision,
+        )
+    except ValueError as error:
+        raise ValueError(f"model: {error}") from error
     model = section.model_copy(update={"dtype": dtype})
     return config.model_copy(update={"model": model}), told and f"model.{told}"
+
+
+def with_steps(config: Config, examples: int) -> Config:
+    """The configuration with ``train.steps`` in the place of ``train.epochs``, if it has any.
+
+    Args:
+        config: Of a run, whose methods all take as many steps.
+        examples: Of its training split.
+
+    Raises:
+        ConfigError: If so many steps are too few.
+    """
+    if config.train.epochs is None:
+        return config
+    values = config.model_dump(mode="json")
+    values["train"] |= {"steps": config.train.steps_for(examples), "epochs": None}
+    source = f"train.epochs = {config.train.epochs:g} of {examples} examples"
+    return parse_config(json.dumps(values), source=source)
