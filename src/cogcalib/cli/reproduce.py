@@ -55,6 +55,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="where the table goes (docs/results)",
     )
     parser.add_argument("--limit-methods", nargs="+", metavar="METHOD", help="only these rows")
+    parser.add_argument(
+        "--limit-tasks", nargs="+", metavar="TASK", help="only these tasks of the model's preset"
+    )
     parser.add_argument("--without", nargs="+", default=[], metavar="METHOD", help="not these rows")
 
 
@@ -90,6 +93,7 @@ def execute(options: argparse.Namespace) -> Any:
         tune_seeds=range(options.tune_seeds),
         limit_methods=options.limit_methods,
         without=[*options.without, *lacking],
+        limit_tasks=options.limit_tasks,
     )
     console = terminal()
     for row in lacking.values():

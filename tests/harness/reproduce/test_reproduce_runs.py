@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from cogcalib import cli
+from cogcalib.artifacts import read_json
 from cogcalib.harness.reproduce import (
     ExecutionOptions,
     Plan,
@@ -29,7 +30,7 @@ from cogcalib.harness.reproduce.planned_cells import prepare_cells
 from cogcalib.harness.reproduce.result_files import check_output, write_results
 from cogcalib.harness.reproduce.workers import Workers
 from cogcalib.harness.tuning import grid
-from cogcalib.records import InputError
+from cogcalib.records import InputError, write_json
 
 TABLE = Table(
     name="tiny",
@@ -275,6 +276,12 @@ def test_a_fuller_table_is_not_overwritten(small: Preset, finished: Path, tmp_pa
     with pytest.raises(InputError, match="holds seed 0, which this would drop"):
         check_output(others, tmp_path, "nll")
     check_output(fewer, tmp_path / "elsewhere", "nll")
+    record = tmp_path / f"{TABLE.name}-small.json"
+    held = read_json(record, dict)
+    write_json(record, held | {"results": [{"trained_on": "atlas/capital", "rows": []}]})
+    with pytest.raises(InputError, match="holds the task atlas/capital, which this would drop"):
+        check_output(lay_out(small, finished), tmp_path, "nll")
+    write_json(record, held)
     with pytest.raises(InputError, match="chosen by the rule nll, not ece"):
         check_output(lay_out(small, finished), tmp_path, "ece")
 

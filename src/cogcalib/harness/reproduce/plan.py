@@ -119,6 +119,7 @@ def make_plan(
     tune_seeds: Sequence[int],
     limit_methods: Sequence[str] | None = None,
     without: Sequence[str] = (),
+    limit_tasks: Sequence[str] | None = None,
 ) -> Plan:
     """Lay a table out on a model.
 
@@ -130,9 +131,12 @@ def make_plan(
         tune_seeds: Of the trials.
         limit_methods: Keep these rows only; ``sft`` always stays.
         without: Leave these rows out.
+        limit_tasks: Lay these tasks out only, by their names in the preset. What the table chooses
+            on the first task it still chooses there.
 
     Raises:
-        InputError: If a configuration is invalid, or a name in `limit_methods` is no row.
+        InputError: If a configuration is invalid, a name in `limit_methods` is no row, or one in
+            `limit_tasks` is no task of the table on this model.
     """
     unknown = {*(limit_methods or ()), *without} - set(table.methods)
     if unknown:
@@ -149,8 +153,12 @@ def make_plan(
     places: list[Place] = []
     for each in presets:
         tasks = _tasks(table, each)
-        first = _place(each, tasks[0], DEFAULT, UNCHANGED, root).path if tasks else root
-        here = [place for task in tasks for place in _places(table, each, task, root, kept, first)]
+        wanted = _wanted(tasks, limit_tasks, f"{table.name} on {each.name}")
+        first = _place(each, tasks[0], DEFAULT, UNCHANGED, root) if tasks else None
+        at = first.path if first else root
+        here = [place for task in wanted for place in _places(table, each, task, root, kept, at)]
+        if table.tune == "first" and first and first.task not in wanted:
+            here.insert(0, replace(first, tuned_at=first.path))
         _check_first(table, here)
         places += here
     return Plan(table, preset, tuple(seeds), tuple(tune_seeds), tuple(places))
@@ -171,6 +179,16 @@ def _tasks(table: Table, preset: Preset) -> list[str]:
         if table.where == "all" or sections.get("tasks", {}).get("out_of_domain"):
             names.append(name)
     return [name for name in table.tasks if name in names] or names
+
+
+def _wanted(tasks: Sequence[str], limit: Sequence[str] | None, where: str) -> list[str]:
+    """Those of the tasks that are asked for, in their order."""
+    if unknown := [name for name in limit or () if name not in tasks]:
+        raise InputError(
+            f"--limit-tasks must name tasks of {where}, {', '.join(tasks) or 'which has none'}; "
+            f"got {', '.join(unknown)}"
+        )
+    return [name for name in tasks if not limit or name in limit]
 
 
 def _check_first(table: Table, places: Sequence[Place]) -> None:
