@@ -91,6 +91,22 @@ def written(outcome: PlanOutcome, folder: Path) -> list[dict[str, Any]]:
     ]
 
 
+def test_weights_are_dropped_where_that_is_asked_for(
+    small: Preset, finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "runs")
+    plan = lay_out(small, tmp_path / "runs")
+    before = written(run(plan)[0], tmp_path)
+    weights = list((tmp_path / "runs").glob("small/*/train/**/*.safetensors"))
+    assert weights  # never by default
+    options = ExecutionOptions(drop_adapters=True)
+    outcome = reproduce(plan, options, Console(file=io.StringIO()))
+    assert outcome.failures == []
+    assert not any(path.exists() for path in weights)
+    assert written(outcome, tmp_path) == before
+    assert all(each.missing == 0 for each in estimates(plan))
+
+
 def test_a_dry_run_trains_nothing(small: Preset, tmp_path: Path) -> None:
     shown = io.StringIO()
     show_plan(lay_out(small, tmp_path / "runs"), 2, Console(file=shown, width=120))

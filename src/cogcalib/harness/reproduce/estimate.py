@@ -24,6 +24,7 @@ from cogcalib.harness.reproduce.cell_cost import (
     with_measured,
 )
 from cogcalib.harness.reproduce.definitions import Preset
+from cogcalib.harness.reproduce.dropping import most_at_once
 from cogcalib.harness.reproduce.execute import choices_made
 from cogcalib.harness.reproduce.measured_rates import measured_rates
 from cogcalib.harness.reproduce.plan import Place, Plan, folder_name
@@ -201,8 +202,10 @@ def _by_kind(cells: Sequence[TimedCell]) -> Iterator[CellEstimate]:
         yield CellEstimate(folder_name(path), kind, len(here), len(missing), seconds, source)
 
 
-def show_plan(plan: Plan, jobs: int, console: Console, rule: Rule = DEFAULT_RULE) -> None:
-    """Print what would run, and for how long."""
+def show_plan(
+    plan: Plan, jobs: int, console: Console, rule: Rule = DEFAULT_RULE, *, drop: bool = False
+) -> None:
+    """Print what would run, and for how long; `drop` as `ExecutionOptions.drop_adapters`."""
     cells = timed_cells(plan, rule)
     names = map(escape, (plan.table.name, plan.preset.name, plan.table.question))
     console.print("\n[bold]{}[/] on {}: {}\n".format(*names))
@@ -226,7 +229,12 @@ def show_plan(plan: Plan, jobs: int, console: Console, rule: Rule = DEFAULT_RULE
     missing = [each for each in cells if each.cell.missing()]
     console.print(f"Of it: {_parts(missing)}", highlight=False)
     disk = sum(each.cost.disk for each in missing)
-    console.print(f"Disk: {disk / 1e9:,.1f} GB of trained weights are kept", highlight=False)
+    kept = f"{disk / 1e9:,.1f} GB of trained weights"
+    if drop:
+        most = min(disk, most_at_once(plan, cells, jobs)) / 1e9
+        console.print(f"Disk: {most:,.1f} GB at once at most, of {kept}; none is kept")
+    else:
+        console.print(f"Disk: {kept} are kept", highlight=False)
     total = sum(each.seconds for each in missing) / 3600
     console.print(
         f"\n{_duration(total)} of work, {_duration(hours(missing, jobs))} in {jobs} "

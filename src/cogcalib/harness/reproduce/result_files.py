@@ -50,7 +50,8 @@ def check_output(plan: Plan, output: Path, rule: Rule) -> None:
     """Refuse to overwrite a table that holds more, or something else.
 
     Raises:
-        InputError: If the record there has rows, seeds or tasks that the plan does not, or another rule.
+        InputError: If the record there has rows, seeds or tasks that the plan does not, or another
+            rule.
     """
     path = _named(_stem(plan, output), "json")
     if not path.exists():
