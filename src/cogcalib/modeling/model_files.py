@@ -165,8 +165,8 @@ def fingerprint(path_or_id: str | Path, revision: str | None = None) -> dict[str
     if not os.path.isdir(source):
         # Not off the configuration, which no longer keeps it.
         try:
-            file = cached_file(source, "config.json", revision=revision)
-            commit = extract_commit_hash(file, None)
+            found = cached_file(source, "config.json", revision=revision)
+            commit = extract_commit_hash(found, None)
         except OSError as error:
             raise model_not_found(source, error) from error
         return {"path": str(path_or_id), "sha256": None, "commit": commit}

@@ -12,8 +12,8 @@ from cogcalib import cli
 from cogcalib.artifacts import read_json
 from cogcalib.harness.reproduce import Cell, Plan, Preset, Table, make_plan
 from cogcalib.harness.reproduce.cell import locked, run_cell
-from cogcalib.harness.reproduce.dropping import Dropping, most_at_once
-from cogcalib.harness.reproduce.estimate import timed_cells
+from cogcalib.harness.reproduce.dropping import Dropping
+from cogcalib.harness.reproduce.estimate import most_at_once, timed_cells
 from cogcalib.harness.reproduce.planned_cells import (
     baseline_cells,
     row_cells,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cogcalib.harness.config import Method
 from cogcalib.harness.config.methods import with_posthoc
@@ -21,14 +20,8 @@ from cogcalib.harness.reproduce.planned_cells import (
 from cogcalib.harness.stages.dropped import drop_weights, were_dropped
 from cogcalib.harness.tuning import candidates
 
-if TYPE_CHECKING:
-    from cogcalib.harness.reproduce.estimate import TimedCell
-
 Resolved = Mapping[Path, Mapping[str, str]]
 """Place -> row -> the method behind it, where alphas are chosen."""
-
-CHOSEN, BEST = 2, 3
-"""Phases that begin when the alphas, and the best of several methods, are known."""
 
 
 class Dropping:
@@ -99,34 +92,3 @@ def _candidates(plan: Plan, place: Place) -> Iterator[str]:
             continue
         for each in candidates(method.before_posthoc):
             yield with_posthoc(each.name, method.posthoc or "")
-
-
-def most_at_once(plan: Plan, cells: Sequence[TimedCell], jobs: int) -> float:
-    """Bytes of weights on the disk at once, at most, where they are dropped.
-
-    Those that a later phase may need, and one for each process.
-    """
-    sizes: dict[Path, float] = {}
-    made: dict[Path, int] = {}
-    last: dict[Path, int] = {}
-    for each in cells:
-        missing = each.cell.missing()
-        for path in weights_of(each.cell) if missing else ():
-            if each.cost.disk:
-                sizes[path] = each.cost.disk
-                made[path] = min(each.phase, made.get(path, each.phase))
-            until = CHOSEN if each.cell.kind == "trial" else each.phase
-            last[path] = max(until, last.get(path, 0), *_until_best(plan, each.cell))
-    if not sizes:
-        return 0.0
-    held = [
-        sum(size for path, size in sizes.items() if made[path] <= phase < last[path])
-        for phase in range(max(last.values()) + 1)
-    ]
-    return max(held) + jobs * max(sizes.values())
-
-
-def _until_best(plan: Plan, cell: Cell) -> Iterable[int]:
-    """The phase of the choice that a cell's model may be chosen by."""
-    waits = any(place.best for place in plan.places if place.path == cell.place.path)
-    return (BEST,) if waits and cell.kind == "train" else ()

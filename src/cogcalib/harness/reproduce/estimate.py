@@ -24,7 +24,6 @@ from cogcalib.harness.reproduce.cell_cost import (
     with_measured,
 )
 from cogcalib.harness.reproduce.definitions import Preset
-from cogcalib.harness.reproduce.dropping import most_at_once
 from cogcalib.harness.reproduce.execute import choices_made
 from cogcalib.harness.reproduce.measured_rates import measured_rates
 from cogcalib.harness.reproduce.plan import Place, Plan, folder_name
@@ -36,9 +35,13 @@ from cogcalib.harness.reproduce.planned_cells import (
     prepare_cells,
     row_cells,
     trial_cells,
+    weights_of,
 )
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.tuning import candidates, is_tunable
+
+CHOSEN, BEST = 2, 3
+"""Phases that begin when the alphas, and the best of several methods, are known."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,37 @@ def hours(cells: Iterable[TimedCell], jobs: int) -> float:
         if each.cell.missing():
             phases.setdefault(each.phase, []).append(each.seconds)
     return sum(_makespan(seconds, jobs) for seconds in phases.values()) / 3600
+
+
+def most_at_once(plan: Plan, cells: Sequence[TimedCell], jobs: int) -> float:
+    """Bytes of weights on the disk at once, at most, where they are dropped.
+
+    Those that a later phase may need, and one for each process.
+    """
+    sizes: dict[Path, float] = {}
+    made: dict[Path, int] = {}
+    last: dict[Path, int] = {}
+    for each in cells:
+        missing = each.cell.missing()
+        for path in weights_of(each.cell) if missing else ():
+            if each.cost.disk:
+                sizes[path] = each.cost.disk
+                made[path] = min(each.phase, made.get(path, each.phase))
+            until = CHOSEN if each.cell.kind == "trial" else each.phase
+            last[path] = max(until, last.get(path, 0), *_until_best(plan, each.cell))
+    if not sizes:
+        return 0.0
+    held = [
+        sum(size for path, size in sizes.items() if made[path] <= phase < last[path])
+        for phase in range(max(last.values()) + 1)
+    ]
+    return max(held) + jobs * max(sizes.values())
+
+
+def _until_best(plan: Plan, cell: Cell) -> Iterable[int]:
+    """The phase of the choice that a cell's model may be chosen by."""
+    waits = any(place.best for place in plan.places if place.path == cell.place.path)
+    return (BEST,) if waits and cell.kind == "train" else ()
 
 
 def _makespan(seconds: Sequence[float], jobs: int) -> float:

@@ -14,8 +14,7 @@ import torch
 
 from cogcalib.harness.config import Method
 from cogcalib.harness.reproduce.device_memory import check_device_memory, check_devices
-from cogcalib.harness.reproduce.dropping import most_at_once
-from cogcalib.harness.reproduce.estimate import timed_cells
+from cogcalib.harness.reproduce.estimate import most_at_once, timed_cells
 from cogcalib.harness.reproduce.measured_rates import MeasuredRates, keep_rates
 from cogcalib.harness.reproduce.plan import Plan, folder_name
 from cogcalib.harness.reproduce.planned_cells import row_cells, trial_cells
