@@ -49,6 +49,10 @@ def test_embedded_models_are_float32() -> None:
     assert model.dtype == torch.float32
 
 
+def test_gguf_files_are_float32_unread() -> None:
+    assert own_dtype("smollm2") == own_dtype("nowhere/model.gguf") == "float32"
+
+
 def test_what_is_named_is_taken_unseen() -> None:
     assert settled_dtype("float16", "no/model", "cpu", allowed=RUN) == ("float16", "")
 

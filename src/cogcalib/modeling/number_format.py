@@ -13,6 +13,7 @@ from transformers import AutoConfig
 
 from cogcalib.modeling.model_files import (
     ATLAS,
+    SMOLLM2,
     checked_source,
     model_not_found,
     public_name,
@@ -29,13 +30,15 @@ def own_dtype(path_or_id: str | Path, revision: str | None = None) -> str:
     """The number format of a model's weights, as transformers' ``dtype="auto"`` finds it.
 
     That is what its config.json says, else what most of a folder's weights are stored in, else
-    float32. The embedded models are float32: they are shipped in half of it to be small.
-    `revision` is of a model on the hub.
+    float32. The embedded models are float32, and shipped in half of it to be small; GGUF files are
+    dequantised to float32. `revision` is of a model on the hub.
 
     Raises:
         ValueError: If there is no such model, or its format is none of `cogcalib.records.DTYPES`.
     """
-    if public_name(path_or_id) in ATLAS:
+    name = str(path_or_id)
+    gguf = name == SMOLLM2 or (name.lower().endswith(".gguf") and not os.path.isdir(name))
+    if gguf or public_name(name) in ATLAS:
         return "float32"
     source = checked_source(resolve_model(str(path_or_id)), "model", "config.json")
     local = os.path.isdir(source)
