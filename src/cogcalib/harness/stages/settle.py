@@ -42,7 +42,7 @@ def settled(config: Config) -> tuple[Config, str]:
 
 
 def with_steps(config: Config, examples: int) -> Config:
-    """The configuration with ``train.steps`` in the place of ``train.epochs``, if it has any.
+    """The configuration with ``train.steps`` for ``train.epochs``, if it has any.
 
     Args:
         config: Of a run, whose methods all take as many steps.
