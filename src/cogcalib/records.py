@@ -22,7 +22,10 @@ PRESETS = ("cogcalib", "blob", "laplace")
 """Wordings of a prompt that `cogcalib.modeling.prompts` renders, the default first."""
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
-"""Number formats that weights may be loaded in, the default first."""
+"""Number formats that weights may be loaded in, the library's default first."""
+
+AUTO = "auto"
+"""In place of a number format: the one that the weights are stored in."""
 
 CHAT = "+chat"
 """Suffix of a preset: the prompt goes through the model's own chat template."""

@@ -21,6 +21,9 @@ from cogcalib import cli
 from cogcalib.deployment.calibration_file import FittedMap, write_calibration
 from cogcalib.modeling import resolve_model
 
+# A copy of Atlas is a model like another, and its weights are float16.
+pytestmark = pytest.mark.filterwarnings("ignore:dtype auto")
+
 CONVERTER = """
 import pathlib, sys
 pathlib.Path(sys.argv[3]).write_text(sys.argv[1])

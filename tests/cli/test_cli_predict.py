@@ -22,7 +22,7 @@ from cogcalib.deployment import (
 )
 from cogcalib.deployment.identity import identify
 from cogcalib.modeling import load_model
-from cogcalib.records import DTYPES
+from cogcalib.records import AUTO, DTYPES
 
 LETTERS = AnswerFormat("options", "options", options=(" A", " B"))
 ASK = "Question: In which country is {}?\nA. France\nB. Peru\nAnswer:"
@@ -246,7 +246,7 @@ def test_help_shows_what_there_is_to_choose(capsys) -> None:
     with pytest.raises(SystemExit):
         cli.main(["predict", "--help"])
     out = " ".join(capsys.readouterr().out.split())
-    assert f"--dtype {{{','.join(DTYPES)}}}" in out
+    assert f"--dtype {{{','.join((AUTO, *DTYPES))}}}" in out
     for option in ("--base", "--device", "--four-bit", "--served-name", "--api-key-env"):
         assert option in out
 

@@ -11,7 +11,7 @@ from cogcalib.inference.backend_spec import WORKERS
 from cogcalib.knowledge import load_probe
 from cogcalib.knowledge.probe_task import ENGINES
 from cogcalib.knowledge.slick_settings import MODES
-from cogcalib.records import DTYPES, PRESETS
+from cogcalib.records import AUTO, DTYPES, PRESETS
 
 QUESTIONS = """question,answer,aliases
 In which country is the city of Lyon?,France,
@@ -77,7 +77,7 @@ def test_help_shows_what_there_is_to_choose(capsys: pytest.CaptureFixture[str]) 
         cli.main(["probe", "--help"])
     out = " ".join(capsys.readouterr().out.split())
     for name, values in (
-        ("mode", MODES), ("engine", ENGINES), ("dtype", DTYPES), ("prompt", PRESETS),
+        ("mode", MODES), ("engine", ENGINES), ("dtype", (AUTO, *DTYPES)), ("prompt", PRESETS),
         ("worker", WORKERS),
     ):  # fmt: skip
         assert f"--{name} {{{','.join(values)}}}" in out

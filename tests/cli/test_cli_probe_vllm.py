@@ -98,7 +98,10 @@ def test_without_vllm_it_says_what_to_install(
     [
         (["--four-bit"], "four_bit needs worker transformers"),
         (["--dtype", "float64"], "dtype must be one of float32, bfloat16, float16 with worker"),
-        (["--adapter", "a"], "dtype must be bfloat16 or float16 for an adapter with worker vllm"),
+        (
+            ["--adapter", "a", "--dtype", "float32"],
+            "dtype must be bfloat16 or float16 for an adapter with worker vllm",
+        ),
         (["--top-k", "0"], "top_k must be at least 1 in exact mode with worker vllm"),
         (["--mode", "sampled", "--temperature", "3"], "temperature must be between 0.01 and 2.0"),
         (["--adapter", "a/b/c", "--dtype", "bfloat16"], "adapter folder a/b/c does not exist"),

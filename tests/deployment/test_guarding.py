@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from adapters_at_hand import OPTIONS, calibration_of, save_model
 from huggingface_hub import constants
 
@@ -26,6 +27,7 @@ from cogcalib.deployment.guarding import guard, risk_coverage_curve
 from cogcalib.deployment.held_out import FEWEST, held_out, read_rows
 from cogcalib.deployment.identity import identify
 from cogcalib.deployment.inputs import to_questions
+from cogcalib.deployment.opened import find_model, identify_model
 from cogcalib.deployment.recalibration import SPLIT, recalibrate
 from cogcalib.deployment.seen_questions import (
     CALIBRATED_ON,
@@ -470,13 +472,14 @@ def test_another_number_format_is_said(model: Path, tmp_path: Path) -> None:
     assert cogcalib.load(model, dtype="float64")
     said = "its map was fitted in float64, and the model is asked in float32"
     with pytest.warns(UserWarning, match=said):
-        cogcalib.load(model)
+        cogcalib.load(model, dtype="float32")
+    assert cogcalib.load(model).backend.model.dtype == torch.float64  # as it was calibrated
     held = written(tmp_path / "h.jsonl", obliging_in(model, "float64", 200, 400))
     with pytest.warns(UserWarning, match=said):
-        guard(model, held, [0.3], ACCESS)
+        guard(model, held, [0.3], ModelAccess(dtype="float32"))
     # The promise is about confidences as the guard saw them.
     assert read_calibration(model).precision == "float32"
-    assert cogcalib.load(model)
+    assert cogcalib.load(model).backend.model.dtype == torch.float32
 
 
 def obliging_in(model: Path, dtype: str, begin: int, end: int) -> list[dict[str, Any]]:
@@ -486,9 +489,13 @@ def obliging_in(model: Path, dtype: str, begin: int, end: int) -> list[dict[str,
 
 
 def test_four_bits_are_a_format_and_a_server_has_none_that_is_known() -> None:
-    assert ModelAccess(four_bit=True, dtype="bfloat16").precision == "4-bit bfloat16"
-    served = ModelAccess(endpoint="http://localhost:1/v1", served_name="m")
-    assert served.precision == ""
+    def precision(access: ModelAccess) -> str:
+        return replace(found, spec=access.spec("m")).precision
+
+    found = identify_model(find_model("atlas"), ModelAccess())
+    assert found.precision == "float32"
+    assert precision(ModelAccess(four_bit=True, dtype="bfloat16")) == "4-bit bfloat16"
+    assert precision(ModelAccess(endpoint="http://localhost:1/v1", served_name="m")) == ""
 
 
 # ---- The card ----

@@ -121,6 +121,7 @@ def test_adapters_of_all_kinds_on_tied_and_untied_heads(
     assert_answers_alike(adapter, tmp_path / "out", 1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:dtype auto")
 def test_the_shipped_model_in_the_format_it_is_stored_in(tmp_path: Path) -> None:
     """float16, and a whole model: there is nothing but the temperature."""
     from cogcalib.modeling import resolve_model

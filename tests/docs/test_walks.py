@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from cogcalib import CogCalibConfig, CogCalibTrainer
 from cogcalib.harness.config import Method, load_config
-from cogcalib.harness.config.sections import TrainSection
+from cogcalib.harness.config.train_sections import TrainSection
 from cogcalib.harness.stages.train import train_into
 from cogcalib.losses import Gate
 from cogcalib.losses.fused_pass import FusedPass

@@ -132,7 +132,7 @@ def test_pickled_weights_are_refused(stored, adapter, tmp_path):
 
 
 def test_bad_arguments_are_refused(stored, tmp_path):
-    with pytest.raises(ValueError, match=r"dtype must be one of float32, .*got 'fp8'"):
+    with pytest.raises(ValueError, match=r"dtype must be one of auto, float32, .*got 'fp8'"):
         load_model(stored, dtype="fp8")
     with pytest.raises(ValueError, match=r"device must be .* got 'gpu'"):
         load_model(stored, device="gpu")

@@ -83,9 +83,9 @@ def add_shared(parser: argparse.ArgumentParser, *flags: str) -> None:
 def add_access(parser: argparse.ArgumentParser) -> None:
     """Add the options of `ModelAccess`, which every verb has that asks a saved model."""
     from cogcalib.deployment.access import REMOTE, ModelAccess
-    from cogcalib.records import DTYPES
+    from cogcalib.records import AUTO, DTYPES
 
-    add_fields(parser, ModelAccess, without=REMOTE, values={"dtype": DTYPES})
+    add_fields(parser, ModelAccess, without=REMOTE, values={"dtype": (AUTO, *DTYPES)})
     remote = parser.add_argument_group(
         "endpoint", "ask an OpenAI-compatible server that has the model (vLLM, SGLang, llama.cpp)"
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen, show_table
 from cogcalib.cli.options import add_fields, read_fields
-from cogcalib.records import DTYPES, PRESETS, input_errors
+from cogcalib.records import AUTO, DTYPES, PRESETS, input_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     from cogcalib.knowledge.probe_task import ENGINES, ProbeTask
     from cogcalib.knowledge.slick_settings import MODES
 
-    values = {"mode": MODES, "dtype": DTYPES, "prompt": PRESETS}
+    values = {"mode": MODES, "dtype": (AUTO, *DTYPES), "prompt": PRESETS}
     add_fields(parser, ProbeTask, without=(*LARGE, *REMOTE), values=values)
     large = parser.add_argument_group("large data sets")
     add_fields(large, ProbeTask, only=LARGE, values={"engine": ENGINES, "worker": WORKERS})

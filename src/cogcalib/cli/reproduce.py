@@ -46,6 +46,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="look at access, disk and memory, time 20 steps and a scored batch, run nothing else",
     )
+    parser.add_argument(
+        "--drop-adapters",
+        action="store_true",
+        help="remove trained weights once all that is planned of them is done",
+    )
     add_shared(parser, "--rule", "--data-dir", "--runs")
     parser.add_argument(
         "--output",
@@ -55,6 +60,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="where the table goes (docs/results)",
     )
     parser.add_argument("--limit-methods", nargs="+", metavar="METHOD", help="only these rows")
+    parser.add_argument(
+        "--limit-tasks", nargs="+", metavar="TASK", help="only these tasks of the model's preset"
+    )
     parser.add_argument("--without", nargs="+", default=[], metavar="METHOD", help="not these rows")
 
 
@@ -90,6 +98,7 @@ def execute(options: argparse.Namespace) -> Any:
         tune_seeds=range(options.tune_seeds),
         limit_methods=options.limit_methods,
         without=[*options.without, *lacking],
+        limit_tasks=options.limit_tasks,
     )
     console = terminal()
     for row in lacking.values():
@@ -98,7 +107,7 @@ def execute(options: argparse.Namespace) -> Any:
     if options.dry_run:
         from cogcalib.harness.reproduce.estimate import show_plan
 
-        show_plan(plan, jobs, screen(), options.rule)
+        show_plan(plan, jobs, screen(), options.rule, drop=options.drop_adapters)
         return None
     if options.check:
         return _preflight(plan, jobs, len(gpus), options, console)
@@ -131,7 +140,9 @@ def _run(
             f"{' or '.join(map(str, shares))} % of one's memory",
             highlight=False,
         )
-    settings = ExecutionOptions(jobs, options.rule, options.data_dir, tuple(gpus))
+    settings = ExecutionOptions(
+        jobs, options.rule, options.data_dir, tuple(gpus), options.drop_adapters
+    )
     outcome = reproduce(plan, settings, console)
     whole = not (outcome.failures or outcome.left_out)
     outcome.left_out += lacking
@@ -168,7 +179,7 @@ def _preflight(
         console.print(f"  {mark} {each.name}: {escape(each.text)}", soft_wrap=True, highlight=False)
 
     check_writable(options.runs)
-    found = preflight(plan, jobs, gpus, tell, options.data_dir)
+    found = preflight(plan, jobs, gpus, tell, options.data_dir, drop=options.drop_adapters)
     if refused(found):
         if options.json is not None:
             write_results(options.json, found)

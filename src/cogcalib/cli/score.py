@@ -13,7 +13,7 @@ from cogcalib.cli.console import (
     shown,
 )
 from cogcalib.cli.options import add_fields, read_fields
-from cogcalib.records import DTYPES, PRESETS, input_errors
+from cogcalib.records import AUTO, DTYPES, PRESETS, input_errors
 
 if TYPE_CHECKING:
     from cogcalib.scoring.score_run import Scored
@@ -27,7 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     from cogcalib.scoring.confidence_names import ANSWERS
     from cogcalib.scoring.config import ScoreTask
 
-    values = {"answer": ANSWERS, "dtype": DTYPES, "prompt": PRESETS, "worker": WORKERS}
+    values = {"answer": ANSWERS, "dtype": (AUTO, *DTYPES), "prompt": PRESETS, "worker": WORKERS}
     add_fields(parser, ScoreTask, without=REMOTE, values=values)
     remote = parser.add_argument_group(
         "endpoint", "ask an OpenAI-compatible server (vLLM, SGLang, llama.cpp) for --model"

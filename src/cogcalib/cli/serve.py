@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cogcalib.cli.console import endpoint_errors, quiet, shown
 from cogcalib.cli.options import add_fields, read_fields
-from cogcalib.records import DTYPES, InputError, input_errors
+from cogcalib.records import AUTO, DTYPES, InputError, input_errors
 
 if TYPE_CHECKING:
     import socket
@@ -40,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target-error", type=float, metavar="X", help="obey the recorded rule with this target"
     )
-    add_fields(parser, ModelAccess, without=REMOTE, values={"dtype": DTYPES})
+    add_fields(parser, ModelAccess, without=REMOTE, values={"dtype": (AUTO, *DTYPES)})
     add_fields(parser.add_argument_group("server"), ServeSettings)
     remote = parser.add_argument_group(
         "endpoint", "serve the confidence of a model that another server has"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cogcalib.inference.backend_spec import BackendSpec
+from cogcalib.records import AUTO
 
 REMOTE = (
     "endpoint", "served_name", "tokenizer", "api_key_env", "concurrency", "timeout", "top_logprobs",
@@ -21,7 +22,8 @@ class ModelAccess:
     Attributes:
         base: Model that an adapter sits on, a folder, a hub id, or atlas; if not given, the one
             that its files name.
-        dtype: Number format of the weights.
+        dtype: Number format of the weights; auto is that in which the model was calibrated, else
+            that which they are stored in.
         four_bit: Weights in 4 bits (bitsandbytes).
         device: Where to put the model, such as cpu or cuda:0; a GPU if there is one.
         batch_size: Most sequences in one forward pass; as many as fit if not given.
@@ -40,7 +42,7 @@ class ModelAccess:
     """
 
     base: str | None = None
-    dtype: str = "float32"
+    dtype: str = AUTO
     four_bit: bool = False
     device: str | None = None
     batch_size: int | None = None
@@ -61,13 +63,6 @@ class ModelAccess:
         if self.endpoint is not None and self.device is not None:
             raise ValueError("device cannot be used with an endpoint")
         self.spec("")
-
-    @property
-    def precision(self) -> str:
-        """As `Calibration.precision` has it; empty behind an endpoint, of which it is not known."""
-        if self.endpoint is not None:
-            return ""
-        return f"4-bit {self.dtype}" if self.four_bit else self.dtype
 
     def spec(self, model: str, adapter: str | None = None) -> BackendSpec:
         """What to load or to ask; raises ValueError as `BackendSpec`."""

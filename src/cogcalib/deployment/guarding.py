@@ -121,7 +121,7 @@ def guard(
     with input_errors():
         found = identify_model(saved, access, before)
     check_identity(before, found.identity, held)
-    warn_of_precision(replace(before, rules=()), access.precision)
+    warn_of_precision(replace(before, rules=()), found.precision)
     questions = _questions(data, found, before, held)
     others = _questions(out_of_domain, found, before, held) if out_of_domain else None
     with input_errors():
@@ -139,7 +139,7 @@ def guard(
     if folder == saved.folder:
         withdraw_card(folder)
     carry_seen(held, folder)
-    write_calibration(folder, replace(before, rules=rules, precision=access.precision))
+    write_calibration(folder, replace(before, rules=rules, precision=found.precision))
     if folder == saved.folder:
         write_card(folder)
     return Guarded(folder, guarantees, rules, elsewhere, confidence, correct)

@@ -14,7 +14,7 @@ from cogcalib.deployment.calibration_file import (
     tokenizer_hash,
 )
 from cogcalib.modeling import fingerprint
-from cogcalib.modeling.adapters import adapter_hash
+from cogcalib.modeling.adapters import adapter_hash, revision_of_base
 from cogcalib.modeling.model_files import public_name
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def identify(
     Raises:
         ValueError: As `cogcalib.modeling.fingerprint`.
     """
-    found = fingerprint(source)
+    revision = None if adapter is None else revision_of_base(adapter)
+    found = fingerprint(source, revision)
     return ModelIdentity(
         public_name(source),
         found["sha256"],
@@ -51,7 +52,7 @@ def warn_of_precision(calibration: Calibration, asked: str) -> None:
 
     Args:
         calibration: Of the model.
-        asked: As `ModelAccess.precision`; empty if not known.
+        asked: As `FoundModel.precision`; empty if not known.
     """
     own = calibration.precision
     fitted = calibration.map or calibration.rules or calibration.folded_temperature

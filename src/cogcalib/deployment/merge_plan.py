@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftConfig
-from safetensors import safe_open
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from cogcalib.artifacts import check_writable
@@ -31,9 +28,8 @@ from cogcalib.deployment.opened import SavedModel, base_model, calibration_folde
 from cogcalib.modeling import load_tokenizer, resolve_model
 from cogcalib.modeling.adapters import bare_model, check_adapter
 from cogcalib.modeling.model_files import TOKENIZERS, checked_source
+from cogcalib.modeling.number_format import most_stored
 from cogcalib.records import DTYPES, InputError
-
-_STORED = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +127,10 @@ def stored_dtype(model: str) -> str:
         InputError: If that is none of `cogcalib.records.DTYPES`: they are quantised.
     """
     source = checked_source(resolve_model(model), "model", "config.json")
-    local = os.path.isdir(source)
     config = _config(model)
     quantised = getattr(config, "quantization_config", None) is not None
-    found: Counter[str] = Counter()
-    for file in sorted(Path(source).glob("*.safetensors")) if local else ():
-        with safe_open(file, "pt") as tensors:  # its header alone
-            for name in tensors.keys():  # noqa: SIM118, a file and no mapping
-                part = tensors.get_slice(name)
-                found[part.get_dtype()] += math.prod(part.get_shape())
     named = str(config.dtype or "float32").removeprefix("torch.")  # of a model on the hub
-    dtype = _STORED.get(found.most_common(1)[0][0], "") if found else named
+    dtype = (most_stored(source) if os.path.isdir(source) else "") or named
     if quantised or dtype not in DTYPES:
         raise InputError(
             f"the weights of {model} are quantised, and nothing can be merged into them: an "

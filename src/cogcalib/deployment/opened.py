@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from cogcalib.deployment.seen_questions import CALIBRATED_ON
 from cogcalib.deployment.seen_questions import FILE as SEEN
 from cogcalib.hub import mind_the_network
 from cogcalib.inference.backend import Backend
-from cogcalib.inference.backend_loading import check_backend, load_backend
+from cogcalib.inference.backend_loading import check_backend, load_backend, settled
 from cogcalib.inference.backend_spec import BackendSpec
 from cogcalib.inference.experimental.endpoint_backend import served_length
 from cogcalib.modeling import ATLAS, load_tokenizer
@@ -31,7 +31,7 @@ from cogcalib.modeling.model_files import (
     in_a_line,
 )
 from cogcalib.modeling.model_spec import read_model_spec
-from cogcalib.records import InputError, input_errors
+from cogcalib.records import AUTO, DTYPES, InputError, input_errors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -106,6 +106,13 @@ class FoundModel:
     identity: ModelIdentity
     saved: SavedModel
 
+    @property
+    def precision(self) -> str:
+        """As `Calibration.precision` has it; empty behind an endpoint, of which it is not known."""
+        if self.spec.endpoint is not None:
+            return ""
+        return f"4-bit {self.spec.dtype}" if self.spec.four_bit else self.spec.dtype
+
     def positions(self) -> int | None:
         """Most tokens that a prompt and its answer may take, None if there is no known limit."""
         server = self.spec.server()
@@ -168,12 +175,21 @@ def identify_model(
     base = base_model(saved, access.base, calibration) if saved.adapter else saved.source
     spec = access.spec(base, saved.source if saved.adapter else None)
     check_backend(spec)
+    spec = settled(_as_calibrated(spec, calibration), access.device)
     tokenizer = _tokenizer(saved, base, access)
     if access.endpoint is not None:
         identity = ModelIdentity(str(access.served_name), None, None, tokenizer_hash(tokenizer))
     else:
         identity = identify(base, tokenizer, saved.adapter_folder())
     return FoundModel(spec, access.device, tokenizer, identity, saved)
+
+
+def _as_calibrated(spec: BackendSpec, calibration: Calibration | None) -> BackendSpec:
+    """In the number format that the model was calibrated in, unless another is named."""
+    made_in = calibration.precision.rpartition(" ")[2] if calibration is not None else ""
+    if spec.endpoint is not None or spec.dtype != AUTO or made_in not in DTYPES:
+        return spec
+    return replace(spec, dtype=made_in)
 
 
 def base_model(saved: SavedModel, given: str | None, calibration: Calibration | None) -> str:

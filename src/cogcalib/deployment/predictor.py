@@ -129,7 +129,7 @@ def load(
     *,
     calibration: str | Path | Calibration | None = None,
     base: str | None = None,
-    dtype: str = "float32",
+    dtype: str = "auto",
     four_bit: bool = False,
     device: str | None = None,
     batch_size: int | None = None,
@@ -147,7 +147,9 @@ def load(
         path: Folder of an adapter or of a whole model, or a hub id; `calibration.json` lies there.
         calibration: Folder that has it instead, or the calibration itself.
         base: Of an adapter; if not given, the model that its files name.
-        dtype, four_bit, device, batch_size: As `cogcalib.modeling.load_model`.
+        dtype: As `cogcalib.modeling.load_model`; ``auto`` is the format that the model was
+            calibrated in, else that of the stored weights.
+        four_bit, device, batch_size: As `cogcalib.modeling.load_model`.
         endpoint, served_name: Address of an OpenAI-compatible server to ask instead of loading the
             model, and what it calls the model.
         tokenizer, api_key_env, concurrency, timeout, top_logprobs: Of the endpoint, see
@@ -198,7 +200,7 @@ def open_predictor(
         restore(read.map)
     found = identify_model(saved, access, read)
     check_identity(read, found.identity, folder)
-    warn_of_precision(read, access.precision)
+    warn_of_precision(read, found.precision)
     if check is not None:
         check(read, found)
     opened = found.load()

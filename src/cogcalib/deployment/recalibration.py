@@ -119,7 +119,7 @@ def recalibrate(
         backend = found.load().backend
     raw = ask(backend, questions.questions, answers, counted(progress, len(rows)))
     bare = replace(before, map=None, rules=()) if before else Calibration(found.identity, answers)
-    made = replace(fit(bare, questions, raw, method), precision=access.precision)
+    made = replace(fit(bare, questions, raw, method), precision=found.precision)
     folder.mkdir(parents=True, exist_ok=True)
     if folder == saved.folder:
         withdraw_card(folder)

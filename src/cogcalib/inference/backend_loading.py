@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
 from cogcalib.inference.backend import Backend, Sampling
-from cogcalib.inference.backend_spec import TRANSFORMERS, VLLM, BackendSpec
+from cogcalib.inference.backend_spec import TRANSFORMERS, VLLM, VLLM_DTYPES, BackendSpec
 from cogcalib.inference.batching import process
 from cogcalib.inference.experimental.endpoint_backend import EndpointBackend, served_length
 from cogcalib.inference.experimental.endpoint_client import Endpoint
@@ -19,9 +21,13 @@ from cogcalib.inference.experimental.vllm_adapter import adapter_rank
 from cogcalib.inference.experimental.vllm_backend import VllmBackend, check_vllm, vllm_spec
 from cogcalib.inference.transformers_backend import TransformersBackend
 from cogcalib.modeling import fingerprint, fingerprint_adapter, load_model, load_tokenizer
-from cogcalib.modeling.adapters import check_adapter
+from cogcalib.modeling.adapters import check_adapter, revision_of_base
+from cogcalib.modeling.model import chosen_device
 from cogcalib.modeling.model_spec import ModelSpec, read_model_spec
-from cogcalib.records import Example
+from cogcalib.modeling.number_format import settled_dtype
+from cogcalib.records import AUTO, DTYPES, Example
+
+Spec = TypeVar("Spec", bound=BackendSpec)
 
 
 def check_backend(spec: BackendSpec) -> None:
@@ -41,6 +47,24 @@ def check_backend(spec: BackendSpec) -> None:
                 "worker vllm runs in one process, not under accelerate launch; engine ray gives it "
                 "several GPUs"
             )
+
+
+def settled(spec: Spec, device: str | None = None) -> Spec:
+    """A specification whose number format is named: what ``auto`` comes to here.
+
+    Where that is not what the weights are stored in, a warning says so. Nothing is settled of a
+    model behind an endpoint.
+
+    Raises:
+        ValueError: As `load_model`, or as `BackendSpec` if the engine does not have the format.
+    """
+    if spec.endpoint is not None or spec.dtype != AUTO:
+        return spec
+    allowed = VLLM_DTYPES if spec.worker == VLLM else DTYPES
+    dtype, told = settled_dtype(spec.dtype, spec.model, chosen_device(device), allowed=allowed)
+    if told:
+        warnings.warn(told, stacklevel=2)
+    return replace(spec, dtype=dtype)
 
 
 def check_answers(spec: BackendSpec, sampling: Sampling) -> None:
@@ -93,9 +117,15 @@ def load_backend(
     server = spec.server()
     if server is not None:
         return EndpointBackend(server, *_reach(spec, server, tokenizer))
+    spec = settled(spec, device)
     if spec.worker == VLLM:
         if spec.adapter is not None:
             check_adapter(spec.adapter, spec.model)
+            if revision := revision_of_base(spec.adapter):
+                raise ValueError(
+                    f"adapter {spec.adapter} was trained on the revision {revision} of its base, "
+                    "and worker vllm loads the main branch; use worker transformers"
+                )
         return VllmBackend(spec.model, spec.adapter, spec.dtype, spec.batch_size)
     model, own = load_model(
         spec.model,
@@ -111,8 +141,10 @@ def fingerprints(spec: BackendSpec) -> dict[str, Any]:
     """Hashes of model and adapter, as JSON has them; of a served model its name."""
     if spec.endpoint is not None:
         return {"model": {"served": spec.model}, "adapter": None}
-    adapter = fingerprint_adapter(spec.adapter) if spec.adapter is not None else None
-    return {"model": fingerprint(spec.model), "adapter": adapter}
+    if spec.adapter is None:
+        return {"model": fingerprint(spec.model), "adapter": None}
+    model = fingerprint(spec.model, revision_of_base(spec.adapter))
+    return {"model": model, "adapter": fingerprint_adapter(spec.adapter)}
 
 
 def _limits(spec: BackendSpec) -> EndpointBackend | type[VllmBackend] | type[TransformersBackend]:

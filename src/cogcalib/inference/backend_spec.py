@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cogcalib.inference.experimental.endpoint_client import Endpoint
-from cogcalib.records import DTYPES
+from cogcalib.records import AUTO, DTYPES
 
 TRANSFORMERS, VLLM = WORKERS = ("transformers", "vllm")
 
@@ -31,7 +31,7 @@ class BackendSpec:
     Attributes:
         model: A folder, a hub id, or atlas; with an endpoint the name it serves.
         adapter: Folder or hub id of a PEFT adapter on top of the model.
-        dtype: Number format of the weights.
+        dtype: Number format of the weights; auto is that which they are stored in.
         four_bit: Weights in 4 bits (bitsandbytes).
         batch_size: Most sequences in one forward pass; as many as fit if not given.
         worker: Engine that the model runs in here; vllm is experimental and gives no entropy. It
@@ -52,7 +52,7 @@ class BackendSpec:
 
     model: str
     adapter: str | None = None
-    dtype: str = "float32"
+    dtype: str = AUTO
     four_bit: bool = False
     batch_size: int | None = None
     worker: str = TRANSFORMERS
@@ -68,8 +68,10 @@ class BackendSpec:
         default = {field.name: field.default for field in fields(BackendSpec)}
         if given := [name for name in names if getattr(self, name) != default[name]]:
             raise ValueError(f"{given[0]} cannot be used {where} an endpoint")
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        if self.dtype not in (AUTO, *DTYPES):
+            raise ValueError(
+                f"dtype must be one of {', '.join((AUTO, *DTYPES))}, got {self.dtype!r}"
+            )
         if self.worker not in WORKERS:
             raise ValueError(f"worker must be one of {', '.join(WORKERS)}, got {self.worker!r}")
         if self.batch_size is not None and self.batch_size < 1:
@@ -104,7 +106,7 @@ class BackendSpec:
     def _check_vllm(self) -> None:
         if self.four_bit:
             raise ValueError("four_bit needs worker transformers: vLLM quantises in other ways")
-        if self.dtype not in VLLM_DTYPES:
+        if self.dtype not in (AUTO, *VLLM_DTYPES):
             raise ValueError(
                 f"dtype must be one of {', '.join(VLLM_DTYPES)} with worker vllm, "
                 f"got {self.dtype!r}"

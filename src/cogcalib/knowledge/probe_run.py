@@ -20,6 +20,7 @@ from cogcalib.inference.backend_loading import (
     check_sampling,
     fingerprints,
     read_spec,
+    settled,
 )
 from cogcalib.inference.batching import from_main, process
 from cogcalib.knowledge.partitions import merge, part_files
@@ -105,7 +106,7 @@ def probe_task(asked: ProbeTask, progress: Progress | None = None) -> Probe:
         data.pool, data.group_of, data.groups, prompts=asked.prompts, shots=shots, seed=asked.seed
     )
     # What is noted is what is done.
-    asked = replace(asked, shots=shots, prompts=len(next(iter(prompts.values()))))
+    asked = replace(settled(asked), shots=shots, prompts=len(next(iter(prompts.values()))))
     plan = ProbePlan(
         backend=asked, questions=data.questions, prompts=prompts, settings=settings, shots=shots,
         folder=asked.folder / PARTS,

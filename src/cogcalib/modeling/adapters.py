@@ -66,6 +66,17 @@ def check_adapter(adapter: str | Path, model: str | Path) -> str:
     return source
 
 
+def revision_of_base(adapter: str | Path) -> str | None:
+    """The commit or tag of the model on the hub that an adapter was trained on, if it names one.
+
+    Raises:
+        ValueError: If there is no adapter, or its configuration cannot be read.
+    """
+    source = checked_source(str(adapter), "adapter", ADAPTER[0])
+    revision: str | None = _read_config(source).revision
+    return revision
+
+
 def with_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
     """A model with an adapter on top that `check_adapter` has passed."""
     try:

@@ -13,6 +13,7 @@ def lora_config(
     dropout: float = 0.0,
     target_modules: str | Sequence[str] = "all-linear",
     dora: bool = False,
+    revision: str | None = None,
 ) -> LoraConfig:
     """A LoRA configuration for a causal language model.
 
@@ -23,6 +24,7 @@ def lora_config(
         target_modules: Names of the adapted modules; ``all-linear`` means every linear layer but
             the output head.
         dora: Whether magnitude and direction are trained apart (Liu et al. 2024, arXiv 2402.09353).
+        revision: Commit or tag of the model on the hub that is adapted, noted with the adapter.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -40,5 +42,6 @@ def lora_config(
         lora_dropout=dropout,
         target_modules=modules,
         use_dora=dora,
+        revision=revision,
         task_type="CAUSAL_LM",
     )

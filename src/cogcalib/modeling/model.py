@@ -9,6 +9,7 @@ import gc
 import importlib.util
 import os
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from cogcalib.modeling.model_files import (
     TOKENIZERS,
+    check_revision,
     checked_folder,
     checked_source,
     model_not_found,
     resolve_model,
     unreadable,
 )
-from cogcalib.records import DTYPES
+from cogcalib.records import AUTO, DTYPES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,6 +44,7 @@ def load_model(
     device: str | torch.device | None = None,
     four_bit: bool = False,
     attention: str | None = None,
+    revision: str | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a model in evaluation mode and its tokenizer.
 
@@ -53,12 +56,15 @@ def load_model(
             ``smollm2``.
         adapter: Local folder or hub id of a PEFT adapter to put on top.
         dtype: Number format of the weights in memory, one of `cogcalib.records.DTYPES`, whatever
-            they are stored in.
+            they are stored in; or ``auto``, that of the stored weights. Of float16 on a CPU that is
+            float32, with a warning.
         device: Where to put the model; None takes this process's CUDA device if there is one, else
             the CPU.
         four_bit: Keep the linear layers' weights in 4 bits (bitsandbytes' NF4, double
             quantisation) and compute in `dtype`.
         attention: One of `ATTENTION`; None leaves it to transformers.
+        revision: Commit or tag of a model on the hub; None is that which an adapter names as its
+            base's, else the main branch.
 
     Returns:
         The model (with an adapter: a `PeftModel`, which answers like one) and its tokenizer, whose
@@ -70,16 +76,27 @@ def load_model(
             over, an adapter belongs to another model, the hub has no such model, or bitsandbytes
             or flash-attn is needed and not installed.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    target = _device(device)
+    if dtype not in (AUTO, *DTYPES):
+        raise ValueError(f"dtype must be one of {', '.join((AUTO, *DTYPES))}, got {dtype!r}")
+    target = chosen_device(device)
+    check_revision(path_or_id, revision)
+    if adapter is not None and revision is None:
+        revision = _revision_of_base(adapter)
+    if dtype == AUTO:
+        from cogcalib.modeling.number_format import settled_dtype
+
+        dtype, told = settled_dtype(dtype, path_or_id, target, revision=revision)
+        if told:
+            warnings.warn(told, stacklevel=2)
     how = _four_bit(getattr(torch, dtype), target) if four_bit else _straight_onto(target)
     how |= _attention(attention)
     _free_unused()
     source = checked_source(resolve_model(str(path_or_id)), "model", "config.json")
     if adapter is not None:
         adapter = _checked_adapter(adapter, path_or_id)
-    tokenizer = load_tokenizer(path_or_id)
+    if revision is not None and not os.path.isdir(source):
+        how["revision"] = revision
+    tokenizer = load_tokenizer(path_or_id, revision)
     model = _read_whole(source, dtype=getattr(torch, dtype), **how)
     whole: PreTrainedModel = model if adapter is None else _with_adapter(model, str(adapter))
     module: torch.nn.Module = whole
@@ -88,10 +105,10 @@ def load_model(
     return whole, tokenizer
 
 
-def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(path_or_id: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model; its padding token is the end token where it had none.
 
-    A folder may hold the tokenizer alone.
+    A folder may hold the tokenizer alone; `revision` is of a model on the hub.
 
     Raises:
         ValueError: If a folder does not exist or holds no tokenizer, or the hub has no such model.
@@ -101,7 +118,10 @@ def load_tokenizer(path_or_id: str | Path) -> PreTrainedTokenizerBase:
         raise ValueError(f"model folder {source} has no tokenizer: none of {', '.join(TOKENIZERS)}")
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            source, trust_remote_code=False, local_files_only=os.path.isdir(source)
+            source,
+            trust_remote_code=False,
+            local_files_only=os.path.isdir(source),
+            revision=revision or "main",
         )
     except OSError as error:
         raise model_not_found(source, error) from error
@@ -151,7 +171,8 @@ def _free_unused() -> None:
         torch.cuda.empty_cache()
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def chosen_device(device: str | torch.device | None = None) -> torch.device:
+    """The device that `load_model` puts a model on; raises ValueError as it."""
     if device is None:
         # Under torchrun and accelerate every process owns the device of its local rank.
         rank = os.environ.get("LOCAL_RANK", "0")
@@ -233,6 +254,12 @@ def _checked_adapter(adapter: str | Path, model: str | Path) -> str:
     from cogcalib.modeling.adapters import check_adapter  # PEFT takes a second to import
 
     return check_adapter(adapter, model)
+
+
+def _revision_of_base(adapter: str | Path) -> str | None:
+    from cogcalib.modeling.adapters import revision_of_base
+
+    return revision_of_base(adapter)
 
 
 def _with_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:

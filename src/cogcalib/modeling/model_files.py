@@ -126,8 +126,28 @@ def _converted(folder: Path) -> str | None:
     return folder.name if within else None
 
 
-def fingerprint(path_or_id: str | Path) -> dict[str, str | None]:
+def check_revision(name: str | Path, revision: str | None) -> None:
+    """Check that a model of which a revision is asked may have one.
+
+    Raises:
+        ValueError: If it is no model of the hub.
+    """
+    if revision is None:
+        return
+    if _gguf_file(str(name)) is not None or os.path.isdir(resolve_model(str(name))):
+        raise ValueError(
+            f"revision {revision!r} is for a model on the hub, by its name there, and {name} is "
+            "here; leave it out"
+        )
+
+
+def fingerprint(path_or_id: str | Path, revision: str | None = None) -> dict[str, str | None]:
     """What identifies a model: the hash of its weights and tokenizer, or its commit on the hub.
+
+    Args:
+        path_or_id: As `load_model` takes it.
+        revision: Commit, tag or branch of a model on the hub; None is its main branch. Of a local
+            one there is none to choose, and it is passed over.
 
     Returns:
         ``path`` as given, ``sha256`` over a local folder's safetensors, tokenizer and config
@@ -145,7 +165,8 @@ def fingerprint(path_or_id: str | Path) -> dict[str, str | None]:
     if not os.path.isdir(source):
         # Not off the configuration, which no longer keeps it.
         try:
-            commit = extract_commit_hash(cached_file(source, "config.json"), None)
+            found = cached_file(source, "config.json", revision=revision)
+            commit = extract_commit_hash(found, None)
         except OSError as error:
             raise model_not_found(source, error) from error
         return {"path": str(path_or_id), "sha256": None, "commit": commit}

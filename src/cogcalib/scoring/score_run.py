@@ -13,6 +13,7 @@ from cogcalib.inference.backend_loading import (
     check_backend,
     kept_answers,
     load_backend,
+    settled,
 )
 from cogcalib.inference.batching import process
 from cogcalib.modeling import LabelAudit, audit_labels, shorten_passages
@@ -88,6 +89,7 @@ def score_task(
         shots=_shots(asked, task),
         progress=None if progress is None else lambda done: progress(done, len(examples)),
     )
+    asked = settled(asked)
     found = _ask(asked, examples, settings)
     main = process()[0] == 0
     if asked.output is not None and main:

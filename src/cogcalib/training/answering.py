@@ -244,6 +244,7 @@ class AnsweringTrainer(ResumableTrainer):
             self.args,
             self._tokenizer,
             base=self.base,
+            revision=self._revision,
             adapter=self._has_adapter,
             train=cast(Dataset, self.train_dataset),
             calibration=self.calibration_dataset,
@@ -262,6 +263,7 @@ class AnsweringTrainer(ResumableTrainer):
         self._has_adapter = isinstance(model, PeftModel)
         inner: PreTrainedModel = model.get_base_model() if self._has_adapter else model
         self.base = str(inner.name_or_path)
+        self._revision = model.active_peft_config.revision if self._has_adapter else None
 
 
 def numeric_format(model: Any, args: TrainingArguments) -> str:

@@ -73,6 +73,7 @@ class ModelRecords:
         tokenizer: PreTrainedTokenizerBase,
         *,
         base: str,
+        revision: str | None = None,
         adapter: bool,
         train: Dataset,
         calibration: Dataset | None,
@@ -96,7 +97,7 @@ class ModelRecords:
             self._more["base"] = public_name(base)
         if split_off:
             self._more["split_off"] = len(set(self._calibrated_on))
-        self._of_base = _fingerprint(base) if adapter else None
+        self._of_base = _fingerprint(base, revision) if adapter else None
 
     def write(self, folder: Path, measured: MeasuredAnswers | None) -> None:
         """Write the records into a folder that the model was saved into.
@@ -147,11 +148,11 @@ class ModelRecords:
         )
 
 
-def _fingerprint(model: str) -> dict[str, str | None]:
+def _fingerprint(model: str, revision: str | None = None) -> dict[str, str | None]:
     """What identifies a model, as far as it can be told: some have no files, or no more."""
     if model:
         try:
-            return fingerprint(model)
+            return fingerprint(model, revision)
         except (ValueError, OSError):  # nothing lies there, or the hub cannot be asked
             pass
     return {**_NOWHERE, "path": model}

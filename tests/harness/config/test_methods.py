@@ -20,7 +20,7 @@ from cogcalib.harness.config.methods import (
     split_posthoc,
     with_posthoc,
 )
-from cogcalib.harness.config.sections import TrainSection
+from cogcalib.harness.config.train_sections import TrainSection
 from cogcalib.harness.reproduce import load_table, table_names
 
 

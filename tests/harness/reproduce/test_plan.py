@@ -111,3 +111,31 @@ def test_a_cell_travels_to_another_process(small: Preset, tmp_path: Path) -> Non
     assert arrived.place.config == place.config
     assert "\n" not in cell.to_json()
     assert arrived.missing()
+
+
+def test_some_of_the_tasks(small: Preset, tmp_path: Path) -> None:
+    whole = plan("main", small, tmp_path)
+    one = plan("main", small, tmp_path, limit_tasks=["country-open"])
+    assert [place.task for place in whole.shown()] == ["country", "country-open"]
+    assert one.places == tuple(p for p in whole.places if p.task == "country-open")
+    # In the preset's order, whatever that of the command.
+    both = plan("main", small, tmp_path, limit_tasks=["country-open", "country"])
+    assert both == whole
+    with pytest.raises(InputError, match="must name tasks of main on small, country, country-open"):
+        plan("main", small, tmp_path, limit_tasks=["capital"])
+    with pytest.raises(InputError, match="tasks of ood on small, country; got country-open"):
+        plan("ood", small, tmp_path, limit_tasks=["country-open"])
+
+
+def test_what_is_chosen_on_the_first_task_is_so_without_its_rows(
+    small: Preset, tmp_path: Path
+) -> None:
+    tasks = {"country": small.tasks["country"], "again": small.tasks["country"]}
+    twice = small.model_copy(update={"tasks": tasks})
+    limited = plan("paper", twice, tmp_path, limit_tasks=["again"])
+    assert [place.task for place in limited.shown()] == ["again"]
+    assert [place.task for place in limited.tuned()] == ["country"]
+    assert limited.shown()[0].tuned_at == limited.tuned()[0].path
+    assert {cell.place.task for cell in trial_cells(limited)} == {"country"}
+    whole = plan("paper", twice, tmp_path)
+    assert [c.key for c in trial_cells(limited)] == [c.key for c in trial_cells(whole)]

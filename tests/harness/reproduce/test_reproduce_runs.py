@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console
 
 from cogcalib import cli
+from cogcalib.artifacts import read_json
 from cogcalib.harness.reproduce import (
     ExecutionOptions,
     Plan,
@@ -29,7 +30,7 @@ from cogcalib.harness.reproduce.planned_cells import prepare_cells
 from cogcalib.harness.reproduce.result_files import check_output, write_results
 from cogcalib.harness.reproduce.workers import Workers
 from cogcalib.harness.tuning import grid
-from cogcalib.records import InputError
+from cogcalib.records import InputError, write_json
 
 TABLE = Table(
     name="tiny",
@@ -88,6 +89,22 @@ def written(outcome: PlanOutcome, folder: Path) -> list[dict[str, Any]]:
         for group in record["results"]
         for row in group["rows"]
     ]
+
+
+def test_weights_are_dropped_where_that_is_asked_for(
+    small: Preset, finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path / "runs")
+    plan = lay_out(small, tmp_path / "runs")
+    before = written(run(plan)[0], tmp_path)
+    weights = list((tmp_path / "runs").glob("small/*/train/**/*.safetensors"))
+    assert weights  # never by default
+    options = ExecutionOptions(drop_adapters=True)
+    outcome = reproduce(plan, options, Console(file=io.StringIO()))
+    assert outcome.failures == []
+    assert not any(path.exists() for path in weights)
+    assert written(outcome, tmp_path) == before
+    assert all(each.missing == 0 for each in estimates(plan))
 
 
 def test_a_dry_run_trains_nothing(small: Preset, tmp_path: Path) -> None:
@@ -275,6 +292,12 @@ def test_a_fuller_table_is_not_overwritten(small: Preset, finished: Path, tmp_pa
     with pytest.raises(InputError, match="holds seed 0, which this would drop"):
         check_output(others, tmp_path, "nll")
     check_output(fewer, tmp_path / "elsewhere", "nll")
+    record = tmp_path / f"{TABLE.name}-small.json"
+    held = read_json(record, dict)
+    write_json(record, held | {"results": [{"trained_on": "atlas/capital", "rows": []}]})
+    with pytest.raises(InputError, match="holds the task atlas/capital, which this would drop"):
+        check_output(lay_out(small, finished), tmp_path, "nll")
+    write_json(record, held)
     with pytest.raises(InputError, match="chosen by the rule nll, not ece"):
         check_output(lay_out(small, finished), tmp_path, "ece")
 

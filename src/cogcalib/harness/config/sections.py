@@ -6,8 +6,6 @@ import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     field_validator,
@@ -15,78 +13,16 @@ from pydantic import (
     model_validator,
 )
 
-from cogcalib.harness.config.methods import AlphaWord, Method
+from cogcalib.harness.config.methods import Method
 from cogcalib.harness.config.selection_rule import DEFAULT_RULE, Rule
+from cogcalib.harness.config.train_sections import (
+    ConfigSection,
+    ModelSection,
+    Positive,
+    TrainSection,
+    without_null,
+)
 from cogcalib.records import PRESETS, check_preset
-from cogcalib.training import defaults
-
-Positive = Annotated[int, Field(gt=0)]
-
-
-def _is_count(value: Any, *, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _is_share(value: Any) -> bool:
-    return isinstance(value, float) and 0 < value < 1
-
-
-class ConfigSection(BaseModel):
-    """A part of the configuration: unknown keys and silent conversions are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class LoraSection(ConfigSection):
-    """Low-rank adapters, by default on every linear layer of the body.
-
-    Attributes:
-        targets: ``all-linear``, or names of the modules adapted, such as ``[q_proj, v_proj]``.
-        dora: Whether magnitude and direction are trained apart (DoRA, arXiv 2402.09353).
-    """
-
-    rank: Positive = 8
-    alpha: Positive = 16
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    dora: bool = False
-
-    @field_validator("targets")
-    @classmethod
-    def _targets_are_some(cls, targets: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        if not targets:
-            raise ValueError("must be all-linear or name at least one module")
-        return targets
-
-
-class ModelSection(ConfigSection):
-    """Which model is fine-tuned.
-
-    Attributes:
-        path: ``atlas`` (embedded), a local folder, or a name on the hub.
-        dtype: Of the frozen weights under an adapter, and of the arithmetic. Weights that are
-            trained themselves stay in float32.
-        lora: Adapter settings; null trains every weight.
-        four_bit: Whether the frozen weights under an adapter are kept in 4 bits, as
-            `cogcalib.modeling.load_model` does it.
-        attention: Implementation of attention; null leaves it to transformers.
-    """
-
-    path: str = "atlas"
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    lora: LoraSection | None = LoraSection()
-    four_bit: bool = False
-    attention: Literal["eager", "sdpa", "flash_attention_2"] | None = None
-
-    @model_validator(mode="after")
-    def _trained_weights_are_whole(self) -> ModelSection:
-        if self.four_bit and self.lora is None:
-            raise ValueError("model.four_bit needs an adapter, and model.lora is null")
-        return self
-
-    def loading(self) -> dict[str, Any]:
-        """How its weights are loaded, as keywords of `cogcalib.modeling.load_model`."""
-        return {"dtype": self.dtype, "four_bit": self.four_bit, "attention": self.attention}
 
 
 class TasksSection(ConfigSection):
@@ -109,7 +45,7 @@ class TasksSection(ConfigSection):
     train: str = "atlas/country"
     out_of_domain: tuple[str, ...] = ()
     prompt: str = PRESETS[0]
-    limit: dict[Literal["train", "calibration", "test"], Positive] = {}
+    limit: dict[Literal["train", "calibration", "test"], Positive] = {}  # noqa: RUF012
     unknown_share: Annotated[float, Field(ge=0, le=1)] | None = None
     equal_to: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
     seed: int = 0
@@ -125,90 +61,6 @@ class TasksSection(ConfigSection):
     def _prompt_exists(cls, prompt: str) -> str:
         check_preset(prompt)
         return prompt
-
-
-class BySupport(ConfigSection):
-    """A number for each support of a penalty: the whole vocabulary, or the answer options."""
-
-    vocab: Annotated[float, Field(ge=0)]
-    options: Annotated[float, Field(ge=0)]
-
-
-class AlphaSection(ConfigSection):
-    """Weight of each penalty; the library's by default."""
-
-    label_smoothing: BySupport = BySupport(**defaults.ALPHA["label_smoothing"])
-    margin: BySupport = BySupport(**defaults.ALPHA["margin"])
-    entropy: BySupport = BySupport(**defaults.ALPHA["entropy"])
-
-
-class TrainSection(ConfigSection):
-    """How it is fine-tuned; the same for every method but for the penalty.
-
-    Attributes:
-        steps: Optimiser steps.
-        batch_size: Examples per step and device, times `gradient_accumulation`.
-        schedule: Of the learning rate, after a linear warm-up over `warmup_share` of the steps.
-        style_steps: Plain cross-entropy before the gate opens: steps, share of all steps, "auto".
-        threshold_every: Between two estimates of the threshold: steps, or share of an epoch. Null:
-            1 to 4 times per epoch, chosen to cost about 2 % of training time; more if there are
-            fewer than 14 training examples per calibration example.
-        alpha: Weight of each penalty, by support.
-        margin: Of the margin penalty, in logits, by support.
-        unit: What is known or not as a whole: an ``example``, a ``turn`` or each ``token``.
-        gradient_checkpointing: Whether activations are computed again on the way back, which takes
-            a third more time and much less memory.
-        save_every: Steps between checkpoints; null keeps none, and an interrupted method starts
-            again.
-        report_to: Trackers that the trainer tells, such as ``wandb``.
-    """
-
-    steps: Positive = 150
-    batch_size: Positive = 16
-    gradient_accumulation: Positive = 1
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    max_length: Positive = 512
-    style_steps: int | float | str = defaults.STYLE_STEPS
-    threshold_every: int | float | None = None
-    alpha: AlphaSection = AlphaSection()
-    margin: BySupport = BySupport(**defaults.MARGIN)
-    unit: Literal["example", "turn", "token"] = defaults.UNIT
-    gradient_checkpointing: bool = False
-    save_every: Positive | None = None
-    report_to: tuple[str, ...] = ()
-
-    @field_validator("style_steps", mode="before")
-    @classmethod
-    def _style_steps_are_countable(cls, value: Any) -> Any:
-        if value != "auto" and not _is_count(value, least=0) and not _is_share(value):
-            raise ValueError('must be a number of steps, a share between 0 and 1, or "auto"')
-        return value
-
-    @field_validator("threshold_every", mode="before")
-    @classmethod
-    def _threshold_every_is_countable(cls, value: Any) -> Any:
-        allowed = value is None or (isinstance(value, float) and value == 1)
-        if not allowed and not _is_count(value, least=1) and not _is_share(value):
-            raise ValueError("must be a number of steps, or a share of an epoch up to 1.0")
-        return value
-
-    def alpha_of(self, method: Method) -> float | AlphaWord:
-        """The alpha of a method: its name's, else this configuration's; 0 without."""
-        if method.alpha is not None:
-            return method.alpha
-        if method.penalty is None:
-            return 0.0
-        if method.penalty == "focal":
-            return defaults.ALPHA["focal"][method.support]
-        alpha: float = getattr(getattr(self.alpha, method.penalty), method.support)
-        return alpha
-
-    def margin_of(self, method: Method) -> float:
-        """The margin of a method, in logits: its name's, else this configuration's."""
-        held: float = getattr(self.margin, method.support)
-        return held if method.margin is None else method.margin
 
 
 class BaselinesSection(ConfigSection):
@@ -308,13 +160,14 @@ class Config(ConfigSection):
     def _combination_is_possible(self) -> Config:
         train, tasks = self.train, self.tasks
         penalised = any(Method.parse(name).penalty for name in self.methods)
-        if penalised and train.steps < 2:
-            raise ValueError("train.steps must be at least 2 for a method with a penalty")
-        if penalised and isinstance(train.style_steps, int) and train.style_steps >= train.steps:
-            raise ValueError(
-                f"train.style_steps must be less than train.steps = {train.steps}, got "
-                f"{train.style_steps}: the gate would never open"
-            )
+        if penalised and train.steps is not None:
+            if train.steps < 2:
+                raise ValueError("train.steps must be at least 2 for a method with a penalty")
+            if isinstance(train.style_steps, int) and train.style_steps >= train.steps:
+                raise ValueError(
+                    f"train.style_steps must be less than train.steps = {train.steps}, got "
+                    f"{train.style_steps}: the gate would never open"
+                )
         if max(train.alpha.label_smoothing.vocab, train.alpha.label_smoothing.options) > 1:
             raise ValueError("train.alpha.label_smoothing must be at most 1: it is a share")
         for method in map(Method.parse, self.methods):
@@ -332,8 +185,4 @@ class Config(ConfigSection):
 
     @model_serializer(mode="wrap")
     def _without_a_probe_not_named(self, values: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Runs without one stay recorded as they were before there was the key."""
-        found: dict[str, Any] = values(self)
-        if found.get("probe") is None:
-            found.pop("probe", None)
-        return found
+        return without_null(values(self), "probe")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -23,9 +24,10 @@ from cogcalib.harness.progress import StageProgress
 from cogcalib.harness.report.run_results import known_shares
 from cogcalib.harness.reproduce.detector import detection
 from cogcalib.harness.reproduce.dynamics import dynamics
-from cogcalib.harness.reproduce.planned_cells import Cell
+from cogcalib.harness.reproduce.planned_cells import Cell, weights_of
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.stages import RunContext
+from cogcalib.harness.stages.dropped import were_dropped
 from cogcalib.provenance import code_state
 from cogcalib.records import write_json
 from cogcalib.scoring import summarize
@@ -45,7 +47,7 @@ def run_cell(cell: Cell, console: Console, data_dir: Path | None = None) -> bool
     """
     folder, code = cell.place.path, _running()
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(cell) as ours:
+    with locked(cell) as ours:
         if not ours or not cell.missing():
             return ours
         started = time.perf_counter()
@@ -63,7 +65,7 @@ def run_cell(cell: Cell, console: Console, data_dir: Path | None = None) -> bool
 
 
 @contextmanager
-def _locked(cell: Cell) -> Iterator[bool]:
+def locked(cell: Cell) -> Iterator[bool]:
     """Whether the lock of what a cell trains is ours, for as long as it lasts."""
     folder = cell.place.path
     trained = Method.parse(cell.method).trained if cell.method else "prepare"
@@ -118,6 +120,7 @@ def _run(cell: Cell, console: Console) -> None:
     method = Method.parse(cell.method)
     if cell.kind in ("detector", "dynamics"):
         examine = {"detector": detection, "dynamics": dynamics}[cell.kind]
+        _train_again(cell, context, splits)
         found = examine(context, method, cell.seed, splits)
         write_json(folder.analysis(cell.kind, cell.method, cell.seed), found)
         return
@@ -140,6 +143,7 @@ def _train(cell: Cell, context: RunContext, splits: stages.Splits) -> None:
     output = context.folder.train(method.trained, cell.seed)
     wall, processor = time.perf_counter(), time.process_time()
     before = output.exists()
+    _train_again(cell, context, splits)
     if cell.kind != "baseline":
         knowledge = context.folder.read_probe()
         stages.train(context, method, cell.seed, splits, knowledge)
@@ -150,6 +154,30 @@ def _train(cell: Cell, context: RunContext, splits: stages.Splits) -> None:
             "device": device(),
         }
         write_json(context.folder.training_cost(method.trained, cell.seed), cost)
+
+
+def _train_again(cell: Cell, context: RunContext, splits: stages.Splits) -> None:
+    """Train what was dropped and is asked again."""
+    dropped = [path for path in weights_of(cell) if were_dropped(path)]
+    if not dropped or not _asks_a_model(cell, context.folder):
+        return
+    for path in dropped:
+        shutil.rmtree(path)
+    method = Method.parse(cell.method)
+    stages.train(context, method, cell.seed, splits, context.folder.read_probe())
+
+
+def _asks_a_model(cell: Cell, folder: RunFolder) -> bool:
+    """Whether what a cell leaves to be done cannot be made of predictions that are there."""
+    if cell.kind != "train":
+        return True
+    for seed in cell.seeds:
+        for method in map(Method.parse, cell.predicted):
+            before = folder.predictions(method.before_posthoc.name, seed)
+            done = folder.predictions(method.name, seed).exists()
+            if not done and not (stages.maps_predictions(method) and before.exists()):
+                return True
+    return False
 
 
 def read_rows(folder: RunFolder, method: str, seed: int) -> list[dict[str, Any]]:

@@ -151,7 +151,7 @@ class _Model:
         train, model = self.place.config.train, self.place.config.model
         flops = step_flops(model.lora is not None)
         tokens = train.batch_size * self.tokens(self.place.config.tasks.train) * PADDING
-        passes = train.steps * train.gradient_accumulation
+        passes = train.steps_for(_rows(self.place, "train")) * train.gradient_accumulation
         return passes * self.seconds(tokens, flops, STEP_KERNELS)
 
     def calibration_passes(self, method: Method) -> int:
@@ -161,16 +161,17 @@ class _Model:
             return 0
         rows, batch = _rows(self.place, "train"), train.batch_size * train.gradient_accumulation
         every = train.threshold_every or Schedule.default_share(rows, self.calibration_half())
+        steps = train.steps_for(rows)
         schedule = Schedule.resolve(
             train.style_steps,
             every,
-            train.steps,
+            steps,
             math.ceil(rows / batch),
             often=train.threshold_every is None,
         )
-        gated = train.steps - schedule.style_steps
+        gated = steps - schedule.style_steps
         late = max(0, gated - schedule.epoch)
-        return schedule.early_estimates(train.steps) + math.ceil(late / schedule.every)
+        return schedule.early_estimates(steps) + math.ceil(late / schedule.every)
 
     def calibration_half(self) -> int:
         return _rows(self.place, "calibration") // 2

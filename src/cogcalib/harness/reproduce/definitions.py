@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cogcalib.harness.config import Method
 from cogcalib.harness.config.methods import split_posthoc, with_posthoc
-from cogcalib.harness.config.sections import ConfigSection
+from cogcalib.harness.config.train_sections import ConfigSection
 from cogcalib.records import InputError
 from cogcalib.suggest import did_you_mean
 from cogcalib.yaml_files import read_yaml

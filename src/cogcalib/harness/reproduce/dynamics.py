@@ -15,7 +15,7 @@ import numpy as np
 from cogcalib.harness.config import Method
 from cogcalib.harness.progress import Advance
 from cogcalib.harness.run_folder import unfinished
-from cogcalib.harness.stages import Loaded, RunContext, Splits, of_seed, train_into
+from cogcalib.harness.stages import Loaded, RunContext, Splits, of_seed, train_into, with_steps
 from cogcalib.records import Example
 from cogcalib.scoring import ScoreSettings, primary_definition, score
 
@@ -33,12 +33,12 @@ def dynamics(
         (``known`` or ``unknown`` to the base model), ``n``, ``accuracy``, ``confidence`` (primary
         definition); fractions.
     """
-    config = context.config
+    config = with_steps(context.config, len(splits["train"]))
     output = context.folder.analysis("dynamics", method.name, seed).with_suffix("")
     # Of a cell that was killed, before or after its training was whole.
     for left in (output, unfinished(output)):
         shutil.rmtree(left, ignore_errors=True)
-    steps = config.train.steps
+    steps = config.train.steps_for(0)
     looks = {round(steps * point / POINTS) for point in range(1, POINTS + 1)}
     rows: list[dict[str, Any]] = []
 

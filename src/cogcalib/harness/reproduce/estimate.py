@@ -35,9 +35,13 @@ from cogcalib.harness.reproduce.planned_cells import (
     prepare_cells,
     row_cells,
     trial_cells,
+    weights_of,
 )
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.tuning import candidates, is_tunable
+
+CHOSEN, BEST = 2, 3
+"""Phases that begin when the alphas, and the best of several methods, are known."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,37 @@ def hours(cells: Iterable[TimedCell], jobs: int) -> float:
         if each.cell.missing():
             phases.setdefault(each.phase, []).append(each.seconds)
     return sum(_makespan(seconds, jobs) for seconds in phases.values()) / 3600
+
+
+def most_at_once(plan: Plan, cells: Sequence[TimedCell], jobs: int) -> float:
+    """Bytes of weights on the disk at once, at most, where they are dropped.
+
+    Those that a later phase may need, and one for each process.
+    """
+    sizes: dict[Path, float] = {}
+    made: dict[Path, int] = {}
+    last: dict[Path, int] = {}
+    for each in cells:
+        missing = each.cell.missing()
+        for path in weights_of(each.cell) if missing else ():
+            if each.cost.disk:
+                sizes[path] = each.cost.disk
+                made[path] = min(each.phase, made.get(path, each.phase))
+            until = CHOSEN if each.cell.kind == "trial" else each.phase
+            last[path] = max(until, last.get(path, 0), *_until_best(plan, each.cell))
+    if not sizes:
+        return 0.0
+    held = [
+        sum(size for path, size in sizes.items() if made[path] <= phase < last[path])
+        for phase in range(max(last.values()) + 1)
+    ]
+    return max(held) + jobs * max(sizes.values())
+
+
+def _until_best(plan: Plan, cell: Cell) -> Iterable[int]:
+    """The phase of the choice that a cell's model may be chosen by."""
+    waits = any(place.best for place in plan.places if place.path == cell.place.path)
+    return (BEST,) if waits and cell.kind == "train" else ()
 
 
 def _makespan(seconds: Sequence[float], jobs: int) -> float:
@@ -201,8 +236,10 @@ def _by_kind(cells: Sequence[TimedCell]) -> Iterator[CellEstimate]:
         yield CellEstimate(folder_name(path), kind, len(here), len(missing), seconds, source)
 
 
-def show_plan(plan: Plan, jobs: int, console: Console, rule: Rule = DEFAULT_RULE) -> None:
-    """Print what would run, and for how long."""
+def show_plan(
+    plan: Plan, jobs: int, console: Console, rule: Rule = DEFAULT_RULE, *, drop: bool = False
+) -> None:
+    """Print what would run, and for how long; `drop` as `ExecutionOptions.drop_adapters`."""
     cells = timed_cells(plan, rule)
     names = map(escape, (plan.table.name, plan.preset.name, plan.table.question))
     console.print("\n[bold]{}[/] on {}: {}\n".format(*names))
@@ -226,7 +263,12 @@ def show_plan(plan: Plan, jobs: int, console: Console, rule: Rule = DEFAULT_RULE
     missing = [each for each in cells if each.cell.missing()]
     console.print(f"Of it: {_parts(missing)}", highlight=False)
     disk = sum(each.cost.disk for each in missing)
-    console.print(f"Disk: {disk / 1e9:,.1f} GB of trained weights are kept", highlight=False)
+    kept = f"{disk / 1e9:,.1f} GB of trained weights"
+    if drop:
+        most = min(disk, most_at_once(plan, cells, jobs)) / 1e9
+        console.print(f"Disk: {most:,.1f} GB at once at most, of {kept}; none is kept")
+    else:
+        console.print(f"Disk: {kept} are kept", highlight=False)
     total = sum(each.seconds for each in missing) / 3600
     console.print(
         f"\n{_duration(total)} of work, {_duration(hours(missing, jobs))} in {jobs} "

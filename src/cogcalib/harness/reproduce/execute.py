@@ -20,6 +20,7 @@ from cogcalib.harness.config import DEFAULT_RULE, Config, Method, Rule
 from cogcalib.harness.config.methods import split_posthoc, with_posthoc
 from cogcalib.harness.reproduce.cell import read_rows
 from cogcalib.harness.reproduce.definitions import Best
+from cogcalib.harness.reproduce.dropping import Dropping
 from cogcalib.harness.reproduce.plan import Place, Plan
 from cogcalib.harness.reproduce.planned_cells import (
     Cell,
@@ -51,12 +52,14 @@ class ExecutionOptions:
             `cogcalib.harness.selection`.
         data_dir: Folder of local data sets.
         gpus: Identifiers of the GPUs to use; empty on a CPU.
+        drop_adapters: Remove trained weights once no cell of the plan needs them.
     """
 
     jobs: int = 1
     rule: Rule = DEFAULT_RULE
     data_dir: Path | None = None
     gpus: tuple[str, ...] = ()
+    drop_adapters: bool = False
 
 
 @dataclass
@@ -93,7 +96,8 @@ def reproduce(plan: Plan, options: ExecutionOptions, console: Console) -> PlanOu
     outcome = PlanOutcome(plan)
     logs = plan.places[0].path.parent / "logs"
     with Workers(options.jobs, logs, options.gpus, options.data_dir) as workers:
-        crew = _Crew(workers, console, outcome)
+        dropping = Dropping(plan) if options.drop_adapters else None
+        crew = _Crew(workers, console, outcome, dropping)
         crew.run("prepare", prepare_cells(plan))
         if len(outcome.failures) == len(plan.places):
             raise InputError(f"no run folder could be prepared: {outcome.failures[0].message}")
@@ -109,6 +113,7 @@ def reproduce(plan: Plan, options: ExecutionOptions, console: Console) -> PlanOu
         _choose(outcome, options.rule)
         for place in plan.shown():
             later += row_cells(place, list(_resolve(outcome, place).values()), plan.seeds)
+        crew.know(best=False)
         crew.run("at the alpha chosen", later)
         last = []
         for place in plan.shown():
@@ -117,6 +122,7 @@ def reproduce(plan: Plan, options: ExecutionOptions, console: Console) -> PlanOu
             best = _best(outcome, place, options.rule)
             last += row_cells(place, list(best.values()), plan.seeds)
             resolved |= best
+        crew.know(best=True)
         crew.run("on top of others", last)
         kind = plan.table.renderer
         if kind in ("detector", "dynamics"):
@@ -140,6 +146,12 @@ class _Crew:
     workers: Workers
     console: Console
     outcome: PlanOutcome
+    dropping: Dropping | None = None
+
+    def know(self, *, best: bool) -> None:
+        """The rows are chosen, and perhaps the best of them: what waited for that may go."""
+        if self.dropping is not None:
+            self.dropping.know(self.outcome.resolved, best=best)
 
     def run(self, phase: str, cells: Sequence[Cell]) -> None:
         """Run those cells that leave something to do."""
@@ -156,10 +168,16 @@ class _Crew:
             f"[bold]{phase}[/bold]: {len(missing)} of {len(wanted)} cells to do", highlight=False
         )
         done = 0
+        if self.dropping is not None:  # what a command left that did not drop it
+            for cell in wanted:
+                if not cell.missing():
+                    self.dropping.after(cell)
 
         def tell(cell: Cell, seconds: float, failure: Failure | None) -> None:
             nonlocal done
             done += 1
+            if self.dropping is not None and failure is None:
+                self.dropping.after(cell)
             mark = "[red]✗[/]" if failure else "[green]✓[/]"
             self.console.print(
                 f"  {mark} {done}/{len(missing)} {escape(cell.label)} [dim]{seconds:.1f} s[/]",

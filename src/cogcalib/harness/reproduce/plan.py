@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cogcalib.harness.config import Config, ConfigError, Method, parse_config
+from cogcalib.harness.config import Config, Method, parse_config
+from cogcalib.harness.config.train_sections import TrainSection
 from cogcalib.harness.reproduce.definitions import (
     DEFAULT,
     UNCHANGED,
@@ -23,8 +24,9 @@ from cogcalib.harness.reproduce.definitions import (
     merge,
 )
 from cogcalib.harness.reproduce.specs import is_open_ended, tested_on
+from cogcalib.harness.stages import settled
 from cogcalib.harness.tuning import is_tunable
-from cogcalib.records import InputError
+from cogcalib.records import InputError, input_errors
 
 
 def folder_name(path: Path) -> str:
@@ -117,6 +119,7 @@ def make_plan(
     tune_seeds: Sequence[int],
     limit_methods: Sequence[str] | None = None,
     without: Sequence[str] = (),
+    limit_tasks: Sequence[str] | None = None,
 ) -> Plan:
     """Lay a table out on a model.
 
@@ -128,9 +131,12 @@ def make_plan(
         tune_seeds: Of the trials.
         limit_methods: Keep these rows only; ``sft`` always stays.
         without: Leave these rows out.
+        limit_tasks: Lay these tasks out only, by their names in the preset. What the table chooses
+            on the first task it still chooses there.
 
     Raises:
-        InputError: If a configuration is invalid, or a name in `limit_methods` is no row.
+        InputError: If a configuration is invalid, a name in `limit_methods` is no row, or one in
+            `limit_tasks` is no task of the table on this model.
     """
     unknown = {*(limit_methods or ()), *without} - set(table.methods)
     if unknown:
@@ -147,8 +153,12 @@ def make_plan(
     places: list[Place] = []
     for each in presets:
         tasks = _tasks(table, each)
-        first = _place(each, tasks[0], DEFAULT, UNCHANGED, root).path if tasks else root
-        here = [place for task in tasks for place in _places(table, each, task, root, kept, first)]
+        wanted = _wanted(tasks, limit_tasks, f"{table.name} on {each.name}")
+        first = _place(each, tasks[0], DEFAULT, UNCHANGED, root) if tasks else None
+        at = first.path if first else root
+        here = [place for task in wanted for place in _places(table, each, task, root, kept, at)]
+        if table.tune == "first" and first and first.task not in wanted:
+            here.insert(0, replace(first, tuned_at=first.path))
         _check_first(table, here)
         places += here
     return Plan(table, preset, tuple(seeds), tuple(tune_seeds), tuple(places))
@@ -169,6 +179,16 @@ def _tasks(table: Table, preset: Preset) -> list[str]:
         if table.where == "all" or sections.get("tasks", {}).get("out_of_domain"):
             names.append(name)
     return [name for name in table.tasks if name in names] or names
+
+
+def _wanted(tasks: Sequence[str], limit: Sequence[str] | None, where: str) -> list[str]:
+    """Those of the tasks that are asked for, in their order."""
+    if unknown := [name for name in limit or () if name not in tasks]:
+        raise InputError(
+            f"--limit-tasks must name tasks of {where}, {', '.join(tasks) or 'which has none'}; "
+            f"got {', '.join(unknown)}"
+        )
+    return [name for name in tasks if not limit or name in limit]
 
 
 def _check_first(table: Table, places: Sequence[Place]) -> None:
@@ -216,15 +236,20 @@ def _place(preset: Preset, task: str, name: str, variant: Variant, root: Path) -
     own = preset.variants.get(name, {})
     canonical = {"name": named, "methods": ["base"], "seeds": [0]}
     values = merge(preset.config, preset.tasks[task], variant.config, own, canonical)
-    if variant.length != 1:
-        steps = round(values["train"]["steps"] * variant.length)
-        values = merge(values, {"train": {"steps": steps}})
-    try:
+    with input_errors():
         parsed = parse_config(json.dumps(values), source=f"{preset.name}, {named}")
-    except ConfigError as error:
-        raise InputError(str(error)) from error
+        if variant.length != 1:
+            longer = {"train": _length(parsed.train, variant.length)}
+            parsed = parse_config(json.dumps(merge(values, longer)))
+        parsed, _ = settled(parsed)
     tested = tested_on(parsed)
     return Place(preset.name, task, name, folder / named, parsed, (), tested_on=tested)
+
+
+def _length(train: TrainSection, times: float) -> dict[str, float]:
+    if train.steps is None:
+        return {"epochs": (train.epochs or 0) * times}
+    return {"steps": round(train.steps * times)}
 
 
 def _applies(name: str, open_ended: bool) -> bool:

@@ -101,6 +101,17 @@ class Cell:
                 yield folder.predictions(name, seed)
 
 
+def weights_of(cell: Cell) -> list[Path]:
+    """Folders of the trained models that a cell makes or asks."""
+    if not cell.method or cell.kind == "dynamics":  # which keeps none
+        return []
+    method = Method.parse(cell.method)
+    if method.trained == "base":
+        return []
+    folder, config = RunFolder(cell.place.path), cell.place.config
+    return [folder.train(method.trained, each) for each in member_seeds(config, method, cell.seed)]
+
+
 def distinct(cells: Iterable[Cell]) -> list[Cell]:
     """The cells without repetitions, in order."""
     return list({cell.key: cell for cell in cells}.values())

@@ -14,6 +14,7 @@ import torch
 
 from cogcalib.harness.config import Method
 from cogcalib.harness.reproduce.device_memory import check_device_memory, check_devices
+from cogcalib.harness.reproduce.estimate import most_at_once, timed_cells
 from cogcalib.harness.reproduce.measured_rates import MeasuredRates, keep_rates
 from cogcalib.harness.reproduce.plan import Plan, folder_name
 from cogcalib.harness.reproduce.planned_cells import row_cells, trial_cells
@@ -58,7 +59,13 @@ def lacking_extras(methods: Iterable[str]) -> dict[str, str]:
 
 
 def preflight(
-    plan: Plan, jobs: int, gpus: int, tell: Tell, data_dir: Path | None = None
+    plan: Plan,
+    jobs: int,
+    gpus: int,
+    tell: Tell,
+    data_dir: Path | None = None,
+    *,
+    drop: bool = False,
 ) -> list[Checked]:
     """Look at everything that a plan needs, cheapest first; measure if nothing was in the way.
 
@@ -68,6 +75,7 @@ def preflight(
         gpus: GPUs that they have.
         tell: Told each thing at once.
         data_dir: Folder of local data sets.
+        drop: As `ExecutionOptions.drop_adapters`.
     """
     found: list[Checked] = []
 
@@ -92,7 +100,7 @@ def preflight(
         return found
     file = keep_rates(root, rates)
     note(_measured(rates, file))
-    note(_disk(plan, rates))
+    note(_disk(plan, rates, jobs if drop else None))
     note(_memory(rates, jobs, gpus))
     return found
 
@@ -184,11 +192,17 @@ def trainings(plan: Plan) -> int:
     return sum(not path.exists() for path in wanted)
 
 
-def _disk(plan: Plan, rates: MeasuredRates) -> Iterator[Checked]:
+def _disk(plan: Plan, rates: MeasuredRates, dropping: int | None) -> Iterator[Checked]:
     count, free = trainings(plan), shutil.disk_usage(plan.places[0].path.parent).free
-    needed = count * rates.saved
+    needed: float = count * rates.saved
+    at_once = ""
+    if dropping is not None:
+        cells = timed_cells(plan)
+        whole = sum(each.cost.disk for each in cells if each.cell.missing())
+        share = most_at_once(plan, cells, dropping) / whole if whole else 0.0
+        needed, at_once = min(1.0, share) * needed, " at once"
     text = (
-        f"{count} trainings of {rates.saved / 1e6:,.1f} MB: {needed / 1e9:,.1f} GB of "
+        f"{count} trainings of {rates.saved / 1e6:,.1f} MB: {needed / 1e9:,.1f} GB{at_once} of "
         f"{free / 1e9:,.1f} GB free"
     )
     yield Checked("disk", needed < free, text)

@@ -50,7 +50,8 @@ def check_output(plan: Plan, output: Path, rule: Rule) -> None:
     """Refuse to overwrite a table that holds more, or something else.
 
     Raises:
-        InputError: If the record there has rows or seeds that the plan does not, or another rule.
+        InputError: If the record there has rows, seeds or tasks that the plan does not, or another
+            rule.
     """
     path = _named(_stem(plan, output), "json")
     if not path.exists():
@@ -61,6 +62,9 @@ def check_output(plan: Plan, output: Path, rule: Rule) -> None:
     # Post-hoc rows of what was chosen are not listed by themselves.
     lost = sorted(row for row in rows if not {row, split_posthoc(row)[0]} & planned)
     lost += [f"seed {seed}" for seed in held.get("seeds", ()) if seed not in plan.seeds]
+    trained_on = {place.trained_on for place in plan.shown()}
+    tasks = {group.get("trained_on") for group in held.get("results", ())} - {None, *trained_on}
+    lost += [f"the task {name}" for name in sorted(tasks)]
     other = held.get("tuning", {}).get("rule", rule)
     if other != rule:
         raise InputError(

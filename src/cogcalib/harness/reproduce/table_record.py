@@ -67,8 +67,10 @@ def table_record(
             },
         },
         "models": {
-            path: fingerprint(path)
-            for path in dict.fromkeys(place.config.model.path for place in plan.places)
+            path if revision is None else f"{path}@{revision}": fingerprint(path, revision)
+            for path, revision in dict.fromkeys(
+                (place.config.model.path, place.config.model.revision) for place in plan.places
+            )
         },
         "data": _data_hashes(outcome),
         "code": code_state(),

@@ -61,7 +61,7 @@ def measure(plan: Plan, folder: Path, data_dir: Path | None = None) -> MeasuredR
     model, tokenizer = load_model(
         config.model.path if config.model.lora else output,
         adapter=output if config.model.lora else None,
-        **config.model.loading(),
+        **config.model.loading(trained=config.model.lora is None),
     )
     _wait()
     load = time.perf_counter() - started
@@ -96,6 +96,7 @@ def _short(place: Place) -> Config:
     values = place.config.model_dump(mode="json")
     values["train"] |= {
         "steps": GATED + PLAIN,
+        "epochs": None,
         "style_steps": PLAIN,
         "threshold_every": GATED // 4,
         "save_every": None,

@@ -13,7 +13,14 @@ from cogcalib.harness.stages.context import (
 from cogcalib.harness.stages.prepare import choose_splits, describe_tasks, load_tasks, read_splits
 from cogcalib.harness.stages.probe import probe_base
 from cogcalib.harness.stages.report import report
-from cogcalib.harness.stages.score import AskedModels, load_trained, score, try_out
+from cogcalib.harness.stages.score import (
+    AskedModels,
+    load_trained,
+    maps_predictions,
+    score,
+    try_out,
+)
+from cogcalib.harness.stages.settle import settled, with_steps
 from cogcalib.harness.stages.train import Loaded, check_methods, train, train_into
 
 __all__ = [
@@ -28,6 +35,7 @@ __all__ = [
     "describe_tasks",
     "load_tasks",
     "load_trained",
+    "maps_predictions",
     "member_seeds",
     "of_seed",
     "open_folder",
@@ -35,7 +43,9 @@ __all__ = [
     "read_splits",
     "report",
     "score",
+    "settled",
     "train",
     "train_into",
     "try_out",
+    "with_steps",
 ]

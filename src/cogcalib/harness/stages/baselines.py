@@ -45,7 +45,7 @@ def _build(context: RunContext, method: Method, seed: int) -> Baseline:
         ]
         if config.model.lora:
             return Ensemble.of_adapters(path, folders, **how)
-        return Ensemble.of_models(folders, **how)
+        return Ensemble.of_models(folders, **config.model.loading(trained=True))
     with input_errors():
         model, tokenizer = load_model(path, adapter=trained, **how)
     if method.baseline == "laplace":

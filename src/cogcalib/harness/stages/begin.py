@@ -17,6 +17,7 @@ from cogcalib.harness.run_folder import MODEL, TASKS
 from cogcalib.harness.stages.context import RunContext, Splits, open_folder
 from cogcalib.harness.stages.prepare import choose_splits, describe_tasks, load_tasks, tell_dropped
 from cogcalib.harness.stages.probe import labels_given, probe_base
+from cogcalib.harness.stages.settle import settled, with_steps
 from cogcalib.harness.stages.train import check_methods
 from cogcalib.modeling import fingerprint
 from cogcalib.owned_folder import holding
@@ -66,19 +67,21 @@ def begin(
     """
     with input_errors():
         check_writable(path)
+        config, told = settled(config)
         check_methods(config)
         tasks = load_tasks(config, data_dir)
         given = labels_given(config, tasks[0], path)
-        for line in tell_dropped(tasks[0]):
+        for line in (*tell_dropped(tasks[0]), *([told] if told else ())):
             console.print(f"  [yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
         if until is not None:
             until.enter_context(holding(path))
         folder = open_folder(config, path, resume=resume)
-        folder.claim(MODEL, fingerprint(config.model.path))
+        folder.claim(MODEL, fingerprint(config.model.path, config.model.revision))
         folder.claim(TASKS, describe_tasks(config, tasks))
         if folder.begun_with(code_state()) != code_state():
             console.print("  [yellow]begun with other code: finished stages are kept[/]")
         context = RunContext(config, folder, StageProgress(console, folder.timings))
         knowledge = probe_base(context, tasks, given, probes)
         splits = choose_splits(context, tasks, knowledge)
+        with_steps(config, len(splits["train"]))  # raises if they are too few
     return Begun(context, splits, knowledge)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cogcalib.harness.config import Config, ConfigError, Method, dump_config, parse_config
+from cogcalib.harness.config import Config, Method, dump_config, parse_config
 from cogcalib.harness.progress import Advance, StageProgress
 from cogcalib.harness.run_folder import RunFolder
+from cogcalib.harness.stages.settle import settled
 from cogcalib.records import Example, Prediction
 from cogcalib.tasks import drawn_as_one, halve
 
@@ -41,18 +42,20 @@ def open_folder(config: Config, path: Path, *, resume: bool) -> RunFolder:
     """The folder of a run, claimed for its configuration.
 
     A configuration held there counts by what it means: the order of its keys, keys spelled out at
-    their defaults and keys left out make no difference.
+    their defaults and keys left out make no difference, nor does ``auto`` for what it comes to.
 
     Raises:
         FolderError: As `RunFolder.begin`.
+        ValueError: As `settled`.
     """
-    return RunFolder.begin(path, dump_config(config), resume=resume, reread=_as_today)
+    text = dump_config(settled(config)[0])
+    return RunFolder.begin(path, text, resume=resume, reread=_as_today)
 
 
 def _as_today(held: str) -> str:
     try:
-        return dump_config(parse_config(held))
-    except ConfigError:
+        return dump_config(settled(parse_config(held))[0])
+    except ValueError:  # no configuration of ours, or of a model that is gone
         return held
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cogcalib.harness.config import Config
+from cogcalib.harness.config.train_sections import ModelSection
 from cogcalib.knowledge import Knowledge, load_probe
 from cogcalib.knowledge.probe_folder import read_claim
 from cogcalib.modeling import fingerprint
@@ -29,7 +30,7 @@ def slick_labels(config: Config, folder: Path, examples: Sequence[Example]) -> l
             or without some of the questions.
         FileNotFoundError: If the probe was interrupted.
     """
-    _check_model(folder, config.model.path)
+    _check_model(folder, config.model)
     probed = load_probe(folder)
     kinds, found = probed.extremes(), _matched(probed, examples)
     missing = [example for example, row in zip(examples, found, strict=True) if row is None]
@@ -69,7 +70,7 @@ def _record(example: Example, row: Knowledge, category: str, folder: Path) -> Pr
     return ProbeRecord(example.id, category, row.p_greedy, signals.p_gold, signals.nll, "slick")
 
 
-def _check_model(folder: Path, model: str) -> None:
+def _check_model(folder: Path, model: ModelSection) -> None:
     """Raise ValueError unless the probe is of this model, without an adapter."""
     try:
         settings, inputs = read_claim(folder)
@@ -81,10 +82,10 @@ def _check_model(folder: Path, model: str) -> None:
             f"probe: {folder} is of {probed.get('path')} with the adapter {adapter}, a run starts "
             "from the model without one"
         )
-    own = fingerprint(model)
+    own = fingerprint(model.path, model.revision)
     kept = [name for name in ("sha256", "commit") if own[name] or probed.get(name)] or ["path"]
     if any(own[name] != probed.get(name) for name in kept):
         raise ValueError(
             f"probe: {folder} is of the model {probed.get('path')}, whose weights, tokenizer or "
-            f"configuration are not those of model.path {model}"
+            f"configuration are not those of model.path {model.path}"
         )

@@ -45,7 +45,7 @@ def load_tasks(config: Config, data_dir: Path | None = None) -> tuple[Task, list
             tuned = {f"{task.name} {split}": task.splits[split], other.name: other.splits["test"]}
             check_disjoint(tuned)
     _check_kinds([Method.parse(name) for name in config.methods], task, others)
-    tokenizer = load_tokenizer(config.model.path)
+    tokenizer = load_tokenizer(config.model.path, config.model.revision)
     task = _fitted(task, tokenizer, config.train.max_length)
     tests = (replace(other, splits={"test": other.splits["test"]}) for other in others)
     others = [_fitted(other, tokenizer, config.train.max_length) for other in tests]
@@ -89,7 +89,7 @@ def _fitted(task: Task, tokenizer: PreTrainedTokenizerBase, max_length: int) -> 
 
 def describe_tasks(config: Config, tasks: tuple[Task, list[Task]]) -> dict[str, Any]:
     """What the record says of each task: where it comes from, and what was done to it."""
-    tokenizer = load_tokenizer(config.model.path)
+    tokenizer = load_tokenizer(config.model.path, config.model.revision)
     described = {}
     for task in (tasks[0], *tasks[1]):
         audit = audit_labels(task.splits["test"], tokenizer)

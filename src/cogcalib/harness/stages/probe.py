@@ -78,7 +78,7 @@ def _ask_once(context: RunContext, pool: Sequence[Example], shared: Path) -> lis
     A file holds those of a model, as it is loaded, on a task; its ids are hashes of questions.
     """
     section, task = context.config.model, context.config.tasks.train
-    name = _hash([fingerprint(section.path), section.loading(), task])
+    name = _hash([fingerprint(section.path, section.revision), section.loading(), task])
     shared.mkdir(parents=True, exist_ok=True)
     file, names = shared / f"{name}.jsonl", [_hash(asdict(example)) for example in pool]
     with FileLock(shared / f"{name}.lock"):

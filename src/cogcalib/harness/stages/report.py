@@ -81,7 +81,7 @@ def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
         tasks = folder.read_tasks()
         record = RunRecord(
             config=config.model_dump(mode="json"),
-            model=fingerprint(config.model.path),
+            model=fingerprint(config.model.path, config.model.revision),
             data=data_manifest({**splits, **_halves(splits, config.seeds)}),
             versions=versions(),
             code={**code_state(), "begun_with": folder.begun_with(code_state())},

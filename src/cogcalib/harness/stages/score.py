@@ -89,7 +89,7 @@ def score(
     if output.exists():
         context.progress.skipped(label)
         return
-    draft, mapped = unfinished(output), _maps_predictions(method)
+    draft, mapped = unfinished(output), maps_predictions(method)
     models = models or AskedModels()
     if mapped:
         score(context, method.before_posthoc, seed, splits, models)
@@ -125,7 +125,7 @@ def try_out(context: RunContext, method: Method, seed: int, splits: Splits) -> N
     draft.rename(output)
 
 
-def _maps_predictions(method: Method) -> bool:
+def maps_predictions(method: Method) -> bool:
     """Whether a method maps predictions made before, and asks no model.
 
     A temperature needs the whole vocabulary, which predictions do not hold. Those of Laplace hold
@@ -221,7 +221,7 @@ def load_trained(context: RunContext, method: Method, seed: int) -> Loaded:
             return load_model(config.model.path, **config.model.loading())
         if config.model.lora:
             return load_model(config.model.path, adapter=trained, **config.model.loading())
-        return load_model(trained, **config.model.loading())
+        return load_model(trained, **config.model.loading(trained=True))
 
 
 def _flat(context: RunContext, folder: Path) -> list[Prediction]:

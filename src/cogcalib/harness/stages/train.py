@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations import get_available_reporting_integrations
 
 from cogcalib.harness.config import Config, Method
 from cogcalib.harness.config.methods import EARLY
+from cogcalib.harness.config.train_sections import ModelSection
 from cogcalib.harness.progress import Advance
 from cogcalib.harness.stages.baselines import check_baseline
 from cogcalib.harness.stages.context import (
@@ -21,12 +23,14 @@ from cogcalib.harness.stages.context import (
     member_seeds,
     of_seed,
 )
+from cogcalib.harness.stages.settle import with_steps
 from cogcalib.modeling import load_model, lora_config
 from cogcalib.records import Example, ProbeRecord
 from cogcalib.training import CogCalibConfig, FitData, fit
 
 _SCHEDULES = {"constant": "constant_with_warmup"}
 """Schedule -> transformers' name, where it is another."""
+MANY = 10**6
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 
@@ -47,7 +51,8 @@ def check_methods(config: Config) -> None:
         method = Method.parse(name)
         check_baseline(method)
         if method.trained != "base":
-            CogCalibConfig(config.name, **_trainer_settings(config, method, config.seeds[0]))
+            nominal = with_steps(config, MANY)  # how many there are is not known yet
+            CogCalibConfig(config.name, **_trainer_settings(nominal, method, config.seeds[0]))
 
 
 def train(
@@ -75,8 +80,9 @@ def _train(
     if output.exists():
         context.progress.skipped(label)
         return
-    with context.progress.stage(label, context.config.train.steps) as advance:
-        train_into(output, context.config, method, seed, splits, knowledge, lambda _: advance)
+    config = with_steps(context.config, len(splits["train"]))
+    with context.progress.stage(label, config.train.steps_for(0)) as advance:
+        train_into(output, config, method, seed, splits, knowledge, lambda _: advance)
 
 
 def train_into(
@@ -92,7 +98,7 @@ def train_into(
 
     Args:
         output: The folder.
-        config: How it is trained.
+        config: How it is trained; ``train.epochs`` are of the training split.
         method: Whose training.
         seed: Of the training.
         splits: The questions.
@@ -100,6 +106,7 @@ def train_into(
         watch: Given the model before it is trained, returns what is told the optimiser steps done.
             The model may be scored there, as it then stands: adapters are put into it in place.
     """
+    config = with_steps(config, len(splits["train"]))
     lora = config.model.lora
     dropout = config.baselines.dropout if method.stem == "mc_dropout" else lora and lora.dropout
     how = config.model.loading() | ({} if lora else {"dtype": "float32"})
@@ -117,11 +124,17 @@ def train_into(
         output,
         _trainer_settings(config, method, seed),
         early=method.stem == EARLY,
-        peft_config=lora_config(lora.rank, lora.alpha, dropout or 0.0, lora.targets, lora.dora)
-        if lora
-        else None,
+        peft_config=_adapter(config.model, dropout or 0.0),
         progress=watch((model, tokenizer)),
     )
+
+
+def _adapter(model: ModelSection, dropout: float) -> LoraConfig | None:
+    """The adapter of a configuration; None where every weight is trained."""
+    lora = model.lora
+    if lora is None:
+        return None
+    return lora_config(lora.rank, lora.alpha, dropout, lora.targets, lora.dora, model.revision)
 
 
 def _kept(
@@ -143,13 +156,13 @@ def _kept(
 
 
 def _trainer_settings(config: Config, method: Method, seed: int) -> dict[str, Any]:
-    stage = config.train
+    stage, steps = config.train, config.train.steps_for(0)
     settings: dict[str, Any] = {
-        "max_steps": stage.steps,
+        "max_steps": steps,
         "per_device_train_batch_size": stage.batch_size,
         "gradient_accumulation_steps": stage.gradient_accumulation,
         "learning_rate": stage.learning_rate,
-        "warmup_steps": round(stage.warmup_share * stage.steps),
+        "warmup_steps": round(stage.warmup_share * steps),
         "lr_scheduler_type": _SCHEDULES.get(stage.schedule, stage.schedule),
         "max_length": stage.max_length,
         # The same for uniform regularisation, so that nothing but the gate differs; the focal loss
@@ -158,9 +171,9 @@ def _trainer_settings(config: Config, method: Method, seed: int) -> dict[str, An
         "threshold_every": stage.threshold_every,
         "gate": method.gate,
         "alpha": stage.alpha_of(method),
-        "logging_steps": max(1, stage.steps // 30),
+        "logging_steps": max(1, steps // 30),
         "save_strategy": "steps" if stage.save_every else "no",
-        "save_steps": stage.save_every or stage.steps,
+        "save_steps": stage.save_every or steps,
         "seed": seed,
         "bf16": config.model.dtype == "bfloat16",
         # transformers takes bfloat16 on a CPU only where it is told that a CPU is meant.

@@ -14,7 +14,7 @@ from rich.console import Console
 from cogcalib.artifacts import read_json
 from cogcalib.harness import stages
 from cogcalib.harness.config import DEFAULT_RULE, Config, Method, Rule, dump_config
-from cogcalib.harness.config.sections import TrainSection
+from cogcalib.harness.config.train_sections import TrainSection
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.selection import ACCURACY_FLOOR, Trial
 from cogcalib.harness.tuning.grid import (
