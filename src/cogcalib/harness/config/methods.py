@@ -94,6 +94,7 @@ _POSTHOC = {
     "platt": ("Platt", "Platt scaling on the calibration split"),
     "isotonic": ("isotonic", "isotonic regression on the calibration split"),
     "vector": ("vector", "vector scaling on the calibration split"),
+    "daca": ("DACA", "a temperature without labels, by the base model where both agree"),
 }
 POSTHOC = tuple(_POSTHOC)
 
@@ -147,6 +148,8 @@ class Method:
                 f"method {name!r} must begin with one of {', '.join(STEMS)}"
                 f"{did_you_mean(stem, STEMS)}"
             )
+        if (stem, posthoc) == ("base", "daca"):
+            raise ValueError(f"method {name!r}: +daca needs a model to hold against base")
         found = STEMS[stem]
         trained = found.trained or before
         method = cls(name, stem, trained, found.penalty, found.gate, posthoc=posthoc or None)

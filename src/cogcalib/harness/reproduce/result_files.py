@@ -107,7 +107,8 @@ def _markdown(
         for place in outcome.plan.shown()
         if place.inapplicable
     ]
-    absent += [*outcome.left_out, *(f"{each.cell.label} failed" for each in outcome.failures)]
+    absent += [*outcome.left_out, *outcome.refused]
+    absent += [*(f"{each.cell.label} failed" for each in outcome.failures)]
     if absent:
         lines += ["", "Not there:", "", *(f"- {reason}" for reason in absent)]
     return "\n".join(lines).rstrip() + "\n"

@@ -92,7 +92,7 @@ def table_record(
         ],
         "analysis": analyse(outcome),
         "failures": [failure.cell.label for failure in outcome.failures],
-        "left_out": outcome.left_out,
+        "left_out": [*outcome.left_out, *outcome.refused],
     }
     rounded: dict[str, Any] = round_figures(record)
     return rounded

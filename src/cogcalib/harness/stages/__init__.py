@@ -13,7 +13,14 @@ from cogcalib.harness.stages.context import (
 from cogcalib.harness.stages.prepare import choose_splits, describe_tasks, load_tasks, read_splits
 from cogcalib.harness.stages.probe import probe_base
 from cogcalib.harness.stages.report import report
-from cogcalib.harness.stages.score import AskedModels, load_trained, score, try_out
+from cogcalib.harness.stages.score import (
+    AskedModels,
+    check_base,
+    load_trained,
+    score,
+    try_out,
+    unfit_base,
+)
 from cogcalib.harness.stages.train import Loaded, check_methods, train, train_into
 
 __all__ = [
@@ -23,6 +30,7 @@ __all__ = [
     "RunContext",
     "Splits",
     "begin",
+    "check_base",
     "check_methods",
     "choose_splits",
     "describe_tasks",
@@ -38,4 +46,5 @@ __all__ = [
     "train",
     "train_into",
     "try_out",
+    "unfit_base",
 ]
