@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
-import numpy as np
-
 from cogcalib.harness.config.methods import label
 from cogcalib.harness.report.columns import MISSING, coverage_text, floor_text, known_ends
 from cogcalib.harness.reproduce.markdown import line
+from cogcalib.metrics import drawn_tasks_bootstrap
 
 Record = Mapping[str, Any]
 
@@ -219,8 +218,6 @@ def transfer(record: Record) -> Iterator[str]:
 
 MANY = 1000
 """Questions of a task that counts in a mean over tasks."""
-DRAWS = 10_000
-"""Resamples of the tasks."""
 
 
 def found(group: Record, name: str, metric: str) -> float | None:
@@ -239,13 +236,11 @@ def mean_over(groups: Sequence[Record], name: str, metric: str, scale: int, digi
 
 def drawn(groups: Sequence[Record], name: str, other: str) -> dict[str, tuple[float, ...]]:
     """Metric -> mean difference of two rows over tasks, and its 95 % interval, tasks drawn anew."""
-    rng = np.random.default_rng(0)
-    picked = rng.integers(len(groups), size=(DRAWS, len(groups)))
     intervals = {}
     for metric in (primary(groups[0]), "nll"):
-        gaps = np.array([found(each, name, metric) - found(each, other, metric) for each in groups])
-        ends = np.quantile(gaps[picked].mean(axis=1), (0.025, 0.975))
-        intervals[metric] = (float(gaps.mean()), *map(float, ends))
+        gaps = [[found(each, name, metric) - found(each, other, metric)] for each in groups]
+        each = drawn_tasks_bootstrap(gaps)
+        intervals[metric] = (each.difference, each.low, each.high)
     return intervals
 
 

@@ -42,7 +42,8 @@ def run(
 
     Raises:
         InputError: If a task, model or data set cannot be used as configured, or the folder holds
-            something else, or this run and `resume` is not set, or another process writes there.
+            something else, or this run and `resume` is not set, or another process writes there; or
+            ``+daca`` is asked for, and the base model is not calibrated.
             Nothing was trained then.
     """
     path, methods = root / config.name, [Method.parse(name) for name in config.methods]
@@ -50,6 +51,7 @@ def run(
         begun = stages.begin(config, path, console, resume=resume, data_dir=data_dir, until=end)
         context, splits, knowledge = begun.context, begun.splits, begun.knowledge
 
+        stages.check_base(context, methods, splits)
         for seed in config.seeds:
             for method in methods:
                 stages.train(context, method, seed, splits, knowledge)

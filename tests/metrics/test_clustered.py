@@ -14,6 +14,7 @@ from scipy.stats import norm
 from cogcalib.metrics import (
     brier_score,
     clustered_paired_bootstrap,
+    drawn_tasks_bootstrap,
     expected_calibration_error,
     paired_bootstraps,
     resample_weights,
@@ -159,3 +160,56 @@ def test_weights_need_questions_and_resamples() -> None:
         resample_weights(0, 3)
     with pytest.raises(ValueError, match="resamples must be a whole number of at least 1"):
         resample_weights(3, 0)
+
+
+def test_tasks_drawn_alone_are_those_of_the_quantiles_of_their_means():
+    gaps = np.random.default_rng(3).normal(-0.1, 0.2, 9)
+    found = drawn_tasks_bootstrap([[gap] for gap in gaps])
+    picked = np.random.default_rng(0).integers(9, size=(10_000, 9))
+    low, high = np.quantile(gaps[picked].mean(axis=1), (0.025, 0.975))
+    assert found.difference == pytest.approx(gaps.mean())
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_each_source_of_chance_widens_the_interval_as_its_variance_says():
+    """Tasks, seeds and questions with known spreads: the bootstrap's variance is their sum's."""
+    rng = np.random.default_rng(0)
+    tasks, seeds, resamples = 40, 30, 400
+    of_task, of_seed = rng.normal(0, 0.3, tasks), rng.normal(0, 0.5, seeds)
+    gaps = [np.full(seeds, each) + of_seed for each in of_task]
+    draws = [gap[:, None] + rng.normal(0, 1.0, resamples) for gap in gaps]
+    spreads = {}
+    for name, arguments in {
+        "tasks": ([np.full(seeds, each) for each in of_task], None),
+        "seeds": ([of_seed] * tasks, None),
+        "both": (gaps, None),
+        "all": (gaps, draws),
+    }.items():
+        found = drawn_tasks_bootstrap(*arguments)
+        spreads[name] = ((found.high - found.low) / (2 * 1.96)) ** 2
+    expected = {"tasks": of_task.var() / tasks, "seeds": of_seed.var() / seeds}
+    expected["both"] = expected["tasks"] + expected["seeds"]
+    expected["all"] = expected["both"] + 1.0 / tasks
+    for name, variance in expected.items():
+        assert spreads[name] == pytest.approx(variance, rel=0.12), name
+
+
+def test_tasks_may_have_resamples_of_different_number_and_an_infinite_difference():
+    one = drawn_tasks_bootstrap([[0.5, 0.5]] * 2, [np.full((2, 30), 0.5), np.full((2, 7), 0.5)])
+    assert (one.difference, one.low, one.high) == (0.5, 0.5, 0.5)
+    assert one.p_value < 0.001
+    nothing = drawn_tasks_bootstrap([[np.nan], [0.1]])
+    assert np.isnan(nothing.difference)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "draws", "message"),
+    [
+        ([], None, "got no task"),
+        ([[1.0], [1.0, 2.0]], None, r"gaps must be \[seeds\] for each task, got \[1\], \[2\]"),
+        ([[1.0]], [[[1.0], [2.0]]], r"draws must be \[1, resamples\] as gaps, got \[2, 1\]"),
+    ],
+)
+def test_tasks_of_other_shapes_are_refused(gaps, draws, message):
+    with pytest.raises(ValueError, match=message):
+        drawn_tasks_bootstrap(gaps, draws)

@@ -32,6 +32,56 @@ def nll(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
 
 
+def cross_entropy(logits: np.ndarray, target: np.ndarray) -> float:
+    return float(-(target * log_softmax(logits, axis=1)).sum(axis=1).mean())
+
+
+@pytest.mark.parametrize("sharpness", [0.2, 0.7, 1.0, 3.0])
+def test_finds_the_closest_to_a_distribution(sharpness):
+    logits, _ = sample(300)
+    target = softmax(np.random.default_rng(1).normal(logits * sharpness), axis=1)
+    found = minimize_scalar(
+        lambda log_t: cross_entropy(logits / np.exp(log_t), target),
+        bounds=np.log(BOUNDS),
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
+    scaling = TemperatureScaling().fit_distribution(logits, target)
+    assert scaling.temperature_ == pytest.approx(np.exp(found.x), rel=1e-5)
+    exact = TemperatureScaling().fit_distribution(logits, softmax(logits / 2.5, axis=1))
+    assert exact.temperature_ == pytest.approx(2.5, rel=1e-6)
+
+
+def test_a_distribution_that_is_certain_is_a_label():
+    logits, labels = sample(200)
+    certain = np.eye(logits.shape[1])[labels]
+    by_distribution = TemperatureScaling().fit_distribution(logits, certain)
+    assert by_distribution.temperature_ == TemperatureScaling().fit(logits, labels).temperature_
+
+
+def test_an_option_that_a_row_lacks_changes_nothing():
+    logits, _ = sample(50)
+    target = softmax(logits / 2, axis=1) * 0.9 + 0.025
+    wider = np.pad(logits, ((0, 0), (0, 1)), constant_values=-np.inf)
+    found = TemperatureScaling().fit_distribution(wider, np.pad(target, ((0, 0), (0, 1))))
+    expected = TemperatureScaling().fit_distribution(logits, target)
+    assert found.temperature_ == pytest.approx(expected.temperature_, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ([[0.5, 0.5]], r"target must have shape \[2, 2\], got \[1, 2\]"),
+        ([[1.0, 0.0], [0.5, 0.4]], r"finite, got \[0.5, 0.4\] in row 1"),
+        ([[0.5, 0.5], [1.0, 0.0]], r"finite, got \[0.5, 0.5\] in row 0"),
+        ([[1.0, 0.0], [1.5, -0.5]], r"must lie in \[0, 1\]"),
+    ],
+)
+def test_what_is_no_distribution_is_refused(target, message):
+    with pytest.raises(ValueError, match=message):
+        TemperatureScaling().fit_distribution([[0.0, -np.inf], [0.0, 1.0]], target)
+
+
 @settings(deadline=None)
 @given(matrices, st.randoms(use_true_random=False))
 def test_keeps_the_arg_max_and_never_raises_the_calibration_nll(logits, random):

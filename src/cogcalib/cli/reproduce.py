@@ -204,7 +204,7 @@ def _check(options: argparse.Namespace) -> None:
 def _show_missing(outcome: PlanOutcome, console: Console) -> None:
     from rich.markup import escape
 
-    for reason in outcome.left_out:
+    for reason in (*outcome.left_out, *outcome.refused):
         console.print(f"  [yellow]left out[/] {escape(reason)}", soft_wrap=True)
     for failure in outcome.failures:
         console.print(f"\n[red]failed[/] {escape(failure.cell.label)}", soft_wrap=True)

@@ -24,6 +24,7 @@ from cogcalib.metrics.calibration import (
 )
 from cogcalib.metrics.clustered import (
     clustered_paired_bootstrap,
+    drawn_tasks_bootstrap,
     resample_weights,
     resampled_aurc,
     resampled_ece,
@@ -67,6 +68,7 @@ __all__ = [
     "compare",
     "consistency_interval",
     "coverage_at_accuracy",
+    "drawn_tasks_bootstrap",
     "ece_label",
     "enough_resamples",
     "evaluate",

@@ -7,10 +7,12 @@ questions alone (`paired_bootstrap`) asks about the models at hand.
 A metric is computed on every resample of the questions by one product of matrices, once for each
 method and seed: `resample_weights`, then `resampled_mean` or `resampled_ece` (`resampled_aurc` has
 to go through the resamples one by one). Any two methods are then compared by
-`clustered_paired_bootstrap`.
+`clustered_paired_bootstrap`, over the tasks of a table by `drawn_tasks_bootstrap`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -129,3 +131,59 @@ def clustered_paired_bootstrap(
         value = float((a - b).mean())
     interval = percentile_interval(draws, level, method="nearest")
     return PairedDifference(value, *interval, two_sided_p_value(draws))
+
+
+def drawn_tasks_bootstrap(
+    gaps: Sequence[ArrayLike],
+    draws: Sequence[ArrayLike] | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> PairedDifference:
+    """Mean difference of a metric between two methods over tasks: would it hold on other tasks?
+
+    Tasks are drawn with replacement, within each drawn task its questions, and the seeds: these
+    once for all tasks, for a seed is one training, which is tested on every task. Tasks that share
+    facts are not independent, and then the interval is too narrow.
+
+    Args:
+        gaps: For each task the difference with each seed, [seeds]; the same seeds for all.
+        draws: For each task the same on resamples of its questions, [seeds, resamples of that
+            task]; a drawn task takes one of them by chance. None: the questions are not drawn.
+        level: Coverage of the interval, fraction in (0, 1).
+        resamples: Number of resamples of the tasks.
+        seed: Of all draws.
+
+    Returns:
+        Mean difference over tasks and seeds with interval and p-value; resamples on which it is nan
+        (infinite for both methods) are left out.
+
+    Raises:
+        ValueError: If there is no task, shapes do not fit, or an argument is out of range.
+    """
+    level, resamples = check_open_fraction("level", level), check_whole("resamples", resamples)
+    values = [as_array(f"gaps[{at}]", each) for at, each in enumerate(gaps)]
+    if not values or values[0].ndim != 1 or len({each.shape for each in values}) > 1:
+        shapes = ", ".join(str(list(each.shape)) for each in values)
+        raise ValueError(f"gaps must be [seeds] for each task, got {shapes or 'no task'}")
+    of_questions = [each[:, None] for each in values]
+    if draws is not None:
+        of_questions = [as_array(f"draws[{at}]", each) for at, each in enumerate(draws)]
+        if [each.shape[:-1] for each in of_questions] != [each.shape for each in values]:
+            shapes = ", ".join(str(list(each.shape)) for each in of_questions)
+            raise ValueError(f"draws must be [{len(values[0])}, resamples] as gaps, got {shapes}")
+    rng, tasks, seeds = np.random.default_rng(seed), len(values), len(values[0])
+    picked = rng.integers(tasks, size=(resamples, tasks))
+    trained = rng.integers(seeds, size=(resamples, seeds))
+    means = np.zeros(resamples)
+    for slot in range(tasks):
+        columns = rng.random(resamples)
+        for task, found in enumerate(of_questions):
+            here = np.flatnonzero(picked[:, slot] == task)
+            at = (columns[here] * found.shape[1]).astype(np.int64)
+            means[here] += found[trained[here], at[:, None]].mean(axis=1)
+    means /= tasks
+    interval = percentile_interval(means, level)
+    value = float(np.mean([each.mean() for each in values]))
+    return PairedDifference(value, *interval, two_sided_p_value(means))

@@ -73,6 +73,26 @@ def check_scores(logits: ArrayLike) -> Logits:
     return scores
 
 
+def check_target(target: ArrayLike, scores: Logits) -> Fractions:
+    """Distributions over the options of `scores`, float64 [n, K].
+
+    Raises:
+        ValueError: If the shape is another, a row is no distribution, or has a probability where
+            its logit is -inf.
+    """
+    wanted = check_confidence(target)
+    if wanted.shape != scores.shape:
+        raise ValueError(f"target must have shape {list(scores.shape)}, got {list(wanted.shape)}")
+    wrong = np.abs(wanted.sum(axis=1) - 1.0) > 1e-6
+    wrong |= ((wanted > 0) & np.isneginf(scores)).any(axis=1)
+    if wrong.any():
+        raise ValueError(
+            "target must hold distributions over the options whose logits are finite, got "
+            f"{wanted[np.argmax(wrong)].tolist()} in row {int(np.argmax(wrong))}"
+        )
+    return wanted
+
+
 def as_scores(logits: ArrayLike) -> Logits:
     """Logits of any shape, in their own precision.
 

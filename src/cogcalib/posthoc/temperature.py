@@ -19,6 +19,8 @@ from cogcalib.posthoc.fit_inputs import (
     Truths,
     as_scores,
     check_outcomes,
+    check_scores,
+    check_target,
     chunks,
 )
 
@@ -44,7 +46,8 @@ class TemperatureScaling(LogitCalibrator):
     (Platt 1999; Guo et al., ICML 2017). Accuracy is untouched: dividing by T > 0 keeps the arg max.
     The NLL is convex in 1/T, so T* is the root of its slope there, found by bracketing.
 
-    `fit_confidence` fits it by the log loss of a confidence instead, where only that is judged.
+    `fit_confidence` fits it by the log loss of a confidence instead, where only that is judged, and
+    `fit_distribution` to another model's probabilities, which takes no labels.
 
     T is kept within [0.05, 20]. Where every label is already the arg max, the NLL falls for ever as
     T falls and the lower bound is returned; where confidence does not help at all, the upper one.
@@ -97,6 +100,29 @@ class TemperatureScaling(LogitCalibrator):
         self.temperature_, self.at_bound_ = _best_for_confidence(log_confidence, right)
         return self
 
+    def fit_distribution(self, logits: ArrayLike, target: ArrayLike) -> Self:
+        """Fit the temperature under which the logits come closest to given probabilities.
+
+            T* = argmin_T  -1/n sum_i sum_k q_ik log softmax(z_i / T)_k
+
+        Of q the divergence KL(q || softmax(z / T)) differs by a constant. It is convex in 1/T, as
+        the NLL is. No label is looked at, so that the rows may come from any split.
+
+        Args:
+            logits: Logits or log-probabilities, [n, K]; -inf marks an option a row does not have.
+            target: q, fractions [n, K], 0 where a row has no such option; every row sums to 1.
+
+        Returns:
+            This object.
+
+        Raises:
+            ValueError: If shapes do not match, logits are nan or +inf, or `target` holds no
+                distributions over the options that there are.
+        """
+        scores = check_scores(logits)
+        self.temperature_, self.at_bound_ = _best_temperature(scores, check_target(target, scores))
+        return self
+
     def transform(self, logits: ArrayLike) -> Logits:
         """Logits divided by the temperature, of any shape; probabilities are their softmax.
 
@@ -137,7 +163,7 @@ def _best_for_confidence(
     return exp(float(found.x)), False
 
 
-def _best_temperature(logits: Logits, labels: Labels) -> tuple[float, bool]:
+def _best_temperature(logits: Logits, labels: Labels | Fractions) -> tuple[float, bool]:
     """The temperature within `BOUNDS` that minimises the NLL, and whether it is a bound."""
 
     def slope(log_temperature: float) -> float:
@@ -154,13 +180,19 @@ def _best_temperature(logits: Logits, labels: Labels) -> tuple[float, bool]:
     return exp(float(brentq(slope, log(coldest), log(hottest), xtol=1e-10))), False
 
 
-def _nll_slope(logits: Logits, labels: Labels, inverse_temperature: float) -> float:
-    """Slope of the mean NLL in 1/T: mean_i (E_p[z_i] - z_i,y), p = softmax(z_i / T)."""
+def _nll_slope(logits: Logits, labels: Labels | Fractions, inverse_temperature: float) -> float:
+    """Slope of the mean NLL in 1/T: mean_i (E_p[z_i] - z_i,y), p = softmax(z_i / T).
+
+    Labels are indices [n], or distributions [n, K], of which z_i,y is the mean.
+    """
     total = 0.0
     for rows in chunks(logits, CHUNK):
         shifted = logits[rows] - logits[rows].max(axis=1, keepdims=True)
         np.maximum(shifted, ABSENT, out=shifted)
-        gold = shifted[np.arange(len(shifted)), labels[rows]]
+        if labels.ndim == 1:
+            gold = shifted[np.arange(len(shifted)), labels[rows]]
+        else:
+            gold = (labels[rows] * shifted).sum(axis=1)
         weight = np.exp(shifted * inverse_temperature)
         normaliser = weight.sum(axis=1, dtype=np.float64)
         weight *= shifted

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cogcalib.lazy import import_on_use
 
 if TYPE_CHECKING:
+    from cogcalib.scoring.agreement import fit_to_base, why_uncalibrated
     from cogcalib.scoring.confidence_names import MULTIPLE_CHOICE, OPEN_ENDED, ranked
     from cogcalib.scoring.config import ScoreSettings
     from cogcalib.scoring.metrics_row import primary_definition, summarize
@@ -31,6 +32,7 @@ __all__ = [
     "fit_confidence_maps",
     "fit_option_scaling",
     "fit_temperatures",
+    "fit_to_base",
     "predict_from_logits",
     "primary_definition",
     "ranked",
@@ -38,12 +40,14 @@ __all__ = [
     "score",
     "score_with",
     "summarize",
+    "why_uncalibrated",
     "write_predictions",
 ]
 
 import_on_use(
     __name__,
     {
+        "cogcalib.scoring.agreement": ["fit_to_base", "why_uncalibrated"],
         "cogcalib.scoring.config": ["ScoreSettings"],
         "cogcalib.scoring.confidence_names": ["MULTIPLE_CHOICE", "OPEN_ENDED", "ranked"],
         "cogcalib.scoring.metrics_row": ["primary_definition", "summarize"],

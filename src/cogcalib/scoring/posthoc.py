@@ -104,7 +104,7 @@ def fit_option_scaling(
     _check_examples(calibration, examples)
     width = max(len(row.option_logprobs or ()) for row in calibration)
     gold = [_letters(example).index(example.answer) for example in examples]
-    return scaling.fit(_shares(calibration, width), gold)
+    return scaling.fit(option_shares(calibration, width), gold)
 
 
 def apply_option_scaling(
@@ -137,7 +137,7 @@ def apply_option_scaling(
                 f"fitted on, got {width}"
             )
         width = len(scaling.weight_)
-    shares = log_softmax(scaling.transform(_shares(predictions, width)), axis=1)
+    shares = log_softmax(scaling.transform(option_shares(predictions, width)), axis=1)
     confidence = [{"options": min(1.0, float(np.exp(row.max())))} for row in shares]
     rows = shares.tolist()
     chosen = choose(examples, ScoreSettings(), rows, rows, confidence)
@@ -147,7 +147,7 @@ def apply_option_scaling(
     ]
 
 
-def _shares(predictions: Sequence[Prediction], width: int) -> NDArray[np.float64]:
+def option_shares(predictions: Sequence[Prediction], width: int) -> NDArray[np.float64]:
     """Logs of the options' shares, [n, width]; an option that a question lacks has -inf."""
     scores = np.full((len(predictions), width), -np.inf)
     for at, row in enumerate(predictions):

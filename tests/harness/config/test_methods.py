@@ -83,6 +83,8 @@ from cogcalib.harness.reproduce import load_table, table_names
         ("ensemble+platt", ("ensemble", "sft", None, "none", "vocab", None, "platt")),
         ("ensemble+ts", ("ensemble", "sft", None, "none", "vocab", None, "ts")),
         ("laplace", ("laplace", "sft", None, "none", "vocab", None, None)),
+        ("interp+ts", ("interp", "sft", None, "none", "vocab", None, "ts")),
+        ("sft+daca", ("sft", "sft", None, "none", "vocab", None, "daca")),
     ],
 )
 def test_parse(name: str, expected: tuple[str, str, str, str, str, float | str, str]) -> None:
@@ -149,6 +151,7 @@ def test_a_margin_stands_behind_the_alpha_and_is_trained_with() -> None:
         "focal@0.5",
         "focal@5m2",
         "ensemble-auto",
+        "base+daca",
     ],
 )
 def test_nonsense_raises(name: str) -> None:
@@ -179,7 +182,8 @@ def composed(draw: st.DrawFn) -> str:
             alpha += f"m{draw(NUMBERS):g}"
     elif way:
         suffixes.append(way)
-    posthoc = draw(st.sampled_from(["", *POSTHOC]))
+    aligned = {"daca"} if stem == "base" else set()
+    posthoc = draw(st.sampled_from(["", *(name for name in POSTHOC if name not in aligned)]))
     plain = "-".join([stem, *draw(st.permutations(suffixes))])
     return with_posthoc(plain + alpha, posthoc)
 
@@ -209,7 +213,8 @@ def test_label_and_description_lose_nothing(name: str) -> None:
     assert ("; alpha " in said.replace("alpha adjusted", "")) == isinstance(method.alpha, float)
     assert ("margin of" in said) == (method.margin is not None)
     assert ("; gamma " in said) == (method.gamma is not None) == ("focal@" in name)
-    assert ("on the calibration split" in said) == bool(posthoc)
+    assert ("on the calibration split" in said) == (posthoc not in ("", "daca"))
+    assert ("without labels" in said) == (posthoc == "daca")
     assert said.startswith(plain) == (method.gate == STEMS[method.stem].gate)
 
 
@@ -257,7 +262,7 @@ def test_the_same_but_for_the_support() -> None:
         assert Method.parse(one).differs_in_support_only(Method.parse(other)) is same
 
 
-@pytest.mark.parametrize("name", ["cols-mine", "llama-3+ts", "sft+daca", "run/a (b, c)", "", "a+"])
+@pytest.mark.parametrize("name", ["cols-mine", "llama-3+ts", "sft+dac", "run/a (b, c)", "", "a+"])
 def test_a_name_of_somebody_else_is_shown_as_it_is(name: str) -> None:
     method = Method.read(name)
     assert (method.label, method.description, label(name)) == (name, name, name)
@@ -276,7 +281,7 @@ def test_the_names_of_all_tables_parse() -> None:
             assert split_posthoc(name)[0] in rows
 
 
-@pytest.mark.parametrize("name", ["anchor", "coanchor", "sft+interp", "cols+daca"])
+@pytest.mark.parametrize("name", ["anchor", "coanchor", "sft+interp"])
 def test_names_that_are_reserved_are_refused_clearly(name: str) -> None:
     with pytest.raises(ValueError, match=rf"method '{re.escape(name)}'.*(begin|allowed|suffix)"):
         Method.parse(name)

@@ -23,7 +23,7 @@ from cogcalib.tasks import task_names
 PAPER = ("meta-llama/Meta-Llama-3-8B", "meta-llama/Llama-2-13b-hf", "mistralai/Mistral-7B-v0.1",
          "Qwen/Qwen2.5-7B")  # fmt: skip
 TABLES = {"main", "paper", "ratio", "ood", "families", "full-finetune", "style", "threshold",
-         "detector", "controls", "dynamics", "length"}  # fmt: skip
+         "detector", "controls", "dynamics", "length", "carry"}  # fmt: skip
 
 
 def test_everything_asked_for_is_shipped() -> None:
@@ -83,7 +83,7 @@ def test_later_layers_win_key_by_key() -> None:
 
 
 def test_names_that_do_not_exist_are_told_with_those_that_do(small: Preset, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"one of controls.*main.*got 'mian'"):
+    with pytest.raises(InputError, match=r"one of carry, controls.*main.*got 'mian'"):
         load_table("mian")
     with pytest.raises(InputError, match=r"one of atlas.*got 'gpt-5'"):
         load_preset("gpt-5")

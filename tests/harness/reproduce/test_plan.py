@@ -93,6 +93,27 @@ def test_trials_cover_the_grid_and_sft(small: Preset, tmp_path: Path) -> None:
     assert "sft" in limited.places[0].methods
 
 
+def test_what_is_held_against_the_base_model_waits_for_it(small: Preset, tmp_path: Path) -> None:
+    place = plan("main", small, tmp_path).places[0]
+    names = ["sft", "sft+daca", "ls+daca", "ensemble+daca", "interp", "interp+ts"]
+    cells = row_cells(place, names, [3, 4])
+    found = [(c.kind, c.method, c.seed, c.predicted) for c in cells if c.seed < 5]
+    assert found == [
+        ("train", "base", 3, ("base",)),
+        ("train", "sft", 3, ("sft",)),
+        ("member", "ls", 3, ()),
+        ("train", "sft", 4, ("sft",)),
+        ("member", "ls", 4, ()),
+    ]
+    assert cells[0].further == (4,)
+    assert [(c.method, c.predicted) for c in baseline_cells(place, names, [3])] == [
+        ("sft", ("sft+daca",)),
+        ("ls", ("ls+daca",)),
+        ("ensemble", ("ensemble+daca",)),
+        ("interp", ("interp", "interp+ts")),
+    ]
+
+
 def test_strengths_chosen_once_come_from_the_default_variant(small: Preset, tmp_path: Path) -> None:
     style = plan("style", small, tmp_path)
     assert {cell.place.variant for cell in trial_cells(style)} == {"default"}

@@ -50,6 +50,7 @@ STEMS: dict[str, Stem] = {
     "mc_dropout": Stem("MC dropout", "SFT, averaged over dropout masks at test time"),
     "ensemble": Stem("Ensemble", "SFT, averaged over several trainings", trained="sft"),
     "laplace": Stem("Laplace", "SFT, a Laplace approximation over the adapter", trained="sft"),
+    "interp": Stem("Interp", "SFT, its adapter at the scale of the lowest NLL", trained="sft"),
     "focal": Stem("focal", "", "focal", "all"),
     "ls": Stem("LS", "", "label_smoothing", "all"),
     "mbls": Stem("MbLS", "", "margin", "all"),
@@ -62,8 +63,8 @@ EARLY = "sft-early"
 """The stem that keeps the weights of another step than the last."""
 COGCALIB = ("cols", "combls", "coecp")
 """The stems of the three methods this project is about."""
-BASELINES = ("mc_dropout", "ensemble", "laplace")
-"""Stems whose predictions come from more than one pass of one model."""
+BASELINES = ("mc_dropout", "ensemble", "laplace", "interp")
+"""Stems whose predictions are not those of one pass of one model as it was trained."""
 FREE_OF_OPTIONS = ("focal",)
 """Stems whose penalty knows no support but the vocabulary."""
 
@@ -94,6 +95,7 @@ _POSTHOC = {
     "platt": ("Platt", "Platt scaling on the calibration split"),
     "isotonic": ("isotonic", "isotonic regression on the calibration split"),
     "vector": ("vector", "vector scaling on the calibration split"),
+    "daca": ("DACA", "a temperature without labels, by the base model where both agree"),
 }
 POSTHOC = tuple(_POSTHOC)
 
@@ -147,6 +149,8 @@ class Method:
                 f"method {name!r} must begin with one of {', '.join(STEMS)}"
                 f"{did_you_mean(stem, STEMS)}"
             )
+        if (stem, posthoc) == ("base", "daca"):
+            raise ValueError(f"method {name!r}: +daca needs a model to hold against base")
         found = STEMS[stem]
         trained = found.trained or before
         method = cls(name, stem, trained, found.penalty, found.gate, posthoc=posthoc or None)
@@ -167,7 +171,7 @@ class Method:
 
     @property
     def baseline(self) -> str | None:
-        """Which of `BASELINES` makes its predictions; None: one pass of one model."""
+        """Which of `BASELINES` makes its predictions; None: one pass of a model as trained."""
         return self.stem if self.stem in BASELINES else None
 
     @property

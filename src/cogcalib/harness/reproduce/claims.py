@@ -53,8 +53,11 @@ class Claim:
 def claims(table: Table, groups: Sequence[RowGroup]) -> list[Claim]:
     """The cited comparisons of a table in every group that they are about.
 
-    That is every group in domain; of a table on transfer every group out of domain.
+    That is every group in domain; of a table on transfer every group out of domain, unless it
+    compares means over tasks (`cogcalib.harness.reproduce.transfer`).
     """
+    if table.drawn_against is not None:
+        return []
     in_domain = table.where != "out_of_domain"
     compared = [
         (group, one, other, _differences(table, one, other))

@@ -71,6 +71,8 @@ class Table(ConfigSection):
         tasks: Names of the preset's tasks that it is about, in its order; of a preset that has none
             of them, and where this is empty, every task of `where`.
         means: Whether means over the tasks open the page.
+        drawn_against: Row that the means over the out-of-domain tasks, tasks drawn, are compared
+            with: they open the page, and `cited` is about them and any rows. None: no such means.
         families: Whether it runs on every model of the preset's family.
         variants: Name -> variant; the first is what the others are held against.
         best: Name -> choice, further rows.
@@ -79,7 +81,8 @@ class Table(ConfigSection):
         endpoint: Metrics that the cited comparisons are judged by, after a temperature: the first
             is the primary one. Settled before the runs.
         cited: The few pairs of tempered rows that pages may cite, settled before the runs: their
-            p-values are adjusted for each other (Holm). All other differences are exploratory.
+            p-values are adjusted for each other (Holm). All other differences are exploratory. With
+            `drawn_against` they may be rows without a temperature, too.
         renderer: How it is drawn: ``methods`` (a table per variant), ``variants`` (variants under
             each other), ``detector`` and ``dynamics`` (what these modules find).
         note: Printed under the table.
@@ -94,6 +97,7 @@ class Table(ConfigSection):
     where: Literal["all", "primary", "out_of_domain"] = "all"
     tasks: tuple[str, ...] = ()
     means: bool = False
+    drawn_against: str | None = None
     families: bool = False
     variants: dict[str, Variant] = Field(default_factory=lambda: {DEFAULT: UNCHANGED})
     best: dict[str, Best] = Field(default_factory=dict)
@@ -116,8 +120,11 @@ class Table(ConfigSection):
         rows = {*self.methods}
         for name, spec in self.best.items():
             rows |= {name, *(with_posthoc(name, kind) for kind in spec.posthoc)}
+        if self.drawn_against is not None and self.drawn_against not in rows:
+            raise ValueError(f"drawn_against must name a row, got {self.drawn_against}")
         for name in {name for pair in self.cited for name in pair}:
-            if name not in rows or split_posthoc(name)[1] != "ts":
+            tempered = split_posthoc(name)[1] == "ts" or self.drawn_against is not None
+            if name not in rows or not tempered:
                 raise ValueError(f"cited must name rows with a temperature, got {name}")
         return self
 

@@ -3,7 +3,7 @@
 1  every place: tasks checked, base model probed, questions chosen
 2  every alpha of the grid on the calibration split; all that has no alpha to choose
 3  the penalties at the alpha chosen
-4  what rests on several trainings, and post-hoc calibration of the best
+4  what rests on several trainings or on the base model, and post-hoc calibration of the best
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cogcalib.harness.config.methods import split_posthoc, with_posthoc
 from cogcalib.harness.reproduce.cell import read_rows
 from cogcalib.harness.reproduce.definitions import Best
 from cogcalib.harness.reproduce.dropping import Dropping
-from cogcalib.harness.reproduce.plan import Place, Plan
+from cogcalib.harness.reproduce.plan import Place, Plan, folder_name
 from cogcalib.harness.reproduce.planned_cells import (
     Cell,
     analysis_cells,
@@ -34,7 +34,7 @@ from cogcalib.harness.reproduce.planned_cells import (
 from cogcalib.harness.reproduce.workers import Failure, Workers
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.selection import Trial, select, trials_of_rows
-from cogcalib.harness.stages import check_methods, open_folder
+from cogcalib.harness.stages import check_methods, open_folder, unfit_base
 from cogcalib.harness.tuning import Tuned, candidates, choose_alpha, read_trial
 from cogcalib.records import InputError, input_errors
 
@@ -73,6 +73,7 @@ class PlanOutcome:
         trials: Path of a place -> the trials they rest on.
         failures: Cells that failed.
         left_out: Rows without an alpha or a choice, and why.
+        refused: Rows whose method does not apply, by what was measured, and why.
     """
 
     plan: Plan
@@ -81,6 +82,7 @@ class PlanOutcome:
     trials: dict[Path, list[Trial]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
 
 def reproduce(plan: Plan, options: ExecutionOptions, console: Console) -> PlanOutcome:
@@ -118,10 +120,11 @@ def reproduce(plan: Plan, options: ExecutionOptions, console: Console) -> PlanOu
         last = []
         for place in plan.shown():
             resolved = outcome.resolved[place.path]
-            last += baseline_cells(place, list(resolved.values()), plan.seeds)
             best = _best(outcome, place, options.rule)
-            last += row_cells(place, list(best.values()), plan.seeds)
             resolved |= best
+            _leave_out_unfit(outcome, place)
+            last += row_cells(place, list(best.values()), plan.seeds)
+            last += baseline_cells(place, list(dict.fromkeys(resolved.values())), plan.seeds)
         crew.know(best=True)
         crew.run("on top of others", last)
         kind = plan.table.renderer
@@ -253,6 +256,25 @@ def _resolve(outcome: PlanOutcome, place: Place) -> Resolved:
             resolved[name] = name
     outcome.resolved[place.path] = resolved
     return resolved
+
+
+def _leave_out_unfit(outcome: PlanOutcome, place: Place) -> None:
+    """Leave out rows held against a base model that is not calibrated, or that was not asked.
+
+    In every seed, if it is so in one: over fewer seeds a row would be another comparison.
+    """
+    resolved = outcome.resolved[place.path]
+    rows = [name for name in resolved if split_posthoc(name)[1] == "daca"]
+    if not rows:
+        return
+    try:
+        reason = unfit_base(_open(place), outcome.plan.seeds)
+    except FileNotFoundError as error:
+        reason = f"no {error.filename}"
+    if reason:
+        outcome.refused += [f"{folder_name(place.path)}: {name}, {reason}" for name in rows]
+        for name in rows:
+            del resolved[name]
 
 
 def _choices(outcome: PlanOutcome, place: Place) -> list[Tuned]:

@@ -254,5 +254,5 @@ def _length(train: TrainSection, times: float) -> dict[str, float]:
 
 def _applies(name: str, open_ended: bool) -> bool:
     method = Method.parse(name)
-    needs_options = method.support == "options" or method.posthoc == "vector" or method.baseline
-    return not (open_ended and needs_options)
+    over_options = method.support == "options" or method.posthoc in ("vector", "daca")
+    return not (open_ended and (over_options or method.baseline))

@@ -27,8 +27,8 @@ class Cell:
     Attributes:
         place: Where.
         kind: ``prepare``; ``trial``: train and predict the calibration split; ``train``: train and
-            predict everything; ``member``: only train; ``baseline``: predict with models trained
-            before; ``detector`` and ``dynamics``: see the modules of these names.
+            predict everything; ``member``: only train; ``baseline``: predict with what was trained
+            and predicted before; ``detector`` and ``dynamics``: see the modules of these names.
         method: What is trained, or the baseline; empty for ``prepare``.
         seed: Of the training.
         predicted: Methods whose predictions it leaves.
@@ -137,16 +137,26 @@ def trial_cells(plan: Plan) -> list[Cell]:
     return cells
 
 
+def rests_on_others(method: Method) -> bool:
+    """Whether it is predicted after others: with their models, or held against the base."""
+    return method.baseline in ("ensemble", "laplace", "interp") or method.posthoc == "daca"
+
+
 def row_cells(place: Place, names: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
-    """Cells that predict the named methods, by what is trained; baselines apart."""
+    """Cells that predict the named methods, by what is trained; what rests on others apart.
+
+    The base model is asked, too, where a method is held against it.
+    """
     cells = []
-    untrained = tuple(name for name in names if Method.parse(name).trained == "base")
+    aligned = any(Method.parse(name).posthoc == "daca" for name in names)
+    asked = dict.fromkeys([*names, *["base"] * aligned])
+    untrained = tuple(name for name in asked if Method.parse(name).trained == "base")
     if untrained and seeds:
         cells.append(Cell(place, "train", "base", seeds[0], untrained, tuple(seeds[1:])))
     for seed in seeds:
         by_training: dict[str, list[str]] = {}
         for method in map(Method.parse, [name for name in names if name not in untrained]):
-            if method.baseline not in ("ensemble", "laplace"):
+            if not rests_on_others(method):
                 by_training.setdefault(method.trained, []).append(method.name)
                 continue
             members = member_seeds(place.config, method, seed)
@@ -162,16 +172,16 @@ def row_cells(place: Place, names: Sequence[str], seeds: Sequence[int]) -> list[
 
 
 def baseline_cells(place: Place, names: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
-    """Cells that predict with models trained before."""
+    """Cells that predict with models trained before, or from predictions made before."""
     cells = []
     for seed in seeds:
-        by_stem: dict[str, list[str]] = {}
-        for method in map(Method.parse, names):
-            if method.baseline in ("ensemble", "laplace"):
-                by_stem.setdefault(method.stem, []).append(method.name)
+        by_name: dict[str, list[str]] = {}
+        for method in filter(rests_on_others, map(Method.parse, names)):
+            of = method.stem if method.baseline else method.trained
+            by_name.setdefault(of, []).append(method.name)
         cells += [
-            Cell(place, "baseline", stem, seed, tuple(predicted))
-            for stem, predicted in by_stem.items()
+            Cell(place, "baseline", name, seed, tuple(predicted))
+            for name, predicted in by_name.items()
         ]
     return cells
 

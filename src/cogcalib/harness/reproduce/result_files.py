@@ -18,6 +18,7 @@ from cogcalib.harness.reproduce.table_figure import figure_of
 from cogcalib.harness.reproduce.table_record import table_record, to_text
 from cogcalib.harness.reproduce.table_rows import RowGroup, collect
 from cogcalib.harness.reproduce.task_means import means_page
+from cogcalib.harness.reproduce.transfer import transfer_page, transfers
 from cogcalib.harness.selection import RULES
 from cogcalib.records import InputError, write_text
 
@@ -94,6 +95,7 @@ def _markdown(
     lines = [f"# {table.title}: {outcome.plan.preset.name}", "", table.question, ""]
     states = [f"{code[:7]} ({cells:,})" for code, cells in record["code_of_cells"].items()]
     lines += [f"`{record['command']}`; cells by commit: {', '.join(states) or 'none'}", ""]
+    lines += transfer_page(table, transfers(table, groups))
     if table.renderer in ("methods", "variants"):
         lines += claims_page(table, claims(table, groups))
     lines += means_page(groups) if table.means else []
@@ -111,7 +113,8 @@ def _markdown(
         for place in outcome.plan.shown()
         if place.inapplicable
     ]
-    absent += [*outcome.left_out, *(f"{each.cell.label} failed" for each in outcome.failures)]
+    absent += [*outcome.left_out, *outcome.refused]
+    absent += [*(f"{each.cell.label} failed" for each in outcome.failures)]
     if absent:
         lines += ["", "Not there:", "", *(f"- {reason}" for reason in absent)]
     return "\n".join(lines).rstrip() + "\n"

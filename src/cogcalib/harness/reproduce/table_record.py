@@ -25,6 +25,7 @@ from cogcalib.harness.reproduce.markdown import metrics_shown
 from cogcalib.harness.reproduce.plan import folder_name
 from cogcalib.harness.reproduce.table_rows import RowGroup, TableRow, across_variants
 from cogcalib.harness.reproduce.task_means import task_means
+from cogcalib.harness.reproduce.transfer import transfers
 from cogcalib.harness.reproduce.verdicts import verdict_of
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.selection import ACCURACY_FLOOR
@@ -35,7 +36,16 @@ from cogcalib.scoring.metrics_row import WANTED
 
 DIGITS = 5
 """Decimals kept: a hundredth of the last digit that a page prints in percent."""
-DEFINITION = {"name", "title", "question", "renderer", "variants", "endpoint", "cited"}
+DEFINITION = {
+    "name",
+    "title",
+    "question",
+    "renderer",
+    "variants",
+    "drawn_against",
+    "endpoint",
+    "cited",
+}
 """What is kept of a table's definition; the rest follows from its name and the commit."""
 
 
@@ -81,6 +91,7 @@ def table_record(
         "means": [
             each.to_json() for rows in task_means(groups) * plan.table.means for each in rows
         ],
+        "transfer": [each.to_json() for each in transfers(plan.table, groups)],
         "claims": [each.to_json() for each in claims(plan.table, groups)],
         "across": [
             {
@@ -94,7 +105,7 @@ def table_record(
         ],
         "analysis": analyse(outcome),
         "failures": [failure.cell.label for failure in outcome.failures],
-        "left_out": outcome.left_out,
+        "left_out": [*outcome.left_out, *outcome.refused],
     }
     rounded: dict[str, Any] = round_figures(record)
     return rounded
@@ -172,6 +183,8 @@ def _row(group: RowGroup, row: TableRow, table: Table, seeds: Sequence[int]) -> 
             name: [row.mean(name), row.mean(f"{name}.threshold")] for name in WANTED
         }
         found["risk"] = row.risks()
+        if row.scales:
+            found["scales"] = row.scales
         found["known"] = [row.mean("known_first_epoch"), row.mean("known_last_epoch")]
         verdict = verdict_of(group, row, "sft")
         if verdict is not None:

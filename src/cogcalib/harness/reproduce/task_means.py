@@ -66,29 +66,16 @@ def task_means(groups: Sequence[RowGroup]) -> list[list[MeanRow]]:
     for group in groups:
         if group.in_domain and group.place.variant == DEFAULT:
             kinds.setdefault((group.place.model, group.primary), []).append(group)
-    return [[_mean(name, here) for name in _names(here)] for here in kinds.values()]
+    return [[mean_row(name, here) for name in _names(here)] for here in kinds.values()]
 
 
 def means_page(groups: Sequence[RowGroup]) -> Iterator[str]:
     """Lines: the means over the tasks of each kind."""
     for rows in task_means(groups):
         most = max(rows, key=lambda row: len(row.tasks))
-        metrics = list(most.values)
-        errors = [metric.removeprefix("ece.") for metric in metrics if metric.startswith("ece.")]
         yield f"## {most.model}: mean over {', '.join(most.tasks)}"
         yield ""
-        heads = [
-            "method",
-            *map(_head, metrics),
-            *(f"ECE {name} below SFT's by %" for name in errors),
-        ]
-        yield line(heads)
-        yield line([":---", *["---:"] * (len(heads) - 1)])
-        for row in rows:
-            few = len(most.tasks) - len(row.tasks)
-            name = f"{label(row.name)}{f' (without {few} of them)' * bool(few)}"
-            shares = [row.reductions.get(each) for each in errors]
-            yield line([name, *(_cell(row, metric) for metric in metrics), *map(_share, shares)])
+        yield from mean_table(rows)
         yield ""
     yield (
         "Means over tasks, then ± standard deviation over seeds. Below SFT's: 1 - mean ECE / mean "
@@ -97,11 +84,32 @@ def means_page(groups: Sequence[RowGroup]) -> Iterator[str]:
     yield ""
 
 
+def mean_table(rows: Sequence[MeanRow]) -> Iterator[str]:
+    """Lines: the rows with their means, and by which share their ECEs are below SFT's."""
+    most = max(rows, key=lambda row: len(row.tasks))
+    # Some methods have fewer confidence definitions than others.
+    metrics = list(max(rows, key=lambda row: len(row.values)).values)
+    errors = [metric.removeprefix("ece.") for metric in metrics if metric.startswith("ece.")]
+    heads = [
+        "method",
+        *map(_head, metrics),
+        *(f"ECE {name} below SFT's by %" for name in errors),
+    ]
+    yield line(heads)
+    yield line([":---", *["---:"] * (len(heads) - 1)])
+    for row in rows:
+        few = len(most.tasks) - len(row.tasks)
+        name = f"{label(row.name)}{f' (without {few} of them)' * bool(few)}"
+        shares = [row.reductions.get(each) for each in errors]
+        yield line([name, *(_cell(row, metric) for metric in metrics), *map(_share, shares)])
+
+
 def _names(groups: Sequence[RowGroup]) -> list[str]:
     return list(dict.fromkeys(row.name for group in groups for row in group.rows))
 
 
-def _mean(name: str, groups: Sequence[RowGroup]) -> MeanRow:
+def mean_row(name: str, groups: Sequence[RowGroup]) -> MeanRow:
+    """The mean of a row over those of the groups that have it."""
     found = [(group, row) for group in groups if (row := group.find(name)) is not None]
     rows = [row for _, row in found]
     metrics = [metric for metric in metrics_shown(groups[0]) if _shared(metric, rows)]

@@ -15,10 +15,12 @@ from cogcalib.harness.stages.probe import probe_base
 from cogcalib.harness.stages.report import report
 from cogcalib.harness.stages.score import (
     AskedModels,
+    check_base,
     load_trained,
     maps_predictions,
     score,
     try_out,
+    unfit_base,
 )
 from cogcalib.harness.stages.settle import settled, with_steps
 from cogcalib.harness.stages.train import Loaded, check_methods, train, train_into
@@ -30,6 +32,7 @@ __all__ = [
     "RunContext",
     "Splits",
     "begin",
+    "check_base",
     "check_methods",
     "choose_splits",
     "describe_tasks",
@@ -47,5 +50,6 @@ __all__ = [
     "train",
     "train_into",
     "try_out",
+    "unfit_base",
     "with_steps",
 ]

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cogcalib.baselines import Baseline
+from cogcalib.baselines import Baseline, Interpolation
 from cogcalib.harness.config import Method
 from cogcalib.harness.progress import Advance
-from cogcalib.harness.run_folder import cost_file, posthoc_map, unfinished
+from cogcalib.harness.run_folder import RunFolder, cost_file, posthoc_map, unfinished
 from cogcalib.harness.stages.baselines import fit_baseline
 from cogcalib.harness.stages.context import THRESHOLD, Predict, RunContext, Splits, of_seed
 from cogcalib.modeling import load_model
 from cogcalib.posthoc import TemperatureScaling, VectorScaling
-from cogcalib.records import Example, Prediction, input_errors, write_json
+from cogcalib.records import Example, InputError, Prediction, input_errors, write_json
 from cogcalib.scoring import (
     ScoreSettings,
     apply_confidence_maps,
@@ -26,10 +26,15 @@ from cogcalib.scoring import (
     fit_confidence_maps,
     fit_option_scaling,
     fit_temperatures,
+    fit_to_base,
+    why_uncalibrated,
 )
 from cogcalib.scoring import score as score_examples
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+BASE = Method.parse("base")
+DACA = "daca"
+"""The post-hoc calibration that rests on the base model's predictions of the same questions."""
 
 
 class AskedModels:
@@ -52,7 +57,7 @@ class AskedModels:
         if self._held is None or key != self._key:
             self._key, self._held = key, None  # before the next is loaded
             self._held = (
-                fit_baseline(context, method, seed, splits["train"])
+                fit_baseline(context, method, seed, splits)
                 if method.baseline
                 else load_trained(context, method, seed)
             )
@@ -93,6 +98,8 @@ def score(
     models = models or AskedModels()
     if mapped:
         score(context, method.before_posthoc, seed, splits, models)
+    if method.posthoc == DACA:
+        _check_base(context, seed, splits, models)
     splits = of_seed(splits, seed)
     scored = {name: split for name, split in splits.items() if name not in ("train", THRESHOLD)}
     with context.progress.stage(label, sum(map(len, scored.values()))) as advance:
@@ -107,6 +114,41 @@ def score(
             for _, rows in groupby(predictions, key=lambda row: (row.task, row.split)):
                 context.folder.write_predictions(draft, list(rows))
     draft.rename(output)
+
+
+def check_base(context: RunContext, methods: Sequence[Method], splits: Splits) -> None:
+    """Refuse `DACA`, where a method asks for it, before anything is trained.
+
+    Raises:
+        InputError: If the base model is not calibrated: with its ECE on the calibration split, and
+            what is allowed.
+    """
+    if any(method.posthoc == DACA for method in methods):
+        for seed in context.config.seeds:
+            _check_base(context, seed, splits, None)
+
+
+def _check_base(context: RunContext, seed: int, splits: Splits, models: AskedModels | None) -> None:
+    score(context, BASE, seed, splits, models)
+    if reason := unfit_base(context.folder, [seed]):
+        raise InputError(f"methods: +{DACA} cannot be used: {reason}")
+
+
+def unfit_base(folder: RunFolder, seeds: Sequence[int]) -> str:
+    """The reason why `DACA` cannot be used with one of the seeds; empty if it can.
+
+    Raises:
+        FileNotFoundError: If the base model was not asked.
+        FolderError: As `RunFolder.read_predictions`.
+    """
+    for seed in seeds:
+        made = folder.predictions(BASE.name, seed)
+        if not made.is_dir():
+            raise FileNotFoundError(2, "missing", str(made))
+        rows = [row for row in _flat(folder, made) if row.split == "calibration"]
+        if reason := why_uncalibrated(rows):
+            return f"seed {seed}: {reason}"
+    return ""
 
 
 def try_out(context: RunContext, method: Method, seed: int, splits: Splits) -> None:
@@ -179,6 +221,8 @@ def _by_model(
         predictions = ask(examples, settings)
         if baseline:
             write_json(cost_file(folder), asdict(baseline.cost))
+        if isinstance(baseline, Interpolation):
+            write_json(posthoc_map(folder, "interp", "scale"), baseline.chosen)
         return predictions
 
     return predict
@@ -188,8 +232,7 @@ def _by_map(
     context: RunContext, method: Method, seed: int, splits: Splits, folder: Path
 ) -> Predict:
     """Map the predictions that the method made before."""
-    before = context.folder.predictions(method.before_posthoc.name, seed)
-    made = {(row.task, row.split, row.id): row for row in _flat(context, before)}
+    made = _by_question(context.folder, method.before_posthoc, seed)
 
     def of(examples: Sequence[Example]) -> list[Prediction]:
         name = context.model_name(method)
@@ -197,6 +240,8 @@ def _by_map(
 
     calibration = splits["calibration"]
     kind = str(method.posthoc)
+    if kind == DACA:
+        return partial(_by_base, of, _by_question(context.folder, BASE, seed), folder)
     if kind in ("ts", "vector"):
         blank = TemperatureScaling() if kind == "ts" else VectorScaling()
         scaling = fit_option_scaling(blank, of(calibration), calibration)
@@ -206,6 +251,24 @@ def _by_map(
     for name, fitted in maps.items():
         fitted.save(posthoc_map(folder, kind, name))
     return lambda examples, _: apply_confidence_maps(maps, of(examples))
+
+
+def _by_base(
+    of: Callable[[Sequence[Example]], list[Prediction]],
+    base: Mapping[tuple[str, str, str], Prediction],
+    folder: Path,
+    examples: Sequence[Example],
+    _: Advance,
+) -> list[Prediction]:
+    """Each task and split at a temperature of its own, fitted to the base model without labels."""
+    found = []
+    for (task, split), group in groupby(examples, key=lambda e: (e.task, e.split)):
+        asked = list(group)
+        own, theirs = of(asked), [base[e.task, e.split, e.id] for e in asked]
+        scaling = fit_to_base(own, theirs)
+        scaling.save(posthoc_map(folder, DACA, f"{task}.{split}".replace("/", "-")))
+        found += apply_option_scaling(scaling, own, asked)
+    return found
 
 
 def load_trained(context: RunContext, method: Method, seed: int) -> Loaded:
@@ -224,8 +287,15 @@ def load_trained(context: RunContext, method: Method, seed: int) -> Loaded:
         return load_model(trained, **config.model.loading(trained=True))
 
 
-def _flat(context: RunContext, folder: Path) -> list[Prediction]:
-    return [row for rows in context.folder.read_predictions(folder) for row in rows]
+def _by_question(
+    folder: RunFolder, method: Method, seed: int
+) -> dict[tuple[str, str, str], Prediction]:
+    rows = _flat(folder, folder.predictions(method.name, seed))
+    return {(row.task, row.split, row.id): row for row in rows}
+
+
+def _flat(folder: RunFolder, path: Path) -> list[Prediction]:
+    return [row for rows in folder.read_predictions(path) for row in rows]
 
 
 def _after(advance: Advance, before: int, done: int) -> None:
