@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from cogcalib.harness.config.methods import AlphaWord, Method
+from cogcalib.harness.config.methods import FIXED_ALPHA, AlphaWord, Method
 from cogcalib.records import PRESETS, check_preset
 from cogcalib.training import defaults
 
@@ -203,8 +203,8 @@ class TrainSection(ConfigSection):
             return method.alpha
         if method.penalty is None:
             return 0.0
-        if method.penalty == "focal":
-            return defaults.ALPHA["focal"][method.support]
+        if method.penalty in FIXED_ALPHA:
+            return defaults.ALPHA[method.penalty][method.support]
         alpha: float = getattr(getattr(self.alpha, method.penalty), method.support)
         return alpha
 
@@ -325,6 +325,11 @@ class Config(ConfigSection):
             if isinstance(share, float) and share > 1:
                 raise ValueError(
                     f"methods: {method.name}: of label smoothing at most @1 is a share"
+                )
+            if method.penalty == "anchor" and self.model.lora is None:
+                raise ValueError(
+                    f"methods: {method.name} asks the base model, which is the model without its "
+                    "adapter, and model.lora is null"
                 )
             if method.baseline in ("mc_dropout", "laplace") and self.model.lora is None:
                 raise ValueError(f"methods: {method.name} needs an adapter, model.lora is null")
