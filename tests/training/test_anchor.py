@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cogcalib.knowledge.ledger import read_ledger
 from cogcalib.losses import BaseAnswers
-from cogcalib.training.anchor import adapter_off
+from cogcalib.training.anchor import adapter_off, refuse_without_base
 
 LORA: dict[str, Any] = {"r": 4, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}
 ANCHOR: dict[str, Any] = {"penalty": "anchor", "support": "options", "alpha": 1.0, "gate": "all"}
@@ -218,6 +218,14 @@ def test_without_an_adapter_it_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"embed_tokens\.weight is trained and belongs to the bas"):
         make_trainer(tmp_path, model=model, **ANCHOR)
     make_trainer(tmp_path, **{**ANCHOR, "gate": "none"})  # then there is no penalty
+
+
+def test_divided_weights_are_refused(tmp_path: Path) -> None:
+    model = get_peft_model(make_model(), LoraConfig(**LORA))
+    args = make_args(tmp_path, **ANCHOR)
+    refuse_without_base(args, model, sharded=False)
+    with pytest.raises(ValueError, match="with FSDP and DeepSpeed, which divide the weights"):
+        refuse_without_base(args, model, sharded=True)
 
 
 def test_options_and_numbers_are_asked_for(tmp_path: Path) -> None:
