@@ -157,7 +157,8 @@ def fused_most_probable(
             found.append(most_probable(tile[: span.stop - span.start], k))
     if not found:
         return most_probable(tile, k)
-    return BaseAnswers(*map(torch.cat, zip(*found, strict=True)))
+    ids = [each.ids for each in found if each.ids is not None]
+    return BaseAnswers(torch.cat([each.log_p for each in found]), torch.cat(ids))
 
 
 class _HandOut(torch.autograd.Function):

@@ -79,7 +79,8 @@ class BaseAnswers(NamedTuple):
 
     def to(self, device: torch.device) -> BaseAnswers:
         """The same on `device`."""
-        return BaseAnswers(*(None if each is None else each.to(device) for each in self))
+        ids = None if self.ids is None else self.ids.to(device)
+        return BaseAnswers(self.log_p.to(device), ids)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -224,11 +225,10 @@ def anchor(scores: Tensor, log_base: Tensor, valid: Tensor | None = None) -> Ten
     """``R = KL(p_base || p) = sum_v p_base(v) (log p_base(v) - log p(v))``, nats, over the support.
 
     Its gradient is ``p - p_base``: that of cross-entropy with the base's belief as the target. The
-    forward direction, from base to model: mass that the base has seen must not be lost, so that a
-    belief spread over several answers stays spread. The penalty on
-    leaving a reference model in reinforcement learning from feedback (Ziegler et al., 2019) goes
-    the other way; distillation from the model before fine-tuning (Learning without Forgetting, Li
-    and Hoiem, ECCV 2016) goes this way.
+    direction is from base to model: what the base held possible must not be lost, so that a belief
+    spread over several answers stays spread. So goes distillation from the model before fine-tuning
+    (Learning without Forgetting, Li and Hoiem, ECCV 2016); the penalty on leaving a reference model
+    in reinforcement learning from feedback (Ziegler et al., 2019) goes the other way.
 
     Args:
         scores: Logits of the support, ``[N, S]``.

@@ -66,7 +66,7 @@ def refuse_without_base(args: CogCalibConfig, model: nn.Module, *, sharded: bool
         if bias not in (None, "none"):
             raise ValueError(f"{need}: bias={bias!r} trains biases of the base; use bias='none'")
     # Modules and tokens trained beside the adapter are copies, which PEFT turns off with it.
-    own = (model.base_model.prefix, "modules_to_save.", "trainable_tokens_")
+    own = (str(model.base_model.prefix), "modules_to_save.", "trainable_tokens_")
     for name, weight in model.named_parameters():
         if weight.requires_grad and not any(part in name for part in own):
             raise ValueError(f"{need}: {name} is trained and belongs to the base; freeze it")
@@ -96,12 +96,10 @@ class Anchor:
     """
 
     def __init__(self, dataset: Dataset, support: Support, device: torch.device) -> None:
-        packed, over_options = LENGTHS in dataset.column_names, support == "options"
-        of_rows = (lambda column: chain.from_iterable(column)) if packed else list
-        numbers = list(of_rows(dataset[NUMBER]))
-        self._over_options = over_options
-        if over_options:
-            width = max(len(ids or ()) for ids in of_rows(dataset[OPTION_IDS]))
+        numbers = _of_examples(dataset, NUMBER)
+        self._over_options = support == "options"
+        if self._over_options:
+            width = max(len(ids or ()) for ids in _of_examples(dataset, OPTION_IDS))
             sizes = [1] * len(numbers)
         else:
             width = ANCHOR_TOKENS
@@ -158,8 +156,8 @@ class Anchor:
                 if position < len(batches):
                     self._keep(found, answers, tokens, numbers)
         assert found is not None
-        summed = (None if each is None else accelerator.reduce(each, "sum") for each in found)
-        self._answers = BaseAnswers(*summed)
+        ids = None if found.ids is None else accelerator.reduce(found.ids, "sum")
+        self._answers = BaseAnswers(accelerator.reduce(found.log_p, "sum"), ids)
 
     def of(self, tokens: SupervisedTokens, numbers: Tensor) -> BaseAnswers:
         """What the base says at the supervised tokens of a batch.
@@ -191,9 +189,10 @@ class Anchor:
         return BaseAnswers(wide.log_softmax(1))
 
     def _empty(self, like: BaseAnswers) -> BaseAnswers:
-        return BaseAnswers(
-            *(None if e is None else e.new_zeros(self._rows, e.shape[1]) for e in like)
-        ).to(self._device)
+        def zeros(tensor: Tensor) -> Tensor:
+            return torch.zeros(self._rows, tensor.shape[1], dtype=tensor.dtype, device=self._device)
+
+        return BaseAnswers(zeros(like.log_p), None if like.ids is None else zeros(like.ids))
 
     def _keep(
         self, found: BaseAnswers, answers: BaseAnswers, tokens: SupervisedTokens, numbers: Tensor
@@ -216,3 +215,9 @@ class Anchor:
             return starts
         first = torch.searchsorted(example, example)  # ascending: where its example begins
         return starts + torch.arange(len(example), device=self._device) - first
+
+
+def _of_examples(dataset: Dataset, column: str) -> list[Any]:
+    """The column's value for each example; a packed row has a list of them."""
+    values = dataset[column]
+    return list(chain.from_iterable(values) if LENGTHS in dataset.column_names else values)
