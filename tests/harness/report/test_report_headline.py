@@ -182,7 +182,13 @@ def written(
         )
         for i in generator.permutation(n)
     ]  # fmt: skip
-    write_jsonl(run.predictions_path(method, seed, "t"), predictions)
+    rewrite(run, run.predictions_path(method, seed, "t"), predictions)
+
+
+def rewrite(run: Run, path: Path, predictions: list[Prediction]) -> None:
+    """Write the file anew; what the run has kept of it is not asked again."""
+    write_jsonl(path, predictions)
+    vars(run).pop("_kept", None)
 
 
 def wrong(row: Prediction) -> Prediction:
@@ -253,7 +259,7 @@ def test_a_lower_accuracy_is_not_trustworthy(tmp_path: Path) -> None:
     written(run, "cols")
     written(run, "sft", excess=0.2)
     rows = run.predictions("cols", 0, "t")
-    write_jsonl(run.predictions_path("cols", 0, "t"), [*map(wrong, rows[:80]), *rows[80:]])
+    rewrite(run, run.predictions_path("cols", 0, "t"), [*map(wrong, rows[:80]), *rows[80:]])
     assert "accuracy" in verdict(run).failing
 
 
@@ -292,7 +298,7 @@ def test_whether_fine_tuning_paid_is_said(tmp_path: Path) -> None:
     assert lead(run).startswith("CoLS is trustworthy against SFT")
     assert "Fine-tuning harmed calibration here, against the base model ECE" in lead(run)
     rows = run.predictions("base", 0, "t")
-    write_jsonl(run.predictions_path("base", 0, "t"), [*map(wrong, rows)])
+    rewrite(run, run.predictions_path("base", 0, "t"), [*map(wrong, rows)])
     said = text(run)
     assert "Fine-tuning itself paid: SFT against the base model, accuracy +" in said
     assert "CoLS against the base model: accuracy +" in said
