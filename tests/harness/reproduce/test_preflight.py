@@ -84,7 +84,8 @@ def test_what_is_not_there_is_told_at_once_and_nothing_is_measured(
     small: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "measure", lambda *_: pytest.fail("measured"))
-    config = small.config | {"model": {"path": str(tmp_path / "weights")}}
+    # A format is named: without one the plan reads it off the weights, and says that there are none.
+    config = small.config | {"model": {"path": str(tmp_path / "weights"), "dtype": "float32"}}
     elsewhere = small.model_copy(
         update={"config": config, "tasks": {"boolq": {"tasks": {"train": "boolq"}}}}
     )
@@ -218,13 +219,13 @@ def test_the_check_is_a_command_of_its_own(
     assert cli.main([*words, "--dry-run"]) == 2
     assert "--check and --dry-run are two commands" in capsys.readouterr().err
     broken = [Checked("weights", False, "none")]
-    monkeypatch.setattr(room, "preflight", lambda *_: broken)
+    monkeypatch.setattr(room, "preflight", lambda *_, **__: broken)
     with pytest.raises(SystemExit, match="1"):
         cli.main([*words, "--json", str(tmp_path / "found.json")])
     assert json.loads((tmp_path / "found.json").read_text()) == [
         {"name": "weights", "passed": False, "text": "none"}
     ]
-    monkeypatch.setattr(room, "preflight", lambda *_: [Checked("weights", True, "here")])
+    monkeypatch.setattr(room, "preflight", lambda *_, **__: [Checked("weights", True, "here")])
     assert cli.main(words) == 0
 
 
