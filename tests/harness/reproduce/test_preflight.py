@@ -84,7 +84,7 @@ def test_what_is_not_there_is_told_at_once_and_nothing_is_measured(
     small: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "measure", lambda *_: pytest.fail("measured"))
-    # A format is named: without one the plan reads it off the weights, and says that there are none.
+    # Without a format the plan would read it off the weights, and say that there are none.
     config = small.config | {"model": {"path": str(tmp_path / "weights"), "dtype": "float32"}}
     elsewhere = small.model_copy(
         update={"config": config, "tasks": {"boolq": {"tasks": {"train": "boolq"}}}}
