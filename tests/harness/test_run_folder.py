@@ -103,7 +103,9 @@ def test_a_tuned_configuration_is_recognised_when_its_run_goes_on(tmp_path: Path
     spelled = dump_config(parse_config("name: x\nmethods: [sft, cols@0.1]"))
     write_text(tmp_path / "tuned.yaml", spelled)
     open_folder(load_config(tmp_path / "tuned.yaml"), tmp_path / "x", resume=False)
-    assert (tmp_path / "x" / "config.yaml").read_text() == spelled
+    # But for the number format of the weights, which the folder names.
+    named = spelled.replace("dtype: auto", "dtype: float32")
+    assert (tmp_path / "x" / "config.yaml").read_text() == named
     open_folder(parse_config("methods: [sft, cols@0.1]\nname: x"), tmp_path / "x", resume=True)
 
 
