@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, ParamSpec
 
-import matplotlib as mpl
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -63,11 +63,11 @@ FONT = 'font-family="DejaVu Sans, Verdana, sans-serif"'
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw in the report's style, leaving the caller's matplotlib settings as they were."""
+    """Draw in the report's style: the caller's matplotlib settings neither count nor change."""
 
     @wraps(draw)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with mpl.rc_context(STYLE):
+        with style.context(["default", STYLE]):
             return draw(*args, **kwargs)
 
     return wrapper
@@ -105,7 +105,7 @@ def to_svg(figure: Figure, *, title: str, description: str) -> str:
     buffer = io.StringIO()
     # Without these four there is no <metadata> block, whose links would look like resources.
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with mpl.rc_context(STYLE | {"svg.hashsalt": title}):
+    with style.context(["default", STYLE | {"svg.hashsalt": title}]):
         figure.savefig(buffer, format="svg", metadata=metadata)
     text = buffer.getvalue()
     body = text[text.index("<svg") :].strip()
@@ -121,7 +121,7 @@ def to_svg(figure: Figure, *, title: str, description: str) -> str:
 
 def save_png(figure: Figure, path: Path) -> Path:
     """Write a figure as an image, atomically. Equal figures give equal files."""
-    with mpl.rc_context(STYLE), replacing(path) as temporary:
+    with style.context(["default", STYLE]), replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})
     return path
 
