@@ -54,7 +54,13 @@ def test_only_the_completion_is_supervised() -> None:
     assert tokenizer.decode(encoded[0].ids[encoded[0].start :]) == " land 0</s>"
 
 
-@pytest.mark.parametrize("arch", sorted(learning.ARCHITECTURES))
+@pytest.mark.parametrize(
+    "arch",
+    [
+        pytest.param(each, marks=() if each == "llama" else pytest.mark.slow)
+        for each in sorted(learning.ARCHITECTURES)
+    ],
+)
 def test_every_architecture_learns(arch: str) -> None:
     tokenizer = train_tokenizer([d.prompt + d.completion for d in DOCUMENTS], 300)
     encoded = learning.encode_corpus(DOCUMENTS, tokenizer)
@@ -97,6 +103,7 @@ def test_build_writes_half_precision_and_its_hash_and_is_seeded(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_build_goes_on_from_its_first_phase(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
