@@ -201,7 +201,16 @@ def test_figures_are_drawn_from_the_records(script: ModuleType) -> None:
     records = script.read_records()
     first = [f"first-edition/{name}-atlas" for name in ("ratio", "detector", "dynamics")]
     for name in ("main-atlas", *first):
-        assert figure_of(records[name]) == (RESULTS / f"{name}.svg").read_text(encoding="utf-8")
+        drawn = figure_of(records[name])
+        assert drawn is not None
+        kept = (RESULTS / f"{name}.svg").read_text(encoding="utf-8")
+        assert _numbered(drawn) == _numbered(kept)
+
+
+def _numbered(svg: str) -> str:
+    """Clip paths are named by a hash of their sides, whose last bits the solver may change."""
+    names = list(dict.fromkeys(re.findall(r"\bp[0-9a-f]{10}\b", svg)))
+    return re.sub(r"\bp[0-9a-f]{10}\b", lambda found: f"p{names.index(found[0])}", svg)
 
 
 @pytest.mark.parametrize("page", RECOMPUTED)
