@@ -6,6 +6,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -117,20 +118,21 @@ def browser(executable: str) -> Iterator[Tab]:
         os.dup2(read, 3)
         os.dup2(write, 4)
 
-    with tempfile.TemporaryDirectory() as profile:
+    # Its helper processes may still write into the profile while they end.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         # It runs no page but ours, and its sandbox does not start as root.
         words = [executable, "--headless=new", "--remote-debugging-pipe", "--no-sandbox",
                  "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}"]  # fmt: skip
         process = subprocess.Popen(
             words, preexec_fn=as_three_and_four, close_fds=False, stderr=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         os.close(its_read)
         os.close(its_write)
         try:
             yield Tab(own_write, own_read)
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             os.close(own_read)
             os.close(own_write)

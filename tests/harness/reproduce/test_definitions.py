@@ -64,7 +64,7 @@ def test_the_papers_models_run_its_tasks_as_blob_trains(tmp_path: Path) -> None:
         preset = load_preset(name)
         trained = {task["tasks"]["train"] for task in preset.tasks.values()}
         assert trained == {"openbookqa", "arc_challenge", "winogrande_s", "winogrande_m", "boolq",
-                           "hotpotqa", "medmcqa", "medmcqa-open"}  # fmt: skip
+                           "hotpotqa-train", "medmcqa-train", "medmcqa-open"}  # fmt: skip
         assert preset.config["model"]["lora"] == {"rank": 8, "alpha": 16, "dropout": 0.0}
         config = (
             make_plan(load_table("main"), preset, tmp_path, seeds=[0], tune_seeds=[0])

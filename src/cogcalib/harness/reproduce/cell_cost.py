@@ -249,7 +249,7 @@ def adapted_width(parameters: float, layers: int) -> float:
 def _rows(place: Place, split: str) -> int:
     """Questions of a split of the task trained on."""
     limit = place.config.tasks.limit.get(split)  # type: ignore[call-overload]
-    size = _size(place.config.tasks.train, split)
+    size = _sizes().get(place.config.tasks.train, {}).get(split, limit or UNKNOWN_ROWS)
     return min(size, limit) if limit else size
 
 
