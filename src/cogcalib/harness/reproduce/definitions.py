@@ -58,7 +58,8 @@ class Table(ConfigSection):
     """One table.
 
     Attributes:
-        name: As in ``cogcalib reproduce NAME``.
+        name: As in ``cogcalib reproduce NAME``, and of the files written: small letters, digits and
+            hyphens.
         title: Its heading.
         question: What it answers.
         methods: Rows, in the order shown.
@@ -88,7 +89,7 @@ class Table(ConfigSection):
         note: Printed under the table.
     """
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     title: str
     question: str
     methods: tuple[str, ...]
@@ -228,14 +229,24 @@ def preset_names() -> list[str]:
 
 
 def load_table(name: str) -> Table:
-    """Read a shipped table.
+    """Read a shipped table, or one from a user's own YAML file.
 
     Raises:
-        InputError: If there is none of that name.
+        InputError: If there is none of that name, or a file's table has the name of a shipped one.
     """
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise InputError(f"table {name}: no such file")
+        own = _read(Path(name), Table)
+        if own.name in table_names():
+            raise InputError(f"{name}: {own.name} is a shipped table; give yours another name")
+        return own
     if name not in table_names():
         meant = did_you_mean(name, table_names())
-        raise InputError(f"TABLE must be one of {', '.join(table_names())}, got {name!r}{meant}")
+        raise InputError(
+            f"TABLE must be one of {', '.join(table_names())}, or a YAML file like theirs, "
+            f"got {name!r}{meant}"
+        )
     return _read(_folder("tables") / f"{name}.yaml", Table)
 
 
