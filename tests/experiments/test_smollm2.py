@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cogcalib.harness.reproduce import load_preset
+from cogcalib.harness.reproduce import load_preset, load_table, make_plan
 from cogcalib.tasks import load_task
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,3 +90,12 @@ def test_the_preset_trains_and_asks_tasks_that_the_script_makes(make_tasks: Modu
     named = [sections["tasks"]["train"], *sections["tasks"]["out_of_domain"]]
     assert {Path(path).stem for path in named} <= set(make_tasks.RELATIONS)
     assert Path(named[0]).stem == make_tasks.TRAINED
+
+
+def test_the_open_ended_table_is_laid_out_on_its_preset(tmp_path: Path) -> None:
+    table = load_table(str(FOLDER / "open_ended.yaml"))
+    preset = load_preset(str(FOLDER / "smollm2_open.yaml"))
+    (place,) = make_plan(table, preset, tmp_path, seeds=[0], tune_seeds=[0]).places
+    assert set(place.methods) == set(table.methods)
+    train, steps = place.config.train, place.config.tasks.limit["train"] / 8
+    assert steps / int(train.threshold_every) >= 3

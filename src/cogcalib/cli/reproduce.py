@@ -28,7 +28,7 @@ HELP = "a whole table: train, choose, score, compare; goes on where it stopped"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument(
-        "table", metavar="TABLE", help="such as main, controls, ratio, ood; or a YAML file like theirs"
+        "table", metavar="TABLE", help="such as main, controls, ratio, ood; or a file like theirs"
     )
     parser.add_argument(
         "--model", required=True, help="a shipped preset (atlas ...) or a YAML file like it"

@@ -46,6 +46,21 @@ def test_a_table_compares_rows_it_has(name: str) -> None:
         assert set(spec.among) <= set(table.methods)
 
 
+def test_a_table_of_ones_own_is_a_file_like_theirs(tmp_path: Path) -> None:
+    written = tmp_path / "table.yaml"
+    lines = ["name: mine", "title: t", "question: q", "methods: [base, cols@0.3]"]
+    written.write_text("\n".join(lines), encoding="utf-8")
+    table = load_table(str(written))
+    assert (table.name, table.methods, table.tune) == ("mine", ("base", "cols@0.3"), "no")
+    plan = make_plan(table, load_preset("atlas"), tmp_path / "runs", seeds=[0], tune_seeds=[0])
+    assert {name for place in plan.places for name in place.methods} == {*table.methods}
+    for name, message in (("main", "shipped table"), ("../mine", "name"), ("Mine", "name")):
+        lines[0] = f"name: {name}"
+        written.write_text("\n".join(lines), encoding="utf-8")
+        with pytest.raises(InputError, match=message):
+            load_table(str(written))
+
+
 @pytest.mark.parametrize("table", sorted(TABLES))
 @pytest.mark.parametrize("model", ["atlas", *PAPER])
 def test_a_table_can_be_laid_out_on_every_model(table: str, model: str, tmp_path: Path) -> None:
@@ -85,6 +100,8 @@ def test_later_layers_win_key_by_key() -> None:
 def test_names_that_do_not_exist_are_told_with_those_that_do(small: Preset, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"one of carry, controls.*main.*got 'mian'"):
         load_table("mian")
+    with pytest.raises(InputError, match=r"table my\.yaml: no such file"):
+        load_table("my.yaml")
     with pytest.raises(InputError, match=r"one of atlas.*got 'gpt-5'"):
         load_preset("gpt-5")
     with pytest.raises(InputError, match=r"nowhere\.yaml: no such file"):
