@@ -16,6 +16,7 @@ import tokenize
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib.util import resolve_name
 from pathlib import Path
@@ -82,8 +83,11 @@ def read_modules(package: Path) -> dict[str, Module]:
         parts = path.relative_to(package.parent).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         text = path.read_text(encoding="utf-8")
-        modules[name] = Module(name, path, text, ast.parse(text))
+        modules[name] = Module(name, path, text, _parsed(text))
     return modules
+
+
+_parsed = cache(ast.parse)
 
 
 def imports_of(module: Module, modules: Iterable[str]) -> set[str]:

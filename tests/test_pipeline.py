@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from small_world import small_world as small_world
 
 from cogcalib import cli, pipeline
 from cogcalib.harness import stages
@@ -198,7 +199,7 @@ def test_a_share_of_unknown_examples_can_be_asked_for(tmp_path: Path) -> None:
     [
         ("tasks.train=atlas/river", "task must be one of"),
         ("tasks.train=atlas/continent", "has no split train, calibration"),
-        ("tasks.limit.train=5000", "limit for train must be at most 1600"),
+        ("tasks.limit.train=5000", "limit for train must be at most 240"),
         ("train.max_length=10", "max_length is 10"),
         ("model.path=no/such/folder", "no/such/folder"),
     ],
