@@ -176,11 +176,6 @@ class Config(ConfigSection):
                 raise ValueError(
                     f"methods: {method.name}: of label smoothing at most @1 is a share"
                 )
-            if method.penalty == "anchor" and self.model.lora is None:
-                raise ValueError(
-                    f"methods: {method.name} asks the base model, which is the model without its "
-                    "adapter, and model.lora is null"
-                )
             if method.baseline in ("mc_dropout", "laplace", "interp") and self.model.lora is None:
                 raise ValueError(f"methods: {method.name} needs an adapter, model.lora is null")
             if method.baseline == "interp" and self.model.lora and self.model.lora.dora:
