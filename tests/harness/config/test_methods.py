@@ -83,7 +83,6 @@ from cogcalib.harness.reproduce import load_table, table_names
         ("ensemble+platt", ("ensemble", "sft", None, "none", "vocab", None, "platt")),
         ("ensemble+ts", ("ensemble", "sft", None, "none", "vocab", None, "ts")),
         ("laplace", ("laplace", "sft", None, "none", "vocab", None, None)),
-        ("interp+ts", ("interp", "sft", None, "none", "vocab", None, "ts")),
         ("sft+daca", ("sft", "sft", None, "none", "vocab", None, "daca")),
     ],
 )

@@ -50,7 +50,6 @@ STEMS: dict[str, Stem] = {
     "mc_dropout": Stem("MC dropout", "SFT, averaged over dropout masks at test time"),
     "ensemble": Stem("Ensemble", "SFT, averaged over several trainings", trained="sft"),
     "laplace": Stem("Laplace", "SFT, a Laplace approximation over the adapter", trained="sft"),
-    "interp": Stem("Interp", "SFT, its adapter at the scale of the lowest NLL", trained="sft"),
     "focal": Stem("focal", "", "focal", "all"),
     "ls": Stem("LS", "", "label_smoothing", "all"),
     "mbls": Stem("MbLS", "", "margin", "all"),
@@ -63,8 +62,8 @@ EARLY = "sft-early"
 """The stem that keeps the weights of another step than the last."""
 COGCALIB = ("cols", "combls", "coecp")
 """The stems of the three methods this project is about."""
-BASELINES = ("mc_dropout", "ensemble", "laplace", "interp")
-"""Stems whose predictions are not those of one pass of one model as it was trained."""
+BASELINES = ("mc_dropout", "ensemble", "laplace")
+"""Stems whose predictions come from more than one pass of one model."""
 FREE_OF_OPTIONS = ("focal",)
 """Stems whose penalty knows no support but the vocabulary."""
 
@@ -171,7 +170,7 @@ class Method:
 
     @property
     def baseline(self) -> str | None:
-        """Which of `BASELINES` makes its predictions; None: one pass of a model as trained."""
+        """Which of `BASELINES` makes its predictions; None: one pass of one model."""
         return self.stem if self.stem in BASELINES else None
 
     @property
