@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cogcalib.losses import (
-    BaseAnswers,
     FusedParts,
     Gate,
     LinearHead,
@@ -21,7 +20,6 @@ from cogcalib.losses import (
     cross_entropy,
     example_nll,
     fused_cogcalib_loss,
-    most_probable,
     token_penalty,
 )
 
@@ -33,7 +31,6 @@ PENALTIES = [
     Penalty("entropy", entropy_floor=1.9),
     Penalty("focal"),
     Penalty("focal", gamma=1.5),
-    Penalty("anchor"),
 ]
 PENALTIES += [replace(penalty, support="options") for penalty in PENALTIES]
 PARTS = ("loss", "ce", "penalty", "nll", "weights")
@@ -63,19 +60,6 @@ class Case:
             "low_rank_weight": self.head.low_rank_weight,
         }
         return {name: tensor for name, tensor in named.items() if tensor is not None}
-
-
-def base_of(case: Case, penalty: Penalty, k: int = 3) -> BaseAnswers | None:
-    """What another model says, at each token by its target, however the batch is cut."""
-    if penalty.kind != "anchor" or case.option_ids is None:
-        return None
-    ids = torch.arange(len(case.head.weight), dtype=torch.float64)
-    logits = 2 * torch.sin(1.7 * case.targets[:, None] + 2.3 * ids)
-    if penalty.support == "vocab":
-        return most_probable(logits, k)
-    absent = case.option_ids < 0
-    scores = logits.gather(1, case.option_ids.clamp(min=0)).masked_fill(absent, -torch.inf)
-    return BaseAnswers(scores.log_softmax(1))
 
 
 def make_case(
@@ -135,7 +119,7 @@ def reference(case: Case, penalty: Penalty, gate: Gate, **more: Any) -> LossPart
     logits = reference_logits(case.hidden, case.head)
     return cogcalib_loss(
         cross_entropy(logits, case.targets),
-        token_penalty(penalty, logits, case.targets, case.option_ids, base_of(case, penalty)),
+        token_penalty(penalty, logits, case.targets, case.option_ids),
         case.example,
         case.n_examples,
         gate=gate,
@@ -153,7 +137,6 @@ def fused(case: Case, penalty: Penalty, gate: Gate, **more: Any) -> FusedParts:
         penalty=penalty,
         gate=gate,
         option_ids=case.option_ids,
-        base=base_of(case, penalty),
         **more,
     )
 

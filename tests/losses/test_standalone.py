@@ -103,7 +103,6 @@ def test_rows_without_a_supervised_token_are_not_judged() -> None:
         ({"penalty": LS, "alpha": 1.5}, "alpha must be a finite number from 0 to 1"),
         ({"penalty": Penalty("entropy"), "alpha": -0.1}, "alpha"),
         ({"penalty": Penalty("focal"), "alpha": 1.1}, "alpha must be a finite number from 0 to 1"),
-        ({"penalty": Penalty("anchor"), "alpha": 1.0}, "kind='anchor' is not supported here"),
         ({"penalty": LS, "alpha": 0.1, "gate": "oracle"}, "CogCalibTrainer has the others"),
         ({"penalty": Penalty("margin", support="options"), "alpha": 0.1}, "option_ids"),
     ],

@@ -11,14 +11,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 from transformers.trainer_pt_utils import LabelSmoother
 
-from cogcalib.losses import (
-    BaseAnswers,
-    Penalty,
-    Support,
-    cross_entropy,
-    most_probable,
-    token_penalty,
-)
+from cogcalib.losses import Penalty, cross_entropy, token_penalty
 from cogcalib.losses.terms import entropy, focal, focal_slope
 
 PENALTIES = [
@@ -220,98 +213,3 @@ def test_invalid_penalty_is_refused_by_name(arguments: dict[str, object], named:
 def test_options_without_option_ids_are_refused() -> None:
     with pytest.raises(ValueError, match="option_ids"):
         token_penalty(Penalty("margin", "options"), make_logits(), TARGETS)
-
-
-def base_logits(seed: int = 1) -> torch.Tensor:
-    return make_logits(seed=seed)
-
-
-def divergence(q: list[float], p: list[float]) -> float:
-    """KL(q || p) from its definition, of numbers that sum to anything."""
-    q, p = ([each / sum(values) for each in values] for values in (q, p))
-    return sum(a * math.log(a / b) for a, b in zip(q, p, strict=True))
-
-
-def over_options(logits: torch.Tensor) -> BaseAnswers:
-    scores = logits.gather(1, OPTION_IDS.clamp(min=0)).masked_fill(OPTION_IDS < 0, -torch.inf)
-    return BaseAnswers(scores.log_softmax(1))
-
-
-def test_anchor_over_options_is_the_divergence_among_them_and_zero_without() -> None:
-    logits, others = make_logits(), base_logits()
-    penalty = Penalty("anchor", "options")
-    actual = token_penalty(penalty, logits, TARGETS, OPTION_IDS, over_options(others))
-    expected = []
-    for ids, ours, theirs in zip(OPTION_IDS, logits.exp(), others.exp(), strict=True):
-        ids = ids[ids >= 0]
-        among = divergence(theirs[ids].tolist(), ours[ids].tolist()) if len(ids) else 0.0
-        expected.append(among)
-    torch.testing.assert_close(actual, torch.tensor(expected, dtype=torch.float64))
-    assert actual[1] == 0
-
-
-@pytest.mark.parametrize("k", [1, 3, 6, 32])
-def test_anchor_over_the_vocabulary_keeps_the_base_s_tokens_and_the_rest_as_one(k: int) -> None:
-    logits, others = make_logits(), base_logits()
-    base = most_probable(others, k)
-    assert base.ids is not None
-    torch.testing.assert_close(base.log_p.exp().sum(1), torch.ones(3, dtype=torch.float64))
-    assert base.ids.shape == (3, min(k, 6))  # the rest is never empty
-    assert torch.equal(base.ids[:, 0], others.argmax(1))
-    actual = token_penalty(Penalty("anchor"), logits, TARGETS, base=base)
-    for value, ids, ours, theirs in zip(
-        actual, base.ids.tolist(), logits.exp(), others.exp(), strict=True
-    ):
-        rest = [v for v in range(7) if v not in ids]
-        q, p = ([*each[ids].tolist(), float(each[rest].sum())] for each in (theirs, ours))
-        assert float(value) == pytest.approx(divergence(q, p))
-        # What is told apart less is never further apart.
-        assert float(value) <= divergence(theirs.tolist(), ours.tolist()) + 1e-12
-
-
-@pytest.mark.parametrize("support", ["vocab", "options"])
-def test_gradient_of_anchor_is_the_difference_of_the_beliefs(support: Support) -> None:
-    logits = make_logits().requires_grad_()
-    base = over_options(base_logits()) if support == "options" else most_probable(base_logits(), 3)
-    penalty, ids = Penalty("anchor", support), OPTION_IDS if support == "options" else None
-
-    def value(z: torch.Tensor) -> torch.Tensor:
-        return token_penalty(penalty, z, TARGETS, ids, base)
-
-    assert gradcheck(value, [logits])
-    (slopes,) = torch.autograd.grad(value(logits).sum(), logits)
-    if support == "options":
-        p = logits[0, OPTION_IDS[0]].softmax(0)
-        torch.testing.assert_close(slopes[0, OPTION_IDS[0]], p - base.log_p[0].exp())
-        assert slopes[1].count_nonzero() == 0
-    else:
-        assert base.ids is not None
-        p = logits.softmax(1).gather(1, base.ids)
-        torch.testing.assert_close(slopes.gather(1, base.ids), p - base.log_p[:, :-1].exp())
-
-
-@given(seed=st.integers(0, 999), scale=st.floats(0.1, 200))
-def test_anchor_is_never_negative_nor_infinite_and_zero_at_the_base(
-    seed: int, scale: float
-) -> None:
-    others = base_logits(seed).float()
-    for logits in (others, scale * make_logits(seed=seed + 1).float(), -scale * others):
-        logits = logits.detach().requires_grad_()
-        for support, ids, base in (
-            ("options", OPTION_IDS, over_options(scale * others)),
-            ("vocab", None, most_probable(scale * others, 3)),
-        ):
-            penalty = Penalty("anchor", support)  # type: ignore[arg-type]
-            values = token_penalty(penalty, logits, TARGETS, ids, base)
-            assert values.isfinite().all()
-            assert (values > -1e-5).all()
-            (gradient,) = torch.autograd.grad(values.sum(), logits)
-            assert gradient.isfinite().all()
-    same = token_penalty(Penalty("anchor"), others, TARGETS, base=most_probable(others, 3))
-    torch.testing.assert_close(same, torch.zeros(3), rtol=0, atol=1e-6)
-
-
-def test_anchor_without_the_base_is_refused() -> None:
-    for support, ids in (("vocab", None), ("options", OPTION_IDS)):
-        with pytest.raises(ValueError, match=r"penalty\.kind='anchor' needs base"):
-            token_penalty(Penalty("anchor", support), make_logits(), TARGETS, ids)  # type: ignore[arg-type]

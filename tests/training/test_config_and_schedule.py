@@ -92,8 +92,6 @@ def test_invalid_configuration_is_refused(
         ("entropy", "vocab", 0.4, 8),
         ("focal", "vocab", 1.0, 8),
         ("focal", "options", 1.0, 2),
-        ("anchor", "vocab", 1.0, 8),
-        ("anchor", "options", 1.0, 2),
     ],
 )
 def test_strengths_not_given_are_those_of_the_sweep(
@@ -111,7 +109,6 @@ def test_strengths_not_given_are_those_of_the_sweep(
         ("margin", False, "vocab", 8),
         ("label_smoothing", True, "options", 2),
         ("focal", True, "vocab", 8),  # it knows no options
-        ("anchor", True, "options", 2),
     ],
 )
 def test_the_data_settle_the_support(

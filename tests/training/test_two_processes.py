@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig
 from tiny_run import make_data, make_trainer, weights
 
 from cogcalib.deployment.calibration_file import read_calibration
@@ -24,12 +23,6 @@ SETTINGS: dict[str, Any] = {
     "support": "options",
     "per_device_eval_batch_size": 5,  # 24 examples: 5 batches for 2 ranks, the last is short
 }
-ANCHORED: dict[str, Any] = {
-    "penalty": "anchor",
-    "alpha": 1.0,
-    "learning_rate": 0.5,
-    "sft_arguments": {"peft_config": LoraConfig(r=4, target_modules=["q_proj", "v_proj"])},
-}
 LAYOUTS: dict[str, dict[str, Any]] = {
     "padded": {},
     "padding-free": {"padding_free": True, "max_length": None},
@@ -37,8 +30,6 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "by token": {"unit": "token"},
     "by the gap": {"alpha": "gap", "max_steps": 6},
     "by first labels": {"gate": "prior", "max_steps": 7},
-    "anchored": {**ANCHORED, "support": "options"},
-    "anchored over the vocabulary": {**ANCHORED, "support": "vocab"},
 }
 UNEVEN: dict[str, Any] = {"max_steps": -1, "num_train_epochs": 2, "learning_rate": 0.0}
 """With 17 examples: the last batches of an epoch are filled up with examples seen already, which
@@ -150,5 +141,4 @@ def assert_as_one_process(first: dict[str, Any], second: dict[str, Any], alone: 
         torch.testing.assert_close(first["weights"][name], value, rtol=1e-5, atol=1e-6)
     for row, alone_row in zip(first["log"][:-1], alone.state.log_history[:-1], strict=True):
         for name in ("loss", "ce", "penalty", "share_known", "entropy", "num_tokens", "threshold"):
-            # The divergence of a model from itself is rounding.
-            assert row[name] == pytest.approx(alone_row[name], rel=1e-4, abs=1e-6), name
+            assert row[name] == pytest.approx(alone_row[name], rel=1e-4), name

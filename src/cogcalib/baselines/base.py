@@ -32,10 +32,7 @@ class Baseline(Protocol):
     """Another way to a confidence that can be trusted, from models fine-tuned already."""
 
     def fit(self, train: Sequence[Example], settings: ScoreSettings = DEFAULTS) -> Baseline:
-        """Fit what there is to fit and return itself.
-
-        On the examples the model was trained on; `Interpolation` on the calibration split.
-        """
+        """Fit what there is to fit on the examples the model was trained on; returns itself."""
         ...
 
     def predict(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cogcalib.lazy import import_on_use
 from cogcalib.losses.accuracy_curve import AccuracyCurve
-from cogcalib.losses.fused import fused_cogcalib_loss, fused_most_probable, fused_statistics
+from cogcalib.losses.fused import fused_cogcalib_loss, fused_statistics
 from cogcalib.losses.gap_curve import GapCurve
 from cogcalib.losses.gates import CLOSED, GATES, Gate, GateKind
 from cogcalib.losses.objective import (
@@ -21,13 +21,11 @@ from cogcalib.losses.projection import LinearHead
 from cogcalib.losses.statistics import TokenStatistics, known_examples, token_statistics
 from cogcalib.losses.terms import (
     NO_OPTION,
-    BaseAnswers,
     MarginReduction,
     Penalty,
     PenaltyKind,
     Support,
     cross_entropy,
-    most_probable,
     token_penalty,
 )
 
@@ -39,7 +37,6 @@ __all__ = [
     "GATES",
     "NO_OPTION",
     "AccuracyCurve",
-    "BaseAnswers",
     "CogCalibLoss",
     "FusedParts",
     "GapCurve",
@@ -57,10 +54,8 @@ __all__ = [
     "cross_entropy",
     "example_nll",
     "fused_cogcalib_loss",
-    "fused_most_probable",
     "fused_statistics",
     "known_examples",
-    "most_probable",
     "reference_loss",
     "token_penalty",
     "token_statistics",

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cogcalib.losses.projection import cap_slope
 from cogcalib.losses.statistics import token_statistics
-from cogcalib.losses.terms import BaseAnswers, Penalty, cross_entropy, token_penalty
+from cogcalib.losses.terms import Penalty, cross_entropy, token_penalty
 from cogcalib.losses.tiles import Tiles
 
 
@@ -48,10 +48,7 @@ class CompiledTiles(Tiles):
     ) -> None:
         """As `Tiles.differentiate`."""
         softcap, targets = self.projection.softcap, self.targets[rows]
-        base = None if self.base is None else self.base.rows(rows)
-        values = compiled(differentiate_into)(
-            tile, targets, penalty, weights, softcap, with_ce, base
-        )
+        values = compiled(differentiate_into)(tile, targets, penalty, weights, softcap, with_ce)
         if weights is not None:
             self.penalty[rows] = values
 
@@ -63,7 +60,6 @@ def differentiate_into(
     weights: Tensor | None,
     softcap: float | None,
     with_ce: bool,
-    base: BaseAnswers | None = None,
 ) -> Tensor:
     """Replace logits by ``d (CE + w R) / d logits`` before the softcap.
 
@@ -74,7 +70,6 @@ def differentiate_into(
         weights: w of each row, ``[n]``; None: 0.
         softcap: Bound on the logits' magnitude that they have gone through, or None.
         with_ce: False: only ``d (w R) / d logits``.
-        base: Of these rows, for the penalty ``anchor``; or None.
 
     Returns:
         R of each row, ``[n]``; without weights 0.
@@ -85,7 +80,7 @@ def differentiate_into(
         if with_ce:
             total = total + cross_entropy(scores, targets).sum()
         if weights is not None:
-            values = token_penalty(penalty, scores, targets, base=base)
+            values = token_penalty(penalty, scores, targets)
             total = total + (weights * values).sum()
         return total, values
 

@@ -28,7 +28,7 @@ from cogcalib.losses.gates import Gate
 from cogcalib.losses.objective import FusedParts, NllReduction
 from cogcalib.losses.projection import LinearHead, Projection
 from cogcalib.losses.statistics import TokenStatistics
-from cogcalib.losses.terms import BaseAnswers, Penalty, most_probable, require_inputs
+from cogcalib.losses.terms import Penalty
 from cogcalib.losses.tiles import Tiles
 
 
@@ -43,7 +43,6 @@ def fused_cogcalib_loss(
     alpha: float,
     gate: Gate,
     option_ids: Tensor | None = None,
-    base: BaseAnswers | None = None,
     num_items_in_batch: Tensor | int | None = None,
     nll_reduction: NllReduction = "mean",
     tile_bytes: int | None = None,
@@ -68,7 +67,6 @@ def fused_cogcalib_loss(
         gate: Weighs each example by its NLL. An example with more tokens than a tile is weighed
             several times, by the NLL so far, and the last answer counts.
         option_ids: ``[N, K]``, as in `token_penalty`; needed for ``support="options"``.
-        base: As in `token_penalty`; needed for the penalty ``anchor``.
         num_items_in_batch: Supervised tokens of the whole optimiser step; None: those given here.
         nll_reduction: How an example's NLL reduces over its tokens.
         tile_bytes: Memory for a tile of logits; None: 128 MiB, on CUDA 512 MiB.
@@ -80,12 +78,12 @@ def fused_cogcalib_loss(
 
     Raises:
         ValueError: If shapes do not fit, `example` is not ascending or out of range, a target is
-            not in the vocabulary, or options or the base's answers are needed and missing.
+            not in the vocabulary, or options are needed and missing.
     """
-    require_inputs(penalty, option_ids, base)
+    if penalty.support == "options" and option_ids is None:
+        raise ValueError("penalty.support='options' needs option_ids, got None")
     targets, option_ids = _checked(hidden, head, targets, option_ids, tile_bytes)
     example = _checked_examples(example, n_examples, targets)
-    base = _checked_base(base, targets)
     items = len(targets) if num_items_in_batch is None else num_items_in_batch
     denominator = torch.as_tensor(items, device=hidden.device).clamp(min=1)
     tensors = (hidden, *head.parameters)
@@ -94,7 +92,7 @@ def fused_cogcalib_loss(
     with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
         fused = FusedPass(
             projection,
-            SupervisedBatch(targets, option_ids, example, n_examples, base),
+            SupervisedBatch(targets, option_ids, example, n_examples),
             Objective(penalty, alpha, gate, nll_reduction, denominator),
             tuple(graph and each is not None and each.requires_grad for each in tensors),
             tile_bytes=tile_bytes,
@@ -133,32 +131,6 @@ def fused_statistics(
         for span in spans(slice(0, len(targets)), rows):
             tiles.load(span)
     return tiles.statistics
-
-
-@torch.no_grad()
-def fused_most_probable(
-    hidden: Tensor, head: LinearHead, k: int, *, tile_bytes: int | None = None
-) -> BaseAnswers:
-    """`most_probable` of the head's logits at N tokens, never holding all of them.
-
-    Args:
-        hidden: ``[N, H]``.
-        head: How it becomes logits.
-        k: How many tokens.
-        tile_bytes: As in `fused_cogcalib_loss`.
-    """
-    projection = Projection(hidden, head)
-    with torch.autocast(hidden.device.type, enabled=False):
-        rows, n = rows_of(projection, tile_bytes), len(hidden)
-        tile = hidden.new_empty(min(rows, n), projection.vocabulary, dtype=projection.dtype)
-        found = []
-        for span in spans(slice(0, n), rows):
-            projection.logits_into(tile[: span.stop - span.start], span)
-            found.append(most_probable(tile[: span.stop - span.start], k))
-    if not found:
-        return most_probable(tile, k)
-    ids = [each.ids for each in found if each.ids is not None]
-    return BaseAnswers(torch.cat([each.log_p for each in found]), torch.cat(ids))
 
 
 class _HandOut(torch.autograd.Function):
@@ -247,13 +219,6 @@ def _checked(
     if tile_bytes is not None and tile_bytes < 1:
         raise ValueError(f"tile_bytes must be None or a number of bytes >= 1, got {tile_bytes}")
     return targets, option_ids
-
-
-def _checked_base(base: BaseAnswers | None, targets: Tensor) -> BaseAnswers | None:
-    """The base's answers beside their targets, if they fit."""
-    if base is not None and len(base.log_p) != len(targets):
-        raise ValueError(f"base must have N={len(targets)} rows, got {len(base.log_p)}")
-    return None if base is None else base.to(targets.device)
 
 
 def _checked_examples(example: Tensor, n_examples: int, targets: Tensor) -> Tensor:

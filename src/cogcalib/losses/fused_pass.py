@@ -11,7 +11,7 @@ from torch import Tensor
 from cogcalib.losses.gates import Gate
 from cogcalib.losses.objective import FusedParts, LossParts, NllReduction, example_nll
 from cogcalib.losses.projection import HeadGradients, Projection
-from cogcalib.losses.terms import NO_OPTION, BaseAnswers, Penalty, token_penalty
+from cogcalib.losses.terms import NO_OPTION, Penalty, token_penalty
 from cogcalib.losses.tiles import Tiles, tile_rows
 
 _TILE_BYTES = {"cpu": 128 * 2**20, "cuda": 512 * 2**20}
@@ -25,7 +25,6 @@ class SupervisedBatch:
     option_ids: Tensor | None
     example: Tensor
     n_examples: int
-    base: BaseAnswers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,7 @@ class FusedPass:
         tiles: type[Tiles] = Tiles
         if compiled:  # experimental: nobody else waits for its import
             from cogcalib.losses.compiled import CompiledTiles as tiles
-        self._tiles = tiles(projection, batch.targets, batch.option_ids, self._rows, batch.base)
+        self._tiles = tiles(projection, batch.targets, batch.option_ids, self._rows)
         self._found = self._tiles.statistics
         self._nll = self._found.ce.new_zeros(batch.n_examples)
         self._weights = torch.zeros_like(self._nll)
@@ -198,8 +197,7 @@ class FusedPass:
         with torch.enable_grad():
             logits.requires_grad_()
             target = torch.full_like(gold.squeeze(1), width)
-            base = None if self._batch.base is None else self._batch.base.rows(competing)
-            values = token_penalty(self._objective.penalty, logits, target, places, base)
+            values = token_penalty(self._objective.penalty, logits, target, places)
             (slopes,) = torch.autograd.grad(values.sum(), logits)
         logits = logits.detach()
         self._tiles.penalty[competing] = values.detach()

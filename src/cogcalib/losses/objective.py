@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cogcalib.losses.gates import Gate
 from cogcalib.losses.statistics import TokenStatistics, token_statistics
-from cogcalib.losses.terms import BaseAnswers, Penalty, cross_entropy, token_penalty
+from cogcalib.losses.terms import Penalty, cross_entropy, token_penalty
 
 NllReduction = Literal["mean", "sum"]
 
@@ -164,7 +164,6 @@ def reference_loss(
     alpha: float,
     gate: Gate,
     option_ids: Tensor | None = None,
-    base: BaseAnswers | None = None,
     num_items_in_batch: Tensor | int | None = None,
     nll_reduction: NllReduction = "mean",
 ) -> FusedParts:
@@ -179,15 +178,13 @@ def reference_loss(
         alpha: Weight of the penalty, >= 0.
         gate: Weighs each example by its NLL.
         option_ids: ``[N, K]``, as in `token_penalty`; needed for ``support="options"``.
-        base: As in `token_penalty`; needed for the penalty ``anchor``.
         num_items_in_batch: As in `cogcalib_loss`.
         nll_reduction: How an example's NLL reduces over its tokens.
     """
     targets, example = targets.to(logits.device), example.to(logits.device)
     option_ids = None if option_ids is None else option_ids.to(logits.device)
     ce = cross_entropy(logits, targets)
-    base = None if base is None else base.to(logits.device)
-    of_token = token_penalty(penalty, logits, targets, option_ids, base)
+    of_token = token_penalty(penalty, logits, targets, option_ids)
     with torch.no_grad():
         found = token_statistics(logits, targets, option_ids)
     parts = cogcalib_loss(

@@ -58,11 +58,6 @@ class CogCalibLoss:
         nll_reduction: NllReduction = "mean",
         gate_temperature: float = 0.1,
     ) -> None:
-        if penalty.kind == "anchor":
-            raise ValueError(
-                "penalty.kind='anchor' is not supported here, it needs what the base model says of "
-                "every batch: CogCalibTrainer has it"
-            )
         largest = 1.0 if penalty.kind in ("label_smoothing", "focal") else float("inf")
         if not 0 <= alpha <= largest or alpha == float("inf"):
             raise ValueError(

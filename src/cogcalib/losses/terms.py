@@ -7,13 +7,13 @@ token, ``[N]``, in nats. Half-precision logits are computed in fp32.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PenaltyKind = Literal["label_smoothing", "margin", "entropy", "focal", "anchor"]
+PenaltyKind = Literal["label_smoothing", "margin", "entropy", "focal"]
 Support = Literal["vocab", "options"]
 MarginReduction = Literal["mean", "sum"]
 
@@ -26,8 +26,8 @@ class Penalty:
     """Which confidence penalty R is added to the cross-entropy of a known example.
 
     Attributes:
-        kind: ``label_smoothing`` (CoLS), ``margin`` (CoMbLS), ``entropy`` (CoECP), ``focal``,
-            with which CE + R is the focal loss, or ``anchor``, the divergence from the base model.
+        kind: ``label_smoothing`` (CoLS), ``margin`` (CoMbLS), ``entropy`` (CoECP), or ``focal``,
+            with which CE + R is the focal loss.
         support: The tokens whose logits are penalised: the whole vocabulary, or the answer options
             at the one token where they compete.
         margin: Logit gap m that ``margin`` tolerates.
@@ -58,31 +58,6 @@ class Penalty:
             raise ValueError(f"gamma must be a finite number >= 1, got {self.gamma}")
 
 
-class BaseAnswers(NamedTuple):
-    """What the base model says at N tokens, which the penalty ``anchor`` holds on to.
-
-    A tuple, since wrappers for distributed training look for tensors in what a model returns.
-
-    Attributes:
-        log_p: Over the options: log-probabilities among them, nats, in the order of ``option_ids``,
-            -inf where there is none, ``[N, K]``. Over the vocabulary: those of `ids`, and in the
-            last column that of all other tokens together, ``[N, K + 1]``.
-        ids: Over the vocabulary the K tokens it finds most probable, ``[N, K]``; over options None.
-    """
-
-    log_p: Tensor
-    ids: Tensor | None = None
-
-    def rows(self, which: slice | Tensor) -> BaseAnswers:
-        """Those at some of the tokens."""
-        return BaseAnswers(self.log_p[which], None if self.ids is None else self.ids[which])
-
-    def to(self, device: torch.device) -> BaseAnswers:
-        """The same on `device`."""
-        ids = None if self.ids is None else self.ids.to(device)
-        return BaseAnswers(self.log_p.to(device), ids)
-
-
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Negative log-likelihood of each target, ``-log p_y``.
 
@@ -94,11 +69,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def token_penalty(
-    penalty: Penalty,
-    logits: Tensor,
-    targets: Tensor,
-    option_ids: Tensor | None = None,
-    base: BaseAnswers | None = None,
+    penalty: Penalty, logits: Tensor, targets: Tensor, option_ids: Tensor | None = None
 ) -> Tensor:
     """The penalty R of each token, ``[N]``, before gate and alpha.
 
@@ -108,30 +79,24 @@ def token_penalty(
         targets: Token ids, ``[N]``.
         option_ids: ``[N, K]`` token ids of the options competing at this token, filled up with -1;
             a row of -1 has no options. Needed for ``support="options"``, unused otherwise.
-        base: Of these tokens. Needed for ``anchor``, unused otherwise.
 
     Returns:
         ``[N]``; with ``support="options"`` exactly 0 at tokens without options.
 
     Raises:
-        ValueError: If ``support="options"`` comes without option ids, or ``anchor`` without base.
+        ValueError: If ``support="options"`` comes without option ids.
     """
-    require_inputs(penalty, option_ids, base)
     scores = _accumulate(logits)
-    if option_ids is None or penalty.support == "vocab":
-        if base is not None and penalty.kind == "anchor":
-            return anchor(coarse_scores(scores, base), base.log_p.to(scores.dtype))
+    if penalty.support == "vocab":
         gold = scores.gather(1, targets[:, None]).squeeze(1)
         return _penalty(penalty, scores, gold, None)
+    if option_ids is None:
+        raise ValueError("penalty.support='options' needs option_ids, got None")
     competing = (option_ids != NO_OPTION).any(dim=1)
     rows, ids, gold_ids = scores[competing], option_ids[competing], targets[competing]
     valid = ids != NO_OPTION
     gold = rows.gather(1, gold_ids[:, None]).squeeze(1)
-    among = rows.gather(1, ids.clamp(min=0))
-    if base is not None and penalty.kind == "anchor":
-        values = anchor(among, base.log_p[competing].to(among.dtype), valid)
-    else:
-        values = _penalty(penalty, among, gold, valid)
+    values = _penalty(penalty, rows.gather(1, ids.clamp(min=0)), gold, valid)
     return scores.new_zeros(len(scores)).masked_scatter(competing, values)
 
 
@@ -219,57 +184,6 @@ def focal_slope(ce: Tensor, gamma: float) -> Tensor:
     """``dR / dCE`` of `focal`, ``[N]``: ``(1 - p)^gamma - 1 + gamma (1 - p)^(gamma - 1) p CE``."""
     miss = -torch.expm1(-ce)
     return miss**gamma - 1 + gamma * miss ** (gamma - 1) * (1 - miss) * ce
-
-
-def anchor(scores: Tensor, log_base: Tensor, valid: Tensor | None = None) -> Tensor:
-    """``R = KL(p_base || p) = sum_v p_base(v) (log p_base(v) - log p(v))``, nats, over the support.
-
-    Its gradient is ``p - p_base``: that of cross-entropy with the base's belief as the target. The
-    direction is from base to model: what the base held possible must not be lost, so that a belief
-    spread over several answers stays spread. So goes distillation from the model before fine-tuning
-    (Learning without Forgetting, Li and Hoiem, ECCV 2016); the penalty on leaving a reference model
-    in reinforcement learning from feedback (Ziegler et al., 2019) goes the other way.
-
-    Args:
-        scores: Logits of the support, ``[N, S]``.
-        log_base: Log-probabilities of the base model, normalised over the support, ``[N, S]``.
-        valid: Which entries of both belong to the support, ``[N, S]``; None: all.
-    """
-    log_p = _fill(scores, valid, -torch.inf).log_softmax(1)
-    return (log_base.exp() * _fill(log_base - log_p, valid, 0)).sum(1)
-
-
-def coarse_scores(scores: Tensor, base: BaseAnswers) -> Tensor:
-    """Logits of the base's tokens, and last one of all others together, ``[N, K + 1]``.
-
-    Args:
-        scores: Logits over the vocabulary, ``[N, V]``, V > K.
-        base: Of these tokens.
-    """
-    assert base.ids is not None
-    rest = scores.scatter(1, base.ids, -torch.inf).logsumexp(1, keepdim=True)
-    return torch.cat([scores.gather(1, base.ids), rest], 1)
-
-
-def most_probable(logits: Tensor, k: int) -> BaseAnswers:
-    """The k most probable tokens of each row, fewer of a smaller vocabulary, and the rest as one.
-
-    Args:
-        logits: ``[N, V]``, V >= 2.
-        k: How many.
-    """
-    log_p = _accumulate(logits).log_softmax(1)
-    ids = log_p.topk(min(k, log_p.shape[1] - 1)).indices
-    found = BaseAnswers(log_p, ids)
-    return BaseAnswers(coarse_scores(log_p, found), ids)
-
-
-def require_inputs(penalty: Penalty, option_ids: Tensor | None, base: BaseAnswers | None) -> None:
-    """Raise ValueError if a penalty lacks what it is computed from."""
-    if penalty.support == "options" and option_ids is None:
-        raise ValueError("penalty.support='options' needs option_ids, got None")
-    if penalty.kind == "anchor" and base is None:
-        raise ValueError("penalty.kind='anchor' needs base, what the base model says, got None")
 
 
 def _penalty(penalty: Penalty, scores: Tensor, gold: Tensor, valid: Tensor | None) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cogcalib.losses.projection import Projection
 from cogcalib.losses.statistics import TokenStatistics
-from cogcalib.losses.terms import NO_OPTION, BaseAnswers, Penalty, anchor, focal, focal_slope
+from cogcalib.losses.terms import NO_OPTION, Penalty, focal, focal_slope
 
 _CPU_BLOCK_BYTES = 2**20
 _CHUNK = 256
@@ -31,18 +31,11 @@ class Tiles:
         targets: ``[N]``.
         option_ids: ``[N, K]``, filled up with -1; or None.
         rows: The largest tile.
-        base: What the base model says, for the penalty ``anchor`` over the vocabulary; or None.
     """
 
     def __init__(
-        self,
-        projection: Projection,
-        targets: Tensor,
-        option_ids: Tensor | None,
-        rows: int,
-        base: BaseAnswers | None = None,
+        self, projection: Projection, targets: Tensor, option_ids: Tensor | None, rows: int
     ) -> None:
-        self.base = base
         self.projection, self.targets, self.option_ids = projection, targets, option_ids
         n, vocabulary = len(targets), projection.vocabulary
         like = torch.empty((), dtype=projection.dtype, device=targets.device)
@@ -157,23 +150,8 @@ class Tiles:
             self.penalty[at] = focal(found.ce[at], penalty.gamma)
             w = w * focal_slope(found.ce[at], penalty.gamma)[:, None]
             torch.mul(p, w + ce, out=logits).scatter_add_(1, targets, -w)
-        elif penalty.kind == "anchor" and self.base is not None:
-            self._penalise_anchor(self.base.rows(at), logits, p, at, w, ce)
         else:
             self._penalise_margin(penalty, logits, p if ce else p.zero_(), at, w)
-
-    def _penalise_anchor(
-        self, base: BaseAnswers, logits: Tensor, p: Tensor, at: slice, w: Tensor, ce: float
-    ) -> None:
-        """``dR/dz_v = p_v - q_v``, the base's rest divided as the model divides its own."""
-        ids, log_q = base.ids, base.log_p.to(logits.dtype)
-        assert ids is not None
-        top = logits.gather(1, ids)
-        rest = logits.scatter_(1, ids, -torch.inf).logsumexp(1, keepdim=True)
-        self.penalty[at] = anchor(torch.cat([top, rest], 1), log_q)
-        q = logits.sub_(rest).exp_().mul_(log_q[:, -1:].exp())
-        q.scatter_(1, ids, log_q[:, :-1].exp())
-        q.mul_(-w).addcmul_(p, w + ce)
 
     def _penalise_margin(
         self, penalty: Penalty, logits: Tensor, rest: Tensor, at: slice, w: Tensor

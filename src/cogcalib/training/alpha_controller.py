@@ -38,10 +38,10 @@ def read_alpha(alpha: float | str | None, penalty: str, gate: str) -> float | st
             f"alpha={alpha!r} needs penalty='label_smoothing' and a gate that opens, got "
             f"penalty={penalty!r}, gate={gate!r}"
         )
-    if alpha == "auto" and (gate == "none" or penalty in ("focal", "anchor")):
+    if alpha == "auto" and (gate == "none" or penalty == "focal"):
         raise ValueError(
-            f"alpha='auto' has nothing to tune with penalty={penalty!r}, gate={gate!r}: it needs "
-            "another penalty than 'focal' and 'anchor', and a gate that opens"
+            f"alpha='auto' has nothing to tune with penalty={penalty!r}, "
+            f"gate={gate!r}: it needs another penalty than 'focal', and a gate that opens"
         )
     return alpha
 

@@ -25,7 +25,6 @@ from cogcalib.training.supervision import SupervisedTokens
 
 if TYPE_CHECKING:
     from cogcalib.deployment.answer import Answer
-    from cogcalib.training.anchor import Anchor
     from cogcalib.training.calibration_record import ModelRecords
 
 
@@ -54,7 +53,6 @@ class AnsweringTrainer(ResumableTrainer):
         penalty: Of the training; its support is that of the calibration pass.
         split_off: Whether the calibration split was split off the training set.
         base: Folder or hub id of the model that is trained; empty where it has none.
-        anchor: What that model said of the training examples, if the penalty goes by it.
         origin: Where the questions come from, for the record.
     """
 
@@ -62,7 +60,6 @@ class AnsweringTrainer(ResumableTrainer):
     penalty: Penalty
     split_off: bool = False
     base: str
-    anchor: Anchor | None = None
     origin: Origin = Origin()
     _measured: tuple[int, MeasuredAnswers | None] = (-1, None)
     _evaluated: EvaluatedUnits | None = None
@@ -104,30 +101,6 @@ class AnsweringTrainer(ResumableTrainer):
             nll_reduction=self.args.nll_reduction_name,
             support=self.penalty.support,
             step=self.state.global_step,
-        )
-
-    def measure_base(self) -> None:
-        """Measure what the base model says of the training examples, if the penalty goes by it.
-
-        Before the first step, also of a training that goes on: the base is the same at any time,
-        so that the style phase need not be over, and no checkpoint has to hold its answers.
-        """
-        if self.penalty.kind != "anchor" or self.args.gate == "none":
-            return
-        from cogcalib.training.anchor import Anchor
-
-        train = cast(Dataset, self.train_dataset)
-        self._check_isolation(self.model_wrapped)
-        self.anchor = Anchor(train, self.penalty.support, self.accelerator.device)
-        self.anchor.measure(
-            self.model_wrapped,
-            self._remove_unused_columns(train, "training"),
-            runner=self.runner,
-            collate=self.data_collator,
-            prepare=self._prepare_inputs,
-            accelerator=self.accelerator,
-            batch_size=self.args.per_device_train_batch_size,
-            unit=self.args.unit_name,
         )
 
     def evaluation_loop(
@@ -283,14 +256,6 @@ class AnsweringTrainer(ResumableTrainer):
             name=self.origin.name,
             precision=numeric_format(self.model, self.args),
         )
-
-    def _refuse_without_base(self) -> None:
-        """Raise ValueError where a penalty goes by the base model, and it could not be asked."""
-        if self.args.penalty == "anchor":
-            from cogcalib.training.anchor import refuse_without_base
-
-            sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-            refuse_without_base(self.args, self.model, sharded=bool(sharded))
 
     def _note_base(self) -> None:
         """Remember what is trained, before it is wrapped."""

@@ -58,10 +58,6 @@ class Learner(Protocol):
         """Measure the model, as it stands now, on the calibration split."""
         ...
 
-    def measure_base(self) -> None:
-        """Measure what the base model says of the training examples, if a penalty goes by it."""
-        ...
-
 
 class KnowledgeCallback(TrainerCallback):
     """Ends the style phase and re-estimates the threshold, always between two optimiser steps.
@@ -98,7 +94,6 @@ class KnowledgeCallback(TrainerCallback):
             trainer.knowledge = replace(restored, method=identity)
         if trainer.prior is not None:
             trainer.prior.restore(trainer.knowledge.prior)
-        trainer.measure_base()
         if trainer.ledger is not None:
             trainer.ledger.begin(state.global_step, checkpoint)
         self.schedule = None

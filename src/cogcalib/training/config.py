@@ -31,20 +31,18 @@ class CogCalibConfig(SecretsKept, SFTConfig):
             The penalty R put on what the model knows: `"label_smoothing"` (CoLS), `"margin"`
             (CoMbLS), `"entropy"` (CoECP), or `"focal"`, with which CE + R is the focal loss
             (1 - p)^gamma CE. The focal loss as published is `gate="all"`, `style_steps=0`.
-            `"anchor"`: KL(p_base || p), the divergence from what the model said with its adapter
-            off, which needs an adapter (`cogcalib.training.anchor`).
         alpha (`float`, *optional*):
             Weight of the penalty: the loss of a known example is CE + alpha * R. If `None`, the
             best of a sweep over each penalty on the embedded model: 0.2 for label smoothing and
-            margin, 0.4 for entropy; and 1 for focal, which is the focal loss whole, and for anchor.
-            Choose yours on your calibration split. `"auto"` lets the calibration split steer it
-            whenever the threshold is estimated, from the sweep's best towards a mean confidence
-            that equals the accuracy (`cogcalib.training.alpha_controller`). That takes at least
-            four estimates: see `threshold_every`. `"calibrated"`, for label smoothing, gives each
-            known example an alpha of its own: that which asks for the accuracy that the calibration
-            split shows at its confidence (`cogcalib.losses.accuracy_curve`). `"gap"`, for label
-            smoothing, too, asks for that accuracy on average over all training examples of its
-            confidence, so that only what training has added to their accuracy is taken off
+            margin, 0.4 for entropy; and 1 for focal, which is the focal loss whole. Choose yours on
+            your calibration split. `"auto"` lets the calibration split steer it whenever the
+            threshold is estimated, from the sweep's best towards a mean confidence that equals the
+            accuracy (`cogcalib.training.alpha_controller`). That takes at least four estimates: see
+            `threshold_every`. `"calibrated"`, for label smoothing, gives each known example an
+            alpha of its own: that which asks for the accuracy that the calibration split shows at
+            its confidence (`cogcalib.losses.accuracy_curve`). `"gap"`, for label smoothing, too,
+            asks for that accuracy on average over all training examples of its confidence, so that
+            only what training has added to their accuracy is taken off
             (`cogcalib.losses.gap_curve`).
         support (`str`, defaults to `"vocab"`):
             Tokens whose logits are penalised: the whole vocabulary, or the answer `"options"` at
@@ -120,8 +118,7 @@ class CogCalibConfig(SecretsKept, SFTConfig):
         default="label_smoothing",
         metadata={
             "help": "Penalty put on what the model knows: `'label_smoothing'` (CoLS), `'margin'` "
-            "(CoMbLS), `'entropy'` (CoECP), `'focal'` (the focal loss) or `'anchor'` (divergence "
-            "from the base model).",
+            "(CoMbLS), `'entropy'` (CoECP) or `'focal'` (the focal loss).",
             "choices": list(get_args(PenaltyKind)),
         },
     )
@@ -129,9 +126,8 @@ class CogCalibConfig(SecretsKept, SFTConfig):
         default=None,
         metadata={
             "help": "Weight of the penalty: the loss of a known example is CE + alpha R. If "
-            "None, 0.2 for label smoothing and margin, 0.4 for entropy, 1 for focal and anchor. "
-            "`'auto'` lets the calibration split steer it; `'calibrated'` and `'gap'` give each "
-            "example its own."
+            "None, 0.2 for label smoothing and margin, 0.4 for entropy, 1 for focal. `'auto'` lets "
+            "the calibration split steer it; `'calibrated'` and `'gap'` give each example its own."
         },
     )
     support: str = field(

@@ -20,14 +20,9 @@ ALPHA: Final[Mapping[str, Mapping[str, float]]] = {
     "entropy": {"vocab": 0.4, "options": 0.4},
     # By definition: CE + R is the focal loss, a smaller alpha mixes it with cross-entropy.
     "focal": {"vocab": 1.0, "options": 1.0},
-    # Not swept yet: the gold answer and the base's belief count alike.
-    "anchor": {"vocab": 1.0, "options": 1.0},
 }
-"""Weight of each penalty, by support: where nothing else is said the best of a sweep on the
-calibration split of atlas/country (docs/lab-log.md)."""
-
-ANCHOR_TOKENS: Final = 32
-"""Of the vocabulary the tokens whose probability by the base the penalty ``anchor`` keeps."""
+"""Weight of each penalty, by support: the best of a sweep on the calibration split of
+atlas/country (docs/lab-log.md)."""
 
 MARGIN: Final[Mapping[str, float]] = {"vocab": 8.0, "options": 2.0}
 """Logit gap that the penalty ``margin`` tolerates, by support; of the same sweep."""

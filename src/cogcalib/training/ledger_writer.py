@@ -43,21 +43,20 @@ def number_examples(
 ) -> tuple[list[str] | None, Dataset | None]:
     """The examples' names if a ledger is kept, and the data set with their numbers beside them.
 
-    The gate ``prior`` and the penalty ``anchor`` go by the numbers, too.
+    The gate ``prior`` goes by the numbers, too.
 
     Raises:
         ValueError: If the column of numbers is there already, or names repeat.
     """
-    numbered = args.ledger or args.gate == "prior" or args.penalty == "anchor"
-    if dataset is None or args.gate == "none" or not numbered:
+    if dataset is None or args.gate == "none" or not (args.ledger or args.gate == "prior"):
         return None, dataset
     columns = dataset.column_names
     if LENGTHS in columns:  # packed rows, which the preparation refuses
         return None, dataset
     if NUMBER in columns:
         raise ValueError(
-            f"train_dataset must have no column {NUMBER!r}: the ledger, gate='prior' and "
-            "penalty='anchor' make their own"
+            f"train_dataset must have no column {NUMBER!r}: the ledger and gate='prior' make their "
+            "own"
         )
     numbers = list(range(len(dataset)))
     if not args.ledger:

@@ -17,16 +17,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cogcalib.losses import (
-    BaseAnswers,
     FusedParts,
     Gate,
     NllReduction,
     Penalty,
     TokenStatistics,
     fused_cogcalib_loss,
-    fused_most_probable,
     fused_statistics,
-    most_probable,
     reference_loss,
     token_statistics,
 )
@@ -69,7 +66,6 @@ class LossRunner:
         gate: Gate,
         num_items_in_batch: Tensor | int | None,
         nll_reduction: NllReduction,
-        base: BaseAnswers | None = None,
     ) -> tuple[FusedParts, Tensor | None]:
         """The loss of a batch and the load-balancing loss of a mixture of experts, if any.
 
@@ -89,10 +85,9 @@ class LossRunner:
             "gate": gate,
             "num_items_in_batch": num_items_in_batch,
             "nll_reduction": nll_reduction,
-            "base": base,
         }
         arguments = {name: value for name, value in inputs.items() if name != "labels"}
-        if self.try_head(model):
+        if self._is_fused(model):
             fused = partial(fused_cogcalib_loss, **objective)
             output = model(**arguments, at_head=fused, head_positions=tokens.positions)
             return output.result, output.aux_loss
@@ -108,7 +103,7 @@ class LossRunner:
         ``option_scores`` are those of the options at the token where they compete.
         """
         arguments = {name: value for name, value in inputs.items() if name != "labels"}
-        if self.try_head(model):
+        if self._is_fused(model):
             found = partial(fused_statistics, targets=tokens.targets, option_ids=tokens.options)
             output = model(**arguments, at_head=found, head_positions=tokens.positions)
             statistics: TokenStatistics = output.result
@@ -118,23 +113,8 @@ class LossRunner:
         tokens = tokens.to(logits.device)
         return token_statistics(logits, tokens.targets, tokens.options)
 
-    def most_probable(
-        self, model: nn.Module, inputs: Mapping[str, Any], tokens: SupervisedTokens, k: int
-    ) -> BaseAnswers:
-        """The k tokens most probable at the supervised tokens, without gradient; see `loss`."""
-        arguments = {name: value for name, value in inputs.items() if name != "labels"}
-        if self.try_head(model):
-            found = partial(fused_most_probable, k=k)
-            output = model(**arguments, at_head=found, head_positions=tokens.positions)
-            answers: BaseAnswers = output.result
-            return answers
-        head = self._model.get_output_embeddings()
-        logits, _ = supervised_logits(model, head, inputs, tokens.positions)
-        return most_probable(logits, k)
-
-    def try_head(self, model: nn.Module) -> bool:
-        """Whether the loss is fused: tries the head with the first batch, when the weights are
-        where they will be."""
+    def _is_fused(self, model: nn.Module) -> bool:
+        """Try the head with the first batch: by then the weights are where they will be."""
         if self.fused is None:
             found = verify_head(model, self._accelerator.device)
             # All ranks take one path: sharded weights are gathered by all together.

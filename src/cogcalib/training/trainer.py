@@ -17,7 +17,7 @@ from peft import PeftConfig
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from cogcalib.losses import CLOSED, BaseAnswers, FusedParts, Gate
+from cogcalib.losses import CLOSED, FusedParts, Gate
 from cogcalib.records import Threshold
 from cogcalib.training import checks
 from cogcalib.training.answering import AnsweringTrainer
@@ -133,7 +133,6 @@ class CogCalibTrainer(AnsweringTrainer):
         checks.refuse_processes_apart(self.accelerator.num_processes)
         checks.refuse_weights_without_gradient(self.model, self.accelerator.device.type)
         self._note_base()
-        self._refuse_without_base()
         self.split_off = not given and calibration_dataset is not None
         self._check_vocabulary()
         self._wrap_collator()
@@ -188,7 +187,6 @@ class CogCalibTrainer(AnsweringTrainer):
             gate=gate,
             num_items_in_batch=num_items_in_batch,
             nll_reduction=self.args.nll_reduction_name,
-            base=None if plain else self._base_answers(tokens, numbers),
         )
         self._judge(parts, tokens, numbers)
         self._record(inputs, parts, gate, aux_loss, num_items_in_batch)
@@ -241,12 +239,6 @@ class CogCalibTrainer(AnsweringTrainer):
             curve=self.knowledge.curve,
             n_options=tokens.n_options() if self.penalty.support == "options" else None,
         )
-
-    def _base_answers(self, tokens: SupervisedTokens, numbers: Tensor | None) -> BaseAnswers | None:
-        """What the penalty ``anchor`` holds on to; None with another one."""
-        if self.anchor is None or numbers is None:
-            return None
-        return self.anchor.of(tokens, numbers)
 
     def _scaled(self, loss: Tensor, aux_loss: Tensor | None, num_items: Any) -> Tensor:
         """Across ranks and accumulation steps, as `SFTTrainer.compute_loss` does it."""

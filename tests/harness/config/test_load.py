@@ -63,11 +63,6 @@ from cogcalib.harness.config import (
             "label_smoothing",
             "at most 1",
         ),
-        (
-            "name: x\nmethods: [coanchor]\nmodel: {lora: null}",
-            "coanchor",
-            "asks the base model",
-        ),
         ("- 1", "config", "must hold keys and values, got a list"),
         ("", "config", "must hold keys and values, got nothing"),
         ("# all of it is a comment", "config", "got nothing"),

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from cogcalib.harness.config import Method
 from cogcalib.harness.config.methods import (
     COGCALIB,
-    FIXED_ALPHA,
     FREE_OF_OPTIONS,
     GATES,
     POSTHOC,
@@ -78,26 +77,12 @@ from cogcalib.harness.reproduce import load_table, table_names
                 None,
             ),
         ),
-        ("anchor", ("anchor", "anchor", "anchor", "all", "vocab", None, None)),
-        (
-            "coanchor-options-inverted@3+ts",
-            (
-                "coanchor",
-                "coanchor-options-inverted@3",
-                "anchor",
-                "inverted",
-                "options",
-                3.0,
-                "ts",
-            ),
-        ),
         ("sft-early+ts", ("sft-early", "sft-early", None, "none", "vocab", None, "ts")),
         ("drop_known", ("drop_known", "drop_known", None, "none", "vocab", None, None)),
         ("mc_dropout", ("mc_dropout", "mc_dropout", None, "none", "vocab", None, None)),
         ("ensemble+platt", ("ensemble", "sft", None, "none", "vocab", None, "platt")),
         ("ensemble+ts", ("ensemble", "sft", None, "none", "vocab", None, "ts")),
         ("laplace", ("laplace", "sft", None, "none", "vocab", None, None)),
-        ("interp+ts", ("interp", "sft", None, "none", "vocab", None, "ts")),
         ("sft+daca", ("sft", "sft", None, "none", "vocab", None, "daca")),
     ],
 )
@@ -166,10 +151,6 @@ def test_a_margin_stands_behind_the_alpha_and_is_trained_with() -> None:
         "focal@5m2",
         "ensemble-auto",
         "base+daca",
-        "anchor-random",
-        "coanchor-auto",
-        "anchor-options-calibrated",
-        "coanchor@0.3m2",
     ],
 )
 def test_nonsense_raises(name: str) -> None:
@@ -191,7 +172,7 @@ def composed(draw: st.DrawFn) -> str:
     if STEMS[stem].gate == "nll" and draw(st.booleans()):
         suffixes.append(draw(st.sampled_from(GATES)))
     ways = ["", "@"] if penalty else [""]
-    ways += ["auto"] if penalty not in (None, *FIXED_ALPHA) else []
+    ways += ["auto"] if free else []
     ways += ["calibrated", "gap"] if penalty == "label_smoothing" else []
     way = draw(st.sampled_from(ways))
     if way == "@":
@@ -234,14 +215,6 @@ def test_label_and_description_lose_nothing(name: str) -> None:
     assert ("on the calibration split" in said) == (posthoc not in ("", "daca"))
     assert ("without labels" in said) == (posthoc == "daca")
     assert said.startswith(plain) == (method.gate == STEMS[method.stem].gate)
-
-
-def test_an_anchor_says_what_it_holds_on_to() -> None:
-    uniform, gated = map(Method.parse, ("anchor-options@0.3", "coanchor+ts"))
-    assert (uniform.label, gated.label) == ("anchor-options@0.3", "CoAnchor + TS")
-    assert uniform.description.startswith("divergence from the base model on every example; over")
-    assert gated.description.startswith("CogCalib: divergence from the base model on what")
-    assert TrainSection().alpha_of(Method.parse("coanchor-options")) == 1.0
 
 
 @given(st.lists(composed(), min_size=2, max_size=2, unique=True))
@@ -307,7 +280,7 @@ def test_the_names_of_all_tables_parse() -> None:
             assert split_posthoc(name)[0] in rows
 
 
-@pytest.mark.parametrize("name", ["sft+interp"])
+@pytest.mark.parametrize("name", ["anchor", "coanchor", "sft+interp"])
 def test_names_that_are_reserved_are_refused_clearly(name: str) -> None:
     with pytest.raises(ValueError, match=rf"method '{re.escape(name)}'.*(begin|allowed|suffix)"):
         Method.parse(name)

@@ -95,7 +95,7 @@ def test_trials_cover_the_grid_and_sft(small: Preset, tmp_path: Path) -> None:
 
 def test_what_is_held_against_the_base_model_waits_for_it(small: Preset, tmp_path: Path) -> None:
     place = plan("main", small, tmp_path).places[0]
-    names = ["sft", "sft+daca", "ls+daca", "ensemble+daca", "interp", "interp+ts"]
+    names = ["sft", "sft+daca", "ls+daca", "ensemble+daca"]
     cells = row_cells(place, names, [3, 4])
     found = [(c.kind, c.method, c.seed, c.predicted) for c in cells if c.seed < 5]
     assert found == [
@@ -110,7 +110,6 @@ def test_what_is_held_against_the_base_model_waits_for_it(small: Preset, tmp_pat
         ("sft", ("sft+daca",)),
         ("ls", ("ls+daca",)),
         ("ensemble", ("ensemble+daca",)),
-        ("interp", ("interp", "interp+ts")),
     ]
 
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from cogcalib import pipeline
-from cogcalib.harness.config import Config, ConfigError, Method, parse_config
+from cogcalib.harness.config import Config, Method, parse_config
 from cogcalib.harness.stages import member_seeds, of_seed
 from cogcalib.harness.stages.train import _trainer_settings
 from cogcalib.jsonl import read_jsonl
@@ -23,7 +23,7 @@ LAPLACE = importlib.util.find_spec("laplace") is not None
 TEXT = f"""
 name: small
 methods: [base, base+ts, sft, mc_dropout, mc_dropout+ts, ensemble, ensemble+ts,
-  ensemble+platt, interp, interp+ts{", laplace, laplace+ts" * LAPLACE}]
+  ensemble+platt{", laplace, laplace+ts" * LAPLACE}]
 tasks:
   train: atlas/country
   out_of_domain: [atlas/capital]
@@ -73,10 +73,10 @@ def test_a_temperature_is_fitted_on_the_calibration_split_for_each_definition(
     record = json.loads((finished / "record.json").read_text("utf-8"))
     calibration = read_jsonl(finished / "splits" / "calibration.jsonl", Example)
     examples = of_seed({"calibration": calibration}, 0)["calibration"]
-    for before in ("base", "mc_dropout", "ensemble", "interp", *["laplace"] * LAPLACE):
+    for before in ("base", "mc_dropout", "ensemble", *["laplace"] * LAPLACE):
         fitted = record["posthoc"][f"{before}+ts"]["0"]
         options = ["options"] if before == "laplace" else ["options", "surface", "vocab"]
-        assert sorted(set(fitted) - {"scale"}) == options
+        assert sorted(fitted) == options
         folder = finished / "score" / before / "seed-0"
         made = read_jsonl(folder / "atlas-country.calibration.jsonl", Prediction)
         alone = fit_option_scaling(TemperatureScaling(), made, examples).temperature_
@@ -108,34 +108,12 @@ def test_their_cost_stands_beside_their_predictions(finished: Path) -> None:
         path = finished / stage / method / "seed-0" / "cost.json"
         return json.loads(path.read_text("utf-8"))
 
-    assert (cost("interp")["passes"], cost("interp+ts")["extra_parameters"]) == (1, 1)
     assert (cost("mc_dropout")["passes"], cost("mc_dropout")["extra_parameters"]) == (3, 0)
     assert cost("ensemble+ts") == cost("ensemble")
     assert cost("ensemble")["passes"] == 3
     assert cost("ensemble")["extra_parameters"] > 0
     if LAPLACE:
         assert cost("laplace")["extra_parameters"] > 0
-
-
-def test_the_scale_is_that_of_the_lowest_nll_on_the_half_that_maps_are_fitted_on(
-    finished: Path,
-) -> None:
-    record = json.loads((finished / "record.json").read_text("utf-8"))
-    found = record["posthoc"]["interp"]["0"]["scale"]
-    assert record["posthoc"]["interp+ts"]["0"]["scale"] == found
-    assert list(found["nll"]) == ["0", "0.25", "0.5", "0.75", "1"]
-    rows = json.loads((finished / "metrics.json").read_text("utf-8"))
-    nll = {r["method"]: r["nll"] for r in rows if r["split"] == "calibration"}
-    assert found["nll"]["0"] == pytest.approx(nll["base"], rel=1e-5)
-    assert found["nll"]["1"] == pytest.approx(nll["sft"], rel=1e-5)
-    assert min(found["nll"].values()) == pytest.approx(nll["interp"], rel=1e-6)
-    assert found["nll"][f"{found['scale']:g}"] == min(found["nll"].values())
-
-
-@pytest.mark.parametrize("model", ["{lora: null}", "{lora: {dora: true}}"])
-def test_a_scale_needs_a_plain_adapter(model: str) -> None:
-    with pytest.raises(ConfigError, match=r"interp needs (an adapter|LoRA), model"):
-        parse_config(f"name: x\nmethods: [interp]\nmodel: {model}\n")
 
 
 def test_dropout_is_that_of_the_configuration(finished: Path) -> None:

@@ -153,7 +153,6 @@ def test_a_missing_trial_is_named() -> None:
 @pytest.mark.parametrize(
     ("name", "tunable"),
     [("cols", True), ("ls-options+ts", True), ("coecp-soft", True), ("focal", False),
-     ("anchor", True), ("coanchor-options", True), ("coanchor@3", False),
      ("cols@0.1", False), ("cols-auto", False), ("sft", False), ("ensemble", False)],
 )  # fmt: skip
 def test_what_has_an_alpha_to_choose(name: str, tunable: bool) -> None:

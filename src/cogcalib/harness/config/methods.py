@@ -3,8 +3,7 @@
 A name is a stem, then suffixes for another support, gate or alpha, then a post-hoc calibration:
 ``cols-options-random@0.1+ts`` is CoLS over the answer options with a random gate and alpha 0.1,
 temperature-scaled; ``combls@0.2m4`` is CoMbLS with alpha 0.2 and a margin of 4 logits; ``focal@5``
-is the focal loss with gamma 5, whose alpha is 1 by definition; ``coanchor-options`` holds the
-model to the base's beliefs over the options, where the gate is open.
+is the focal loss with gamma 5, whose alpha is 1 by definition.
 
 Nothing else takes a name apart. `Method.parse` refuses what is not of the grammar; `Method.read`
 keeps it as it is, for reports of predictions that anybody made.
@@ -51,34 +50,28 @@ STEMS: dict[str, Stem] = {
     "mc_dropout": Stem("MC dropout", "SFT, averaged over dropout masks at test time"),
     "ensemble": Stem("Ensemble", "SFT, averaged over several trainings", trained="sft"),
     "laplace": Stem("Laplace", "SFT, a Laplace approximation over the adapter", trained="sft"),
-    "interp": Stem("Interp", "SFT, its adapter at the scale of the lowest NLL", trained="sft"),
     "focal": Stem("focal", "", "focal", "all"),
     "ls": Stem("LS", "", "label_smoothing", "all"),
     "mbls": Stem("MbLS", "", "margin", "all"),
     "ecp": Stem("ECP", "", "entropy", "all"),
-    "anchor": Stem("anchor", "", "anchor", "all"),
     "cols": Stem("CoLS", "", "label_smoothing", "nll"),
     "combls": Stem("CoMbLS", "", "margin", "nll"),
     "coecp": Stem("CoECP", "", "entropy", "nll"),
-    "coanchor": Stem("CoAnchor", "", "anchor", "nll"),
 }
 EARLY = "sft-early"
 """The stem that keeps the weights of another step than the last."""
 COGCALIB = ("cols", "combls", "coecp")
 """The stems of the three methods this project is about."""
-BASELINES = ("mc_dropout", "ensemble", "laplace", "interp")
-"""Stems whose predictions are not those of one pass of one model as it was trained."""
+BASELINES = ("mc_dropout", "ensemble", "laplace")
+"""Stems whose predictions come from more than one pass of one model."""
 FREE_OF_OPTIONS = ("focal",)
 """Stems whose penalty knows no support but the vocabulary."""
-FIXED_ALPHA = ("focal", "anchor")
-"""Penalties whose alpha no calibration split steers, and no section of a configuration sets."""
 
 _PENALTIES = {
     "label_smoothing": "label smoothing",
     "margin": "margin penalty",
     "entropy": "entropy penalty",
     "focal": "focal loss",
-    "anchor": "divergence from the base model",
 }
 _GATES = {
     "nll": "on what the model already knows",
@@ -114,8 +107,8 @@ class Method:
         name: As given, such as ``cols-options@0.1+ts``.
         stem: What it begins with; empty for a name that is not of the grammar, see `read`.
         trained: Name of the training run it needs, without the post-hoc part.
-        penalty: ``label_smoothing``, ``margin``, ``entropy``, ``focal``, ``anchor``, or None for
-            plain cross-entropy.
+        penalty: ``label_smoothing``, ``margin``, ``entropy``, ``focal``, or None for plain
+            cross-entropy.
         gate: Which examples the penalty applies to.
         support: ``vocab`` or ``options``.
         alpha: Alpha in the name, ``auto`` for a self-tuned one, ``calibrated`` or ``gap`` for each
@@ -177,7 +170,7 @@ class Method:
 
     @property
     def baseline(self) -> str | None:
-        """Which of `BASELINES` makes its predictions; None: one pass of a model as trained."""
+        """Which of `BASELINES` makes its predictions; None: one pass of one model."""
         return self.stem if self.stem in BASELINES else None
 
     @property
@@ -263,16 +256,15 @@ class Method:
         free = self.stem not in FREE_OF_OPTIONS
         if suffix == "options" and self.support == "vocab" and free:
             return replace(self, support="options")
-        if suffix == "auto" and self.alpha is None and self.penalty not in FIXED_ALPHA:
+        if suffix == "auto" and self.alpha is None and free:
             return replace(self, alpha="auto")
         if suffix in _OWN and self.alpha is None and self.penalty == "label_smoothing":
             return replace(self, alpha=_OWN[suffix])
         if suffix in GATES and self.gate == "nll":
             return replace(self, gate=suffix)
         raise ValueError(
-            f"method {self.name!r}: suffix -{suffix} must be -options (not with "
-            f"{', '.join(FREE_OF_OPTIONS)}), -auto (once, not with {', '.join(FIXED_ALPHA)}), "
-            "-calibrated or -gap (label smoothing, one of the "
+            f"method {self.name!r}: suffix -{suffix} must be -options, -auto (once, not with "
+            f"{', '.join(FREE_OF_OPTIONS)}), -calibrated or -gap (label smoothing, one of the "
             "three) or, on a gated method, one of "
             f"{', '.join('-' + gate for gate in GATES)}"
         )

@@ -176,15 +176,8 @@ class Config(ConfigSection):
                 raise ValueError(
                     f"methods: {method.name}: of label smoothing at most @1 is a share"
                 )
-            if method.penalty == "anchor" and self.model.lora is None:
-                raise ValueError(
-                    f"methods: {method.name} asks the base model, which is the model without its "
-                    "adapter, and model.lora is null"
-                )
-            if method.baseline in ("mc_dropout", "laplace", "interp") and self.model.lora is None:
+            if method.baseline in ("mc_dropout", "laplace") and self.model.lora is None:
                 raise ValueError(f"methods: {method.name} needs an adapter, model.lora is null")
-            if method.baseline == "interp" and self.model.lora and self.model.lora.dora:
-                raise ValueError(f"methods: {method.name} needs LoRA, model.lora.dora is true")
         others = tasks.out_of_domain
         if tasks.train in others or len(set(others)) != len(others):
             raise ValueError("tasks.out_of_domain must not hold tasks.train, nor a task twice")

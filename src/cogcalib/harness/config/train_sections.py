@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from cogcalib.harness.config.methods import FIXED_ALPHA, AlphaWord, Method
+from cogcalib.harness.config.methods import AlphaWord, Method
 from cogcalib.training import defaults
 
 Positive = Annotated[int, Field(gt=0)]
@@ -206,8 +206,8 @@ class TrainSection(ConfigSection):
             return method.alpha
         if method.penalty is None:
             return 0.0
-        if method.penalty in FIXED_ALPHA:
-            return defaults.ALPHA[method.penalty][method.support]
+        if method.penalty == "focal":
+            return defaults.ALPHA["focal"][method.support]
         alpha: float = getattr(getattr(self.alpha, method.penalty), method.support)
         return alpha
 

@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 from functools import cache
 
-from cogcalib.baselines.interpolation import SCALES
 from cogcalib.harness.config import Method
 from cogcalib.harness.config.methods import EARLY
 from cogcalib.harness.reproduce.definitions import Preset, Rate
@@ -204,8 +203,6 @@ class _Model:
             return settings.passes, 0.0
         if method.stem == "laplace":  # a pass forward, and one back for every option
             return 1 + OPTIONS, (1 + OPTIONS) * self.pool()
-        if method.stem == "interp":  # each scale once on half of the calibration split
-            return 1, len(SCALES) * self.scored(("calibration",))
         return 1, 0.0
 
     def load(self) -> float:

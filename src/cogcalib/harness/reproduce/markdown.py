@@ -39,7 +39,6 @@ def methods_page(table: Table, groups: Sequence[RowGroup]) -> Iterator[str]:
         yield ""
         yield from _use(group)
         yield ""
-        yield from _scales(group)
         yield from verdict_lines(group)
         yield from _differences(table, group)
     yield from _across(table, groups)
@@ -116,15 +115,6 @@ def _use(group: RowGroup) -> Iterator[str]:
         if group.in_domain:
             cells += [_known(row), *_cost(row.cost)]
         yield line([row_label(row), *cells, trust_text(group, row)])
-
-
-def _scales(group: RowGroup) -> Iterator[str]:
-    """The adapter's scales where they were chosen after training, in domain: they stay the same."""
-    found = {label(row.method): row.scales for row in group.shown() if row.scales}
-    if found and group.in_domain:
-        said = (f"{name} {', '.join(f'{s:g}' for s in each)}" for name, each in found.items())
-        yield f"Scale of the adapter by seed (0: the base model, 1: as trained): {'; '.join(said)}."
-        yield ""
 
 
 SURE = COVERAGES[1:-1:2]

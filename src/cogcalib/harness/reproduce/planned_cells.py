@@ -139,7 +139,7 @@ def trial_cells(plan: Plan) -> list[Cell]:
 
 def rests_on_others(method: Method) -> bool:
     """Whether it is predicted after others: with their models, or held against the base."""
-    return method.baseline in ("ensemble", "laplace", "interp") or method.posthoc == "daca"
+    return method.baseline in ("ensemble", "laplace") or method.posthoc == "daca"
 
 
 def row_cells(place: Place, names: Sequence[str], seeds: Sequence[int]) -> list[Cell]:

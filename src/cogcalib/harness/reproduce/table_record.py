@@ -183,8 +183,6 @@ def _row(group: RowGroup, row: TableRow, table: Table, seeds: Sequence[int]) -> 
             name: [row.mean(name), row.mean(f"{name}.threshold")] for name in WANTED
         }
         found["risk"] = row.risks()
-        if row.scales:
-            found["scales"] = row.scales
         found["known"] = [row.mean("known_first_epoch"), row.mean("known_last_epoch")]
         verdict = verdict_of(group, row, "sft")
         if verdict is not None:

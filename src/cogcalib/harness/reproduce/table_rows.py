@@ -16,7 +16,7 @@ from cogcalib.harness.reproduce.cell import read_rows
 from cogcalib.harness.reproduce.definitions import DEFAULT, Table
 from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.plan import Place
-from cogcalib.harness.run_folder import RunFolder, posthoc_map
+from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.stages import member_seeds, open_folder
 from cogcalib.records import Prediction
 from cogcalib.scoring import primary_definition, ranked
@@ -90,7 +90,6 @@ class TableRow:
         resampled: The metrics that are compared on resamples of the questions.
         cost: What it costs.
         chosen: Whether it was chosen among others on the calibration split.
-        scales: Of the adapter, by seed, where it was chosen after training; else empty.
     """
 
     name: str
@@ -100,7 +99,6 @@ class TableRow:
     resampled: Resampled
     cost: MethodCost
     chosen: bool
-    scales: tuple[float, ...] = ()
 
     def mean(self, metric: str) -> float | None:
         """Mean over seeds; None where the metric is not defined."""
@@ -209,7 +207,6 @@ def _groups(
                     resampled,
                     _cost(place, folder, method, done, sft),
                     split_posthoc(name)[0] in place.best,
-                    _scales(folder, method, done),
                 )
             )
         if rows:
@@ -272,13 +269,6 @@ def _cost(
         counted.get("passes", 1),
         None if extra is None else extra + fitted,
     )
-
-
-def _scales(folder: RunFolder, method: str, seeds: Sequence[int]) -> tuple[float, ...]:
-    """The adapter's scales that were chosen."""
-    name = split_posthoc(method)[0]
-    paths = [posthoc_map(folder.predictions(name, seed), "interp", "scale") for seed in seeds]
-    return tuple(read_json(path, dict)["scale"] for path in paths if path.exists())
 
 
 def _map_size(maps: Sequence[Path]) -> int:

@@ -1,15 +1,16 @@
-"""Predictions of the baselines: not those of one pass of one model as it was trained."""
+"""Predictions of the baselines that ask more than one pass of one model."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 
-from cogcalib.baselines import Baseline, Ensemble, Interpolation, MCDropout
+from cogcalib.baselines import Baseline, Ensemble, MCDropout
 from cogcalib.baselines.laplace import LaplaceLoRA
 from cogcalib.harness.config import Method
-from cogcalib.harness.stages.context import RunContext, Splits, member_seeds
+from cogcalib.harness.stages.context import RunContext, member_seeds
 from cogcalib.modeling import load_model
-from cogcalib.records import input_errors
+from cogcalib.records import Example, input_errors
 from cogcalib.scoring import ScoreSettings
 
 
@@ -25,19 +26,12 @@ def check_baseline(method: Method) -> None:
         )
 
 
-def fit_baseline(context: RunContext, method: Method, seed: int, splits: Splits) -> Baseline:
-    """The baseline of a method, fitted.
-
-    Args:
-        context: Of the run.
-        method: The method.
-        seed: Of its training.
-        splits: As the seed has them. An adapter's scale is chosen on the half of the calibration
-            split that post-hoc maps are fitted on; the others take the training split.
-    """
+def fit_baseline(
+    context: RunContext, method: Method, seed: int, train: Sequence[Example]
+) -> Baseline:
+    """The baseline of a method, fitted on the training split."""
     plain = ScoreSettings(batch_size=context.config.score.batch_size)
-    split = "calibration" if method.baseline == "interp" else "train"
-    return _build(context, method, seed).fit(splits[split], plain)
+    return _build(context, method, seed).fit(train, plain)
 
 
 def _build(context: RunContext, method: Method, seed: int) -> Baseline:
@@ -56,7 +50,4 @@ def _build(context: RunContext, method: Method, seed: int) -> Baseline:
         model, tokenizer = load_model(path, adapter=trained, **how)
     if method.baseline == "laplace":
         return LaplaceLoRA(model, tokenizer, layers=settings.laplace, seed=seed)
-    if method.baseline == "interp":
-        with input_errors():
-            return Interpolation(model, tokenizer)
     return MCDropout(model, tokenizer, passes=settings.passes, seed=seed)

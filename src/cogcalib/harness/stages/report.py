@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,6 @@ from cogcalib.artifacts import read_json
 from cogcalib.harness.config import Method
 from cogcalib.harness.report import write_html
 from cogcalib.harness.report.run_results import known_shares
-from cogcalib.harness.run_folder import RunFolder, posthoc_map
 from cogcalib.harness.stages.context import THRESHOLD, RunContext, Splits, of_seed
 from cogcalib.modeling import fingerprint
 from cogcalib.provenance import code_state, data_manifest, hardware, versions
@@ -36,9 +36,7 @@ class RunRecord:
         timings: Stage -> wall seconds.
         metrics: The rows of ``metrics.json``.
         posthoc: Method -> seed -> confidence definition -> what was fitted on the calibration split
-            for it, as `cogcalib.posthoc` saves it; of ``+daca`` task and split instead of the
-            definition; of ``interp`` the ``scale`` with the NLL of each. Empty without such
-            methods.
+            for it, as `cogcalib.posthoc` saves it; empty without post-hoc calibrated methods.
         trained_on: The task trained on, by its own name; empty in records that were made before it
             was kept.
         tasks: Task, by its own name and the one trained on first, -> its version, source, repeats
@@ -95,9 +93,9 @@ def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
             },
             metrics=rows,
             posthoc={
-                method.name: {str(seed): _fitted(folder, method, seed) for seed in config.seeds}
-                for method in map(Method.parse, config.methods)
-                if method.posthoc or method.baseline == "interp"
+                name: {str(seed): _fitted(folder.posthoc_maps(name, seed)) for seed in config.seeds}
+                for name in config.methods
+                if Method.parse(name).posthoc
             },
             trained_on=next(iter(tasks)),
             tasks=tasks,
@@ -107,11 +105,8 @@ def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
     return rows
 
 
-def _fitted(folder: RunFolder, method: Method, seed: int) -> dict[str, Any]:
-    """Confidence definition, or what else a file is named for, -> what was fitted for it."""
-    maps = folder.posthoc_maps(method.name, seed) if method.posthoc else []
-    scale = posthoc_map(folder.predictions(method.name, seed), "interp", "scale")
-    maps += [scale] * scale.is_file()
+def _fitted(maps: Sequence[Path]) -> dict[str, Any]:
+    """Confidence definition, for which a file is named, -> what was fitted for it."""
     return {path.stem.partition("-")[2]: read_json(path, dict) for path in maps}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cogcalib.baselines import Baseline, Interpolation
+from cogcalib.baselines import Baseline
 from cogcalib.harness.config import Method
 from cogcalib.harness.progress import Advance
 from cogcalib.harness.run_folder import RunFolder, cost_file, posthoc_map, unfinished
@@ -57,7 +57,7 @@ class AskedModels:
         if self._held is None or key != self._key:
             self._key, self._held = key, None  # before the next is loaded
             self._held = (
-                fit_baseline(context, method, seed, splits)
+                fit_baseline(context, method, seed, splits["train"])
                 if method.baseline
                 else load_trained(context, method, seed)
             )
@@ -221,8 +221,6 @@ def _by_model(
         predictions = ask(examples, settings)
         if baseline:
             write_json(cost_file(folder), asdict(baseline.cost))
-        if isinstance(baseline, Interpolation):
-            write_json(posthoc_map(folder, "interp", "scale"), baseline.chosen)
         return predictions
 
     return predict

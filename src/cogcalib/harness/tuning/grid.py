@@ -17,7 +17,6 @@ GRID: Mapping[str, tuple[float, ...]] = {
     "label_smoothing": (0.05, 0.1, 0.2, 0.3),
     "margin": (0.1, 0.2, 0.3, 0.5),
     "entropy": (0.1, 0.2, 0.4, 0.8),
-    "anchor": (0.3, 1.0, 3.0),
 }
 """Penalty -> alphas tried. The focal loss has none: its alpha is 1 by definition."""
 MARGINS: Mapping[str, tuple[float, ...]] = {"vocab": (4.0, 8.0, 16.0), "options": (1.0, 2.0, 4.0)}
