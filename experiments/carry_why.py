@@ -116,20 +116,20 @@ def read(folder: RunFolder, methods: Sequence[str], seeds: Sequence[int]) -> lis
         examples |= {(e.task, e.split, e.id): e for e in read_jsonl(path, Example)}
     found: dict[tuple[str, str, bool], list[Row]] = {}
     for seed in seeds:
-        base = _predictions(folder, BASE, seed)
+        base = predictions_of(folder, BASE, seed)
         for method in methods:
-            made = _predictions(folder, method, seed)
+            made = predictions_of(folder, method, seed)
             ((trained_on, _),) = [key for key in made if key[1] == "calibration"]
             calibration = made[trained_on, "calibration"]
             width = max(len(row.option_logprobs or ()) for row in calibration)
             scaling = TemperatureScaling().fit(
-                option_shares(calibration, width), _gold(calibration, examples)
+                option_shares(calibration, width), gold_of(calibration, examples)
             )
             for (task, split), rows in made.items():
                 if split == "test":
                     theirs = {row.id: row for row in base[task, split]}
                     held = [theirs[row.id] for row in rows]
-                    gold = _gold(rows, examples)
+                    gold = gold_of(rows, examples)
                     row = looked_at(rows, held, gold, scaling.temperature_)
                     found.setdefault((method, task, task == trained_on), []).append(row)
     order = sorted(found, key=lambda key: (methods.index(key[0]), not key[2], key[1]))
@@ -139,7 +139,7 @@ def read(folder: RunFolder, methods: Sequence[str], seeds: Sequence[int]) -> lis
     ]
 
 
-def _predictions(
+def predictions_of(
     folder: RunFolder, method: str, seed: int
 ) -> dict[tuple[str, str], list[Prediction]]:
     path = folder.predictions(method, seed)
@@ -148,7 +148,7 @@ def _predictions(
     return {(rows[0].task, rows[0].split): rows for rows in folder.read_predictions(path)}
 
 
-def _gold(
+def gold_of(
     rows: Sequence[Prediction], examples: Mapping[tuple[str, str, str], Example]
 ) -> list[int]:
     positions = []
