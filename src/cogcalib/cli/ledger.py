@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cogcalib.artifacts import check_writable
-from cogcalib.cli.console import screen, show_table, shown
+from cogcalib.cli.console import screen, shown
 from cogcalib.records import InputError, input_errors, replacing
 
 HELP = "draw how training examples became known, and which were forgotten"
@@ -103,6 +103,8 @@ def _names(keys: Iterable[tuple[str, int]]) -> str:
 def _print(summaries: Any, name: str) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
+
+    from cogcalib.harness.terminal_tables import show_table
 
     titles = ("pass", "step", "n", "known %", "learnt %", "forgotten %", "penalty")
     measures = ("correct", "conf.")

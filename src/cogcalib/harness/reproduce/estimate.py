@@ -38,6 +38,7 @@ from cogcalib.harness.reproduce.planned_cells import (
     weights_of,
 )
 from cogcalib.harness.run_folder import RunFolder
+from cogcalib.harness.terminal_tables import show_table
 from cogcalib.harness.tuning import candidates, is_tunable
 
 CHOSEN, BEST = 2, 3
@@ -243,7 +244,7 @@ def show_plan(
     cells = timed_cells(plan, rule)
     names = map(escape, (plan.table.name, plan.preset.name, plan.table.question))
     console.print("\n[bold]{}[/] on {}: {}\n".format(*names))
-    console.print(_grid(list(_by_kind(cells))))
+    show_table(_grid(list(_by_kind(cells))), console)
     chosen = sum(len(place.best) for place in plan.places) * len(plan.seeds)
     if chosen:
         console.print(f"\nand post-hoc calibration of {chosen} chosen models, minutes at most")
