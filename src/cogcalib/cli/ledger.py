@@ -10,6 +10,7 @@ from typing import Any
 from cogcalib.artifacts import check_writable
 from cogcalib.cli.console import screen, shown
 from cogcalib.records import InputError, input_errors, replacing
+from cogcalib.suggest import did_you_mean
 
 HELP = "draw how training examples became known, and which were forgotten"
 
@@ -82,9 +83,10 @@ def _training(run: Path, method: str | None, seed: int | None) -> tuple[Path, st
             for name, number in trained
             if method in (None, name) and seed in (None, number)
         ]
+        meant = did_you_mean(method or "", [name for name, _ in trained])
         raise FileNotFoundError(
             f"{run}: {_none(asked, method, seed)}; there are trainings of {_names(trained)}, "
-            f"with a ledger {_names(key for key, _ in found)}"
+            f"with a ledger {_names(key for key, _ in found)}{meant}"
         )
     return fitting[0], f"{fitting[0].parent.name}, {fitting[0].name}"
 
