@@ -107,7 +107,7 @@ def test_bare_names_and_data_sets_are_refused_by_one_look_at_the_network(
         hub.check_reachable("gpt2")
     with pytest.raises(InputError, match=r"^atlsa .*; did you mean 'atlas'?"):
         hub.check_reachable("atlsa")
-    with pytest.raises(InputError, match=r"^the data set allenai/ai2_arc is not .* --data-dir"):
+    with pytest.raises(InputError, match=r"^the data set allenai/ai2_arc is not .*--data-dir"):
         check_data_reachable(["arc_challenge"], None)
     with pytest.raises(InputError, match=r"^owner/none is no folder here"):
         named_model("owner/none")
