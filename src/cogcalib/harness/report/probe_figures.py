@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from cogcalib.drawing.canvas import GRID, INK, new_figure, percent_axis, styled
@@ -78,7 +78,7 @@ def nll_histogram(nlls: Mapping[str, Sequence[float]], threshold: float) -> Figu
         axes.axvline(threshold, color=INK, linestyle="--", label=f"cut {threshold:.2f}")
     axes.set_xlabel("NLL of the gold answer, asked zero-shot as in training (nats)")
     axes.set_ylabel("questions")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
     figure.legend(loc="outside upper center", ncols=len(CATEGORIES) + 1, columnspacing=1.0)
     axes.grid(axis="x", color=GRID)
     return figure
