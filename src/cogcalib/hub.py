@@ -63,7 +63,7 @@ def check_reachable(*names: str | None) -> None:
         InputError: Naming the first that cannot be had.
     """
     for name in filter(None, names):
-        if name in HERE or name.lower().endswith(".gguf") or not _ID.fullmatch(name):
+        if name in HERE or name.lower().endswith(".gguf") or not _is_id(name):
             continue
         cached = Path(constants.HF_HUB_CACHE, f"models--{name.replace('/', '--')}")
         if Path(name).exists() or cached.exists():
@@ -71,6 +71,11 @@ def check_reachable(*names: str | None) -> None:
         if why := _why_away():
             meant = did_you_mean(name, HERE)
             raise InputError(f"{name} is no folder here, nor in the hub's cache, and {why}{meant}")
+
+
+def _is_id(name: str) -> bool:
+    """Whether a name may be one of the hub, which has none that are longer."""
+    return len(name) <= 96 and _ID.fullmatch(name) is not None
 
 
 def check_data_reachable(name: str) -> None:
