@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,7 +14,10 @@ import pytest
 from huggingface_hub import constants
 
 from cogcalib import hub
+from cogcalib.modeling.model_files import ATLAS, SMOLLM2
 from cogcalib.records import InputError
+from cogcalib.tasks.loading import DATA_FOLDER, check_data_reachable
+from cogcalib.training.checks import named_model
 
 
 @pytest.fixture
@@ -82,6 +86,37 @@ def test_a_name_that_only_the_hub_can_have_is_refused_while_it_is_away(
         hub.check_reachable("owner/model")
 
 
+def test_what_is_here_is_no_hub_s() -> None:
+    assert set(hub.HERE) == {*ATLAS, SMOLLM2}
+
+
+def test_bare_names_and_data_sets_are_refused_by_one_look_at_the_network(
+    port: socket.socket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(hub, "_answers", lambda: bool(asked.append(True)))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path))
+    for variable in ("HF_DATASETS_CACHE", DATA_FOLDER):
+        monkeypatch.delenv(variable, raising=False)
+    hub.check_reachable(*hub.HERE, "model.gguf")
+    check_data_reachable(["atlas/country", "own.yaml"], None)
+    check_data_reachable(["arc_challenge"], tmp_path)
+    assert asked == []
+    with pytest.raises(InputError, match=r"^gpt2 is no folder here, .* cannot be reached$"):
+        hub.check_reachable("gpt2")
+    with pytest.raises(InputError, match=r"^atlsa .*; did you mean 'atlas'?"):
+        hub.check_reachable("atlsa")
+    with pytest.raises(InputError, match=r"^the data set allenai/ai2_arc is not .*--data-dir"):
+        check_data_reachable(["arc_challenge"], None)
+    with pytest.raises(InputError, match=r"^owner/none is no folder here"):
+        named_model("owner/none")
+    assert asked == [True]
+    (tmp_path / "allenai___ai2_arc").mkdir()
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
+    check_data_reachable(["arc_challenge"], None)
+
+
 def test_a_hub_that_answers_is_left_to_say_what_it_has(port: socket.socket) -> None:
     port.listen()
     hub.check_reachable("owner/model")
@@ -91,6 +126,7 @@ def test_a_hub_that_answers_is_left_to_say_what_it_has(port: socket.socket) -> N
 VERBS = (
     ["probe", "--model", "owner/model", "--task", "atlas/country"],
     ["score", "--model", "owner/model", "--task", "atlas/country"],
+    ["score", "--model", "owner", "--task", "atlas/country"],
     ["score", "--model", "atlas", "--adapter", "owner/model", "--task", "atlas/country"],
     ["predict", "owner/model", "Who?"],
     ["recalibrate", "owner/model", "--data", "rows.jsonl"],
@@ -124,4 +160,4 @@ def test_every_verb_says_so_in_a_line_before_torch_is_imported(
     assert found.returncode == 2
     assert found.stdout.split() == ["False", "False"]
     (line,) = found.stderr.splitlines()
-    assert line.startswith("cogcalib: owner/model is no folder here, nor in the hub's cache")
+    assert re.match("cogcalib: owner(/model)? is no folder here, nor in the hub's cache", line)

@@ -42,7 +42,7 @@ LIBRARY = (
     ("serving",),
 )
 HARNESS = (
-    ("harness", "harness.config", "harness.progress"),
+    ("harness", "harness.config", "harness.progress", "harness.terminal_tables"),
     ("harness.run_folder", "harness.selection"),
     ("harness.report",),
     ("harness.stages",),

@@ -139,6 +139,10 @@ def test_record_names_what_the_result_depends_on(finished: Path) -> None:
     ]
     assert asked["labels"]["single"]
     assert "train: sft, seed 3" in record["timings"]
+    stages_timed = {name.partition(":")[0] for name in record["timings"]}
+    assert stages_timed == {"prepare", "probe", "train", "score", "recalibrate", "report"}
+    assert {"report: metrics", "report: page"} <= record["timings"].keys()
+    assert "report: metrics" in (finished / "report.html").read_text()
 
 
 def test_a_finished_stage_is_not_run_again(finished: Path, config: Config) -> None:

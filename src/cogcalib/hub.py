@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import socket
 import sys
 from pathlib import Path
@@ -13,12 +15,18 @@ from urllib.request import getproxies
 from huggingface_hub import constants
 
 from cogcalib.records import InputError
+from cogcalib.suggest import did_you_mean
 
 PATIENCE = 5.0
 """Seconds that the hub has to answer."""
 
 AGAIN = 60.0
 """Seconds after which a hub that did not answer is asked again: each file of a model asks."""
+
+HERE = ("atlas", "atlas-mistral", "atlas-qwen2", "smollm2")
+"""Names of models that no hub is asked for."""
+
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?")
 
 _set_here = False
 _not_before = 0.0
@@ -55,18 +63,45 @@ def check_reachable(*names: str | None) -> None:
         InputError: Naming the first that cannot be had.
     """
     for name in filter(None, names):
-        owner, _, model = name.partition("/")
-        if not owner or owner in (".", "..", "~") or not model or "/" in model:
+        if name in HERE or name.lower().endswith(".gguf") or not _is_id(name):
             continue
-        cached = Path(constants.HF_HUB_CACHE, f"models--{owner}--{model}")
+        cached = Path(constants.HF_HUB_CACHE, f"models--{name.replace('/', '--')}")
         if Path(name).exists() or cached.exists():
             continue
-        mind_the_network()
-        if constants.HF_HUB_OFFLINE:
-            why = (
-                f"{constants.ENDPOINT} cannot be reached" if _set_here else "HF_HUB_OFFLINE is set"
-            )
-            raise InputError(f"{name} is no folder here, nor in the hub's cache, and {why}")
+        if why := _why_away():
+            meant = did_you_mean(name, HERE)
+            raise InputError(f"{name} is no folder here, nor in the hub's cache, and {why}{meant}")
+
+
+def _is_id(name: str) -> bool:
+    """Whether a name may be one of the hub, which has none that are longer."""
+    return len(name) <= 96 and _ID.fullmatch(name) is not None
+
+
+def check_data_reachable(name: str) -> None:
+    """The same for a data set, ``owner/name``.
+
+    Raises:
+        InputError: If it cannot be had.
+    """
+    owner, _, _ = name.partition("/")
+    prepared = Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME, "datasets"))
+    fetched = Path(constants.HF_HUB_CACHE, f"datasets--{name.replace('/', '--')}")
+    if fetched.exists() or any(prepared.glob(f"{owner}___*")):
+        return
+    if why := _why_away():
+        raise InputError(
+            f"the data set {name} is not in the hub's cache, and {why}; a local copy is read where "
+            "data_dir (--data-dir) or COGCALIB_DATA names its folder"
+        )
+
+
+def _why_away() -> str:
+    """Why nothing can be fetched; empty if the hub can be reached."""
+    mind_the_network()
+    if not constants.HF_HUB_OFFLINE:
+        return ""
+    return f"{constants.ENDPOINT} cannot be reached" if _set_here else "HF_HUB_OFFLINE is set"
 
 
 def _answers() -> bool:

@@ -2,19 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from typing import Any, get_args, get_origin
+
+NEAR = 0.83
+"""Likeness of two names, at most 1, from which one is taken for a slip of the other."""
 
 
-def did_you_mean(got: str, allowed: Iterable[str]) -> str:
+def did_you_mean(got: str, allowed: Iterable[str], *, likeness: float = 0.6) -> str:
     """``; did you mean 'atlas/country'?``, to be put behind a message; empty if nothing is close.
 
     Args:
         got: What came.
         allowed: Names there are.
+        likeness: How close a name must be.
     """
     names = {name.lower(): name for name in allowed}
     if got.lower() in names and names[got.lower()] == got:
         return ""
-    close = get_close_matches(got.lower(), names, n=1, cutoff=0.6)
+    close = get_close_matches(got.lower(), names, n=1, cutoff=likeness)
     return f"; did you mean {names[close[0]]!r}?" if close else ""
+
+
+def any_meant(got: Collection[str], allowed: Iterable[str]) -> str:
+    """`did_you_mean` of the first of several names that is close to one they lack."""
+    known = list(allowed)
+    lacking = [name for name in known if name not in got]
+    meant = (did_you_mean(name, lacking) for name in got if name not in known)
+    return next(filter(None, meant), "")
+
+
+def slip(got: Collection[str], optional: Collection[str]) -> str:
+    """What is wrong with the first name that is all but one of some that may be absent.
+
+    Nobody would miss what it holds: it would be overlooked in silence. Empty if there is none.
+    """
+    lacking = [name for name in optional if name not in got]
+    for name in got:
+        if name not in optional and (meant := did_you_mean(name, lacking, likeness=NEAR)):
+            return f"{name!r} would be overlooked{meant} Rename it, or drop it"
+    return ""
+
+
+def keys_at(model: Any, place: Sequence[Any]) -> list[str]:
+    """The keys that a pydantic model may have at a place; none where keys are free.
+
+    Args:
+        model: The class.
+        place: Keys and positions that lead there, as in the ``loc`` of an error.
+    """
+    kinds = [model]
+    for part in place:
+        kinds = [inner for kind in kinds for inner in _inside(kind, part)]
+    return [name for kind in kinds for name in getattr(kind, "model_fields", ())]
+
+
+def _inside(kind: Any, part: Any) -> Iterator[Any]:
+    fields = getattr(kind, "model_fields", None)
+    if fields is None:
+        yield from _alternatives(get_args(kind)[-1:])
+    elif part in fields:
+        yield from _alternatives([fields[part].annotation])
+
+
+def _alternatives(kinds: Iterable[Any]) -> Iterator[Any]:
+    """Models, mappings and lists among kinds, those of unions one by one."""
+    for kind in kinds:
+        if hasattr(kind, "model_fields") or get_origin(kind) in (dict, list, tuple):
+            yield kind
+        else:
+            yield from _alternatives(get_args(kind))

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cogcalib import cli
+from cogcalib.harness.report.ledger_figure import ledger_figure
 from cogcalib.knowledge.ledger import SCHEMA, read_ledger
 from cogcalib.knowledge.ledger_epochs import Passes
 
@@ -59,6 +60,24 @@ def test_the_order_of_rows_and_files_does_not_matter(tmp_path: Path) -> None:
     write(tmp_path / "other", ROWS[::-1])
     one, other = (Passes(read_ledger(tmp_path / name)) for name in ("one", "other"))
     assert one.summaries() == other.summaries()
+
+
+def test_no_legend_lies_over_what_is_drawn(tmp_path: Path) -> None:
+    write(tmp_path, ROWS)
+    figure = ledger_figure(Passes(read_ledger(tmp_path)).summaries(), "cols, seed-3")
+    figure.draw_without_rendering()
+    legends = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
+    assert len(legends) == 2
+    for legend in legends:
+        box = legend.get_window_extent()
+        for axes in figure.axes:
+            drawn = [
+                axes.bbox,
+                axes.xaxis.label.get_window_extent(),
+                axes.title.get_window_extent(),
+            ]
+            assert not any(box.overlaps(each) for each in drawn)
+        assert figure.bbox.y0 <= box.y0
 
 
 def test_a_ledger_without_threshold_says_so(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def test_what_vllm_cannot_do_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
     assert cli.main([*WORDS, *VLLM, *words]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not vllm.LLM.made

@@ -6,17 +6,22 @@ import json
 import math
 import shlex
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from rich.table import Table
+from rich.text import Text
 
 from cogcalib.cli import VERBS, WITHOUT_JSON, build_parser, main, parse
-from cogcalib.cli.console import _plain, console, show_table
+from cogcalib.cli.console import _plain, console
 from cogcalib.cli.examples import EXAMPLES
 from cogcalib.harness.report.metric_tables import metrics_table
+from cogcalib.harness.reproduce.estimate import CellEstimate, _grid
+from cogcalib.harness.terminal_tables import show_table
 from cogcalib.suggest import did_you_mean
+from cogcalib.tasks import catalog
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -123,21 +128,62 @@ def test_a_narrow_terminal_loses_no_digit(width: int) -> None:
             for cell in column.cells
             for word in str(cell).split()
         )
-        terminal = console(width=width)
-        with terminal.capture() as drawn:
-            show_table(table, terminal)
-        there = Counter(drawn.get().replace("─", " ").split())
+        drawn = shown_at(width, table)
+        there = Counter(drawn.replace("─", " ").split())
         assert not words - there, words - there
-        assert all(len(line) <= width for line in drawn.get().splitlines())
+        assert all(len(line) <= width for line in drawn.splitlines())
+
+
+def shown_at(width: int, table: Table) -> str:
+    terminal = console(width=width)
+    with terminal.capture() as drawn:
+        show_table(table, terminal)
+    return drawn.get()
+
+
+def estimated() -> Iterator[Table]:
+    places = ("atlas/country-open_calibrated", "smollm2/entity_questions-P17")
+    yield _grid(
+        [CellEstimate(place, "train", 12, 11, 1234.5, "the preset's rates") for place in places]
+    )
+
+
+NAMED: dict[str, Callable[[], Iterable[Table]]] = {
+    "plan": estimated,
+    "metrics": lambda: metrics_table(rows()),
+}
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+@pytest.mark.parametrize("kind", NAMED)
+def test_names_of_rows_stay_whole(kind: str, width: int) -> None:
+    for table in NAMED[kind]():
+        names = [str(cell).split() for cell in table.columns[0].cells]
+        there = shown_at(width, table).split()
+        assert not {word for name in names for word in name} - set(there)
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_tasks_are_named_whole(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cogcalib.cli.tasks.screen", lambda _: console(width=width))
+    assert main(["tasks"]) == 0
+    there = capsys.readouterr().out.split()
+    assert not set(catalog.task_names()) - set(there)
+
+
+def test_a_long_name_breaks_behind_its_hyphens() -> None:
+    table = Table("name", "number")
+    table.add_row(Text("first-second-third@0.25"), "1234567890")
+    drawn = shown_at(31, table)
+    assert [line.split()[1] for line in drawn.splitlines()[3:-1]] == ["first-second-", "third@0.25"]
 
 
 def test_rows_stand_below_each_other_where_nothing_else_helps() -> None:
     table = Table("name", "first", "second")
     table.add_row("one", "1234567890", "abcdefghij")
-    terminal = console(width=24)
-    with terminal.capture() as drawn:
-        show_table(table, terminal)
-    assert [line.split() for line in drawn.get().splitlines()] == [
+    assert [line.split() for line in shown_at(24, table).splitlines()] == [
         ["name", "one"], ["first", "1234567890"], ["second", "abcdefghij"],
     ]  # fmt: skip
 

@@ -304,6 +304,6 @@ def test_a_tokenizer_that_nobody_named_is_asked_for(llama, tokenizer, capsys):
     ],
 )
 def test_wrong_input_is_exit_code_2_before_any_request(words, what, capsys):
-    words = ["score", "--task", "atlas/capital", "--model", "served", *words]
+    words = ["score", "--task", "atlas/capital", "--model", "atlas", *words]
     assert cli.main(words) == 2
     assert what in capsys.readouterr().err

@@ -71,6 +71,31 @@ def test_messages_need_a_template(tmp_path: Path) -> None:
         CogCalibTrainer(folder, args, chats(8, 0), chats(8, 1))
 
 
+def test_messages_need_marks_where_only_the_assistant_s_are_learnt(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    marks = ("{% generation %}", "{% endgeneration %}")
+    tokenizer.chat_template = tokenizer.chat_template.replace(marks[0], "").replace(marks[1], "")
+    data = {"train": chats(8, 0), "calibration": chats(8, 1)}
+    with pytest.raises(ValueError, match="has no such marks: set chat_template_path"):
+        make_trainer(tmp_path, **data, assistant_only_loss=True, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("options", "completion", "told"),
+    [
+        (["A", "B"], " A", "completion is ' A' and the option 'A'; both must be written alike"),
+        ([" A", " B"], "A", "completion is 'A' and the option ' A'; both must be written alike"),
+        (["A", "B"], "A", r"the space between prompt and answer is missing, as in '.*\?A'"),
+    ],
+)
+def test_options_without_their_space_are_told(
+    options: list[str], completion: str, told: str, tmp_path: Path
+) -> None:
+    rows = [row | {"options": options, "completion": completion} for row in make_rows(8, 0)]
+    with pytest.raises(ValueError, match=told):
+        make_trainer(tmp_path, train=Dataset.from_list(rows), support="options")
+
+
 @pytest.mark.parametrize(
     ("prompt", "completion", "said"),
     [
@@ -107,9 +132,9 @@ def test_the_embedded_model_goes_by_its_name(tmp_path: Path, monkeypatch: Any) -
 
 def test_the_hub_is_asked_whether_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("cogcalib.hub.mind_the_network", lambda: asked.append(1))
+    monkeypatch.setattr("cogcalib.hub.check_reachable", asked.append)
     assert named_model("owner/name") == "owner/name"
-    assert asked == [1]
+    assert asked == ["owner/name"]
 
 
 @pytest.mark.parametrize("epoch", [3, 7, 100])

@@ -115,11 +115,16 @@ def _execute(verb: ModuleType, options: argparse.Namespace) -> None:
 def _check_names(options: argparse.Namespace) -> None:
     """Check that what a verb is to load can be had; an endpoint's names are its own."""
     given = [getattr(options, name, None) for name in ("model", "base", "adapter")]
-    names = [each for each in given if isinstance(each, str) and "/" in each]
+    names = [each for each in given if isinstance(each, str)]
     if names and getattr(options, "endpoint", None) is None:
         from cogcalib.hub import check_reachable
 
         check_reachable(*names)
+    task = getattr(options, "task", None)
+    if isinstance(task, str):
+        from cogcalib.tasks.loading import check_data_reachable
+
+        check_data_reachable([task], getattr(options, "data_dir", None))
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 import math
 import os
-import re
 import sys
 import unicodedata
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -241,51 +239,8 @@ def show_run(run: Run, findings: Sequence[str], *, page: bool = True) -> None:
 
 
 def _print(tables: Iterable[Table], terminal: Console) -> None:
+    from cogcalib.harness.terminal_tables import show_table
+
     for table in tables:
         terminal.print()
         show_table(table, terminal)
-
-
-NARROW = 14
-"""Characters of a table's first column in a terminal that is too narrow for all of it."""
-
-
-def show_table(table: Table, terminal: Console) -> None:
-    """Print a table; where it would lose a word or a digit, with broken names in its first column,
-    and where that is not enough, its rows one below the other."""
-    names = table.columns[0]
-    for narrow in (False, True):
-        if narrow:
-            names.min_width, names.max_width, names.overflow = None, NARROW, "fold"
-        if _fits(table, terminal.width):
-            terminal.print(table)
-            return
-    from rich.text import Text
-
-    heads = [_text(column.header) for column in table.columns]
-    width = max(map(len, heads))
-    if table.title:
-        terminal.print(table.title)
-    for cells in zip(*(column.cells for column in table.columns), strict=True):
-        first, *others = map(_text, cells)
-        terminal.print(Text(f"{heads[0]} {first}".strip(), "bold"))
-        for head, cell in zip(heads[1:], others, strict=True):
-            terminal.print(Text(f"  {head:<{width}}  {cell}"))
-    if table.caption:
-        terminal.print(table.caption)
-
-
-def _fits(table: Table, width: int) -> bool:
-    """Whether every word of every cell is whole in a table so wide; the first column may break."""
-    paper = console(width=width)
-    with paper.capture() as drawn:
-        paper.print(table)
-    there = Counter(
-        re.sub("[\u2500-\u257f]", " ", re.sub(r"\x1b\[[\d;]*m", "", drawn.get())).split()
-    )
-    cells = [shown(_text(cell)) for column in table.columns[1:] for cell in column.cells]
-    return not Counter(word for cell in cells for word in cell.split()) - there
-
-
-def _text(cell: Any) -> str:
-    return str(getattr(cell, "plain", cell))

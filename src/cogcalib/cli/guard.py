@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from cogcalib.artifacts import check_writable
-from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen, show_table, shown
+from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen, shown
 from cogcalib.cli.options import add_access, read_fields
 from cogcalib.records import InputError, input_errors
 
@@ -107,6 +107,8 @@ def _check_plot(path: Path | None) -> None:
 
 
 def _show(found: Guarded, options: argparse.Namespace) -> None:
+    from cogcalib.harness.terminal_tables import show_table
+
     n = found.guarantees[0].n
     table = Table(title=f"{options.data.name} · n = {n:,}", title_justify="left")
     for header in ("error at most %", "answer from %", "answered %", "wrong of these"):

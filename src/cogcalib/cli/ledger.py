@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cogcalib.artifacts import check_writable
-from cogcalib.cli.console import screen, show_table, shown
+from cogcalib.cli.console import screen, shown
 from cogcalib.records import InputError, input_errors, replacing
+from cogcalib.suggest import did_you_mean
 
 HELP = "draw how training examples became known, and which were forgotten"
 
@@ -82,9 +83,10 @@ def _training(run: Path, method: str | None, seed: int | None) -> tuple[Path, st
             for name, number in trained
             if method in (None, name) and seed in (None, number)
         ]
+        meant = did_you_mean(method or "", [name for name, _ in trained])
         raise FileNotFoundError(
             f"{run}: {_none(asked, method, seed)}; there are trainings of {_names(trained)}, "
-            f"with a ledger {_names(key for key, _ in found)}"
+            f"with a ledger {_names(key for key, _ in found)}{meant}"
         )
     return fitting[0], f"{fitting[0].parent.name}, {fitting[0].name}"
 
@@ -103,6 +105,8 @@ def _names(keys: Iterable[tuple[str, int]]) -> str:
 def _print(summaries: Any, name: str) -> None:
     from rich.markup import escape
     from rich.table import Column, Table
+
+    from cogcalib.harness.terminal_tables import show_table
 
     titles = ("pass", "step", "n", "known %", "learnt %", "forgotten %", "penalty")
     measures = ("correct", "conf.")

@@ -249,11 +249,10 @@ def _print_table(pairs: Iterable[Pair], calibration: Calibration) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from cogcalib.harness.terminal_tables import show_table
+
     counted = Counted(calibration)
-    table = Table()
-    table.add_column("id", overflow="fold")
-    for name in ("question", "answer"):
-        table.add_column(name, overflow="fold")
+    table = Table("id", "question", "answer")
     for name in ("confidence %", "raw %"):
         table.add_column(name, justify="right")
     table.add_column("next best")
@@ -273,8 +272,7 @@ def _print_table(pairs: Iterable[Pair], calibration: Calibration) -> None:
             ", ".join(f"{each.answer.strip()} {100 * each.probability:.1f}" for each in others),
         )
         table.add_row(*(Text(shown(cell)) for cell in cells))
-    terminal = screen()
-    terminal.print(table)
+    show_table(table, screen())
     if counted.answers > MOST_ROWS:
         print(f"These are the first {MOST_ROWS}; --jsonl prints all, --output writes them.")
     print(shown(str(counted)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen, show_table
+from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen
 from cogcalib.cli.options import add_fields, read_fields
 from cogcalib.records import AUTO, DTYPES, PRESETS, input_errors
 
@@ -103,6 +103,7 @@ def show_probe(rows: Probed, console: Console) -> None:
 
     from cogcalib.harness.report.columns import percent
     from cogcalib.harness.report.probe_tables import by_group, category_grid, detector_grid, shares
+    from cogcalib.harness.terminal_tables import show_table
     from cogcalib.knowledge import CATEGORIES
 
     groups = by_group(rows)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen, show_table, shown
+from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen, shown
 from cogcalib.cli.options import add_access, read_fields
 from cogcalib.records import input_errors
 
@@ -67,6 +67,8 @@ def execute(options: argparse.Namespace) -> Any:
 
 
 def _show(found: Recalibrated) -> None:
+    from cogcalib.harness.terminal_tables import show_table
+
     fitted, metrics = found.fitted, found.metrics
     table = Table(title=f"{fitted.source} · n = {metrics.n:,}", title_justify="left")
     for header in ("", "before", f"after {fitted.method}"):

@@ -72,14 +72,12 @@ def execute(options: argparse.Namespace) -> Any:
     """Check or print the plan, or train what is missing and write the table.
 
     Returns:
-        The files written; with ``--check`` what was found.
+        The files written; with ``--check`` what was found, with ``--dry-run`` the planned cells.
     """
     _check(options)
     refuse_launched("reproduce")
     if options.dry_run and options.check:
         raise InputError("--check and --dry-run are two commands")
-    if options.dry_run and options.json is not None:
-        raise InputError("--json goes with a table, and --dry-run makes none")
     quiet()
     import torch
     from rich.markup import escape
@@ -109,8 +107,8 @@ def execute(options: argparse.Namespace) -> Any:
     if options.dry_run:
         from cogcalib.harness.reproduce.estimate import show_plan
 
-        show_plan(plan, jobs, screen(), options.rule, drop=options.drop_adapters)
-        return None
+        cells = show_plan(plan, jobs, screen(), options.rule, drop=options.drop_adapters)
+        return [each.told() for each in cells]
     if options.check:
         return _preflight(plan, jobs, len(gpus), options, console)
     return _run(plan, jobs, gpus, list(lacking.values()), options, console)

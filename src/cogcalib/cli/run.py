@@ -37,8 +37,10 @@ def run_and_show(config: Config, runs: Path, *, resume: bool, data_dir: Path | N
 
     from cogcalib.hub import check_reachable
     from cogcalib.tasks import own_name
+    from cogcalib.tasks.loading import check_data_reachable
 
     check_reachable(config.model.path)
+    check_data_reachable((config.tasks.train, *config.tasks.out_of_domain), data_dir)
     terminal = console()
     quiet()
     with input_errors():

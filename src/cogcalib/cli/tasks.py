@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from cogcalib.cli.console import screen, show_table, shown
+from cogcalib.cli.console import screen, shown
 from cogcalib.cli.options import add_shared
 from cogcalib.records import PRESETS, input_errors
 
@@ -30,11 +30,12 @@ def execute(options: argparse.Namespace) -> Any:
 
 
 def _list_tasks() -> Any:
-    from rich.table import Column, Table
+    from rich.table import Table
 
+    from cogcalib.harness.terminal_tables import show_table
     from cogcalib.tasks import summaries
 
-    table = Table(Column("task", no_wrap=True), "question", "rows", "licence")
+    table = Table("task", "question", "rows", "licence")
     found = summaries()
     for task in found:
         rows = ", ".join(f"{split} {number}" for split, number in task.rows.items())

@@ -33,9 +33,12 @@ def execute(options: argparse.Namespace) -> Any:
 
     from cogcalib.harness.config import load_config
     from cogcalib.hub import check_reachable
+    from cogcalib.tasks.loading import check_data_reachable
 
     config = load_config(options.config, options.overrides)
     check_reachable(config.model.path)
+    asked = (config.tasks.train, *config.tasks.out_of_domain)
+    check_data_reachable(asked, options.data_dir)
     quiet()
     take_one_device("tune")
     from cogcalib.harness.run_folder import RunFolder

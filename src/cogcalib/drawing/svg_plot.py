@@ -86,7 +86,7 @@ class Plot:
     Attributes:
         x, y: The axes; y has no ticks where its names stand in the rows.
         height: Of the whole chart, units.
-        left: Margin on the left, units.
+        left: Margin on the left, units; wider where the ticks beside a name need it.
     """
 
     x: Scale
@@ -96,6 +96,11 @@ class Plot:
     top: float = TOP
     below: float = BELOW
     _parts: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.y.name and self.y.ticks:
+            longest = max(len(text) for _, text in self.y.ticks)
+            self.left = max(self.left, 21 + 6.2 * longest)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
         """Units of a point of the data."""

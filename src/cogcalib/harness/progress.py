@@ -53,10 +53,14 @@ class StageProgress:
             task = bar.add_task(name, total=total)
             yield lambda done: bar.update(task, completed=done)
         seconds = time.perf_counter() - started
+        self.took(name, seconds)
+        self.console.print(f"  [green]✓[/green] {name:<34} [dim]{seconds:6.1f} s[/dim]")
+
+    def took(self, name: str, seconds: float) -> None:
+        """Note the wall time of a stage that is over."""
         self.named.add(name)
         self.timings[name] = round(seconds, 2)
         write_json(self.path, self.timings)
-        self.console.print(f"  [green]✓[/green] {name:<34} [dim]{seconds:6.1f} s[/dim]")
 
     def skipped(self, name: str) -> None:
         """Say, once, that a stage was finished before."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from cogcalib import hub
 from cogcalib.records import PRESETS, Example, check_preset
 from cogcalib.suggest import did_you_mean
 from cogcalib.tasks import atlas, catalog
@@ -98,6 +99,21 @@ def own_name(name: str) -> str:
     """
     path = Path(name)
     return read_definition(path).name if path.suffix in (".yaml", ".yml") else name
+
+
+def check_data_reachable(names: Iterable[str], data_dir: Path | str | None) -> None:
+    """Refuse shipped tasks whose data only the hub can have while it cannot be reached.
+
+    Raises:
+        InputError: Naming the first data set that cannot be had.
+    """
+    if data_dir is not None or os.environ.get(DATA_FOLDER):
+        return
+    for name in names:
+        if name in catalog.task_names() and name not in atlas.TASKS:
+            definition, _ = catalog.find(name)
+            if definition.source.hub is not None:
+                hub.check_data_reachable(definition.source.hub)
 
 
 def _data_folder(data_dir: Path | str | None) -> Path | None:

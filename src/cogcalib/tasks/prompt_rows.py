@@ -12,8 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cogcalib.records import CHAT, VERBATIM, Example, Option, asked_text
+from cogcalib.suggest import any_meant, slip
 from cogcalib.tasks.read import Row
 
+_KEYS = ("prompt", "completion", "messages")
+_OPTIONAL = ("options", "aliases")
 _TEMPLATE = {
     "tools": (list, "a list, or JSON of one"),
     "chat_template_kwargs": (Mapping, "keys and values"),
@@ -61,6 +64,8 @@ def build_row_example(task: str, row: Row, split: str, id: str) -> Example:
     Raises:
         ValueError: Naming file, row and key.
     """
+    if told := slip(row.values, _OPTIONAL):
+        raise ValueError(f"{row.place}: {told}")
     prompt, answer = _read(row)
     options = _options(row, answer)
     aliases = row.values.get("aliases") or []
@@ -88,13 +93,13 @@ def _is_conversation(row: Row) -> bool:
 def _read(row: Row) -> tuple[str, str]:
     """The prompt as `Example` has it, and the answer."""
     values = row.values
-    prompt, completion, messages = (values.get(k) for k in ("prompt", "completion", "messages"))
+    prompt, completion, messages = (values.get(key) for key in _KEYS)
     if (prompt is None) == (messages is None):
         there = ", ".join(key for key, value in values.items() if value is not None) or "nothing"
         worded = "; questions that are still to be worded need a task file"
         raise ValueError(
             f"{row.place}: must have prompt and completion, or messages, as rows to train on; it "
-            f"has {there}{worded if 'question' in values else ''}"
+            f"has {there}{worded if 'question' in values else any_meant(values, _KEYS)}"
         )
     if messages is not None:
         talk = _messages(row, "messages", messages)

@@ -18,6 +18,7 @@ from pydantic import (
 
 from cogcalib.artifacts import named_kind
 from cogcalib.records import PRESETS
+from cogcalib.suggest import did_you_mean, keys_at
 from cogcalib.yaml_files import read_yaml
 
 Count = Annotated[int, Field(ge=0)]
@@ -285,7 +286,8 @@ def _explain(error: ValidationError) -> str:
         key = ".".join(str(part) for part in problem["loc"] if part != "[key]") or "the whole"
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            message = "no such key"
+            *section, last = problem["loc"]
+            message = f"no such key{did_you_mean(str(last), keys_at(Definition, section))}"
         elif problem["type"] != "missing" and not isinstance(problem["input"], dict | BaseModel):
             message += f" (got {str(problem['input'])[:80]!r})"
         lines.append(f"{key}: {message}")

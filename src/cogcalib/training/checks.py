@@ -137,7 +137,7 @@ def _refuse_whole_texts(args: CogCalibConfig, train_format: str) -> None:
 
 
 def check_template(args: CogCalibConfig, train: Dataset, tokenizer: Any, model: Any) -> None:
-    """Raise ValueError for messages where there is no chat template to render them.
+    """Raise ValueError for messages where no chat template renders them, or marks the answers.
 
     Args:
         args: The configuration, which may name a template.
@@ -159,21 +159,43 @@ def check_template(args: CogCalibConfig, train: Dataset, tokenizer: Any, model: 
             "render them: set chat_template_path to a model or file that has one, or give 'prompt' "
             "and 'completion' as texts"
         )
+    if args.assistant_only_loss:
+        _check_marks(tokenizer)
+
+
+def _check_marks(tokenizer: Any) -> None:
+    """Raise ValueError for a chat template that does not say where the assistant speaks."""
+    from trl.chat_template_utils import get_training_chat_template, has_generation_markers
+
+    if has_generation_markers(tokenizer.chat_template):
+        return
+    try:  # TRL has marked copies of the templates of many models
+        get_training_chat_template(tokenizer)
+    except ValueError as error:
+        raise ValueError(
+            "assistant_only_loss=True needs a chat template that puts the assistant's turns "
+            "between {% generation %} and {% endgeneration %}, and the tokenizer's has no such "
+            "marks: set chat_template_path to a file or model whose template has them, or give "
+            "'prompt' and 'completion' as messages and leave assistant_only_loss out"
+        ) from error
 
 
 def named_model(model: Any) -> Any:
     """A model as TRL takes it: the folder of an embedded one that is named, as ``atlas`` is.
 
-    Before a name is looked up on the hub, it is found out whether the hub can be reached.
+    A name of the hub is refused at once while the hub cannot be reached and its cache has nothing.
+
+    Raises:
+        InputError: Then, or if an embedded model is neither shipped nor built.
     """
     if not isinstance(model, str) or os.path.isdir(model):
         return model
-    from cogcalib.hub import mind_the_network
+    from cogcalib.hub import check_reachable
     from cogcalib.modeling.model_files import resolve_model
 
     found = resolve_model(model)
     if found == model:
-        mind_the_network()
+        check_reachable(model)
     return found
 
 

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from cogcalib.losses import NO_OPTION
 from cogcalib.modeling.encoding import IGNORED
+from cogcalib.suggest import any_meant, slip
 from cogcalib.training.collator import NUMBER, OPTION_IDS
 from cogcalib.training.option_ids import OPTIONS
 from cogcalib.training.packing import examples
@@ -52,6 +53,8 @@ def data_format(dataset: object, name: str, text_field: str | None) -> str:
         )
     shown: Dataset = as_python(dataset)
     columns = set(shown.column_names)
+    if told := slip(sorted(columns), (OPTIONS, OPTION_IDS)):
+        raise ValueError(f"{name}: the column {told}")
     if columns & {"image", "images"}:
         raise ValueError(f"{name} has images, which are not supported: give text only")
     if "input_ids" in columns:
@@ -72,6 +75,7 @@ def data_format(dataset: object, name: str, text_field: str | None) -> str:
     raise ValueError(
         f"{name} must have columns 'prompt' and 'completion', or 'messages', or '{text_field}', "
         f"or 'input_ids' and 'labels', got {sorted(columns)}"
+        + any_meant(sorted(columns), ("prompt", "completion", "messages", text_field, "input_ids"))
     )
 
 

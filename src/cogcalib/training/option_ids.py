@@ -10,6 +10,7 @@ from datasets import Dataset
 from cogcalib.modeling.continuations import last_line
 from cogcalib.training.collator import OPTION_IDS
 from cogcalib.training.supervision import Unit, competing_start
+from cogcalib.training.text import touch
 
 OPTIONS = "options"
 
@@ -80,7 +81,7 @@ def resolve_options(
         if len(set(ids)) != len(ids) or len(ids) == 1:
             raise ValueError(
                 f"{name} data set, example {index}: needs two or more options that are different "
-                f"tokens, got {dataset[OPTIONS][index]}"
+                f"tokens, got {dataset[OPTIONS][index]}{_joined(rows[index])}"
             )
     return tokenised.remove_columns(OPTIONS).add_column(OPTION_IDS, option_ids)
 
@@ -118,6 +119,34 @@ def _check_texts(dataset: Dataset, name: str) -> None:
                 f"{name} data set, example {index}: {OPTIONS} must be a list of completions such "
                 f"as ' A', none of them None or empty, got {options!r}"
             )
+    if "completion" in dataset.column_names:
+        for index, (answer, options) in enumerate(
+            zip(dataset["completion"], dataset[OPTIONS], strict=True)
+        ):
+            _check_spaces(f"{name} data set, example {index}", answer, options or ())
+
+
+def _check_spaces(where: str, answer: Any, options: Sequence[str]) -> None:
+    """Raise ValueError for options that only white space keeps from being the answer."""
+    if not isinstance(answer, str) or answer in options:
+        return
+    near = next((option for option in options if option.strip() == answer.strip()), None)
+    if near is not None:
+        raise ValueError(
+            f"{where}: the completion is {answer!r} and the option {near!r}; both must be written "
+            "alike, the leading space included, as ' A' behind 'Answer:'"
+        )
+
+
+def _joined(row: Row) -> str:
+    """What to do about an answer without its space, behind an error; empty if it has one."""
+    if not _is_plain(row) or not touch(row["prompt"], row["completion"]):
+        return ""
+    return (
+        f"; the space between prompt and answer is missing, as in "
+        f"{row['prompt'][-12:] + row['completion']!r}: begin completions and options with it, "
+        "as ' A' and ' B'"
+    )
 
 
 def _behind_last_lines(

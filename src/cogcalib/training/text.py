@@ -44,7 +44,7 @@ def warn_of_joined(dataset: Dataset, name: str) -> None:
     joined = [
         f"...{prompt[-12:]}{completion[:12]}"
         for prompt, completion in zip(dataset["prompt"], dataset["completion"], strict=True)
-        if isinstance(prompt, str) and isinstance(completion, str) and _touch(prompt, completion)
+        if isinstance(prompt, str) and isinstance(completion, str) and touch(prompt, completion)
     ]
     if joined:
         logger.warning(
@@ -58,7 +58,7 @@ def warn_of_joined(dataset: Dataset, name: str) -> None:
         )
 
 
-def _touch(prompt: str, completion: str) -> bool:
+def touch(prompt: str, completion: str) -> bool:
     """Whether two texts meet without white space, in a script that sets spaces between words."""
     last, first = prompt[-1:], completion[:1]
     return (

@@ -63,12 +63,14 @@ class Tab:
         self.errors.clear()
         self.requests.clear()
         self.send("Page.navigate", url=page.resolve().as_uri())
+        self.wait_for('document.readyState === "complete" && location.protocol !== "about:"')
+
+    def wait_for(self, condition: str) -> None:
+        """Wait until an expression in the page is true."""
         deadline = time.monotonic() + PATIENCE
-        while self.run("document.readyState") != "complete" or self.run("location.protocol") == (
-            "about:"
-        ):
-            assert time.monotonic() < deadline, f"{page} is not loaded"
-            time.sleep(0.05)
+        while not self.run(condition):
+            assert time.monotonic() < deadline, f"still not: {condition}"
+            time.sleep(0.02)
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page, awaited if it is a promise."""

@@ -3,60 +3,63 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium import Tab, browser, find_chromium
-from run_builder import COUNTRY, build_run
+from chromium import Tab, find_chromium
+from page_builder import ATTACK, PAGES
 
-from cogcalib.harness.report import write_html
-from cogcalib.jsonl import read_jsonl, write_jsonl
-from cogcalib.records import Example, Option
-
-EXECUTABLE = find_chromium()
-pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium is installed")
-ATTACK = "<script>window.hit=1</script><img src=x onerror=window.hit=1>"
-METHODS = ("sft", "sft+ts", "cols", "cols-random")
+pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed")
 
 
 @pytest.fixture(scope="module")
-def tab() -> Iterator[Tab]:
-    assert EXECUTABLE is not None
-    with browser(EXECUTABLE) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report whose first questions would run a script if they were let."""
-    run = build_run(tmp_path_factory.mktemp("runs") / "browsed", methods=METHODS, seeds=(0,))
-    file = run / "splits" / f"{COUNTRY.replace('/', '-')}.jsonl"
-    rows = read_jsonl(file, Example)
-    options = tuple(Option(o.letter, ATTACK) for o in rows[0].options or ())
-    bad = [Example(r.id, r.task, r.split, ATTACK, options, r.answer) for r in rows[:200]]
-    write_jsonl(file, [*bad, *rows[200:]])
-    return write_html(run)
+def page(pages: dict[str, Path]) -> Path:
+    return pages["report"]
 
 
 @pytest.mark.parametrize("width", [1400, 390])
 @pytest.mark.parametrize("dark", [False, True])
-def test_it_is_quiet_alone_and_fits(tab: Tab, page: Path, width: int, dark: bool) -> None:
-    tab.open(page, width=width, dark=dark)
+@pytest.mark.parametrize("name", PAGES)
+def test_it_is_quiet_alone_and_fits(
+    tab: Tab, pages: dict[str, Path], name: str, width: int, dark: bool
+) -> None:
+    tab.open(pages[name], width=width, dark=dark)
     assert tab.errors == []
-    assert tab.requests == [page.resolve().as_uri()]
+    assert tab.requests == [pages[name].resolve().as_uri()]
     assert tab.run("document.documentElement.scrollWidth <= innerWidth")
     # What is wider than the window lies in a region that scrolls.
     beyond = """[...document.querySelectorAll("main *")].filter(e =>
       e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".scroll")).length"""
     assert tab.run(beyond) == 0
-    light = """[...document.querySelectorAll("main, .card, svg text")].map(e => {
-      const s = getComputedStyle(e);
-      const c = (e.tagName === "text" ? s.fill : s.backgroundColor).match(/[\\d.]+/g).map(Number);
-      return [e.tagName, c[0] + c[1] + c[2], c[3] ?? 1] })"""
-    for tag, brightness, opacity in tab.run(light):
+    # What was written into the run is text.
+    assert ATTACK[name] in tab.run("document.body.textContent")
+    assert tab.run("window.hit") is None
+    assert tab.run('document.querySelectorAll("img").length') == 0
+    for tag, brightness, opacity in tab.run(LIGHT):
         if opacity:
             assert (brightness > 380) == (dark == (tag == "text")), (tag, brightness)
+
+
+LIGHT = """[...document.querySelectorAll("main, .card, svg text")].filter(
+  // A number on a bar has a colour of its own.
+  e => e.tagName !== "text" || /[a-z]/.test(e.textContent)).map(e => {
+  const s = getComputedStyle(e);
+  const c = (e.tagName === "text" ? s.fill : s.backgroundColor).match(/[\\d.]+/g).map(Number);
+  return [e.tagName, c[0] + c[1] + c[2], c[3] ?? 1] })"""
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+@pytest.mark.parametrize("name", PAGES)
+def test_the_contents_stay_and_tell_where_one_is(
+    tab: Tab, pages: dict[str, Path], name: str, width: int
+) -> None:
+    tab.open(pages[name], width=width)
+    links = tab.run("[...document.querySelectorAll('.contents a')].map(a => a.hash)")
+    for link in (links[2], links[-1], links[0]):
+        tab.run(f"document.querySelector('.contents a[href=\"{link}\"]').click()")
+        current = "[...document.querySelectorAll('.contents [aria-current]')].map(a => a.hash)"
+        tab.wait_for(f"{current}.join() === '{link}'")
+        assert abs(tab.run('document.querySelector(".aside").getBoundingClientRect().top')) < 1
 
 
 def test_the_switch_shows_another_definition(tab: Tab, page: Path) -> None:
@@ -82,6 +85,14 @@ def test_tables_are_sorted_both_ways(tab: Tab, page: Path) -> None:
     assert tab.run('document.querySelector("#results th:nth-child(3)").ariaSort') == "descending"
 
 
+def test_a_table_of_a_probe_is_sorted(tab: Tab, pages: dict[str, Path]) -> None:
+    tab.open(pages["probe"])
+    column = """[...document.querySelector("#categories table").tBodies[0].rows].map(r =>
+      parseFloat(r.cells[1].textContent))"""
+    tab.run('document.querySelector("#categories table th:nth-child(2) button").click()')
+    assert tab.run(column) == sorted(tab.run(column))
+
+
 @pytest.mark.parametrize("way", ["click", "key"])
 def test_a_bin_lists_its_answers_and_their_text_is_inert(tab: Tab, page: Path, way: str) -> None:
     tab.open(page)
@@ -97,7 +108,7 @@ def test_a_bin_lists_its_answers_and_their_text_is_inert(tab: Tab, page: Path, w
     told = int(name.split(": ")[1].split(" answers")[0].replace(",", ""))
     assert tab.run(listed) == min(told, 200)
     text = 'document.querySelector("#reliability .answers").textContent'
-    assert ATTACK in tab.run(text)
+    assert ATTACK["report"] in tab.run(text)
     assert tab.run("window.hit") is None
     assert tab.run('document.querySelectorAll("img").length') == 0
     assert tab.errors == []

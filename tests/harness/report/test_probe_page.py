@@ -4,41 +4,24 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from chromium import browser, find_chromium
+from page_builder import PROBE, probed
 
 from cogcalib.harness.report.probe_figures import roc_points
 from cogcalib.harness.report.probe_page import by_group, shares, write_probe_html
-from cogcalib.knowledge import CATEGORIES, Knowledge, Probed, Signals
+from cogcalib.knowledge import CATEGORIES, Knowledge, Probed
 from cogcalib.knowledge.probe_rows import write_rows
-from cogcalib.records import Example
-from cogcalib.tasks import load_task
-
-CONFIG = "model: atlas\ntask: atlas/country-open\nsplit: train\nmode: exact\ntemperature: 0.5\n"
-
-
-def knowledge(example: Example, category: str, nll: float, group: str) -> Knowledge:
-    greedy = (CATEGORIES.index(category) < 1, CATEGORIES.index(category) < 2)
-    return Knowledge(
-        example, group, category, ("0", "1"), greedy, (0.5, 0.4), (0.5, 0.4), sum(greedy) / 2,
-        0.45, 0.9, Signals(nll, 1.0 - nll, nll, float(np.exp(-nll)), 2),
-    )  # fmt: skip
 
 
 @pytest.fixture
 def rows() -> list[Knowledge]:
-    examples = load_task("atlas/country-open").splits["train"][:40]
-    return [
-        knowledge(e, CATEGORIES[i % 4], 0.2 * (i % 4) + 0.01 * i, f"<group {i % 2}>")
-        for i, e in enumerate(examples)
-    ]
+    return probed()
 
 
 def test_the_page_says_it_all_and_fetches_nothing(tmp_path, rows):
-    (tmp_path / "config.yaml").write_text(CONFIG, encoding="utf-8")
+    (tmp_path / "config.yaml").write_text(PROBE, encoding="utf-8")
     write_rows(tmp_path / "probe.parquet", rows)
     text = write_probe_html(tmp_path, resamples=20).read_text(encoding="utf-8")
     for category in CATEGORIES:
@@ -48,13 +31,13 @@ def test_the_page_says_it_all_and_fetches_nothing(tmp_path, rows):
     assert "atlas answers 25.0 % of these questions rightly" in text
     assert "Large places are known" in text
     assert text.count("<svg") == 4
-    assert rows[0].example.prompt in text
+    assert rows[1].example.prompt in text
     assert not re.search(r"<link|<img|url\(http", text)
     assert text.count("<script") == 1
 
 
 def test_one_category_and_few_questions_still_make_a_page(tmp_path, rows):
-    (tmp_path / "config.yaml").write_text(CONFIG, encoding="utf-8")
+    (tmp_path / "config.yaml").write_text(PROBE, encoding="utf-8")
     write_rows(tmp_path / "probe.parquet", [replace(row, category="Unknown") for row in rows[:2]])
     text = write_probe_html(tmp_path, resamples=5).read_text(encoding="utf-8")
     assert "100.0 % are new to it" in text
@@ -72,22 +55,3 @@ def test_roc_counts_ties_together():
     false, true = roc_points(np.array([3.0, 2.0, 2.0, 1.0]), np.array([True, True, False, False]))
     assert false.tolist() == [0.0, 0.0, 0.5, 1.0]
     assert true.tolist() == [0.0, 0.5, 1.0, 1.0]
-
-
-@pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed")
-@pytest.mark.parametrize(("width", "dark"), [(1400, False), (390, True)])
-def test_a_browser_shows_it_without_a_word(
-    tmp_path: Path, rows: Probed, width: int, dark: bool
-) -> None:
-    (tmp_path / "config.yaml").write_text(CONFIG, encoding="utf-8")
-    write_rows(tmp_path / "probe.parquet", rows)
-    page = write_probe_html(tmp_path, resamples=20)
-    with browser(find_chromium() or "") as tab:
-        tab.open(page, width=width, dark=dark)
-        assert tab.errors == []
-        assert tab.requests == [page.resolve().as_uri()]
-        assert tab.run("document.documentElement.scrollWidth <= innerWidth")
-        ink = """[...new Set([...document.querySelectorAll("main > section > figure > svg text")]
-          .filter(e => e.textContent.includes("(")).map(e => getComputedStyle(e).fill))]"""
-        (colour,) = tab.run(ink)
-        assert (sum(map(int, re.findall(r"\d+", colour))) > 380) == dark

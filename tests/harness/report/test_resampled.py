@@ -46,7 +46,11 @@ def test_resamples_equal_the_metrics_on_the_resampled_questions(
     confidence, correct = (np.array(column) for column in zip(*rows, strict=True))
     made = predictions(confidence, correct)
     found = resample({0: made}, resamples=3, ranking=3)
-    counts = np.rint(resample_weights(len(rows), 3) * len(rows)).astype(int)
+    weights = resample_weights(len(rows), 3)
+    shared = resample({0: made}, resamples=3, ranking=3, weights=weights)
+    for metric, draws in found.draws.items():
+        np.testing.assert_array_equal(shared.draws[metric], draws)
+    counts = np.rint(weights * len(rows)).astype(int)
     # Questions are in the order of their ids, as text.
     order = sorted(range(len(rows)), key=lambda index: made[index].id)
     for draw, count in enumerate(counts):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -137,7 +138,7 @@ def test_what_is_asked_again_is_trained_again(plan: Plan) -> None:
 
 
 def test_the_plan_knows_how_much_there_is_at_once(
-    plan: Plan, capsys: pytest.CaptureFixture[str]
+    plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cells = timed_cells(plan)
     one = max(each.cost.disk for each in cells)
@@ -149,5 +150,10 @@ def test_the_plan_knows_how_much_there_is_at_once(
     words = ["reproduce", "main", "--model", "atlas", "--dry-run", "--limit-methods", "sft"]
     assert cli.main(words) == 0
     assert "GB of trained weights are kept" in capsys.readouterr().out
+    assert cli.main([*words, "--json", str(tmp_path / "plan.json")]) == 0
+    planned = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
+    assert {"prepare", "train"} <= {each["kind"] for each in planned}
+    assert all(each["seconds"] > 0 for each in planned if each["to_do"])
+    capsys.readouterr()
     assert cli.main([*words, "--drop-adapters"]) == 0
     assert "GB at once at most" in capsys.readouterr().out

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from cogcalib.artifacts import named_kind
 from cogcalib.harness.config.sections import Config
 from cogcalib.records import InputError
-from cogcalib.suggest import did_you_mean
+from cogcalib.suggest import did_you_mean, keys_at
 from cogcalib.yaml_files import DEEPEST, dump_yaml, parse_yaml, read_yaml
 
 
@@ -70,7 +70,7 @@ def _validated(values: Any, overrides: Sequence[str], source: str) -> Config:
     try:
         return Config.model_validate_json(json.dumps(values))
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_explain(error)}") from error
+        raise ConfigError(f"{source}: {explain(error, Config)}") from error
 
 
 def dump_config(config: Config) -> str:
@@ -94,17 +94,13 @@ def _override(values: dict[str, Any], override: str) -> None:
     values[keys[-1]] = parse_yaml(value, f"-o {override}")
 
 
-def _keys(place: Sequence[Any]) -> list[str]:
-    """The keys that a section of the configuration may have; none where it is no section."""
-    section: Any = Config
-    for part in place:
-        field = getattr(section, "model_fields", {}).get(part)
-        kinds = [] if field is None else [field.annotation, *get_args(field.annotation)]
-        section = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
-    return list(getattr(section, "model_fields", {}))
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """On one line: each offending key, what was allowed and what came.
 
-
-def _explain(error: ValidationError) -> str:
+    Args:
+        error: Of values that are not as the model wants them.
+        model: The model.
+    """
     lines = []
     for problem in error.errors(include_url=False):
         key = ".".join(str(part) for part in problem["loc"]) or "the whole"
@@ -116,6 +112,6 @@ def _explain(error: ValidationError) -> str:
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             *section, last = problem["loc"]
-            message = f"no such key{did_you_mean(str(last), _keys(section))}"
+            message = f"no such key{did_you_mean(str(last), keys_at(model, section))}"
         lines.append(f"{key}: {message}{came}")
     return "; ".join(lines)

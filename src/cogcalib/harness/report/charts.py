@@ -33,6 +33,9 @@ CURVES = {
 
 Looks = Mapping[str, Look]
 
+LETTER, MOST_LETTERS = 6.9, 22
+"""Units of a letter of a name beside a chart, in a wide font; the most that there is room for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Chart:
@@ -79,7 +82,7 @@ def _dots(
     x = percent_scale(axis, high + room, 0.0 if from_zero else max(0.0, low - room))
     longest = max(len(label(name)) for name in rows)
     plot = Plot(x, Scale(0, len(rows), ()), height=50 + 22 * len(rows),
-                left=min(165.0, 14 + 6.2 * longest))  # fmt: skip
+                left=14 + LETTER * min(longest, MOST_LETTERS))  # fmt: skip
     for place, (name, statistic) in enumerate(rows.items()):
         y = len(rows) - place - 0.5
         look, (_, unit) = looks[name], plot.at(0, y)
@@ -98,7 +101,8 @@ def _dots(
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= 26 else f"{text[:25]}…"
+    """Both ends of a long name: of several runs a name ends in the method."""
+    return text if len(text) <= MOST_LETTERS else f"{text[:8]}…{text[9 - MOST_LETTERS :]}"
 
 
 def _spread(statistic: Statistic) -> tuple[float, float] | None:

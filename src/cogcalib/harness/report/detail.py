@@ -49,11 +49,10 @@ def detail_tables(rows: Sequence[Row], *, split: str) -> list[Table]:
 
 def _table(task: str, split: str, rows: Sequence[Row]) -> Table:
     table = plain_table(f"{task} · {split} · all metrics", _caption(rows))
-    table.add_column("Metric", no_wrap=True)
+    table.add_column("Metric")
     columns = [[label(str(row["method"])), *_cells(row)] for row in rows]
-    for header, *cells in columns:
-        longest = max(len(word) for cell in cells for word in cell.split())
-        table.add_column(Text(header), justify="right", min_width=longest)
+    for header, *_ in columns:
+        table.add_column(Text(header), justify="right")
     names = ["Confidence", "n", *(name(rows[0]) for name, _ in METRICS)]
     for line in zip(names, *(column[1:] for column in columns), strict=True):
         table.add_row(*map(Text, line))

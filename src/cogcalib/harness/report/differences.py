@@ -152,9 +152,9 @@ def _table(task: str, pairs: Sequence[Pair]) -> Table:
         "exploratory: of the many p some are small by chance.",
     )
     table.add_column("Models")
-    table.add_column("Metric", no_wrap=True)
+    table.add_column("Metric")
     for header in ("Difference", "Interval", "p"):
-        table.add_column(header, justify="right", no_wrap=True)
+        table.add_column(header, justify="right")
     for pair in pairs:
         models = f"{label(pair.one)} - {label(pair.other)}"
         for row in difference_rows(pair):

@@ -62,7 +62,6 @@ def markdown_table(
 
 
 def _rich_table(task: TaskSummary, heading: str, shown: Sequence[Column], note: str) -> Table:
-    longest = max(len(name(row)) for row in task.methods)
     table = Table(
         title=Text(heading, style="bold"),
         caption=Text(note, style="dim"),
@@ -74,10 +73,9 @@ def _rich_table(task: TaskSummary, heading: str, shown: Sequence[Column], note: 
         collapse_padding=True,
         header_style="bold",
     )
-    table.add_column("Method", min_width=longest)
+    table.add_column("Method")
     for column in shown:
-        words = [word for row in task.methods for word in column.cell(row).split()]
-        table.add_column(escape(column.title), justify="right", min_width=max(map(len, words)))
+        table.add_column(escape(column.title), justify="right")
     for row in task.methods:
         cells = [
             Text(column.cell(row), style="bold" * (column.primary and row.method in task.best))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from cogcalib.drawing.canvas import GRID, INK, new_figure, percent_axis, styled
@@ -28,6 +28,9 @@ _DETECTORS = {
 }
 """Detector -> its name on the page and its line, whichever others there are."""
 
+ON_BAR = dict(zip(CATEGORIES, ("#fefefe", "#111111", "#111111", "#fefefe"), strict=True))
+"""Colour of a number on a category's bar, whether the page is light or dark."""
+
 
 @styled
 def shares_chart(shares: Mapping[str, Sequence[float]]) -> Figure:
@@ -46,7 +49,7 @@ def shares_chart(shares: Mapping[str, Sequence[float]]) -> Figure:
             edgecolor="white",
         )  # fmt: skip
         texts = [f"{100 * width:.0f}" if width >= 0.04 else "" for width in widths]
-        axes.bar_label(bars, texts, label_type="center", color="white", fontsize=8)
+        axes.bar_label(bars, texts, label_type="center", color=ON_BAR[category], fontsize=8)
         left += widths
     axes.invert_yaxis()
     percent_axis(axes, x=True)
@@ -75,6 +78,7 @@ def nll_histogram(nlls: Mapping[str, Sequence[float]], threshold: float) -> Figu
         axes.axvline(threshold, color=INK, linestyle="--", label=f"cut {threshold:.2f}")
     axes.set_xlabel("NLL of the gold answer, asked zero-shot as in training (nats)")
     axes.set_ylabel("questions")
+    axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
     figure.legend(loc="outside upper center", ncols=len(CATEGORIES) + 1, columnspacing=1.0)
     axes.grid(axis="x", color=GRID)
     return figure

@@ -65,6 +65,7 @@ def resample(
     resamples: int = RESAMPLES,
     *,
     ranking: int = 0,
+    weights: Floats | None = None,
 ) -> Resampled:
     """The metrics of one method on one task's split, from its predictions of every seed.
 
@@ -73,6 +74,8 @@ def resample(
         resamples: Number of resamples.
         ranking: Compute the AURC as well, of the primary confidence as the Brier score is, on the
             first so many resamples: each takes fifteen times as long as that of an ECE.
+        weights: Of the resamples, as `resample_weights` gives them, where another method on as many
+            questions has drawn them.
 
     Raises:
         ValueError: If the seeds answer different questions.
@@ -81,7 +84,8 @@ def resample(
     ids = sorted(row.id for row in first)
     if any(sorted(row.id for row in run) != ids for run in runs.values()):
         raise ValueError("predictions of all seeds must answer the same questions")
-    weights = resample_weights(len(ids), resamples)
+    if weights is None:
+        weights = resample_weights(len(ids), resamples)
     values: dict[str, list[float]] = {}
     draws: dict[str, list[Floats]] = {}
     for run in runs.values():

@@ -13,14 +13,14 @@ Shrinking every confidence alike lowers an ECE and helps nobody: ECE alone decid
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cogcalib.harness.config import Method
-from cogcalib.harness.report.resampled import Resampled, difference, resample
+from cogcalib.harness.report.resampled import Floats, Resampled, difference, resample
 from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.summary import TaskSummary
-from cogcalib.metrics import PairedDifference
+from cogcalib.metrics import PairedDifference, resample_weights
 from cogcalib.records import Prediction
 from cogcalib.scoring.confidence_names import CONFIDENCE_MAPS
 
@@ -97,6 +97,7 @@ class Judge:
     def __init__(self, run: Run, task: TaskSummary) -> None:
         self._run, self._task = run, task
         self._resampled: dict[str, Resampled | None] = {}
+        self._weights: Floats | None = None
 
     def compare(self, method: str, against: str = "sft") -> Verdict | None:
         """The verdict on one method against another.
@@ -116,10 +117,15 @@ class Judge:
         if method not in self._resampled:
             runs = self._predictions(method)
             alike = len({frozenset(row.id for row in rows) for rows in runs.values()}) == 1
-            self._resampled[method] = (
-                resample(runs, RESAMPLES, ranking=RESAMPLES) if alike else None
-            )
+            self._resampled[method] = self._resample(runs) if alike else None
         return self._resampled[method]
+
+    def _resample(self, runs: Mapping[int, Sequence[Prediction]]) -> Resampled:
+        """The metrics of a method on the resamples that all methods share."""
+        questions = len(next(iter(runs.values())))
+        if self._weights is None or self._weights.shape[1] != questions:
+            self._weights = resample_weights(questions, RESAMPLES)
+        return resample(runs, RESAMPLES, ranking=RESAMPLES, weights=self._weights)
 
     def _predictions(self, method: str) -> dict[int, list[Prediction]]:
         task, run = self._task, self._run

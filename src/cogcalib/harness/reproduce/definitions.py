@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from cogcalib.harness.config import Method
 from cogcalib.harness.config.methods import split_posthoc, with_posthoc
+from cogcalib.harness.config.read_config import explain
 from cogcalib.harness.config.train_sections import ConfigSection
 from cogcalib.records import InputError
 from cogcalib.suggest import did_you_mean
@@ -266,7 +267,7 @@ def load_preset(name: str) -> Preset:
             return preset
     raise InputError(
         f"a model must be one of {', '.join(preset_names())}, or a YAML file like theirs, "
-        f"got {name!r}"
+        f"got {name!r}{did_you_mean(name, preset_names())}"
     )
 
 
@@ -297,4 +298,4 @@ def _read(path: Path, kind: type[T]) -> T:
     try:
         return kind.model_validate_json(json.dumps(read_yaml(path)))
     except ValidationError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {explain(error, kind)}") from error

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean, median
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -38,6 +39,7 @@ from cogcalib.harness.reproduce.planned_cells import (
     weights_of,
 )
 from cogcalib.harness.run_folder import RunFolder
+from cogcalib.harness.terminal_tables import show_table
 from cogcalib.harness.tuning import candidates, is_tunable
 
 CHOSEN, BEST = 2, 3
@@ -66,6 +68,15 @@ class TimedCell:
     def seconds(self) -> float:
         """Of the whole cell."""
         return self.cost.seconds if self.measured is None else self.measured
+
+    def told(self) -> dict[str, Any]:
+        """What a plan as JSON says of it."""
+        cell = self.cell
+        return {
+            "place": folder_name(cell.place.path), "kind": cell.kind, "method": cell.method,
+            "seeds": list(cell.seeds), "phase": self.phase, "to_do": cell.missing(),
+            "seconds": round(self.seconds, 1), "timed_cells": self.timed,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -238,12 +249,16 @@ def _by_kind(cells: Sequence[TimedCell]) -> Iterator[CellEstimate]:
 
 def show_plan(
     plan: Plan, jobs: int, console: Console, rule: Rule = DEFAULT_RULE, *, drop: bool = False
-) -> None:
-    """Print what would run, and for how long; `drop` as `ExecutionOptions.drop_adapters`."""
+) -> list[TimedCell]:
+    """Print what would run, and for how long; `drop` as `ExecutionOptions.drop_adapters`.
+
+    Returns:
+        Every cell.
+    """
     cells = timed_cells(plan, rule)
     names = map(escape, (plan.table.name, plan.preset.name, plan.table.question))
     console.print("\n[bold]{}[/] on {}: {}\n".format(*names))
-    console.print(_grid(list(_by_kind(cells))))
+    show_table(_grid(list(_by_kind(cells))), console)
     chosen = sum(len(place.best) for place in plan.places) * len(plan.seeds)
     if chosen:
         console.print(f"\nand post-hoc calibration of {chosen} chosen models, minutes at most")
@@ -274,6 +289,7 @@ def show_plan(
         f"\n{_duration(total)} of work, {_duration(hours(missing, jobs))} in {jobs} "
         f"process{'es' * (jobs > 1)}; nothing was run\n"
     )
+    return cells
 
 
 def _grid(lines: Sequence[CellEstimate]) -> Grid:

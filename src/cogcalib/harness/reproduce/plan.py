@@ -27,6 +27,7 @@ from cogcalib.harness.reproduce.specs import is_open_ended, tested_on
 from cogcalib.harness.stages import settled
 from cogcalib.harness.tuning import is_tunable
 from cogcalib.records import InputError, input_errors
+from cogcalib.suggest import any_meant
 
 
 def folder_name(path: Path) -> str:
@@ -142,7 +143,7 @@ def make_plan(
     if unknown:
         raise InputError(
             f"{', '.join(sorted(unknown))} is no row of {table.name} that can be named; there are "
-            f"{', '.join(table.methods)}"
+            f"{', '.join(table.methods)}{any_meant(sorted(unknown), table.methods)}"
         )
     kept = tuple(
         name
@@ -186,7 +187,7 @@ def _wanted(tasks: Sequence[str], limit: Sequence[str] | None, where: str) -> li
     if unknown := [name for name in limit or () if name not in tasks]:
         raise InputError(
             f"--limit-tasks must name tasks of {where}, {', '.join(tasks) or 'which has none'}; "
-            f"got {', '.join(unknown)}"
+            f"got {', '.join(unknown)}{any_meant(unknown, tasks)}"
         )
     return [name for name in tasks if not limit or name in limit]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ def begin(
         InputError: If a task, model, probe or data set cannot be used as configured, or the folder
             holds something else, or this run and `resume` is not set. Nothing was trained then.
     """
+    started = time.perf_counter()
     with input_errors():
         check_writable(path)
         config, told = settled(config)
@@ -81,6 +83,7 @@ def begin(
         if folder.begun_with(code_state()) != code_state():
             console.print("  [yellow]begun with other code: finished stages are kept[/]")
         context = RunContext(config, folder, StageProgress(console, folder.timings))
+        context.progress.took("prepare", time.perf_counter() - started)
         knowledge = probe_base(context, tasks, given, probes)
         splits = choose_splits(context, tasks, knowledge)
         with_steps(config, len(splits["train"]))  # raises if they are too few

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,7 @@ def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
                     )
                 advance(len({(row["method"], row["seed"]) for row in rows}))
         write_json(folder.metrics, rows)
+        context.progress.took("report: metrics", time.perf_counter() - begun)
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         tasks = folder.read_tasks()
         record = RunRecord(
@@ -87,10 +88,7 @@ def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
             code={**code_state(), "begun_with": folder.begun_with(code_state())},
             seeds=config.seeds,
             hardware=hardware(device),
-            timings={
-                **context.progress.timings,
-                "report": round(time.perf_counter() - begun, 2),
-            },
+            timings=dict(context.progress.timings),
             metrics=rows,
             posthoc={
                 name: {str(seed): _fitted(folder.posthoc_maps(name, seed)) for seed in config.seeds}
@@ -101,7 +99,11 @@ def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
             tasks=tasks,
         )
         write_json(folder.record, asdict(record))
+        begun = time.perf_counter()
         write_html(folder.path)
+        context.progress.took("report: page", time.perf_counter() - begun)
+    # The page itself cannot say how long it took.
+    write_json(folder.record, asdict(replace(record, timings=context.progress.timings)))
     return rows
 
 

@@ -46,14 +46,25 @@
   // ---- Contents ----
 
   const links = new Map(all(".contents a").map((link) => [link.hash.slice(1), link]));
-  const seen = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (!entry.isIntersecting) continue;
-      links.forEach((link) => link.removeAttribute("aria-current"));
-      links.get(entry.target.id)?.setAttribute("aria-current", "true");
+  const parts = [...links.keys()].map((id) => document.getElementById(id)).filter(Boolean);
+  let current = null;
+  const tell = () => {
+    const top = (part) => part.getBoundingClientRect().top;
+    let now = parts.filter((part) => top(part) <= innerHeight / 4).at(-1) ?? parts[0];
+    // The last parts may be too short to reach the top: there the one asked for counts.
+    if (scrollY > 0 && scrollY + innerHeight >= document.documentElement.scrollHeight - 2) {
+      const asked = document.getElementById(location.hash.slice(1));
+      now = parts.includes(asked) && top(asked) >= 0 && top(asked) < innerHeight ? asked : parts.at(-1);
     }
-  }, { rootMargin: "-15% 0px -75% 0px" });
-  links.forEach((_, id) => { const part = document.getElementById(id); if (part) seen.observe(part); });
+    if (!now || now === current) return;
+    current = now;
+    links.forEach((link) => link.removeAttribute("aria-current"));
+    const link = links.get(now.id), list = link.closest("ul");
+    link.setAttribute("aria-current", "true");
+    list.scrollLeft = link.offsetLeft - list.offsetLeft;
+  };
+  ["scroll", "resize", "hashchange"].forEach((event) => addEventListener(event, tell, { passive: true }));
+  tell();
 
   if (!data) return;
 

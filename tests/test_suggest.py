@@ -1,0 +1,93 @@
+"""Every name that is all but one there is, wherever it is given, is told which."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from cogcalib.cli.ledger import _training
+from cogcalib.harness.reproduce import load_preset, load_table, make_plan
+from cogcalib.suggest import any_meant, slip
+from cogcalib.tasks.prompt_rows import build_row_example
+from cogcalib.tasks.read import read_file
+from cogcalib.tasks.task_file import read_definition
+from cogcalib.training.dataset_checks import data_format
+
+TASK = """
+name: mine
+description: rows of mine
+kind: prompt-completion
+source: {parts: {train: {file: a.jsonl}}}
+splits: {train: {part: train}}
+"""
+ROW = {"prompt": "1 + 1 =", "completion": " 2", "options": [" 2", " 3"]}
+
+
+def renamed(name: str, new: str) -> dict[str, Any]:
+    return {new if key == name else key: value for key, value in ROW.items()}
+
+
+def of_task(text: str) -> Callable[[Path], Any]:
+    def read(folder: Path) -> Any:
+        (folder / "task.yaml").write_text(text)
+        return read_definition(folder / "task.yaml")
+
+    return read
+
+
+def of_scored(row: dict[str, Any]) -> Callable[[Path], Any]:
+    def read(folder: Path) -> Any:
+        (folder / "rows.jsonl").write_text(json.dumps(row))
+        (first,) = read_file(folder / "rows.jsonl")
+        return build_row_example("mine", first, "test", "1")
+
+    return read
+
+
+def of_training(row: dict[str, Any]) -> Callable[[Path], Any]:
+    return lambda _: data_format(Dataset.from_list([row]), "train_dataset", "text")
+
+
+def of_plan(**limits: list[str]) -> Callable[[Path], Any]:
+    return lambda folder: make_plan(
+        load_table("ood"), load_preset("atlas"), folder, seeds=[0], tune_seeds=[0], **limits
+    )
+
+
+def of_ledger(folder: Path) -> Any:
+    ledger = folder / "train" / "cols" / "seed-0" / "ledger"
+    ledger.mkdir(parents=True)
+    (ledger / "steps-000000000-000000005-rank-0.parquet").touch()
+    return _training(folder, "colls", None)
+
+
+CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "a key of a task file": (of_task(TASK.replace("source", "sourc")), "source"),
+    "a key inside one": (of_task(TASK.replace("{file", "{flie")), "file"),
+    "a row's prompt": (of_scored(renamed("prompt", "promt")), "prompt"),
+    "a row's options": (of_scored(renamed("options", "option")), "options"),
+    "a column to train on": (of_training(renamed("completion", "completions")), "completion"),
+    "a column of options": (of_training(renamed("options", "option")), "options"),
+    "a row of a table": (of_plan(limit_methods=["colls"]), "cols"),
+    "a task of a model": (of_plan(limit_tasks=["atlas/contry"]), "country"),
+    "a model": (lambda _: load_preset("atlsa"), "atlas"),
+    "a training with a ledger": (of_ledger, "cols"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_was_meant_is_named(case: str, tmp_path: Path) -> None:
+    read, meant = CASES[case]
+    with pytest.raises((ValueError, FileNotFoundError), match=f"; did you mean '{meant}'?"):
+        read(tmp_path)
+
+
+def test_only_a_lacking_name_can_be_meant() -> None:
+    assert any_meant(["prompt", "prompts"], ["prompt", "completion"]) == ""
+    assert slip(["options", "option"], ("options",)) == ""
+    assert slip(["question", "chosen"], ("options", "option_ids")) == ""
