@@ -10,6 +10,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from cogcalib.metrics import consistency_interval, expected_calibration_error
+from cogcalib.posthoc import TemperatureScaling
 from cogcalib.records import Prediction
 from cogcalib.scoring import fit_to_base, why_uncalibrated
 from cogcalib.scoring.agreement import CALIBRATED
@@ -71,6 +72,15 @@ def test_no_label_is_read() -> None:
             right = letter == row.prediction
             rows[i] = replace(row, answer=letter, correct=right, nll=float(drawn.exponential()))
     assert fit_to_base(one, other).fitted() == found.fitted()
+
+
+def test_halfway_to_a_temperature_with_labels_is_the_geometric_mean() -> None:
+    own, base = (predictions(rows) for rows in both())
+    labelled = TemperatureScaling()
+    labelled.temperature_, labelled.at_bound_ = 0.8, False
+    alone, halfway = fit_to_base(own, base), fit_to_base(own, base, labelled)
+    assert halfway.temperature_ == pytest.approx((0.8 * alone.temperature_) ** 0.5)
+    assert labelled.temperature_ == 0.8
 
 
 def test_questions_may_differ_in_the_number_of_their_options() -> None:

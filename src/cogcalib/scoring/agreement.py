@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +17,9 @@ CALIBRATED = 0.05
 
 
 def fit_to_base(
-    predictions: Sequence[Prediction], base: Sequence[Prediction]
+    predictions: Sequence[Prediction],
+    base: Sequence[Prediction],
+    in_domain: TemperatureScaling | None = None,
 ) -> TemperatureScaling:
     """Fit a temperature to the base model's shares of the options, without labels.
 
@@ -28,12 +31,17 @@ def fit_to_base(
     one: with these questions T would be too large. It rests on a calibrated base model, see
     `why_uncalibrated`.
 
+    T* is correct where fine-tuning taught nothing, and too high where it taught something. One that
+    was fitted with labels in domain is too low where fine-tuning taught less than there. With
+    `in_domain` the temperature is halfway, the geometric mean sqrt(T* T_in_domain).
+
     Neither `answer` nor `correct` nor `nll` is read, so that the questions may be those which are
     to be answered. Apply what was fitted with `apply_option_scaling`.
 
     Args:
         predictions: Of the fine-tuned model, multiple choice.
         base: Of the base model, of the same questions in the same order.
+        in_domain: Fitted on the calibration split of the task trained on; None takes T* as it is.
 
     Returns:
         The fitted scaling, to be used on these questions.
@@ -61,7 +69,10 @@ def fit_to_base(
         )
     width = max(len(own.option_logprobs or ()) for own, _ in pairs)
     tuned, target = (option_shares(rows, width) for rows in zip(*pairs, strict=True))
-    return TemperatureScaling().fit_distribution(tuned, np.exp(target))
+    scaling = TemperatureScaling().fit_distribution(tuned, np.exp(target))
+    if in_domain is not None:
+        scaling.temperature_ = math.sqrt(scaling.temperature_ * in_domain.temperature_)
+    return scaling
 
 
 def why_uncalibrated(base: Sequence[Prediction]) -> str:

@@ -84,6 +84,7 @@ from cogcalib.harness.reproduce import load_table, table_names
         ("ensemble+ts", ("ensemble", "sft", None, "none", "vocab", None, "ts")),
         ("laplace", ("laplace", "sft", None, "none", "vocab", None, None)),
         ("sft+daca", ("sft", "sft", None, "none", "vocab", None, "daca")),
+        ("sft+tsdaca", ("sft", "sft", None, "none", "vocab", None, "tsdaca")),
     ],
 )
 def test_parse(name: str, expected: tuple[str, str, str, str, str, float | str, str]) -> None:
@@ -151,6 +152,7 @@ def test_a_margin_stands_behind_the_alpha_and_is_trained_with() -> None:
         "focal@5m2",
         "ensemble-auto",
         "base+daca",
+        "base+tsdaca",
     ],
 )
 def test_nonsense_raises(name: str) -> None:
@@ -181,7 +183,7 @@ def composed(draw: st.DrawFn) -> str:
             alpha += f"m{draw(NUMBERS):g}"
     elif way:
         suffixes.append(way)
-    aligned = {"daca"} if stem == "base" else set()
+    aligned = {"daca", "tsdaca"} if stem == "base" else set()
     posthoc = draw(st.sampled_from(["", *(name for name in POSTHOC if name not in aligned)]))
     plain = "-".join([stem, *draw(st.permutations(suffixes))])
     return with_posthoc(plain + alpha, posthoc)
@@ -213,7 +215,7 @@ def test_label_and_description_lose_nothing(name: str) -> None:
     assert ("margin of" in said) == (method.margin is not None)
     assert ("; gamma " in said) == (method.gamma is not None) == ("focal@" in name)
     assert ("on the calibration split" in said) == (posthoc not in ("", "daca"))
-    assert ("without labels" in said) == (posthoc == "daca")
+    assert ("without labels" in said) == (posthoc in ("daca", "tsdaca"))
     assert said.startswith(plain) == (method.gate == STEMS[method.stem].gate)
 
 

@@ -23,7 +23,7 @@ from cogcalib.scoring import agreement, fit_to_base
 
 TEXT = """
 name: small
-methods: [sft+daca, sft+ts]
+methods: [sft+daca, sft+tsdaca, sft+ts]
 tasks:
   train: atlas/country
   out_of_domain: [atlas/capital]
@@ -66,6 +66,19 @@ def test_every_task_has_a_temperature_of_its_own(finished: Path) -> None:
     assert len({each["temperature"] for each in fitted.values()}) == 3
 
 
+def test_halfway_is_the_geometric_mean_but_for_the_task_trained_on(finished: Path) -> None:
+    fitted = json.loads((finished / "record.json").read_text("utf-8"))["posthoc"]
+    halfway, unlabelled = (fitted[f"sft+{kind}"]["0"] for kind in ("tsdaca", "daca"))
+    labelled = fitted["sft+ts"]["0"]["options"]["temperature"]
+    assert sorted(halfway) == sorted(FILES)
+    for name in FILES:
+        own = unlabelled[name]["temperature"]
+        expected = labelled if "country" in name else (labelled * own) ** 0.5
+        assert halfway[name]["temperature"] == pytest.approx(expected, rel=1e-4)
+        sft, found = made(finished, "sft", name), made(finished, "sft+tsdaca", name)
+        assert [row.prediction for row in found] == [row.prediction for row in sft]
+
+
 def test_shuffled_labels_of_a_target_change_no_confidence(
     config: Config, finished: Path, tmp_path: Path
 ) -> None:
@@ -86,23 +99,24 @@ def test_shuffled_labels_of_a_target_change_no_confidence(
             for row in read_jsonl(path, Prediction)
         ]
         write_jsonl(path, labelled)
-    shutil.rmtree(root / "small" / "recalibrate" / "sft+daca")
-    context_of_same_run(config, folder)
-    for name in FILES:
-        before, after = (made(each, "sft+daca", name) for each in (finished, folder.path))
-        assert [row.confidence for row in before] == [row.confidence for row in after]
-        assert [row.option_logprobs for row in before] == [row.option_logprobs for row in after]
-    assert made(finished, "sft+daca", FILES[2]) != made(folder.path, "sft+daca", FILES[2])
+    for method in ("sft+daca", "sft+tsdaca"):
+        shutil.rmtree(root / "small" / "recalibrate" / method)
+        recalibrate(config, folder, method)
+        for name in FILES:
+            before, after = (made(each, method, name) for each in (finished, folder.path))
+            assert [row.confidence for row in before] == [row.confidence for row in after]
+            assert [row.option_logprobs for row in before] == [row.option_logprobs for row in after]
+        assert made(finished, method, FILES[2]) != made(folder.path, method, FILES[2])
 
 
-def context_of_same_run(config: Config, folder: RunFolder) -> None:
-    """Recalibrate once more, with the questions as they now stand."""
+def recalibrate(config: Config, folder: RunFolder, method: str) -> None:
+    """Once more, with the questions as they now stand."""
     from cogcalib.harness.config import Method
     from cogcalib.harness.progress import StageProgress
     from cogcalib.harness.stages import RunContext, score
 
     context = RunContext(config, folder, StageProgress(Console(file=io.StringIO()), folder.timings))
-    score(context, Method.parse("sft+daca"), 0, folder.read_splits())
+    score(context, Method.parse(method), 0, folder.read_splits())
 
 
 def test_an_uncalibrated_base_is_refused_before_anything_is_trained(

@@ -95,8 +95,15 @@ _POSTHOC = {
     "isotonic": ("isotonic", "isotonic regression on the calibration split"),
     "vector": ("vector", "vector scaling on the calibration split"),
     "daca": ("DACA", "a temperature without labels, by the base model where both agree"),
+    "tsdaca": (
+        "TS-DACA",
+        "on other tasks the temperature halfway between that of temperature scaling on the "
+        "calibration split and one without labels",
+    ),
 }
 POSTHOC = tuple(_POSTHOC)
+BY_BASE = ("daca", "tsdaca")
+"""The post-hoc calibrations that rest on the base model's predictions of the same questions."""
 
 
 @dataclass(frozen=True)
@@ -148,8 +155,8 @@ class Method:
                 f"method {name!r} must begin with one of {', '.join(STEMS)}"
                 f"{did_you_mean(stem, STEMS)}"
             )
-        if (stem, posthoc) == ("base", "daca"):
-            raise ValueError(f"method {name!r}: +daca needs a model to hold against base")
+        if stem == "base" and posthoc in BY_BASE:
+            raise ValueError(f"method {name!r}: +{posthoc} needs a model to hold against base")
         found = STEMS[stem]
         trained = found.trained or before
         method = cls(name, stem, trained, found.penalty, found.gate, posthoc=posthoc or None)
@@ -172,6 +179,11 @@ class Method:
     def baseline(self) -> str | None:
         """Which of `BASELINES` makes its predictions; None: one pass of one model."""
         return self.stem if self.stem in BASELINES else None
+
+    @property
+    def held_against_base(self) -> bool:
+        """Whether its post-hoc calibration rests on the base model's answers to the questions."""
+        return self.posthoc in BY_BASE
 
     @property
     def before_posthoc(self) -> Method:

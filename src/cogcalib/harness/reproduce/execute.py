@@ -264,7 +264,7 @@ def _leave_out_unfit(outcome: PlanOutcome, place: Place) -> None:
     In every seed, if it is so in one: over fewer seeds a row would be another comparison.
     """
     resolved = outcome.resolved[place.path]
-    rows = [name for name in resolved if split_posthoc(name)[1] == "daca"]
+    rows = [name for name in resolved if Method.read(name).held_against_base]
     if not rows:
         return
     try:

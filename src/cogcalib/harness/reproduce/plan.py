@@ -255,5 +255,5 @@ def _length(train: TrainSection, times: float) -> dict[str, float]:
 
 def _applies(name: str, open_ended: bool) -> bool:
     method = Method.parse(name)
-    over_options = method.support == "options" or method.posthoc in ("vector", "daca")
-    return not (open_ended and (over_options or method.baseline))
+    over_options = method.support == "options" or method.posthoc == "vector"
+    return not (open_ended and (over_options or method.baseline or method.held_against_base))

@@ -139,7 +139,7 @@ def trial_cells(plan: Plan) -> list[Cell]:
 
 def rests_on_others(method: Method) -> bool:
     """Whether it is predicted after others: with their models, or held against the base."""
-    return method.baseline in ("ensemble", "laplace") or method.posthoc == "daca"
+    return method.baseline in ("ensemble", "laplace") or method.held_against_base
 
 
 def row_cells(place: Place, names: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
@@ -148,7 +148,7 @@ def row_cells(place: Place, names: Sequence[str], seeds: Sequence[int]) -> list[
     The base model is asked, too, where a method is held against it.
     """
     cells = []
-    aligned = any(Method.parse(name).posthoc == "daca" for name in names)
+    aligned = any(Method.parse(name).held_against_base for name in names)
     asked = dict.fromkeys([*names, *["base"] * aligned])
     untrained = tuple(name for name in asked if Method.parse(name).trained == "base")
     if untrained and seeds:

@@ -61,8 +61,9 @@ def _check_kinds(methods: Sequence[Method], task: Task, others: Sequence[Task]) 
     options = _has_options(task)
     if not options and any(method.support == "options" for method in methods):
         raise ValueError(f"methods: -options needs answer options, {task.name} is open-ended")
-    if not options and any(method.posthoc == "daca" for method in methods):
-        raise ValueError(f"methods: +daca needs answer options, {task.name} is open-ended")
+    aligned = [method.posthoc for method in methods if method.held_against_base]
+    if not options and aligned:
+        raise ValueError(f"methods: +{aligned[0]} needs answer options, {task.name} is open-ended")
     averaged = [method.name for method in methods if method.baseline]
     if averaged and not all(map(_has_options, (task, *others))):
         raise ValueError(f"methods: {averaged[0]} needs answer options in every task tested on")

@@ -33,8 +33,6 @@ from cogcalib.scoring import score as score_examples
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 BASE = Method.parse("base")
-DACA = "daca"
-"""The post-hoc calibration that rests on the base model's predictions of the same questions."""
 
 
 class AskedModels:
@@ -98,8 +96,8 @@ def score(
     models = models or AskedModels()
     if mapped:
         score(context, method.before_posthoc, seed, splits, models)
-    if method.posthoc == DACA:
-        _check_base(context, seed, splits, models)
+    if method.held_against_base:
+        _check_base(context, method, seed, splits, models)
     splits = of_seed(splits, seed)
     scored = {name: split for name, split in splits.items() if name not in ("train", THRESHOLD)}
     with context.progress.stage(label, sum(map(len, scored.values()))) as advance:
@@ -117,25 +115,27 @@ def score(
 
 
 def check_base(context: RunContext, methods: Sequence[Method], splits: Splits) -> None:
-    """Refuse `DACA`, where a method asks for it, before anything is trained.
+    """Refuse what is held against the base model, before anything is trained, if that cannot be.
 
     Raises:
         InputError: If the base model is not calibrated: with its ECE on the calibration split, and
             what is allowed.
     """
-    if any(method.posthoc == DACA for method in methods):
+    for method in [each for each in methods if each.held_against_base][:1]:
         for seed in context.config.seeds:
-            _check_base(context, seed, splits, None)
+            _check_base(context, method, seed, splits, None)
 
 
-def _check_base(context: RunContext, seed: int, splits: Splits, models: AskedModels | None) -> None:
+def _check_base(
+    context: RunContext, method: Method, seed: int, splits: Splits, models: AskedModels | None
+) -> None:
     score(context, BASE, seed, splits, models)
     if reason := unfit_base(context.folder, [seed]):
-        raise InputError(f"methods: +{DACA} cannot be used: {reason}")
+        raise InputError(f"methods: +{method.posthoc} cannot be used: {reason}")
 
 
 def unfit_base(folder: RunFolder, seeds: Sequence[int]) -> str:
-    """The reason why `DACA` cannot be used with one of the seeds; empty if it can.
+    """Why nothing can be held against the base model with one of the seeds; empty if it can.
 
     Raises:
         FileNotFoundError: If the base model was not asked.
@@ -238,8 +238,13 @@ def _by_map(
 
     calibration = splits["calibration"]
     kind = str(method.posthoc)
-    if kind == DACA:
-        return partial(_by_base, of, _by_question(context.folder, BASE, seed), folder)
+    if method.held_against_base:
+        at_home = {}
+        if kind == "tsdaca":
+            labelled = fit_option_scaling(TemperatureScaling(), of(calibration), calibration)
+            at_home[calibration[0].task] = labelled
+        base = _by_question(context.folder, BASE, seed)
+        return partial(_by_base, of, base, folder, kind, at_home)
     if kind in ("ts", "vector"):
         blank = TemperatureScaling() if kind == "ts" else VectorScaling()
         scaling = fit_option_scaling(blank, of(calibration), calibration)
@@ -255,16 +260,23 @@ def _by_base(
     of: Callable[[Sequence[Example]], list[Prediction]],
     base: Mapping[tuple[str, str, str], Prediction],
     folder: Path,
+    kind: str,
+    at_home: Mapping[str, TemperatureScaling],
     examples: Sequence[Example],
     _: Advance,
 ) -> list[Prediction]:
-    """Each task and split at a temperature of its own, fitted to the base model without labels."""
+    """Each task and split at a temperature of its own, fitted to the base model without labels.
+
+    The task in `at_home` keeps the temperature that labels gave it, and every other one gets the
+    temperature halfway between that and its own.
+    """
     found = []
+    labelled = next(iter(at_home.values()), None)
     for (task, split), group in groupby(examples, key=lambda e: (e.task, e.split)):
         asked = list(group)
         own, theirs = of(asked), [base[e.task, e.split, e.id] for e in asked]
-        scaling = fit_to_base(own, theirs)
-        scaling.save(posthoc_map(folder, DACA, f"{task}.{split}".replace("/", "-")))
+        scaling = at_home.get(task) or fit_to_base(own, theirs, labelled)
+        scaling.save(posthoc_map(folder, kind, f"{task}.{split}".replace("/", "-")))
         found += apply_option_scaling(scaling, own, asked)
     return found
 
