@@ -94,6 +94,22 @@ def test_loss_and_threshold_in_other_trainers(
     assert trained[0].compute_loss_func.nll is not None
 
 
+def test_every_section_of_a_report_is_explained() -> None:
+    package = ROOT / "src" / "cogcalib" / "harness" / "report"
+    template = (package / "templates" / "report.html.j2").read_text(encoding="utf-8")
+    page = (DOCS / "read-report.md").read_text(encoding="utf-8")
+    headings = re.findall(r"<h2>(.+)</h2>", template)
+    assert len(headings) > 8
+    told = re.findall(r"^## (.+)$", page, re.M)
+    assert [each for each in told if each in headings] == headings
+
+
+def test_the_files_for_accelerate_are_those_that_ship() -> None:
+    shown = dict(block.split("\n", 1) for block in blocks(DOCS / "distributed.md", "yaml"))
+    files = (ROOT / "examples" / "accelerate").iterdir()
+    assert shown == {f"# examples/accelerate/{each.name}": each.read_text() for each in files}
+
+
 def test_the_loss_needs_torch_and_numpy_alone() -> None:
     code = (
         "import sys\n"
