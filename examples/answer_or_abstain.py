@@ -3,7 +3,7 @@
 from datasets import Dataset
 
 import cogcalib
-from cogcalib.modeling import render_prompt, resolve_model
+from cogcalib.modeling import render_prompt
 
 task, data = cogcalib.load_task("atlas/country").splits, {}
 for part in task:
@@ -11,7 +11,7 @@ for part in task:
     data[part] = Dataset.from_list([row | {"options": [" A", " B", " C", " D"]} for row in rows])
 args = cogcalib.CogCalibConfig("out", max_steps=60, learning_rate=5e-4, use_cpu=True, bf16=False)
 known = {"train_dataset": data["train"], "calibration_dataset": data["calibration"]}
-trainer = cogcalib.CogCalibTrainer(resolve_model("atlas"), args, **known)
+trainer = cogcalib.CogCalibTrainer("atlas", args, **known)
 trainer.train()
 trainer.save_model()
 for answer in cogcalib.load("out").predict(data["test"].select(range(20))):

@@ -1,14 +1,13 @@
-"""The page on merging: its options and commands are those of the code, its figures measured."""
+"""The page on merging: its options are those of the code, its figures measured."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import re
-import shlex
 from pathlib import Path
 
-from cogcalib.cli import merge, parse
+from cogcalib.cli import merge
 from cogcalib.deployment.calibration_file import Calibration, FittedMap
 from cogcalib.deployment.folding import TOLERANCE
 from cogcalib.deployment.gguf import CONVERTER, VARIABLE
@@ -28,14 +27,6 @@ def test_every_option_stands_in_a_table() -> None:
     assert set(re.findall(r"^\| `(--[\w-]+)` \|", PAGE, re.M)) == wanted
     places = [action.metavar for action in parser._actions if not action.option_strings]
     assert re.findall(r"^\| `([A-Z]+)` \|", PAGE, re.M) == places
-
-
-def test_every_command_is_one() -> None:
-    shown = "\n".join(re.findall(r"```bash\n(.+?)```", PAGE, re.S))
-    commands = [line for line in shown.splitlines() if line.startswith("cogcalib ")]
-    assert len(commands) > 3
-    for command in commands:
-        parse(shlex.split(command, comments=True)[1:])
 
 
 def test_names_and_tolerances_are_those_of_the_code() -> None:

@@ -1,18 +1,17 @@
-"""The page on predictions: its options, commands, keys, rows and Python are those of the code."""
+"""The page on predictions: its options, keys, rows and Python are those of the code."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import re
-import shlex
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import cogcalib
-from cogcalib.cli import main, parse, predict
+from cogcalib.cli import main, predict
 from cogcalib.deployment import (
     Answer,
     AnswerFormat,
@@ -58,17 +57,6 @@ def test_every_option_stands_in_the_table() -> None:
 
 def test_every_key_of_an_answer_stands_there_in_order() -> None:
     assert keys_of("Answers") == ["id", *(field.name for field in fields(Answer))]
-
-
-def test_every_command_is_one() -> None:
-    blocks = re.findall(r"```bash\n(.+?)```", PAGE, re.S)
-    commands = [
-        command for block in blocks for command in re.split(r"\n(?=cogcalib|cat)", block.strip())
-    ]
-    assert len(commands) == 5
-    for command in commands:
-        words = shlex.split(command.partition("cogcalib ")[2], comments=True)
-        assert parse(words).verb == "predict"
 
 
 def test_rows_and_python_of_the_page_work(out, tmp_path, capsys) -> None:

@@ -81,7 +81,7 @@ def cited(tables: ModuleType, records: Mapping[str, Any]) -> Iterator[tuple[str,
     surest = records["demo-reliability"]["methods"][0]["bins"][-1]
     yield (
         "README.md",
-        f"{surest['confidence']:.0%} confidence are right {surest['accuracy']:.0%} of the time",
+        f"{surest['confidence']:.0%} confidence are correct {surest['accuracy']:.0%} of the time",
     )
     world = records["population"]
     known, unknown = (world["categories"].index(name) for name in ("HighlyKnown", "Unknown"))

@@ -1,16 +1,15 @@
-"""The page on scoring: its options, commands, keys, row and errors are those of the code."""
+"""The page on scoring: its options, keys, row and errors are those of the code."""
 
 from __future__ import annotations
 
 import json
 import re
-import shlex
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from cogcalib.cli import build_parser, main, parse
+from cogcalib.cli import build_parser, main
 from cogcalib.records import Prediction
 from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED, read_predictions
 
@@ -25,15 +24,6 @@ def score_options() -> set[str]:
 
 def test_every_option_stands_in_a_table() -> None:
     assert set(re.findall(r"^\| `(--[\w-]+)` \|", PAGE, re.M)) == score_options()
-
-
-def test_every_command_is_one() -> None:
-    shown = "\n".join(re.findall(r"```bash\n(.+?)```", PAGE, re.S)).replace("\\\n", " ")
-    commands = [line for line in shown.splitlines() if "cogcalib" in line]
-    assert len(commands) > 5
-    for command in commands:
-        words = shlex.split(re.split(r"cogcalib(?:\.cli)? ", command)[1])
-        parse(words)
 
 
 def test_every_key_stands_there_in_order() -> None:

@@ -15,9 +15,14 @@ from typing import Any
 import pytest
 import yaml
 
+import cogcalib
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PUBLIC = ("training", "losses", "metrics", "posthoc", "deployment", "scoring", "knowledge", "tasks")
+PUBLIC = (
+    *("training", "losses", "metrics", "posthoc", "deployment", "scoring", "knowledge", "tasks"),
+    *("modeling", "baselines"),
+)
 
 
 class Loader(yaml.SafeLoader):
@@ -114,6 +119,12 @@ def test_the_reference_has_every_public_function_and_class(name: str) -> None:
     module, folder = importlib.import_module(f"cogcalib.{name}"), ROOT / "src" / "cogcalib" / name
     hidden = [each for each in module.__all__ if (folder / f"{each}.py").is_file()]
     assert re.findall(rf"^::: cogcalib\.{name}\.(\w+)\.\1$", page, re.M) == hidden
+
+
+def test_the_reference_begins_with_the_top_level_names() -> None:
+    page = (DOCS / "reference" / "cogcalib.md").read_text(encoding="utf-8")
+    for name in set(cogcalib.__all__) - {"__version__"}:
+        assert f"::: cogcalib.{name}\n" in page or f"`{name}`" in page
 
 
 def test_nothing_is_asked_of_anybody() -> None:

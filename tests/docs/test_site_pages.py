@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,21 +12,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from pages import DOCS, ROOT, blocks
 from transformers import Trainer
-
-from cogcalib.cli import parse
-
-ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / "docs"
-PAGES = ("howto-trl", "own-data", "choose-alpha", "footguns", "read-report", "other-trainers")
-
-
-def text_of(page: str) -> str:
-    return (DOCS / f"{page}.md").read_text(encoding="utf-8")
-
-
-def blocks(page: str) -> list[str]:
-    return re.findall(r"^```python\n(.+?)^```", text_of(page), re.S | re.M)
 
 
 @pytest.fixture
@@ -39,7 +25,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(page: str, namespace: dict[str, Any], chosen: slice = slice(None)) -> None:
-    for block in blocks(page)[chosen]:
+    for block in blocks(DOCS / f"{page}.md")[chosen]:
         exec(compile(block, f"{page}.md", "exec"), namespace)
 
 
@@ -53,18 +39,8 @@ def test_the_script_from_trl_runs(here: Path, capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize("page", ["own-data", "choose-alpha", "footguns"])
 def test_python_of_the_other_pages_runs(page: str, here: Path) -> None:
-    assert blocks(page)
+    assert blocks(DOCS / f"{page}.md")
     run(page, {})
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_every_command_is_one(page: str) -> None:
-    shown = "\n".join(re.findall(r"^```bash\n(.+?)^```", text_of(page), re.S | re.M))
-    for line in filter(None, shown.splitlines()):
-        program, *words = shlex.split(line)
-        assert program in ("cogcalib", "pip"), line
-        if program == "cogcalib":
-            parse(words)
 
 
 def test_loss_and_threshold_in_other_trainers(
@@ -95,7 +71,7 @@ def test_loss_and_threshold_in_other_trainers(
     for name in ("axolotl", "axolotl.integrations"):
         module(name)
     module("axolotl.integrations.base", BasePlugin=object)
-    exec(blocks("other-trainers")[2], loss)
+    exec(blocks(DOCS / "other-trainers.md")[2], loss)
     plain = Trainer(trainer.model, **kwargs)
     loss["CogCalibPlugin"]().post_trainer_create({}, plain)
     assert type(plain.compute_loss_func) is loss["CogCalibLoss"]
@@ -113,9 +89,25 @@ def test_loss_and_threshold_in_other_trainers(
         module(name)
     module("llamafactory.train.sft.workflow", CustomSeq2SeqTrainer=Trainer)
     module("llamafactory.train.tuner", run_exp=run_exp)
-    exec(blocks("other-trainers")[3], loss)
+    exec(blocks(DOCS / "other-trainers.md")[3], loss)
     assert type(trained[0].compute_loss_func) is loss["CogCalibLoss"]
     assert trained[0].compute_loss_func.nll is not None
+
+
+def test_every_section_of_a_report_is_explained() -> None:
+    package = ROOT / "src" / "cogcalib" / "harness" / "report"
+    template = (package / "templates" / "report.html.j2").read_text(encoding="utf-8")
+    page = (DOCS / "read-report.md").read_text(encoding="utf-8")
+    headings = re.findall(r"<h2>(.+)</h2>", template)
+    assert len(headings) > 8
+    told = re.findall(r"^## (.+)$", page, re.M)
+    assert [each for each in told if each in headings] == headings
+
+
+def test_the_files_for_accelerate_are_those_that_ship() -> None:
+    shown = dict(block.split("\n", 1) for block in blocks(DOCS / "distributed.md", "yaml"))
+    files = (ROOT / "examples" / "accelerate").iterdir()
+    assert shown == {f"# examples/accelerate/{each.name}": each.read_text() for each in files}
 
 
 def test_the_loss_needs_torch_and_numpy_alone() -> None:
@@ -130,7 +122,7 @@ def test_the_loss_needs_torch_and_numpy_alone() -> None:
 
 
 def test_every_paper_that_the_code_names_is_on_the_page() -> None:
-    page = text_of("papers")
+    page = (DOCS / "papers.md").read_text(encoding="utf-8")
     code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
     named = set(re.findall(r"arXiv[: ](\d{4}\.\d{4,5})", code))
     assert len(named) > 5

@@ -28,7 +28,6 @@ def test_training_and_answering_in_fifteen_lines(
     script = EXAMPLES / "answer_or_abstain.py"
     code = script.read_text(encoding="utf-8").partition('."""\n')[2]
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
-    assert code.strip() in (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
     runpy.run_path(str(script), run_name="__main__")
     said = [
         line.split(maxsplit=1)

@@ -1,10 +1,9 @@
-"""Processes started by `accelerate launch` with the files of docs/distributed.md work as one."""
+"""Processes started by `accelerate launch` with the files of examples/accelerate work as one."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from cogcalib.training import CogCalibTrainer
 from cogcalib.training.checkpoints import last_complete_checkpoint
 
 HERE = Path(__file__).parent
-PAGE = HERE.parents[1] / "docs" / "distributed.md"
+FILES = HERE.parents[1] / "examples" / "accelerate"
 TIMEOUT = 600
 """Seconds after which processes that wait for each other in vain are ended."""
 
@@ -75,11 +74,10 @@ SHARDED_ON_LOADING = job("sharded on loading", loading="sharded")
 
 
 def launch(kind: str, folder: Path, jobs: list[Job], processes: int = 2) -> tuple[int, str]:
-    """Run the jobs with the page's file for this kind; the exit status and what was printed."""
+    """Run the jobs with the file for this kind; the exit status and what was printed."""
     write_jobs(folder, jobs)
-    config = folder / f"{kind}.yaml"
-    config.write_text(files_of_the_page()[config.name])
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    command = [sys.executable, "-m", "accelerate.commands.launch"]
+    command += ["--config_file", str(FILES / f"{kind}.yaml")]
     command += ["--num_processes", str(processes), "--main_process_port", "0"]
     with subprocess.Popen(
         [*command, str(HERE / "launched.py"), str(folder)],
@@ -95,11 +93,6 @@ def launch(kind: str, folder: Path, jobs: list[Job], processes: int = 2) -> tupl
             printed, _ = process.communicate()
             pytest.fail(f"the processes hang:\n{printed}")
     return process.returncode, printed
-
-
-def files_of_the_page() -> dict[str, str]:
-    blocks = re.findall(r"^```yaml\n# (\S+)\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    return dict(blocks)
 
 
 def results(folder: Path, job: Job, processes: int = 2) -> list[dict[str, Any]]:

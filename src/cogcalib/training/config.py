@@ -67,9 +67,9 @@ class CogCalibConfig(SecretsKept, SFTConfig):
         threshold_every (`int` or `float`, *optional*):
             Optimiser steps between two estimates of the threshold: a number of steps, or a share in
             (0, 1] of an epoch. Mind the type: `1` is every step, `1.0` every epoch. If `None`, so
-            seldom that estimating takes about 2 % of the training time, but between four times and
-            once an epoch: where there are fewer than about 14 training examples to each calibration
-            example, once an epoch takes more (docs/benchmarks.md).
+            seldom that estimating takes about 2 % of the training time, but one to four times an
+            epoch, and three times or more in the first one after the style phase: where there are
+            fewer than 14 training examples to a calibration example it costs more.
         margin (`float`, *optional*):
             Logit gap tolerated by the penalty `"margin"`. If `None`, 8 over the vocabulary and 2
             over the options.
@@ -157,9 +157,9 @@ class CogCalibConfig(SecretsKept, SFTConfig):
         default=None,
         metadata={
             "help": "Optimiser steps between two estimates of the threshold: a number of steps, or "
-            "a share in (0, 1] of an epoch. `1` is every step, `1.0` every epoch. If None, between "
-            "four times and once an epoch, for about two percent of the training time where there "
-            "are 14 training examples to each calibration example, and more where there are fewer."
+            "a share in (0, 1] of an epoch. `1` is every step, `1.0` every epoch. If None, one to "
+            "four times an epoch, three or more in the first after the style phase, for about two "
+            "percent of the training time; more where calibration examples are many."
         },
     )
     margin: float | None = field(
