@@ -39,6 +39,8 @@ UNKNOWN_ROWS = 1000
 """Questions of a split whose size nobody stated."""
 OPTIONS = 4
 """Of a question, each of which the probe rotates to the front, and Laplace differentiates."""
+NOISE = 1.1
+"""Of two times, how much longer one is if it is longer."""
 NUMBER_BYTES = {"float32": 4, "bfloat16": 2}
 FULL_BYTES = 16
 """Of a weight that is trained itself, its gradient and Adam's state, in float32."""
@@ -107,19 +109,27 @@ def cell_cost(cell: Cell, preset: Preset) -> CellCost:
 def with_measured(preset: Preset, rates: MeasuredRates) -> Preset:
     """The preset with the rates that `reproduce --check` measured instead of those assumed.
 
-    A step of known tokens gives the arithmetic; starting kernels cannot take longer than the step.
+    Long batches give the arithmetic, of training and of scoring. A short step that takes longer
+    than its share of it waited for its kernels; one that does not bounds how long they take.
     """
-    each = step_flops(rates.adapter) * preset.parameters
-    flops = each * rates.step_tokens * PADDING / rates.step
-    bytes_of_weights = preset.parameters * NUMBER_BYTES[rates.dtype]
+    trained = step_flops(rates.adapter) * preset.parameters
+    flops = trained * rates.long_tokens / rates.long_step
+    kernels = STEP_KERNELS * max(1, preset.layers)
+    waits = rates.step > NOISE * trained * rates.step_tokens * PADDING / flops
+    launch = rates.step / kernels
+    launch = launch if waits else min(preset.rate.launch, launch)
+    reached = FORWARD * preset.parameters * rates.scored_tokens / rates.scored
+    if rates.scored <= NOISE * FORWARD_KERNELS * preset.layers * launch:
+        reached = max(reached, flops)  # the batch was too small to show it
     rate = Rate(
         device=rates.device,
         flops=flops,
-        launch=min(preset.rate.launch, rates.step / (STEP_KERNELS * max(1, preset.layers))),
-        load=bytes_of_weights / rates.load,
+        forward=reached,
+        launch=launch,
+        load=preset.parameters * NUMBER_BYTES[rates.dtype] / rates.load,
         setup=preset.rate.setup,
     )
-    return preset.model_copy(update={"rate": rate})
+    return preset.model_copy(update={"rate": rate, "layers": max(1, preset.layers)})
 
 
 @dataclass(frozen=True)
@@ -135,7 +145,8 @@ class _Model:
     def seconds(self, tokens: float, flops: float, kernels: float) -> float:
         """Of one pass: arithmetic, or the start of its kernels, whichever takes longer."""
         rate = self.preset.rate
-        arithmetic = tokens * flops * self.preset.parameters / rate.flops
+        reached = rate.forward or rate.flops if flops == FORWARD else rate.flops
+        arithmetic = tokens * flops * self.preset.parameters / reached
         return max(arithmetic, kernels * self.preset.layers * rate.launch)
 
     def forward(self, rows: float, tokens: float) -> float:
