@@ -229,6 +229,17 @@ def test_the_plan_says_what_it_goes_to(tmp_path: Path) -> None:
     assert "in 4 processes" in text
 
 
+def test_the_papers_table_for_an_8b_model_takes_a_day_on_four_gpus(tmp_path: Path) -> None:
+    """The goal is eight hours. Its row of ours is the one that the first page is about."""
+    table = load_table("paper")
+    plan = make_plan(table, load_preset(LLAMA), tmp_path, seeds=range(table.seeds), tune_seeds=[0])
+    assert 1 < hours(timed_cells(plan), 4) <= 8
+    assert table.methods[-1] == "cols-options-gap"
+    assert "what we recommend (cols-options-gap)" in table.note
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    assert 'support="options", alpha="gap"' in readme
+
+
 def test_what_an_estimate_needs_is_asked_for(small: Preset, tmp_path: Path) -> None:
     values = small.model_dump(mode="json")
     path = tmp_path / "own.yaml"
