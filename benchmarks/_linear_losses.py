@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,12 +14,17 @@ from torch import Tensor
 from torch.nn import LinearCrossEntropyOptions
 
 from cogcalib.losses import Gate, LinearHead, Penalty, fused_cogcalib_loss
+from cogcalib.losses.terms import BaseAnswers
 
 PENALTIES = {
     "label_smoothing": Penalty("label_smoothing"),
     "margin": Penalty("margin"),
     "entropy": Penalty("entropy"),
+    "focal": Penalty("focal"),
+    "anchor": Penalty("anchor"),
 }
+USUAL = ("label_smoothing", "margin", "entropy")
+"""Those compared if none is named."""
 TERMS = PENALTIES | {f"{name}-options": Penalty(name, "options") for name in PENALTIES}
 """Besides, the same over four options of every token."""
 LENGTHS = {"short": 3, "long": 512}
@@ -137,9 +143,14 @@ def _trl(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
 def _ours(name: str, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     term, length, *how = name.split("/")
     example = torch.arange(len(targets), device=targets.device) // LENGTHS[length]
-    penalty, options = TERMS[term], None
+    penalty, options, base = TERMS[term], None, None
+    four = (targets[:, None] + torch.arange(4, device=targets.device)) % len(weight)
     if penalty.support == "options":
-        options = (targets[:, None] + torch.arange(4, device=targets.device)) % len(weight)
+        options = four
+    if penalty.kind == "anchor":  # a base that holds all four possible, and the rest as one
+        width = 4 + (options is None)
+        log_p = torch.full((len(targets), width), -math.log(width), device=targets.device)
+        base = BaseAnswers(log_p, four if options is None else None)
     return fused_cogcalib_loss(
         hidden,
         LinearHead(weight),
@@ -150,5 +161,6 @@ def _ours(name: str, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         alpha=0.1,
         gate=Gate("all"),
         option_ids=options,
+        base=base,
         compiled=how == [COMPILED],
     ).loss
