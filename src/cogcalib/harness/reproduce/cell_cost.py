@@ -42,8 +42,6 @@ OPTIONS = 4
 NOISE = 1.1
 """Of two times, how much longer one is if it is longer."""
 NUMBER_BYTES = {"float32": 4, "bfloat16": 2}
-FULL_BYTES = 16
-"""Of a weight that is trained itself, its gradient and Adam's state, in float32."""
 
 
 @dataclass(frozen=True)

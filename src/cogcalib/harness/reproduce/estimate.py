@@ -17,12 +17,7 @@ from cogcalib.artifacts import read_json
 from cogcalib.harness.config import DEFAULT_RULE, Method, Rule
 from cogcalib.harness.config.methods import with_posthoc
 from cogcalib.harness.reproduce.cell import timing_path
-from cogcalib.harness.reproduce.cell_cost import (
-    FULL_BYTES,
-    CellCost,
-    cell_cost,
-    with_measured,
-)
+from cogcalib.harness.reproduce.cell_cost import CellCost, cell_cost, with_measured
 from cogcalib.harness.reproduce.definitions import Preset
 from cogcalib.harness.reproduce.execute import choices_made
 from cogcalib.harness.reproduce.measured_rates import measured_rates
@@ -38,6 +33,7 @@ from cogcalib.harness.reproduce.planned_cells import (
     weights_of,
 )
 from cogcalib.harness.run_folder import RunFolder
+from cogcalib.harness.stages.whole_training import FULL_BYTES
 from cogcalib.harness.tuning import candidates, is_tunable
 
 CHOSEN, BEST = 2, 3
