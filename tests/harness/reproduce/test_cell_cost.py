@@ -119,6 +119,17 @@ def test_the_probe_reads_the_whole_pool_in_every_rotation(small: Preset, tmp_pat
     assert found == pytest.approx(2e6 * 16 * 40 / 1e10)
 
 
+def test_an_answer_is_generated_token_by_token(small: Preset, tmp_path: Path) -> None:
+    waiting = slow(small, launch=1e-3)
+    plan = make_plan(load_table("main"), waiting, tmp_path, seeds=[0], tune_seeds=[0])
+    options, generated = (
+        cell_cost(Cell(place, "trial", "cols@0.1"), waiting).scoring for place in plan.places
+    )
+    one_pass = FORWARD_KERNELS * 4 * 1e-3
+    assert options == pytest.approx(one_pass)
+    assert generated == pytest.approx((2 + 32) * one_pass)
+
+
 def test_one_probe_a_model_and_task_is_counted(small: Preset, tmp_path: Path) -> None:
     plan = make_plan(load_table("ratio"), small, tmp_path, seeds=[0], tune_seeds=[0])
     costs = [each.cost for each in timed_cells(plan) if each.cell.kind == "prepare"]
@@ -130,7 +141,13 @@ def test_one_probe_a_model_and_task_is_counted(small: Preset, tmp_path: Path) ->
 def test_calibration_passes_are_those_of_a_training(
     small: Preset, tmp_path: Path, every: float | None
 ) -> None:
-    train = {"steps": 9, "style_steps": 2, "batch_size": 4, "threshold_every": every}
+    train = {
+        "steps": 9,
+        "style_steps": 2,
+        "batch_size": 4,
+        "eval_batch_size": 5,
+        "threshold_every": every,
+    }
     config = merge(small.config, {"train": train})
     preset = slow(small.model_copy(update={"config": config}), launch=1e-3)
     place = place_of(preset, tmp_path)
@@ -140,7 +157,7 @@ def test_calibration_passes_are_those_of_a_training(
     folder = RunFolder(place.path).train("cols@0.1", 0)
     taken = len(read_json(folder / "thresholds.json", list))
     cost = cell_cost(Cell(place, "member", "cols@0.1"), preset)
-    one_pass = 12 / 4 * FORWARD_KERNELS * 4 * 1e-3  # half of 24 questions by four
+    one_pass = 3 * FORWARD_KERNELS * 4 * 1e-3  # half of 24 questions by five
     assert taken > 1
     assert cost.calibration == pytest.approx(taken * one_pass)
     assert cell_cost(Cell(place, "member", "sft"), preset).calibration == 0

@@ -18,7 +18,8 @@ from cogcalib.harness.reproduce.dynamics import POINTS
 from cogcalib.harness.reproduce.measured_rates import MeasuredRates
 from cogcalib.harness.reproduce.plan import Place
 from cogcalib.harness.reproduce.planned_cells import Cell
-from cogcalib.harness.reproduce.specs import is_open_ended
+from cogcalib.harness.reproduce.specs import has_no_options, is_open_ended
+from cogcalib.scoring import ScoreSettings
 from cogcalib.tasks import summaries
 from cogcalib.training.schedule import Schedule
 
@@ -187,22 +188,35 @@ class _Model:
         return _rows(self.place, "calibration") // 2
 
     def calibration_pass(self) -> float:
-        """Half of the split in batches of the training's size."""
-        size = self.place.config.train.batch_size
+        """Half of the split in batches of ``train.eval_batch_size``."""
+        size = self.place.config.train.eval_batch_size
         tokens = size * self.tokens(self.place.config.tasks.train)
-        return self.calibration_half() / size * self.seconds(tokens, FORWARD, FORWARD_KERNELS)
+        batches = math.ceil(self.calibration_half() / size)
+        return batches * self.seconds(tokens, FORWARD, FORWARD_KERNELS)
 
     def scored(self, splits: tuple[str, ...]) -> float:
         """Half of the calibration split, and every test split, once each."""
         tasks = self.place.config.tasks
-        half = self.forward(self.calibration_half(), self.tokens(tasks.train))
+        half = self.answered(self.calibration_half(), tasks.train)
         if splits == ("calibration",):
             return half
-        own = self.forward(_rows(self.place, "test"), self.tokens(tasks.train))
-        others = (
-            self.forward(_size(name, "test"), self.tokens(name)) for name in tasks.out_of_domain
+        own = self.answered(_rows(self.place, "test"), tasks.train)
+        return (
+            half
+            + own
+            + sum(self.answered(_size(each, "test"), each) for each in tasks.out_of_domain)
         )
-        return half + own + sum(others)
+
+    def answered(self, rows: float, task: str) -> float:
+        """A pass over questions; without options one more, and a short one for every token."""
+        tokens = self.tokens(task)
+        once = self.forward(rows, tokens)
+        if not _has_no_options(task):
+            return once
+        most = ScoreSettings().max_new_tokens
+        batches = math.ceil(rows * (tokens + most) / BATCH_TOKENS)
+        start = FORWARD_KERNELS * self.preset.layers * self.preset.rate.launch
+        return 2 * once + batches * most * start
 
     def baseline(self, method: Method) -> tuple[float, float]:
         """Passes for one of a plain model, and seconds of fitting."""
@@ -264,6 +278,9 @@ def _rows(place: Place, split: str) -> int:
 
 def _size(task: str, split: str) -> int:
     return _sizes().get(task, {}).get(split, UNKNOWN_ROWS)
+
+
+_has_no_options = cache(has_no_options)
 
 
 @cache

@@ -160,6 +160,7 @@ def _trainer_settings(config: Config, method: Method, seed: int) -> dict[str, An
     settings: dict[str, Any] = {
         "max_steps": steps,
         "per_device_train_batch_size": stage.batch_size,
+        "per_device_eval_batch_size": stage.eval_batch_size,
         "gradient_accumulation_steps": stage.gradient_accumulation,
         "learning_rate": stage.learning_rate,
         "warmup_steps": round(stage.warmup_share * steps),
