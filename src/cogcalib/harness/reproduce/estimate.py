@@ -93,10 +93,14 @@ def estimates(plan: Plan, rule: Rule = DEFAULT_RULE) -> list[CellEstimate]:
 def timed_cells(plan: Plan, rule: Rule = DEFAULT_RULE) -> list[TimedCell]:
     """Every cell of a plan, in the order of its phases."""
     presets = {place.model: _preset(plan, place) for place in plan.places}
+    known = {place.model: measured_rates(place.path.parent) for place in plan.places}
     probed: set[tuple[str, str]] = set()
     found = []
     for phase, cell in _phases(plan, rule):
         cost = cell_cost(cell, presets[cell.place.model])
+        rates = known[cell.place.model]
+        if rates and cost.disk and rates.adapter == (cell.place.config.model.lora is not None):
+            cost = replace(cost, disk=rates.saved)
         if cell.kind == "prepare":
             asked = cell.place.model, cell.place.config.tasks.train
             cost = replace(cost, probing=0.0, loading=0.0) if asked in probed else cost

@@ -30,7 +30,7 @@ class MeasuredRates:
         scored: Seconds to score one batch.
         scored_questions: Questions in it.
         scored_tokens: Tokens of their prompts.
-        saved: Bytes of what one training leaves.
+        saved: Bytes of what one more training leaves; of the tokenizer, where it cannot be linked.
         memory: Most bytes of the device that training or scoring took; on a CPU of the process.
         host: Most bytes of the host's memory that the process took.
     """

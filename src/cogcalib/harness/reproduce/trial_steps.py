@@ -20,6 +20,7 @@ from cogcalib.harness.reproduce.measured_rates import MeasuredRates
 from cogcalib.harness.reproduce.plan import Place, Plan
 from cogcalib.harness.reproduce.specs import is_open_ended
 from cogcalib.harness.stages import load_tasks
+from cogcalib.harness.stages.shared_files import share_tokenizer
 from cogcalib.harness.stages.train import train_into
 from cogcalib.modeling import encode_batch, load_model
 from cogcalib.records import Example, ProbeRecord
@@ -51,10 +52,11 @@ def measure(plan: Plan, folder: Path, data_dir: Path | None = None) -> MeasuredR
     long = _longest(task.splits["train"], size)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    output = folder / "trained"
+    output, further = folder / "trained" / "seed-0", folder / "long" / "seed-0"
     step = _step(place, output, {"train": rows, "calibration": calibration}, GATED)
     splits = {"train": long, "calibration": calibration[:16]}
-    long_step = _step(place, folder / "long", splits, LONG)
+    long_step = _step(place, further, splits, LONG)
+    share_tokenizer(further)
     config = place.config
     started = time.perf_counter()
     model, tokenizer = load_model(
@@ -91,7 +93,7 @@ def measure(plan: Plan, folder: Path, data_dir: Path | None = None) -> MeasuredR
         scored=round(scored, 4),
         scored_questions=len(questions),
         scored_tokens=sum(_tokens(questions, tokenizer, answers=False)),
-        saved=sum(path.stat().st_size for path in output.rglob("*") if path.is_file()),
+        saved=_own_bytes(further),
         memory=torch.cuda.max_memory_allocated() if torch.cuda.is_available() else host,
         host=host,
     )
@@ -160,6 +162,12 @@ class _Clock:
         """Seconds of the gated steps but the first; their median is one without an estimate."""
         ends = self.ends[PLAIN:]
         return [after - before for before, after in pairwise(ends)]
+
+
+def _own_bytes(folder: Path) -> int:
+    """Of the files that are nobody else's."""
+    found = (path.stat() for path in folder.rglob("*") if path.is_file())
+    return sum(each.st_size for each in found if each.st_nlink == 1)
 
 
 def _wait() -> None:
