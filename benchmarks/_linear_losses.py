@@ -18,7 +18,10 @@ PENALTIES = {
     "label_smoothing": Penalty("label_smoothing"),
     "margin": Penalty("margin"),
     "entropy": Penalty("entropy"),
+    "focal": Penalty("focal"),
 }
+USUAL = ("label_smoothing", "margin", "entropy")
+"""Those compared if none is named."""
 TERMS = PENALTIES | {f"{name}-options": Penalty(name, "options") for name in PENALTIES}
 """Besides, the same over four options of every token."""
 LENGTHS = {"short": 3, "long": 512}

@@ -110,7 +110,9 @@ def make_trainer(
         "disable_tqdm": True,
     }
     common: dict[str, Any] = {
-        "model": make_model(workload).to(torch.float32 if device == "cpu" else torch.bfloat16),
+        "model": make_model(workload, device).to(
+            torch.float32 if device == "cpu" else torch.bfloat16
+        ),
         "train_dataset": make_data(workload, 16 * BATCH, seed=0),
         "eval_dataset": evaluation,
         "processing_class": make_tokenizer(),

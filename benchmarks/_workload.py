@@ -70,27 +70,27 @@ LIKE_SMOLLM2 = Workload(
 """SmolLM2-135M in width, depth and vocabulary, on short questions; only where it is named."""
 
 
-def make_model(workload: Workload) -> LlamaForCausalLM:
+def make_model(workload: Workload, device: str = "cpu") -> LlamaForCausalLM:
     """A random Llama that holds `KNOWN` for the likeliest answer to everything, at about 95 %.
 
     So it knows the examples that have this answer and no others: the gate is open for one half.
+    It is drawn on its device: a processor takes a minute for a billion numbers.
     """
     torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=workload.vocabulary,
-            hidden_size=workload.hidden,
-            intermediate_size=workload.hidden * 11 // 4,
-            num_hidden_layers=workload.layers,
-            num_attention_heads=workload.hidden // 16,
-            num_key_value_heads=workload.hidden // 32,
-            tie_word_embeddings=True,  # as in the Llamas of 1 and 3 billion parameters
-            bos_token_id=None,
-            eos_token_id=END,
-            pad_token_id=PAD,
-        )
+    config = LlamaConfig(
+        vocab_size=workload.vocabulary,
+        hidden_size=workload.hidden,
+        intermediate_size=workload.hidden * 11 // 4,
+        num_hidden_layers=workload.layers,
+        num_attention_heads=workload.hidden // 16,
+        num_key_value_heads=workload.hidden // 32,
+        tie_word_embeddings=True,  # as in the Llamas of 1 and 3 billion parameters
+        bos_token_id=None,
+        eos_token_id=END,
+        pad_token_id=PAD,
     )
-    with torch.no_grad():
+    with torch.device(device), torch.no_grad():
+        model = LlamaForCausalLM(config)
         # All states share a direction; one token's logit stands out along it, by log V + 3.
         table = model.get_input_embeddings().weight
         size = 0.1

@@ -17,7 +17,7 @@ turn:
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 
 import torch
@@ -28,10 +28,10 @@ from _linear_losses import (
     COMPILED,
     LENGTHS,
     LIGER,
-    PENALTIES,
     TERMS,
     TORCH,
     TRL,
+    USUAL,
     Shape,
     absent,
     make_inputs,
@@ -40,7 +40,7 @@ from _linear_losses import (
 )
 from _measure import Comparison, add_options, peak_memory, report, take_turns
 
-CPU_LIMITS = {TRL: dict.fromkeys(PENALTIES, 0.40), TORCH: dict.fromkeys(PENALTIES, 1.25)}
+CPU_LIMITS = {TRL: dict.fromkeys(USUAL, 0.40), TORCH: dict.fromkeys(USUAL, 1.25)}
 CPU_LIMITS[TORCH]["label_smoothing"] = 1.10
 CUDA_LIMITS = {name: dict.fromkeys(TERMS, 1.05) for name in (TRL, LIGER, CCE)}
 MEMORY_LIMITS = {"trained": 0.12, "frozen": 0.20}
@@ -76,7 +76,7 @@ def parse_arguments() -> argparse.Namespace:
     add_options(parser, repeats=3)
     parser.add_argument("--quick", action="store_true", help="tiny, only to see that it runs")
     parser.add_argument(
-        "--term", choices=list(TERMS), action="append", help="default: the vocabulary's"
+        "--term", choices=list(TERMS), action="append", help=f"default: {', '.join(USUAL)}"
     )
     parser.add_argument(
         "--compiled", action="store_true", help="ours with compiled tiles as well (experimental)"
@@ -97,7 +97,7 @@ def main() -> None:
     device, dtype = options.device, options.dtype
     missing = absent(device)
     others = [name for name in AGAINST if name not in missing]
-    ours = [f"{term}/{length}" for term in options.term or PENALTIES for length in LENGTHS]
+    ours = [f"{term}/{length}" for term in options.term or USUAL for length in LENGTHS]
     if options.compiled:
         ours += [f"{name}/{COMPILED}" for name in ours]
     names = [*others, *ours]
@@ -105,7 +105,6 @@ def main() -> None:
 
     comparisons: list[Comparison] = []
     seconds: dict[str, list[float]] = {}
-    memory: dict[str, int] = {}
     for frozen in (False, True):
         shape = Shape(options.tokens, options.hidden, options.vocabulary, dtype, device, frozen)
         small = make_inputs(Shape(8, options.hidden, 1024, dtype, device, frozen))
@@ -119,21 +118,27 @@ def main() -> None:
         del inputs, work
         sizes = shape.tokens, shape.hidden, shape.vocabulary
         comparisons += compare(shape, ours, others, rates.floor(*sizes, dtype, frozen))
-        if not options.no_memory:
-            for name in names:
-                memory[f"{shape.head}/{name}"] = peak_memory(make_work, (name, shape), device)
     settings = {**asdict(shape), "threads": options.threads, "repeats": options.repeats}
     settings["quick"] = options.quick
     del settings["frozen"]
-    report(
+    write = partial(
+        report,
         comparisons,
         seconds,
-        memory,
-        settings,
-        options.json,
+        settings=settings,
+        path=options.json,
         peak_rates=rates.as_json(),
         absent=missing,
     )
+    write({})
+    if not options.no_memory:
+        shapes = [replace(shape, frozen=frozen) for frozen in (False, True)]
+        memory = {
+            f"{each.head}/{name}": peak_memory(make_work, (name, each), device)
+            for each in shapes
+            for name in names
+        }
+        write(memory)
     for name, reason in missing.items():
         print(f"not compared with {AGAINST[name]}: {reason}")
 

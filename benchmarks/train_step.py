@@ -21,6 +21,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +126,6 @@ def main() -> None:
     for workload in workloads:
         comparisons += compare(workload, subjects)
         seconds |= step_seconds(workload, subjects, options.repeats, device, penalty)
-        for subject in () if options.no_memory else subjects:
-            for found, is_held in ((memory, False), (held, True)):
-                arguments = (subject, workload, device, penalty, is_held)
-                found[f"{workload.name}/{subject}"] = peak_memory(memory_work, arguments, device)
     settings = {
         "penalty": penalty,
         "device": device,
@@ -139,6 +136,14 @@ def main() -> None:
         "calibration": CALIBRATION,
         "interval": interval(EXAMPLES, CALIBRATION),
     }
+    result = report(comparisons, seconds, {}, settings, None)
+    finish(result, comparisons, {}, options.json)
+    if options.no_memory:
+        return
+    for workload, subject in product(workloads, subjects):
+        for found, is_held in ((memory, False), (held, True)):
+            arguments = (subject, workload, device, penalty, is_held)
+            found[f"{workload.name}/{subject}"] = peak_memory(memory_work, arguments, device)
     result = report(comparisons, seconds, memory, settings, None)
     finish(result, comparisons, held, options.json)
 

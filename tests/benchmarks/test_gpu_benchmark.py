@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPT = BENCHMARKS / "gpu.py"
@@ -42,7 +43,8 @@ def test_all_of_it_runs_on_a_processor(tmp_path: Path) -> None:
     summary = json.loads((output / "gpu.json").read_text())
     states = {each["name"]: each["state"] for each in summary["steps"]}
     scored = "measured" if importlib.util.find_spec("lm_eval") else "left out"
-    losses = ["loss-label_smoothing", "loss-margin", "loss-entropy"]
+    terms = ("label_smoothing", "margin", "entropy", "focal")
+    losses = [f"loss-{term}" for term in terms]
     assert states == dict.fromkeys([*losses, "train_step"], "measured") | {"scoring": scored}
     for name in losses:
         ratios = json.loads((output / f"{name}.json").read_text())["ratios"]
@@ -82,6 +84,30 @@ def test_a_step_that_fails_says_why(
     assert (done.state, done.said) == ("failed", "no kernel image for this device")
     step = gpu.Step("lacks", "fails.py", (), (), 60.0, needs="no_such_module")
     assert gpu.run_step(step, tmp_path, "cpu", True, 60.0).state == "left out"
+
+
+def test_a_step_that_is_killed_leaves_its_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is killed while memory is measured, which comes after the times."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import loss
+
+    def killed(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loss, "peak_memory", killed)
+    path = tmp_path / "loss.json"
+    words = ["loss.py", "--quick", "--repeats", "1", "--json", str(path)]
+    words += ["--term", "focal-options", "--term", "focal"]
+    monkeypatch.setattr(sys, "argv", words)
+    threads = torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt):
+        loss.main()
+    torch.set_num_threads(threads)
+    found = json.loads(path.read_text())
+    assert found["ratios"]["focal-options/short/frozen/trl"]["time"] > 0
+    assert found["ratios"]["focal/long/trained/torch"]["memory"] is None
 
 
 def test_it_ends_within_the_time_of_a_loan(gpu: ModuleType) -> None:

@@ -328,6 +328,16 @@ def test_the_environment_names_the_folder(
         load_task("arc_challenge")
 
 
+@pytest.mark.parametrize("name", OWN_TRAIN)
+def test_a_missing_train_split_names_the_task_that_does_without(name: str, tmp_path: Path) -> None:
+    other = name.removesuffix("-train")
+    (tmp_path / other).mkdir()
+    (tmp_path / other / "validation.jsonl").touch()
+    said = rf"{other}/train\.jsonl: no such data file; the task {other} carves its train split"
+    with pytest.raises(ValueError, match=said):
+        load_task(name, tmp_path)
+
+
 def test_what_is_not_on_the_hub_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COGCALIB_DATA", raising=False)
     with pytest.raises(ValueError, match=r"princeton-nlp/EntityQuestions and name the folder"):

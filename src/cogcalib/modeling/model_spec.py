@@ -5,10 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedTokenizerBase,
+)
 
 from cogcalib.modeling.model import load_tokenizer
-from cogcalib.modeling.model_files import resolve_model
+from cogcalib.modeling.model_files import checked_source, resolve_model
+from cogcalib.modeling.number_format import read_model_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,21 @@ def read_model_spec(path_or_id: str) -> ModelSpec:
     text = config.get_text_config()
     positions: int | None = getattr(text, "max_position_embeddings", None)
     return ModelSpec(tokenizer, generation_ends(generation), positions, text.vocab_size)
+
+
+def parameter_count(path_or_id: str, revision: str | None = None) -> int | None:
+    """How many numbers a model has by its config.json, tied weights once; None of a GGUF file.
+
+    Raises:
+        ValueError: As `cogcalib.modeling.number_format.read_model_config`.
+    """
+    source = resolve_model(path_or_id)
+    if os.path.isfile(source):
+        return None
+    source = checked_source(source, "model", "config.json")
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(read_model_config(source, revision))
+    return sum(weight.numel() for weight in model.parameters())
 
 
 def generation_ends(generation: GenerationConfig | None) -> tuple[int, ...]:

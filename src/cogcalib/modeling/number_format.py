@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -41,18 +42,8 @@ def own_dtype(path_or_id: str | Path, revision: str | None = None) -> str:
     if gguf or public_name(name) in ATLAS:
         return "float32"
     source = checked_source(resolve_model(str(path_or_id)), "model", "config.json")
+    config = read_model_config(source, revision)
     local = os.path.isdir(source)
-    try:
-        config = AutoConfig.from_pretrained(
-            source,
-            trust_remote_code=False,
-            local_files_only=local,
-            revision=revision or "main",
-        )
-    except OSError as error:
-        raise model_not_found(source, error) from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise unreadable(source, error, "its config.json") from error
     named = config.dtype or config.get_text_config().dtype
     found = str(named).removeprefix("torch.") if named else most_stored(source) if local else ""
     found = found or "float32"
@@ -62,6 +53,25 @@ def own_dtype(path_or_id: str | Path, revision: str | None = None) -> str:
             f"{', '.join(DTYPES)}; name one of them"
         )
     return found
+
+
+def read_model_config(source: str, revision: str | None = None) -> Any:
+    """What config.json says of a model, for errors that are as those of loading it.
+
+    Raises:
+        ValueError: If there is none, or it cannot be read.
+    """
+    try:
+        return AutoConfig.from_pretrained(
+            source,
+            trust_remote_code=False,
+            local_files_only=os.path.isdir(source),
+            revision=revision or "main",
+        )
+    except OSError as error:
+        raise model_not_found(source, error) from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise unreadable(source, error, "its config.json") from error
 
 
 def settled_dtype(

@@ -126,6 +126,11 @@ def read_part(source: Source, name: str, folder: Path | None) -> list[Row]:
     part = source.parts[name]
     if folder is not None and part.file is not None:
         place = str(folder / part.file)
+        if part.without and not (folder / part.file).is_file():
+            raise ValueError(
+                f"{place}: no such data file; the task {part.without} carves its train split from "
+                "what else there is: name it in its place, for `reproduce` in a preset of your own"
+            )
         rows = list(read_file(folder / part.file))
     else:
         place, rows = _from_hub(source, name, part)

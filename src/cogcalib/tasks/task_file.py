@@ -70,12 +70,14 @@ class Part(TaskSection):
         config: On the hub, where it is not the source's.
         split: On the hub, where it is not called like the part.
         rows: How many rows there must be.
+        without: Shipped task that does without the part, named where its file is missing.
     """
 
     file: str | None = None
     config: str | None = None
     split: str | None = None
     rows: Count | None = None
+    without: str | None = None
 
 
 class Source(TaskSection):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from cogcalib.harness.reproduce import Cell, Place, Preset, load_preset, load_ta
 from cogcalib.harness.reproduce.cell import run_cell
 from cogcalib.harness.reproduce.cell_cost import (
     FORWARD_KERNELS,
+    NUMBER_BYTES,
     OPTIONS,
     PADDING,
     STEP_KERNELS,
     CellCost,
     adapted_width,
     cell_cost,
+    with_measured,
 )
 from cogcalib.harness.reproduce.definitions import merge
 from cogcalib.harness.reproduce.estimate import TimedCell, hours, show_plan, timed_cells
@@ -116,6 +119,17 @@ def test_the_probe_reads_the_whole_pool_in_every_rotation(small: Preset, tmp_pat
     assert found == pytest.approx(2e6 * 16 * 40 / 1e10)
 
 
+def test_an_answer_is_generated_token_by_token(small: Preset, tmp_path: Path) -> None:
+    waiting = slow(small, launch=1e-3)
+    plan = make_plan(load_table("main"), waiting, tmp_path, seeds=[0], tune_seeds=[0])
+    options, generated = (
+        cell_cost(Cell(place, "trial", "cols@0.1"), waiting).scoring for place in plan.places
+    )
+    one_pass = FORWARD_KERNELS * 4 * 1e-3
+    assert options == pytest.approx(one_pass)
+    assert generated == pytest.approx((2 + 32) * one_pass)
+
+
 def test_one_probe_a_model_and_task_is_counted(small: Preset, tmp_path: Path) -> None:
     plan = make_plan(load_table("ratio"), small, tmp_path, seeds=[0], tune_seeds=[0])
     costs = [each.cost for each in timed_cells(plan) if each.cell.kind == "prepare"]
@@ -127,7 +141,13 @@ def test_one_probe_a_model_and_task_is_counted(small: Preset, tmp_path: Path) ->
 def test_calibration_passes_are_those_of_a_training(
     small: Preset, tmp_path: Path, every: float | None
 ) -> None:
-    train = {"steps": 9, "style_steps": 2, "batch_size": 4, "threshold_every": every}
+    train = {
+        "steps": 9,
+        "style_steps": 2,
+        "batch_size": 4,
+        "eval_batch_size": 5,
+        "threshold_every": every,
+    }
     config = merge(small.config, {"train": train})
     preset = slow(small.model_copy(update={"config": config}), launch=1e-3)
     place = place_of(preset, tmp_path)
@@ -137,7 +157,7 @@ def test_calibration_passes_are_those_of_a_training(
     folder = RunFolder(place.path).train("cols@0.1", 0)
     taken = len(read_json(folder / "thresholds.json", list))
     cost = cell_cost(Cell(place, "member", "cols@0.1"), preset)
-    one_pass = 12 / 4 * FORWARD_KERNELS * 4 * 1e-3  # half of 24 questions by four
+    one_pass = 3 * FORWARD_KERNELS * 4 * 1e-3  # half of 24 questions by five
     assert taken > 1
     assert cost.calibration == pytest.approx(taken * one_pass)
     assert cell_cost(Cell(place, "member", "sft"), preset).calibration == 0
@@ -226,6 +246,17 @@ def test_the_plan_says_what_it_goes_to(tmp_path: Path) -> None:
     assert "in 4 processes" in text
 
 
+def test_the_papers_table_for_an_8b_model_takes_a_day_on_four_gpus(tmp_path: Path) -> None:
+    """The goal is eight hours. Its row of ours is the one that the first page is about."""
+    table = load_table("paper")
+    plan = make_plan(table, load_preset(LLAMA), tmp_path, seeds=range(table.seeds), tune_seeds=[0])
+    assert 1 < hours(timed_cells(plan), 4) <= 8
+    assert table.methods[-1] == "cols-options-gap"
+    assert "what we recommend (cols-options-gap)" in table.note
+    readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    assert 'support="options", alpha="gap"' in readme
+
+
 def test_what_an_estimate_needs_is_asked_for(small: Preset, tmp_path: Path) -> None:
     values = small.model_dump(mode="json")
     path = tmp_path / "own.yaml"
@@ -238,35 +269,72 @@ def test_what_an_estimate_needs_is_asked_for(small: Preset, tmp_path: Path) -> N
             load_preset(str(path))
 
 
+def rates_of(preset: Preset, place: Place, **known: Any) -> MeasuredRates:
+    """What `--check` would measure on a device of a preset's rates: 2,500 long tokens, a batch."""
+    rate, size = preset.rate, preset.parameters
+    start = preset.layers * rate.launch
+    tokens = place.config.train.batch_size * preset.tokens_of(place.config.tasks.train)
+    given: dict[str, Any] = {
+        "model": preset.name,
+        "task": place.config.tasks.train,
+        "device": "a [fast] box",
+        "dtype": place.config.model.dtype,
+        "adapter": True,
+        "load": NUMBER_BYTES[place.config.model.dtype] * size / rate.load,
+        "step": max(4 * size * tokens * PADDING / rate.flops, STEP_KERNELS * start),
+        "step_tokens": tokens,
+        "long_step": max(4 * size * 2500 / rate.flops, STEP_KERNELS * start),
+        "long_tokens": 2500,
+        "scored": max(2 * size * 9000 / rate.flops, FORWARD_KERNELS * start),
+        "scored_questions": 64,
+        "scored_tokens": 9000,
+        "saved": 1,
+        "memory": 1,
+        "host": 1,
+    }
+    return MeasuredRates(**given | known)
+
+
 def test_rates_that_check_measured_replace_those_assumed(tmp_path: Path) -> None:
-    """The step of the plan takes what was measured of one of its tokens; so does loading."""
     preset = load_preset("atlas")
     plan = make_plan(load_table("main"), preset, tmp_path, seeds=[0], tune_seeds=[0])
     place = plan.places[0]
-    tokens = place.config.train.batch_size * preset.tokens_of(place.config.tasks.train)
-    keep_rates(
-        place.path.parent,
-        MeasuredRates(
-            model="atlas",
-            task=place.config.tasks.train,
-            device="a [fast] box",
-            dtype="float32",
-            adapter=True,
-            load=2.0,
-            step=0.5,
-            step_tokens=tokens,
-            scored=1.0,
-            scored_questions=10,
-            scored_tokens=300,
-            saved=1,
-            memory=1,
-            host=1,
-        ),
-    )
-    cost = next(each.cost for each in timed_cells(plan) if each.cost.training)
-    assert cost.training == pytest.approx(place.config.train.steps * 0.5)
-    assert cost.loading == pytest.approx(2 * 2.0)
+    # Slower by half to train, four times as slow to score.
+    known = rates_of(preset, place)
+    slower = {"step": 1.5 * known.step, "long_step": 1.5 * known.long_step, "load": 2.0}
+    before = next(each for each in timed_cells(plan) if each.cell.kind == "trial").cost
+    keep_rates(place.path.parent, replace(known, scored=4 * known.scored, **slower))
+    after = next(each for each in timed_cells(plan) if each.cell.kind == "trial").cost
+    assert after.training == pytest.approx(1.5 * before.training)
+    assert after.scoring == pytest.approx(4 * before.scoring)
+    assert after.loading == pytest.approx(2 * 2.0)
     stream = io.StringIO()
     show_plan(plan, 1, Console(file=stream, width=200))
     assert "that --check measured" in stream.getvalue()
     assert "a [fast] box" in stream.getvalue()
+
+
+@pytest.mark.parametrize("launch", [1.5e-5, 0.0])
+def test_a_box_as_the_preset_assumes_it_changes_nothing(tmp_path: Path, launch: float) -> None:
+    preset = load_preset(LLAMA)
+    rate = preset.rate.model_copy(update={"launch": launch})
+    preset = preset.model_copy(update={"rate": rate})
+    plan = make_plan(load_table("paper"), preset, tmp_path, seeds=range(3), tune_seeds=[0])
+    before = hours(timed_cells(plan), 4)
+    for task in ("openbookqa", "boolq"):  # whose steps wait for their kernels, and do not
+        place = next(each for each in plan.places if each.task == task)
+        keep_rates(place.path.parent, rates_of(preset, place))
+        assert hours(timed_cells(plan), 4) == pytest.approx(before, rel=1e-3), task
+
+
+def test_small_batches_bound_what_the_device_can_do(tmp_path: Path) -> None:
+    """Where even the long ones wait, no step is planned shorter than what was measured."""
+    preset = load_preset(LLAMA)
+    place = place_of(preset, tmp_path)
+    step, scored = 0.5, 0.5 * FORWARD_KERNELS / STEP_KERNELS
+    known = rates_of(preset, place, step=step, long_step=step, scored=scored)
+    found = with_measured(preset, known)
+    assert found.rate.launch == pytest.approx(step / (32 * STEP_KERNELS))
+    assert found.rate.forward >= found.rate.flops
+    cost = cell_cost(Cell(place, "member", "sft"), found)
+    assert cost.training == pytest.approx(2500 * step)

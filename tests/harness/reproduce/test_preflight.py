@@ -18,12 +18,13 @@ from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from cogcalib import cli
-from cogcalib.harness.reproduce import Plan, Preset, load_preset, load_table, make_plan
+from cogcalib.harness.reproduce import Plan, Preset, load_preset, load_table, make_plan, trial_steps
 from cogcalib.harness.reproduce import preflight as room
 from cogcalib.harness.reproduce.device_memory import check_device_memory, check_devices
 from cogcalib.harness.reproduce.measured_rates import MEASURED, MeasuredRates, measured_rates
 from cogcalib.harness.reproduce.preflight import Checked, preflight, trainings
-from cogcalib.records import InputError
+from cogcalib.records import Example, InputError
+from cogcalib.scoring import score as score_examples
 
 
 def lay_out(preset: Preset, root: Path, table: str = "main", **kwargs: Any) -> Plan:
@@ -45,8 +46,15 @@ def in_halves(small: Preset) -> Preset:
 
 
 def test_gated_steps_and_a_batch_are_timed_in_half_precision(
-    in_halves: Preset, tmp_path: Path
+    in_halves: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: list[list[Example]] = []
+
+    def scored(model: Any, tokenizer: Any, questions: list[Example], settings: Any) -> Any:
+        asked.append(questions)
+        return score_examples(model, tokenizer, questions, settings)
+
+    monkeypatch.setattr(trial_steps, "score_examples", scored)
     plan = lay_out(in_halves, tmp_path / "runs")
     found = checked(plan)
     assert all(each.passed for each in found.values()), found
@@ -61,11 +69,26 @@ def test_gated_steps_and_a_batch_are_timed_in_half_precision(
     assert rates.scored_questions == 64
     assert 10 < rates.scored_tokens / rates.scored_questions < 100
     assert 8 * 10 < rates.step_tokens < 8 * 100  # eight questions a step
+    assert 0 < rates.long_step < 300
+    assert rates.step_tokens < rates.long_tokens < 8 * 100
+    # Something to begin with, the batch, and one answer that is generated.
+    assert [len(each) for each in asked] == [2, 64, 1]
+    assert asked[2][0].task == "atlas/country-open"
     assert 10_000 < rates.saved < 50_000_000
     assert rates.memory == rates.host > 100_000_000
     assert f"{rates.step:.3f} s each, gated" in found["steps"].text
     count = trainings(plan)
     assert f"{count} trainings of {rates.saved / 1e6:,.1f} MB" in found["disk"].text
+
+
+def test_the_task_with_the_most_tokens_is_measured(tmp_path: Path) -> None:
+    llama = load_preset("meta-llama/Meta-Llama-3-8B")
+    assert trial_steps._longest_place(lay_out(llama, tmp_path)).task == "boolq"
+    passages = [
+        Example(str(n), "t", "test", "?", None, "a", context="x" * size)
+        for n, size in enumerate((5, 9, 1, 7))
+    ]
+    assert [each.id for each in trial_steps._longest(passages, 2)] == ["3", "1"]
 
 
 def test_trainings_are_counted_once_whatever_asks_for_them(small: Preset, tmp_path: Path) -> None:
@@ -102,20 +125,22 @@ def test_little_room_is_told(
     small: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates = MeasuredRates(
-        "atlas",
-        "t",
-        "cpu",
-        "float32",
-        True,
-        1.0,
-        0.1,
-        300.0,
-        1.0,
-        64,
-        2000,
-        10**9,
-        10**9,
-        3 * 10**9,
+        model="atlas",
+        task="t",
+        device="cpu",
+        dtype="float32",
+        adapter=True,
+        load=1.0,
+        step=0.1,
+        step_tokens=300.0,
+        long_step=0.2,
+        long_tokens=900,
+        scored=1.0,
+        scored_questions=64,
+        scored_tokens=2000,
+        saved=10**9,
+        memory=10**9,
+        host=3 * 10**9,
     )
     monkeypatch.setattr(room, "measure", lambda *_: rates)
     usage = namedtuple("usage", "total used free")

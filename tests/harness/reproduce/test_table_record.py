@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
+from typing import Any
 
+from cogcalib.harness.reproduce import Preset, load_table, make_plan, table_record
+from cogcalib.harness.reproduce.measured_rates import MeasuredRates, keep_rates
 from cogcalib.harness.reproduce.table_record import round_figures, to_text
 
 
@@ -37,3 +41,12 @@ def test_the_text_has_a_line_for_each_row() -> None:
         '{"row"',
         '{"rows"',
     ]
+
+
+def test_what_check_measured_is_in_the_record(small: Preset, tmp_path: Path) -> None:
+    plan = make_plan(load_table("main"), small, tmp_path, seeds=[0], tune_seeds=[0])
+    assert table_record._measured(plan) == {}
+    values: dict[str, Any] = dict.fromkeys(MeasuredRates.__slots__, 1)
+    values |= {"model": "atlas", "task": "t", "device": "d", "dtype": "float32", "adapter": True}
+    keep_rates(plan.places[0].path.parent, MeasuredRates(**values))
+    assert table_record._measured(plan) == {"small": values}

@@ -71,6 +71,12 @@ def test_gradient_checkpointing(trained: Callable[[Config], dict[str, Any]]) -> 
     assert trained(config("train.gradient_checkpointing=true"))["arguments"].gradient_checkpointing
 
 
+def test_batches_of_a_calibration_pass(trained: Callable[[Config], dict[str, Any]]) -> None:
+    assert trained(config())["arguments"].per_device_eval_batch_size == 8
+    found = trained(config("train.eval_batch_size=32"))["arguments"]
+    assert (found.per_device_eval_batch_size, found.per_device_train_batch_size) == (32, 2)
+
+
 def test_trackers_and_the_name_of_a_training(
     trained: Callable[[Config], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,7 @@ class TrainSection(ConfigSection):
         steps: Optimiser steps; null where `epochs` says how long.
         epochs: Passes over the training split, which may be broken, in place of `steps`.
         batch_size: Examples per step and device, times `gradient_accumulation`.
+        eval_batch_size: Questions per forward pass of a calibration pass.
         schedule: Of the learning rate, after a linear warm-up over `warmup_share` of the steps.
         style_steps: Plain cross-entropy before the gate opens: steps, share of all steps, "auto".
         threshold_every: Between two estimates of the threshold: steps, or share of an epoch. Null:
@@ -148,6 +149,7 @@ class TrainSection(ConfigSection):
     epochs: Annotated[float, Field(gt=0)] | None = None
     batch_size: Positive = 16
     gradient_accumulation: Positive = 1
+    eval_batch_size: Positive = 8
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.05

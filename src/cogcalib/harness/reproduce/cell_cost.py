@@ -17,7 +17,8 @@ from cogcalib.harness.reproduce.dynamics import POINTS
 from cogcalib.harness.reproduce.measured_rates import MeasuredRates
 from cogcalib.harness.reproduce.plan import Place
 from cogcalib.harness.reproduce.planned_cells import Cell
-from cogcalib.harness.reproduce.specs import is_open_ended
+from cogcalib.harness.reproduce.specs import has_no_options, is_open_ended
+from cogcalib.scoring import ScoreSettings
 from cogcalib.tasks import summaries
 from cogcalib.training.schedule import Schedule
 
@@ -38,9 +39,9 @@ UNKNOWN_ROWS = 1000
 """Questions of a split whose size nobody stated."""
 OPTIONS = 4
 """Of a question, each of which the probe rotates to the front, and Laplace differentiates."""
+NOISE = 1.1
+"""Of two times, how much longer one is if it is longer."""
 NUMBER_BYTES = {"float32": 4, "bfloat16": 2}
-FULL_BYTES = 16
-"""Of a weight that is trained itself, its gradient and Adam's state, in float32."""
 
 
 @dataclass(frozen=True)
@@ -106,19 +107,27 @@ def cell_cost(cell: Cell, preset: Preset) -> CellCost:
 def with_measured(preset: Preset, rates: MeasuredRates) -> Preset:
     """The preset with the rates that `reproduce --check` measured instead of those assumed.
 
-    A step of known tokens gives the arithmetic; starting kernels cannot take longer than the step.
+    Long batches give the arithmetic, of training and of scoring. A short step that takes longer
+    than its share of it waited for its kernels; one that does not bounds how long they take.
     """
-    each = step_flops(rates.adapter) * preset.parameters
-    flops = each * rates.step_tokens * PADDING / rates.step
-    bytes_of_weights = preset.parameters * NUMBER_BYTES[rates.dtype]
+    trained = step_flops(rates.adapter) * preset.parameters
+    flops = trained * rates.long_tokens / rates.long_step
+    kernels = STEP_KERNELS * max(1, preset.layers)
+    waits = rates.step > NOISE * trained * rates.step_tokens * PADDING / flops
+    launch = rates.step / kernels
+    launch = launch if waits else min(preset.rate.launch, launch)
+    reached = FORWARD * preset.parameters * rates.scored_tokens / rates.scored
+    if rates.scored <= NOISE * FORWARD_KERNELS * preset.layers * launch:
+        reached = max(reached, flops)  # the batch was too small to show it
     rate = Rate(
         device=rates.device,
         flops=flops,
-        launch=min(preset.rate.launch, rates.step / (STEP_KERNELS * max(1, preset.layers))),
-        load=bytes_of_weights / rates.load,
+        forward=reached,
+        launch=launch,
+        load=preset.parameters * NUMBER_BYTES[rates.dtype] / rates.load,
         setup=preset.rate.setup,
     )
-    return preset.model_copy(update={"rate": rate})
+    return preset.model_copy(update={"rate": rate, "layers": max(1, preset.layers)})
 
 
 @dataclass(frozen=True)
@@ -134,7 +143,8 @@ class _Model:
     def seconds(self, tokens: float, flops: float, kernels: float) -> float:
         """Of one pass: arithmetic, or the start of its kernels, whichever takes longer."""
         rate = self.preset.rate
-        arithmetic = tokens * flops * self.preset.parameters / rate.flops
+        reached = rate.forward or rate.flops if flops == FORWARD else rate.flops
+        arithmetic = tokens * flops * self.preset.parameters / reached
         return max(arithmetic, kernels * self.preset.layers * rate.launch)
 
     def forward(self, rows: float, tokens: float) -> float:
@@ -177,22 +187,35 @@ class _Model:
         return _rows(self.place, "calibration") // 2
 
     def calibration_pass(self) -> float:
-        """Half of the split in batches of the training's size."""
-        size = self.place.config.train.batch_size
+        """Half of the split in batches of ``train.eval_batch_size``."""
+        size = self.place.config.train.eval_batch_size
         tokens = size * self.tokens(self.place.config.tasks.train)
-        return self.calibration_half() / size * self.seconds(tokens, FORWARD, FORWARD_KERNELS)
+        batches = math.ceil(self.calibration_half() / size)
+        return batches * self.seconds(tokens, FORWARD, FORWARD_KERNELS)
 
     def scored(self, splits: tuple[str, ...]) -> float:
         """Half of the calibration split, and every test split, once each."""
         tasks = self.place.config.tasks
-        half = self.forward(self.calibration_half(), self.tokens(tasks.train))
+        half = self.answered(self.calibration_half(), tasks.train)
         if splits == ("calibration",):
             return half
-        own = self.forward(_rows(self.place, "test"), self.tokens(tasks.train))
-        others = (
-            self.forward(_size(name, "test"), self.tokens(name)) for name in tasks.out_of_domain
+        own = self.answered(_rows(self.place, "test"), tasks.train)
+        return (
+            half
+            + own
+            + sum(self.answered(_size(each, "test"), each) for each in tasks.out_of_domain)
         )
-        return half + own + sum(others)
+
+    def answered(self, rows: float, task: str) -> float:
+        """A pass over questions; without options one more, and a short one for every token."""
+        tokens = self.tokens(task)
+        once = self.forward(rows, tokens)
+        if not _has_no_options(task):
+            return once
+        most = ScoreSettings().max_new_tokens
+        batches = math.ceil(rows * (tokens + most) / BATCH_TOKENS)
+        start = FORWARD_KERNELS * self.preset.layers * self.preset.rate.launch
+        return 2 * once + batches * most * start
 
     def baseline(self, method: Method) -> tuple[float, float]:
         """Passes for one of a plain model, and seconds of fitting."""
@@ -252,6 +275,9 @@ def _rows(place: Place, split: str) -> int:
 
 def _size(task: str, split: str) -> int:
     return _sizes().get(task, {}).get(split, UNKNOWN_ROWS)
+
+
+_has_no_options = cache(has_no_options)
 
 
 @cache

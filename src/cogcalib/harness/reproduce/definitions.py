@@ -136,7 +136,8 @@ class Rate(ConfigSection):
 
     Attributes:
         device: For people.
-        flops: Floating-point operations a second that training and scoring reach.
+        flops: Floating-point operations a second that training reaches.
+        forward: The same of passes without a way back, as scoring makes; None: as `flops`.
         launch: Seconds to start a kernel, which a small batch waits for; 0 on a CPU.
         load: Bytes of weights loaded a second.
         setup: Seconds of a cell before and after the device computes: questions read and encoded,
@@ -145,6 +146,7 @@ class Rate(ConfigSection):
 
     device: str
     flops: Annotated[float, Field(gt=0)]
+    forward: Annotated[float, Field(gt=0)] | None = None
     launch: Annotated[float, Field(ge=0)] = 0.0
     load: Annotated[float, Field(gt=0)] = 1e9
     setup: Annotated[float, Field(ge=0)] = 0.0

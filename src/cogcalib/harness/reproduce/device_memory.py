@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from cogcalib.harness.reproduce.cell_cost import FULL_BYTES, NUMBER_BYTES
+from cogcalib.harness.reproduce.cell_cost import NUMBER_BYTES
 from cogcalib.harness.reproduce.plan import Place, Plan, folder_name
 from cogcalib.harness.reproduce.workers import memory_shares
+from cogcalib.harness.stages.whole_training import FULL_BYTES
 from cogcalib.records import InputError
 
 FOUR_BITS = 0.6

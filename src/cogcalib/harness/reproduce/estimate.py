@@ -18,12 +18,7 @@ from cogcalib.artifacts import read_json
 from cogcalib.harness.config import DEFAULT_RULE, Method, Rule
 from cogcalib.harness.config.methods import with_posthoc
 from cogcalib.harness.reproduce.cell import timing_path
-from cogcalib.harness.reproduce.cell_cost import (
-    FULL_BYTES,
-    CellCost,
-    cell_cost,
-    with_measured,
-)
+from cogcalib.harness.reproduce.cell_cost import CellCost, cell_cost, with_measured
 from cogcalib.harness.reproduce.definitions import Preset
 from cogcalib.harness.reproduce.execute import choices_made
 from cogcalib.harness.reproduce.measured_rates import measured_rates
@@ -39,6 +34,7 @@ from cogcalib.harness.reproduce.planned_cells import (
     weights_of,
 )
 from cogcalib.harness.run_folder import RunFolder
+from cogcalib.harness.stages.whole_training import FULL_BYTES
 from cogcalib.harness.terminal_tables import show_table
 from cogcalib.harness.tuning import candidates, is_tunable
 
@@ -108,10 +104,14 @@ def estimates(plan: Plan, rule: Rule = DEFAULT_RULE) -> list[CellEstimate]:
 def timed_cells(plan: Plan, rule: Rule = DEFAULT_RULE) -> list[TimedCell]:
     """Every cell of a plan, in the order of its phases."""
     presets = {place.model: _preset(plan, place) for place in plan.places}
+    known = {place.model: measured_rates(place.path.parent) for place in plan.places}
     probed: set[tuple[str, str]] = set()
     found = []
     for phase, cell in _phases(plan, rule):
         cost = cell_cost(cell, presets[cell.place.model])
+        rates = known[cell.place.model]
+        if rates and cost.disk and rates.adapter == (cell.place.config.model.lora is not None):
+            cost = replace(cost, disk=rates.saved)
         if cell.kind == "prepare":
             asked = cell.place.model, cell.place.config.tasks.train
             cost = replace(cost, probing=0.0, loading=0.0) if asked in probed else cost

@@ -25,10 +25,12 @@ class MeasuredRates:
         load: Seconds to load the weights with an adapter.
         step: Seconds of one gated optimiser step, the median; calibration passes apart.
         step_tokens: Tokens of questions and answers in a step, on average, padding apart.
+        long_step: Seconds of one such step over the longest rows of the training split.
+        long_tokens: Tokens of it, with padding.
         scored: Seconds to score one batch.
         scored_questions: Questions in it.
         scored_tokens: Tokens of their prompts.
-        saved: Bytes of what one training leaves.
+        saved: Bytes of what one more training leaves; of the tokenizer, where it cannot be linked.
         memory: Most bytes of the device that training or scoring took; on a CPU of the process.
         host: Most bytes of the host's memory that the process took.
     """
@@ -41,6 +43,8 @@ class MeasuredRates:
     load: float
     step: float
     step_tokens: float
+    long_step: float
+    long_tokens: int
     scored: float
     scored_questions: int
     scored_tokens: int

@@ -215,7 +215,9 @@ def _memory(rates: MeasuredRates, jobs: int, gpus: int) -> Iterator[Checked]:
     if gpus:
         most = max(Counter(number % gpus for number in range(jobs)).values())
         total = torch.cuda.get_device_properties(0).total_memory
-        text = f"{most} x {rates.memory / 1e9:,.1f} GB of {total / 1e9:,.1f} GB, in short batches"
+        text = (
+            f"{most} x {rates.memory / 1e9:,.1f} GB of {total / 1e9:,.1f} GB, with the longest rows"
+        )
         yield Checked("device memory", most * rates.memory < total, text)
 
 

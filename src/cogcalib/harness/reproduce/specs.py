@@ -32,9 +32,13 @@ def is_open_ended(config: Config) -> bool:
                 f"tasks: {name!r} is none; `cogcalib tasks` lists them, and a task of your own is "
                 "the path of a YAML file"
             )
-    name = config.tasks.train
+    return has_no_options(config.tasks.train)
+
+
+def has_no_options(name: str) -> bool:
+    """Whether a task is open-ended, by its name or the path of its file."""
     if name.startswith("atlas/"):
-        return load_task(name).splits["train"][0].options is None
+        return load_task(name).splits["test"][0].options is None
     if Path(name).suffix in (".yaml", ".yml"):
         with input_errors():
             return read_definition(Path(name)).kind == "open-ended"

@@ -22,7 +22,8 @@ from cogcalib.harness.reproduce.claims import claims
 from cogcalib.harness.reproduce.definitions import Table
 from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.markdown import metrics_shown
-from cogcalib.harness.reproduce.plan import folder_name
+from cogcalib.harness.reproduce.measured_rates import measured_rates
+from cogcalib.harness.reproduce.plan import Plan, folder_name
 from cogcalib.harness.reproduce.table_rows import RowGroup, TableRow, across_variants
 from cogcalib.harness.reproduce.task_means import task_means
 from cogcalib.harness.reproduce.transfer import transfers
@@ -87,6 +88,7 @@ def table_record(
         "code_of_cells": cells_by_commit(outcome),
         "versions": versions(),
         "hardware": hardware(device()),
+        "measured": _measured(outcome.plan),
         "results": list(_results(groups, plan.table, plan.seeds)),
         "means": [
             each.to_json() for rows in task_means(groups) * plan.table.means for each in rows
@@ -109,6 +111,13 @@ def table_record(
     }
     rounded: dict[str, Any] = round_figures(record)
     return rounded
+
+
+def _measured(plan: Plan) -> dict[str, Any]:
+    """Preset -> what `--check` measured of it, of those that it was run on."""
+    folders = {place.model: place.path.parent for place in plan.places}
+    found = {model: measured_rates(folder) for model, folder in folders.items()}
+    return {model: asdict(rates) for model, rates in found.items() if rates}
 
 
 def cells_by_commit(outcome: PlanOutcome) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""A short training and one scored batch of a plan's first run folder, timed."""
+"""Two short trainings and one scored batch of the run folder with the most tokens, timed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -18,45 +18,46 @@ from cogcalib.harness.config import Config, Method, parse_config
 from cogcalib.harness.reproduce.cell import device
 from cogcalib.harness.reproduce.measured_rates import MeasuredRates
 from cogcalib.harness.reproduce.plan import Place, Plan
+from cogcalib.harness.reproduce.specs import is_open_ended
 from cogcalib.harness.stages import load_tasks
+from cogcalib.harness.stages.shared_files import share_tokenizer
 from cogcalib.harness.stages.train import train_into
 from cogcalib.modeling import encode_batch, load_model
 from cogcalib.records import Example, ProbeRecord
 from cogcalib.scoring import ScoreSettings
 from cogcalib.scoring import score as score_examples
 
-GATED, PLAIN = 20, 2
-"""Steps that are timed, and those of the style phase before."""
+GATED, LONG, PLAIN = 20, 4, 2
+"""Steps that are timed, over rows as they come and over the longest; of the style phase before."""
 CALIBRATION, SCORED = 128, 64
 """Questions for the threshold, and of a scored batch where the configuration names no size."""
 
 
 def measure(plan: Plan, folder: Path, data_dir: Path | None = None) -> MeasuredRates:
-    """Train 20 gated steps, load what was trained, score a batch.
+    """Train 20 gated steps, a few over the longest rows, load what was trained, score a batch.
 
     Args:
-        plan: Its first run folder with rows is measured.
+        plan: The run folder of its model with the most tokens a question is measured.
         folder: An empty folder for what is trained.
         data_dir: Folder of local data sets.
 
     Raises:
         ValueError, OSError, RuntimeError: Whatever would end a cell.
     """
-    place = plan.shown()[0]
-    config, method = _short(place), _gated(place)
-    task, _ = load_tasks(config, data_dir)
-    wanted = (GATED + PLAIN) * config.train.batch_size * config.train.gradient_accumulation
-    splits = {
-        "train": task.splits["train"][:wanted],
-        "calibration": task.splits["calibration"][: 2 * CALIBRATION],
-    }
+    place = _longest_place(plan)
+    task, _ = load_tasks(place.config, data_dir)
+    size = place.config.train.batch_size
+    calibration = task.splits["calibration"][: 2 * CALIBRATION]
+    rows = task.splits["train"][: (GATED + PLAIN) * size]
+    long = _longest(task.splits["train"], size)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    clock = _Clock()
-    output = folder / "trained"
-    # Labels are for a gate that is not taken here; a training asks for some.
-    labels = {each.id: ProbeRecord(each.id, "unknown", 0.0, 0.0, 0.0) for each in splits["train"]}
-    train_into(output, config, method, 0, splits, labels, lambda _: clock.tick)
+    output, further = folder / "trained" / "seed-0", folder / "long" / "seed-0"
+    step = _step(place, output, {"train": rows, "calibration": calibration}, GATED)
+    splits = {"train": long, "calibration": calibration[:16]}
+    long_step = _step(place, further, splits, LONG)
+    share_tokenizer(further)
+    config = place.config
     started = time.perf_counter()
     model, tokenizer = load_model(
         config.model.path if config.model.lora else output,
@@ -65,13 +66,18 @@ def measure(plan: Plan, folder: Path, data_dir: Path | None = None) -> MeasuredR
     )
     _wait()
     load = time.perf_counter() - started
-    questions = task.splits["test"][: config.score.batch_size or SCORED]
-    settings = ScoreSettings(batch_size=config.score.batch_size)
+    questions = _longest(task.splits["test"], config.score.batch_size or SCORED)
+    # On a GPU the budget of tokens grows from batch to batch; one batch is one here.
+    one = len(questions) if torch.cuda.is_available() else None
+    settings = ScoreSettings(batch_size=config.score.batch_size or one)
     score_examples(model, tokenizer, questions[:2], settings)  # what is only done once
     started = time.perf_counter()
     score_examples(model, tokenizer, questions, settings)
     _wait()
     scored = time.perf_counter() - started
+    if generated := next((each for each in plan.shown() if is_open_ended(each.config)), None):
+        other, _ = load_tasks(generated.config, data_dir)
+        score_examples(model, tokenizer, other.splits["test"][:1], settings)
     host = _host_peak()
     return MeasuredRates(
         model=config.model.path,
@@ -80,25 +86,54 @@ def measure(plan: Plan, folder: Path, data_dir: Path | None = None) -> MeasuredR
         dtype=config.model.dtype,
         adapter=config.model.lora is not None,
         load=round(load, 3),
-        step=round(median(clock.steps()), 5),
-        step_tokens=_tokens(splits["train"], tokenizer, answers=True) / (GATED + PLAIN),
+        step=round(step, 5),
+        step_tokens=sum(_tokens(rows, tokenizer, answers=True)) / (GATED + PLAIN),
+        long_step=round(long_step, 5),
+        long_tokens=len(long) * max(_tokens(long, tokenizer, answers=True)),
         scored=round(scored, 4),
         scored_questions=len(questions),
-        scored_tokens=_tokens(questions, tokenizer, answers=False),
-        saved=sum(path.stat().st_size for path in output.rglob("*") if path.is_file()),
+        scored_tokens=sum(_tokens(questions, tokenizer, answers=False)),
+        saved=_own_bytes(further),
         memory=torch.cuda.max_memory_allocated() if torch.cuda.is_available() else host,
         host=host,
     )
 
 
-def _short(place: Place) -> Config:
+def _longest_place(plan: Plan) -> Place:
+    """The run folder of the plan's own model that trains on the longest questions, on average."""
+    here = [place for place in plan.shown() if place.path.parent == plan.places[0].path.parent]
+    return max(here, key=lambda each: plan.preset_of(each).tokens_of(each.config.tasks.train))
+
+
+def _longest(examples: Sequence[Example], number: int) -> list[Example]:
+    """So many of the longest of some questions, by their letters."""
+
+    def letters(each: Example) -> int:
+        options = sum(len(option.text) for option in each.options or ())
+        return len(each.context) + len(each.prompt) + options + len(each.answer)
+
+    return sorted(examples, key=letters)[-number:]
+
+
+def _step(place: Place, output: Path, splits: dict[str, list[Example]], gated: int) -> float:
+    """Seconds of one pass forward and back of a training of so many gated steps."""
+    clock = _Clock()
+    # Labels are for a gate that is not taken here; a training asks for some.
+    labels = {each.id: ProbeRecord(each.id, "unknown", 0.0, 0.0, 0.0) for each in splits["train"]}
+    config = _short(place, gated)
+    train_into(output, config, _gated(place), 0, splits, labels, lambda _: clock.tick)
+    return median(clock.steps())
+
+
+def _short(place: Place, gated: int) -> Config:
     """The configuration of a place with so few steps; most of them estimate no threshold."""
     values = place.config.model_dump(mode="json")
     values["train"] |= {
-        "steps": GATED + PLAIN,
+        "steps": gated + PLAIN,
         "epochs": None,
+        "gradient_accumulation": 1,
         "style_steps": PLAIN,
-        "threshold_every": GATED // 4,
+        "threshold_every": max(gated // 4, LONG),
         "save_every": None,
     }
     return parse_config(json.dumps(values), source="--check")
@@ -129,18 +164,24 @@ class _Clock:
         return [after - before for before, after in pairwise(ends)]
 
 
+def _own_bytes(folder: Path) -> int:
+    """Of the files that are nobody else's."""
+    found = (path.stat() for path in folder.rglob("*") if path.is_file())
+    return sum(each.st_size for each in found if each.st_nlink == 1)
+
+
 def _wait() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
-def _tokens(examples: list[Example], tokenizer: Any, *, answers: bool) -> int:
+def _tokens(examples: list[Example], tokenizer: Any, *, answers: bool) -> list[int]:
     count: Callable[[Any], int] = (
         (lambda each: len(each.prompt_ids) + len(each.answer_ids))
         if answers
         else (lambda each: len(each.prompt_ids))
     )
-    return sum(map(count, encode_batch(examples, tokenizer)))
+    return list(map(count, encode_batch(examples, tokenizer)))
 
 
 def _host_peak() -> int:

@@ -20,6 +20,7 @@ from cogcalib.harness.stages.prepare import choose_splits, describe_tasks, load_
 from cogcalib.harness.stages.probe import labels_given, probe_base
 from cogcalib.harness.stages.settle import settled, with_steps
 from cogcalib.harness.stages.train import check_methods
+from cogcalib.harness.stages.whole_training import check_whole_training
 from cogcalib.modeling import fingerprint
 from cogcalib.owned_folder import holding
 from cogcalib.provenance import code_state
@@ -71,6 +72,7 @@ def begin(
         check_writable(path)
         config, told = settled(config)
         check_methods(config)
+        check_whole_training(config)
         tasks = load_tasks(config, data_dir)
         given = labels_given(config, tasks[0], path)
         for line in (*tell_dropped(tasks[0]), *([told] if told else ())):

@@ -24,6 +24,7 @@ from cogcalib.harness.stages.context import (
     of_seed,
 )
 from cogcalib.harness.stages.settle import with_steps
+from cogcalib.harness.stages.shared_files import share_tokenizer
 from cogcalib.modeling import load_model, lora_config
 from cogcalib.records import Example, ProbeRecord
 from cogcalib.training import CogCalibConfig, FitData, fit
@@ -83,6 +84,7 @@ def _train(
     config = with_steps(context.config, len(splits["train"]))
     with context.progress.stage(label, config.train.steps_for(0)) as advance:
         train_into(output, config, method, seed, splits, knowledge, lambda _: advance)
+    share_tokenizer(output)
 
 
 def train_into(
@@ -160,6 +162,7 @@ def _trainer_settings(config: Config, method: Method, seed: int) -> dict[str, An
     settings: dict[str, Any] = {
         "max_steps": steps,
         "per_device_train_batch_size": stage.batch_size,
+        "per_device_eval_batch_size": stage.eval_batch_size,
         "gradient_accumulation_steps": stage.gradient_accumulation,
         "learning_rate": stage.learning_rate,
         "warmup_steps": round(stage.warmup_share * steps),
