@@ -113,6 +113,12 @@ class RunFolder(OwnedFolder):
         stage = "recalibrate" if split_posthoc(method)[1] else "score"
         return self.path / stage / method / f"{_SEED}{seed}"
 
+    def predicted_seeds(self, method: str) -> list[int]:
+        """Seeds with which a method has predicted, in order."""
+        found = self.predictions(method, 0).parent.glob(f"{_SEED}*")
+        numbers = (path.name.removeprefix(_SEED) for path in found)
+        return sorted(int(number) for number in numbers if number.isdigit())
+
     def predictions_file(self, method: str, seed: int, task: str, split: str = "test") -> Path:
         """Predictions of one task and split."""
         return self.predictions(method, seed) / _predictions_name(task, split)

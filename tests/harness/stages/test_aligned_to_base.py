@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from cogcalib.harness.reproduce import ExecutionOptions, Preset, Table, make_pla
 from cogcalib.harness.reproduce.definitions import load_preset
 from cogcalib.harness.reproduce.result_files import write_results
 from cogcalib.harness.run_folder import RunFolder
+from cogcalib.harness.stages import unfit_base
 from cogcalib.jsonl import read_jsonl, write_jsonl
 from cogcalib.records import InputError, Prediction, write_text
 from cogcalib.scoring import agreement, fit_to_base
@@ -125,10 +127,28 @@ def test_an_uncalibrated_base_is_refused_before_anything_is_trained(
     monkeypatch.setattr(agreement, "consistency_interval", lambda *_: (0.0, 0.0))
     with pytest.raises(
         InputError,
-        match=r"methods: \+daca cannot be used: seed 0: the base model is not calibrated: on 12 ",
+        match=r"methods: \+daca cannot be used: the base model is not calibrated: on 12 ",
     ):
         pipeline.run(config, tmp_path, Console(file=io.StringIO()))
     assert not (tmp_path / "small" / "train").exists()
+
+
+def test_the_base_is_judged_once_by_the_questions_of_all_seeds(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(Path(shutil.copytree(finished, tmp_path / "small")))
+    rows = read_jsonl(
+        folder.predictions_file("base", 0, "atlas/country", "calibration"), Prediction
+    )
+    other = [*rows[:3], *(replace(row, id=f"{row.id}, too") for row in rows[3:])]
+    write_jsonl(folder.predictions_file("base", 4, "atlas/country", "calibration"), other)
+    judged: list[Prediction] = []
+    room = import_module("cogcalib.harness.stages.score")
+    monkeypatch.setattr(room, "why_uncalibrated", lambda rows: judged.extend(rows) or "so")
+    assert unfit_base(folder, [0]) == "so"
+    assert len(judged) == len({row.id for row in judged}) == 2 * len(rows) - 3
+    with pytest.raises(FileNotFoundError, match="seed-2"):
+        unfit_base(folder, [0, 2])
 
 
 def test_open_ended_tasks_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
@@ -183,7 +203,7 @@ def test_a_table_has_the_row_or_says_why_not(
         assert rows == {"sft"}
         assert len(refused) == 1
         assert refused[0].startswith(
-            "small/country: sft+daca, seed 0: the base model is not calibrated: on 12 calibration"
+            "small/country: sft+daca, the base model is not calibrated: on 12 calibration"
         )
         assert f"- {refused[0]}" in page
     rows, refused, page = written()

@@ -259,10 +259,7 @@ def _resolve(outcome: PlanOutcome, place: Place) -> Resolved:
 
 
 def _leave_out_unfit(outcome: PlanOutcome, place: Place) -> None:
-    """Leave out rows held against a base model that is not calibrated, or that was not asked.
-
-    In every seed, if it is so in one: over fewer seeds a row would be another comparison.
-    """
+    """Leave out rows held against a base model that is not calibrated, or that was not asked."""
     resolved = outcome.resolved[place.path]
     rows = [name for name in resolved if Method.read(name).held_against_base]
     if not rows:

@@ -135,20 +135,26 @@ def _check_base(
 
 
 def unfit_base(folder: RunFolder, seeds: Sequence[int]) -> str:
-    """Why nothing can be held against the base model with one of the seeds; empty if it can.
+    """Why nothing can be held against the base model; empty if it can.
+
+    No seed changes the base model, so that it is judged once, by every calibration question that it
+    was asked with any seed: of the half that one seed keeps, one in twenty would refuse by chance.
 
     Raises:
-        FileNotFoundError: If the base model was not asked.
+        FileNotFoundError: If the base model was not asked with one of the seeds.
         FolderError: As `RunFolder.read_predictions`.
     """
     for seed in seeds:
         made = folder.predictions(BASE.name, seed)
         if not made.is_dir():
             raise FileNotFoundError(2, "missing", str(made))
-        rows = [row for row in _flat(folder, made) if row.split == "calibration"]
-        if reason := why_uncalibrated(rows):
-            return f"seed {seed}: {reason}"
-    return ""
+    rows = {
+        row.id: row
+        for seed in folder.predicted_seeds(BASE.name)
+        for row in _flat(folder, folder.predictions(BASE.name, seed))
+        if row.split == "calibration"
+    }
+    return why_uncalibrated([*rows.values()])
 
 
 def try_out(context: RunContext, method: Method, seed: int, splits: Splits) -> None:
