@@ -136,14 +136,15 @@ def test_an_uncalibrated_base_is_refused_before_anything_is_trained(
 def test_the_base_is_judged_once_by_the_questions_of_all_seeds(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = RunFolder(Path(shutil.copytree(finished, tmp_path / "small")))
-    rows = read_jsonl(
-        folder.predictions_file("base", 0, "atlas/country", "calibration"), Prediction
-    )
+    rows = made(finished, "base", FILES[0])
     other = [*rows[:3], *(replace(row, id=f"{row.id}, too") for row in rows[3:])]
-    write_jsonl(folder.predictions_file("base", 4, "atlas/country", "calibration"), other)
+    held = {"seed-0": rows, "seed-4": [*other, *made(finished, "base", FILES[1])]}
+    folder = RunFolder(tmp_path)
+    for seed in (0, 4):
+        folder.predictions("base", seed).mkdir(parents=True)
     judged: list[Prediction] = []
     room = import_module("cogcalib.harness.stages.score")
+    monkeypatch.setattr(room, "_flat", lambda _, path: held[path.name])
     monkeypatch.setattr(room, "why_uncalibrated", lambda rows: judged.extend(rows) or "so")
     assert unfit_base(folder, [0]) == "so"
     assert len(judged) == len({row.id for row in judged}) == 2 * len(rows) - 3
