@@ -9,7 +9,7 @@ one of `+daca`, with NLL and ECE under each; how often the method agrees with th
 accuracy and confidence where it does and does not. Means over seeds. The oracle is no method: it
 has seen the test.
 
-Writes docs/results/carry-why-NAME.json and .md, and docs/figures/carry-why-NAME.svg.
+Writes docs/results/carry-why-NAME.json, .md and .svg.
 """
 
 from __future__ import annotations
@@ -257,8 +257,8 @@ def main() -> None:
         description="Temperatures by task beside the one fitted in domain; overconfidence where "
         "the method and its base model agree and disagree.",
     )
-    write_text(options.docs / "figures" / f"{stem}.svg", picture + "\n")
-    lines = [*page(options.name, rows), "", f"![{stem}](../figures/{stem}.svg)", ""]
+    write_text(options.docs / "results" / f"{stem}.svg", picture + "\n")
+    lines = [*page(options.name, rows), "", f"![{stem}]({stem}.svg)", ""]
     write_text(options.docs / "results" / f"{stem}.md", "\n".join(lines))
 
 

@@ -32,6 +32,8 @@ TABLES: Mapping[Path, Mapping[Callable[..., Iterator[str]], tuple[str, ...]]] = 
     FINDINGS: {
         tables.methods: ("main-atlas",),
         tables.transfer: ("main-atlas",),
+        tables.carried: ("carry-atlas",),
+        tables.real_model: ("open-ended-smollm2-open",),
         tables.readings: ("entity-24m-build",),
         tables.entity: ("main-entity-24m",),
     },

@@ -332,6 +332,41 @@ def entity(record: Record) -> Iterator[str]:
         yield line([label(row["method"]), *cells])
 
 
+def real_model(record: Record) -> Iterator[str]:
+    """SmolLM2 where it was trained, and on a relation whose answers are of the same kind."""
+    groups = {"": find(record["results"], in_domain=True)}
+    groups["P495: "] = find(record["results"], task="entity_questions/P495")
+    columns = {
+        "accuracy %": ("accuracy", 100, 1),
+        "ECE mean %": ("ece.mean", 100, 1),
+        "ECE joint %": ("ece.joint", 100, 1),
+        "Brier": ("brier", 1, 3),
+    }
+    yield from head("method", ["NLL", *(f"{at}{name}" for at in groups for name in columns)])
+    for row in groups[""]["rows"]:
+        cells = [spread(row, "nll", 1, 3)]
+        for group in groups.values():
+            same = find(group["rows"], row=row["row"])
+            cells += [spread(same, *column) for column in columns.values()]
+        yield line([name_of(row), *cells])
+
+
+def carried(record: Record) -> Iterator[str]:
+    """Means over the tasks not trained on, and against SFT + TS, tasks and seeds drawn."""
+    (found,) = record["transfer"]
+    measured = {"ece.options": ("ECE options %", 100, 1), "nll": ("NLL", 1, 3),
+                "brier": ("Brier", 1, 3), "aurc": ("AURC", 1, 3)}  # fmt: skip
+    heads = [title for title, *_ in measured.values()]
+    changes = [f"Δ {title}" for title in heads[:3]]
+    yield from head(f"means of {len(found['tasks'])} tasks", ["accuracy %", *heads, *changes])
+    for row in found["rows"]:
+        cells = [spread(row, "accuracy", 100, 1)]
+        cells += [spread(row, name, scale, digits) for name, (_, scale, digits) in measured.items()]
+        drawn = row.get("against", {})
+        cells += [change(drawn, name) if name in drawn else "" for name in [*measured][:3]]
+        yield line([label(row["row"]), *cells])
+
+
 def head(first: str, columns: Sequence[str] | Mapping[str, Any]) -> Iterator[str]:
     """The head of a table of figures."""
     yield line([first, *columns])
@@ -351,7 +386,7 @@ def name_of(row: Record) -> str:
 
 def spread(row: Record, metric: str, scale: int, digits: int) -> str:
     """Mean ± standard deviation over seeds; a dash where the metric is not defined."""
-    mean, deviation = row["mean"].get(metric), row["deviation"].get(metric)
+    mean, deviation = row["mean"].get(metric), row.get("deviation", {}).get(metric)
     if mean is None:
         return MISSING
     text = f"{scale * mean:.{digits}f}"
@@ -388,7 +423,7 @@ def significant(found: Sequence[float]) -> bool:
 
 def change(differences: Mapping[str, Sequence[float]], metric: str) -> str:
     """``-8.3 [-10.1, -6.2] *``, points of percent but for nats."""
-    scale, digits = (1, 3) if metric == "nll" else (100, 1)
+    scale, digits = (1, 3) if metric in ("nll", "brier") else (100, 1)
     value, low, high = (f"{scale * each:+.{digits}f}" for each in differences[metric])
     return f"{value} [{low}, {high}]{' *' * significant(differences[metric])}"
 

@@ -117,11 +117,11 @@ def test_the_files(
     text = (tmp_path / "results" / "carry-why-made-up.md").read_text("utf-8")
     assert "## SFT" in text
     assert "| home (trained on) | 600 |" in text
-    assert "![carry-why-made-up](../figures/carry-why-made-up.svg)" in text
+    assert "![carry-why-made-up](carry-why-made-up.svg)" in text
     base = [row for row in record["rows"] if row["method"] == "base"]
     assert {row["agreement"] for row in base} == {1.0}
     assert {row["disagree"]["accuracy"] for row in base} == {None}
-    assert (tmp_path / "figures" / "carry-why-made-up.svg").read_text("utf-8").startswith("<svg")
+    assert (tmp_path / "results" / "carry-why-made-up.svg").read_text("utf-8").startswith("<svg")
 
 
 def test_what_was_not_predicted_is_named(why: ModuleType, folder: RunFolder) -> None:
