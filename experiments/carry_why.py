@@ -15,6 +15,7 @@ Writes docs/results/carry-why-NAME.json, .md and .svg.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -216,6 +217,10 @@ def draw(rows: Sequence[Row]) -> Figure:
         for name, marker in (("oracle", "o"), ("unlabelled", "x")):
             values = [row["temperature"][name] for row in here]
             left.plot(values, places, marker, color=shade, label=name)
+        halfway = [math.sqrt(in_domain * row["temperature"]["unlabelled"]) for row in here]
+        left.plot(halfway, places, "|", color=INK, markersize=9, label="halfway")
+        left.set_xscale("log", base=2)
+        left.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         for name, ink in (("agree", shade), ("disagree", INK)):
             gaps = [_gap(row[name]) for row in here]
             right.plot(gaps, places, "o", color=ink, label=f"where both {name}", markersize=4)
@@ -228,8 +233,8 @@ def draw(rows: Sequence[Row]) -> Figure:
         left.set_title(label(method))
     panels[-1][0].set_xlabel("temperature")
     panels[-1][1].set_xlabel("confidence - accuracy (points)")
-    for axes in panels[0]:
-        axes.legend(loc="best")
+    panels[0][0].legend(loc="center right")
+    panels[0][1].legend(loc="best")
     return figure
 
 
