@@ -25,6 +25,19 @@ def test_the_list_reads_no_data(
         assert name in out
 
 
+@pytest.mark.parametrize(
+    ("columns", "widest"), [("80", 80), ("200", 200), ("", 140), ("0", 140), ("wide", 140)]
+)
+def test_a_pipe_is_as_wide_as_it_is_said_to_be(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str, widest: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert cli.main(["tasks"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    # Its longest texts fill the room that there is.
+    assert max(map(len, lines)) == widest
+
+
 def test_an_example_is_shown_with_its_supervised_span(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

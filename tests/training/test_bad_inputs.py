@@ -57,7 +57,8 @@ def test_automatic_style_phase_needs_calibration_data(tmp_path: Path) -> None:
 def test_support_options_needs_options(tmp_path: Path) -> None:
     plain = make_data(8).remove_columns("options")
     calibration = make_data(8, seed=1).remove_columns("options")
-    with pytest.raises(ValueError, match="support='options' needs a column 'option_ids'"):
+    wanted = "needs a column 'option_ids' or 'options' in train_dataset; add one, or leave support"
+    with pytest.raises(ValueError, match=f"support='options' {wanted} out"):
         make_trainer(tmp_path, support="options", train=plain, calibration=calibration)
     with pytest.raises(ValueError, match="train data set, example 3 has no options"):
         make_trainer(tmp_path, support="options", train=changed(3, options=[]))

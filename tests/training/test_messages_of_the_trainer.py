@@ -13,7 +13,6 @@ from tiny_run import make_args, make_model, make_rows, make_tokenizer, make_trai
 from cogcalib.training import CogCalibTrainer
 from cogcalib.training.checks import named_model
 from cogcalib.training.schedule import ENOUGH_EARLY, Schedule
-from cogcalib.training.state import KnownShare
 from cogcalib.training.text import warn_of_joined
 
 
@@ -159,12 +158,3 @@ def test_thresholds_that_are_too_seldom_are_told(
         make_trainer(tmp_path / "once", **data, **settings, threshold_every=1.0).train()
     assert "The threshold is estimated once in the first 12 steps" in caplog.text
     assert "Set threshold_every to at most 4 steps" in caplog.text
-
-
-@pytest.mark.parametrize("known", [0.0, 0.005, 0.995, 1.0])
-def test_a_gate_that_is_stuck_is_told_with_a_reason(known: float) -> None:
-    share = KnownShare()
-    share.add(1000 * known, 1000, in_first=True, in_last=True)
-    said = share.warning("nll")
-    assert ("memorised" in said) if known > 0.5 else ("prompts that are learnt" in said)
-    assert share.warning("all") == share.warning("none") == ""

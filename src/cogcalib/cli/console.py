@@ -127,8 +127,15 @@ def take_one_device(verb: str) -> None:
 
 
 def screen(width: int = 120) -> Console:
-    """The terminal; into a file or a pipe tables go whole, however narrow rich takes that to be."""
-    return console(width=None if sys.stdout.isatty() else width)
+    """The terminal; a file or a pipe is as wide as the variable COLUMNS says, or as given.
+
+    Args:
+        width: Characters of a line in a file, where COLUMNS is no number above 0.
+    """
+    if sys.stdout.isatty():
+        return console()
+    columns = os.environ.get("COLUMNS", "")
+    return console(width=(int(columns) if columns.isdecimal() else 0) or width)
 
 
 @contextmanager

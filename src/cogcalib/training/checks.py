@@ -17,7 +17,7 @@ from cogcalib.training.alpha_controller import OWN_ALPHA
 from cogcalib.training.collator import OPTION_IDS
 from cogcalib.training.column_checks import check_known
 from cogcalib.training.config import GATES_WITHOUT_THRESHOLD, CogCalibConfig
-from cogcalib.training.dataset_checks import check_alike, check_column, data_format
+from cogcalib.training.dataset_checks import check_alike, check_options, data_format
 from cogcalib.training.option_ids import OPTIONS
 
 logger = get_logger(__name__)
@@ -91,7 +91,7 @@ def check_data_sets(
         )
     _refuse_whole_texts(args, train_format)
     if args.gate != "none" and args.support == "options":
-        check_column(train, (OPTION_IDS, OPTIONS), "support='options'")
+        check_options(train)
     if args.gate == "oracle":
         check_known(train)
     if calibration is None:

@@ -191,15 +191,18 @@ def _check_option_ids(where: str, ids: Sequence[int], gold: int) -> None:
         )
 
 
-def check_column(dataset: Dataset, columns: Sequence[str], reason: str) -> None:
-    """Raise ValueError unless every training example has a value in one of the columns."""
-    column = next((name for name in columns if name in dataset.column_names), None)
+def check_options(train: Dataset) -> None:
+    """Raise ValueError unless every training example has options: ``support='options'``."""
+    columns = (OPTION_IDS, OPTIONS)
+    column = next((name for name in columns if name in train.column_names), None)
     if column is None:
-        wanted = " or ".join(map(repr, columns))
-        raise ValueError(f"{reason} needs a column {wanted} in train_dataset")
-    for index, value in enumerate(as_python(dataset)[column]):
+        raise ValueError(
+            f"support='options' needs a column {OPTION_IDS!r} or {OPTIONS!r} in train_dataset; "
+            "add one, or leave support out"
+        )
+    for index, value in enumerate(as_python(train)[column]):
         if value is None or value == []:
-            raise ValueError(f"{reason}: train data set, example {index} has no {column}")
+            raise ValueError(f"support='options': train data set, example {index} has no {column}")
 
 
 def check_disjoint(

@@ -22,10 +22,16 @@ with one example per batch."""
 FEW, MOST = 0.05, 0.95
 """Shares in the last gated epoch below and above which the gate hardly chooses any more."""
 
+NONE, ALL = 0.01, 0.99
+"""Shares in the whole gated training below and above which the gate never chose."""
+
+CHOOSING = ("nll", "random", "inverted", "soft", "prior")
+"""Gates that choose by the threshold."""
+
 
 @dataclass
 class KnownShare:
-    """Units counted in two windows of an epoch's steps each: the first gated ones, and the last.
+    """Units counted in the gated training: in its first epoch's steps, its last, and all of them.
 
     Of a gated training shorter than an epoch both windows are all of it; of one of less than two
     epochs they overlap. Units of all processes count.
@@ -33,14 +39,16 @@ class KnownShare:
     Attributes:
         first: Known units and units of the first window.
         last: The same of the last window.
+        seen: The same of the whole gated training.
     """
 
     first: list[float] = field(default_factory=lambda: [0.0, 0.0])
     last: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    seen: list[float] = field(default_factory=lambda: [0.0, 0.0])
 
     def add(self, known: float, units: float, *, in_first: bool, in_last: bool) -> None:
         """Take one micro-batch with an open gate."""
-        for window, counts in ((self.first, in_first), (self.last, in_last)):
+        for window, counts in ((self.first, in_first), (self.last, in_last), (self.seen, True)):
             if counts:
                 window[0] += known
                 window[1] += units
@@ -51,31 +59,54 @@ class KnownShare:
         return {name: known / units for name, (known, units) in windows.items() if units}
 
     def warning(self, gate: str) -> str:
-        """What is wrong with the share in the last window, a sentence; empty if nothing is."""
-        last = self.as_logged().get("known_last_epoch")
-        if gate not in ("nll", "random", "inverted", "soft", "prior") or last is None:
+        """What is wrong with the shares, one message: of the whole training, or of its end.
+
+        Empty if nothing is.
+        """
+        if gate not in CHOOSING:
             return ""
-        if last > MOST and gate == "prior":
+        return self._warning_of_all() or self._warning_of_the_end(gate)
+
+    def _warning_of_all(self) -> str:
+        known, units = self.seen
+        if not units or NONE <= known / units <= ALL:
+            return ""
+        said = f"{known / units:.1%} of the training examples counted as known in all of the gated "
+        if known / units < NONE:
+            return f"{said}training: the gate never chose. {_FEW_REASONS}"
+        return (
+            f"{said}training: the gate never chose. Either the model knew nearly all of the task "
+            "before, or it had memorised the examples by the first threshold: shorten the style "
+            "phase, or let gate='prior' label each when it is first met."
+        )
+
+    def _warning_of_the_end(self, gate: str) -> str:
+        last = self.as_logged().get("known_last_epoch")
+        if last is None or FEW <= last <= MOST:
+            return ""
+        if last < FEW:
+            return (
+                f"{last:.1%} of the training examples count as known in the last epoch: hardly any "
+                f"is penalised, as in plain fine-tuning. {_FEW_REASONS}"
+            )
+        if gate == "prior":
             return (
                 f"{last:.1%} of the training examples were known when they were first met: the "
                 "gate is open for nearly all of them, as gate='all' is."
             )
-        if last > MOST:
-            return (
-                f"{last:.1%} of the training examples count as known in the last epoch: the "
-                "threshold hardly separates them any more. Most likely they have been memorised, "
-                "and memorised examples fall under any threshold: train for fewer epochs, or let "
-                "gate='prior' label each when it is first met."
-            )
-        if last < FEW:
-            return (
-                f"{last:.1%} of the training examples count as known in the last epoch: hardly any "
-                "is penalised, as in plain fine-tuning. Either the model knows little of the task, "
-                "or the NLL does not separate what it knows (see separation in thresholds.json), "
-                "or answers are not written as the model writes them: their leading space, the end "
-                "token, prompts that are learnt too."
-            )
-        return ""
+        return (
+            f"{last:.1%} of the training examples count as known in the last epoch: the "
+            "threshold hardly separates them any more. Most likely they have been memorised, "
+            "and memorised examples fall under any threshold: train for fewer epochs, or let "
+            "gate='prior' label each when it is first met."
+        )
+
+
+_FEW_REASONS = (
+    "Either the model knows little of the task, or the NLL does not separate what it knows (see "
+    "separation in thresholds.json), or answers are not written as the model writes them: their "
+    "leading space, the end token, prompts that are learnt too."
+)
 
 
 @dataclass

@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
-from chromium import Tab, find_chromium
+from chromium import Tab
 from page_builder import PAGES
 
 AXE = os.environ.get("AXE_JS")
-pytestmark = [
-    pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed"),
-    pytest.mark.skipif(AXE is None, reason="AXE_JS does not name the axe.min.js of axe-core"),
-]
+# Who names it means it: without a browser the tests then fail.
+pytestmark = pytest.mark.skipif(
+    AXE is None, reason="AXE_JS does not name the axe.min.js of axe-core"
+)
 SERIOUS = ("serious", "critical")
 ASKED = """axe.run(document, {resultTypes: ["violations"]}).then(found => found.violations.map(
   each => [each.impact, each.id, each.nodes.slice(0, 3).map(node => node.target.join(" "))]))"""

@@ -17,8 +17,11 @@ from cogcalib.knowledge import CATEGORIES
 COLOURS = dict(zip(CATEGORIES, ("#0072b2", "#56b4e9", "#e69f00", "#6b7280"), strict=True))
 """Best known darkest; safe for colour-blind readers."""
 
-WIDTH = 5.6
-"""Inches: on a phone the text of such a figure is still read."""
+WIDTH = 3.9
+"""Inches: a phone is as wide, so that the text keeps its size there."""
+
+MOST_LETTERS = 24
+"""Of a group's name beside its bar; the page's table has it whole."""
 
 _DETECTORS = {
     "nll": ("NLL", "#0072b2"),
@@ -39,23 +42,24 @@ def shares_chart(shares: Mapping[str, Sequence[float]]) -> Figure:
     Args:
         shares: Group -> one fraction a category, in the order of `CATEGORIES`.
     """
-    figure = new_figure(WIDTH, 1.0 + 0.3 * len(shares))
+    figure = new_figure(WIDTH, 1.2 + 0.3 * len(shares))
     axes = figure.subplots()
     left = np.zeros(len(shares))
     for place, (category, colour) in enumerate(COLOURS.items()):
         widths = np.array([row[place] for row in shares.values()])
         bars = axes.barh(
-            list(shares), widths, left=left, color=colour, label=category, height=0.7,
+            range(len(shares)), widths, left=left, color=colour, label=category, height=0.7,
             edgecolor="white",
         )  # fmt: skip
         texts = [f"{100 * width:.0f}" if width >= 0.04 else "" for width in widths]
         axes.bar_label(bars, texts, label_type="center", color=ON_BAR[category], fontsize=8)
         left += widths
+    axes.set_yticks(range(len(shares)), [_shortened(name) for name in shares])
     axes.invert_yaxis()
     percent_axis(axes, x=True)
     axes.set_xlabel("share of the questions (%)")
     axes.grid(axis="y", visible=False)
-    figure.legend(loc="outside upper center", ncols=len(CATEGORIES))
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
@@ -76,10 +80,10 @@ def nll_histogram(nlls: Mapping[str, Sequence[float]], threshold: float) -> Figu
     )  # fmt: skip
     if math.isfinite(threshold):
         axes.axvline(threshold, color=INK, linestyle="--", label=f"cut {threshold:.2f}")
-    axes.set_xlabel("NLL of the gold answer, asked zero-shot as in training (nats)")
+    axes.set_xlabel("NLL of the gold answer (nats),\nasked zero-shot as in training")
     axes.set_ylabel("questions")
     axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
-    figure.legend(loc="outside upper center", ncols=len(CATEGORIES) + 1, columnspacing=1.0)
+    figure.legend(loc="outside upper center", ncols=3, columnspacing=1.0)
     axes.grid(axis="x", color=GRID)
     return figure
 
@@ -95,7 +99,7 @@ def roc_chart(
         known: The label, [n].
         aurocs: Detector -> area, a fraction.
     """
-    figure = new_figure(4.2, 3.9)
+    figure = new_figure(WIDTH, 3.7)
     axes = figure.subplots()
     for name, values in scores.items():
         shown, colour = _DETECTORS[name]
@@ -143,8 +147,8 @@ def population_chart(edges: Sequence[float], shares: Sequence[Sequence[float]]) 
     _population_ticks(axes, edges)
     percent_axis(axes, y=True)
     axes.set_ylabel("share of the questions (%)")
-    axes.set_xlabel("population of the place asked about; each bar the same number of questions")
-    figure.legend(loc="outside upper center", ncols=len(CATEGORIES))
+    axes.set_xlabel("population of the place asked about;\neach bar the same number of questions")
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
@@ -155,6 +159,10 @@ def _population_ticks(axes: Axes, edges: Sequence[float]) -> None:
     )
     axes.set_xlim(-0.5, len(edges) - 1.5)
     axes.grid(axis="x", visible=False)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…"
 
 
 def _people(number: float) -> str:
