@@ -115,9 +115,8 @@ class RunFolder(OwnedFolder):
 
     def predicted_seeds(self, method: str) -> list[int]:
         """Seeds with which a method has predicted, in order."""
-        found = self.predictions(method, 0).parent.glob(f"{_SEED}*")
-        numbers = (path.name.removeprefix(_SEED) for path in found)
-        return sorted(int(number) for number in numbers if number.isdigit())
+        found = self.predictions(method, 0).parent.glob(f"{_SEED}*[0-9]")
+        return sorted(int(path.name.removeprefix(_SEED)) for path in found)
 
     def predictions_file(self, method: str, seed: int, task: str, split: str = "test") -> Path:
         """Predictions of one task and split."""
@@ -133,8 +132,8 @@ class RunFolder(OwnedFolder):
 
     def posthoc_maps(self, method: str, seed: int) -> list[Path]:
         """Fitted maps of a post-hoc calibrated method."""
-        stem = _map_stem(split_posthoc(method)[1])
-        return sorted(self.predictions(method, seed).glob(f"{stem}*.json"))
+        folder, kind = self.predictions(method, seed), split_posthoc(method)[1]
+        return sorted(folder.glob(posthoc_map(folder, kind, "*").name))
 
     def tune(self, method: str, seed: int) -> Path:
         """Folder of a trial's predictions: those on the calibration split alone."""
@@ -318,11 +317,7 @@ def cost_file(folder: Path) -> Path:
 
 def posthoc_map(folder: Path, posthoc: str, definition: str) -> Path:
     """A fitted map in a folder of predictions, of a confidence definition."""
-    return folder / f"{_map_stem(posthoc)}-{definition}.json"
-
-
-def _map_stem(posthoc: str) -> str:
-    return "temperature" if posthoc == "ts" else posthoc
+    return folder / f"{'temperature' if posthoc == 'ts' else posthoc}-{definition}.json"
 
 
 def _predictions_name(task: str, split: str) -> str:

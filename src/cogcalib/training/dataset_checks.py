@@ -10,7 +10,6 @@ from transformers import PreTrainedTokenizerBase
 
 from cogcalib.losses import NO_OPTION
 from cogcalib.modeling.encoding import IGNORED
-from cogcalib.suggest import any_meant, slip
 from cogcalib.training.collator import NUMBER, OPTION_IDS
 from cogcalib.training.option_ids import OPTIONS
 from cogcalib.training.packing import examples
@@ -35,6 +34,8 @@ def data_format(dataset: object, name: str, text_field: str | None) -> str:
         ValueError: If it is empty, streamed, transformed as it is read, with images, or lacks the
             columns of every format.
     """
+    from cogcalib.suggest import any_meant, slip
+
     if isinstance(dataset, Mapping):
         raise ValueError(
             f"{name} must be one datasets.Dataset, got a {type(dataset).__name__} of "

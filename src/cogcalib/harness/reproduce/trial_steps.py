@@ -52,7 +52,7 @@ def measure(plan: Plan, folder: Path, data_dir: Path | None = None) -> MeasuredR
     long = _longest(task.splits["train"], size)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    output, further = folder / "trained" / "seed-0", folder / "long" / "seed-0"
+    output, further = folder / "trained" / "short", folder / "trained" / "long"
     step = _step(place, output, {"train": rows, "calibration": calibration}, GATED)
     splits = {"train": long, "calibration": calibration[:16]}
     long_step = _step(place, further, splits, LONG)

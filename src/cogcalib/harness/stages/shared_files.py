@@ -6,6 +6,8 @@ import filecmp
 import os
 from pathlib import Path
 
+from cogcalib.harness.run_folder import unfinished
+
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
 
 
@@ -21,7 +23,8 @@ def share_tokenizer(trained: Path) -> None:
         own, draft = trained / name, trained / f"{name}.link"
         for other in sorted(trained.parent.parent.glob(f"*/*/{name}")):
             # What is still being trained may be written again, in place.
-            if other == own or other.parent.suffix == ".partial" or not own.is_file():
+            training = unfinished(other.parent.with_suffix("")) == other.parent
+            if other == own or training or not own.is_file():
                 continue
             try:
                 if filecmp.cmp(other, own, shallow=False):
