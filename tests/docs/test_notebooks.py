@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom and print what is committed, figures aside."""
+"""The notebooks run from top to bottom and print what is committed, measured figures aside."""
 
 from __future__ import annotations
 
@@ -43,17 +43,53 @@ def test_cells_share_a_namespace_and_leave_what_they_print_and_draw() -> None:
     assert nothing == []
 
 
+def masked(outputs: list[dict[str, Any]]) -> list[str]:
+    """Kinds and lines of a cell's outputs, without what may differ between machines: decimals,
+    counts of answers, the answers themselves, and the width of tables."""
+    found = []
+    for output in outputs:
+        found.append(output["output_type"])
+        for line in "".join(output.get("text", [])).splitlines():
+            line = re.sub(r"(?<=\?  ).*", "answer", line)
+            line = re.sub(r"\b\d+ of \d+\b", "counts", line)
+            line = re.sub(r"\d+\.\d+", "decimal", line)
+            found.append(re.sub(r"[\s━─]+", " ", line).strip())
+    return found
+
+
+def test_masked_text_keeps_integers_and_words() -> None:
+    def of(text: str) -> list[str]:
+        return masked([{"output_type": "stream", "text": text.splitlines(keepends=True)}])
+
+    assert of("520 to calibrate with") != of("2000 to calibrate with")
+    assert of("ECE 13.2%") == of("ECE 4.9%") != of("AURC 4.9%")
+    assert of("0.80  In which country is Ghent?  Iran") == of(
+        "0.4  In which country is Ghent?  Peru"
+    )
+    assert of("0.80  In which country is Ghent?  Iran") != of(
+        "0.8  In which country is Lima?  Iran"
+    )
+    assert of("│   15 │ 50.5 │ 38 of 315 │") == of("│ 15 │ 9.25 │ 4 of 31 │")
+    assert of("a\n") != of("a\nb\n")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_prepares_the_data_as_committed(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cells = code_cells(read(path))
+    trains = [".train()" in "".join(cell["source"]) for cell in cells]
+    before = cells[: trains.index(True)]
+    assert run_cells({"cells": before}) == [cell["outputs"] for cell in before]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs_and_prints_as_committed(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Digits and answers may differ between machines, the number of lines may not."""
     monkeypatch.chdir(tmp_path)
     notebook = read(path)
     for cell, outputs in zip(code_cells(notebook), run_cells(notebook), strict=True):
-        kinds = [[each["output_type"] for each in of] for of in (cell["outputs"], outputs)]
-        assert kinds[0] == kinds[1]
-        for before, now in zip(cell["outputs"], outputs, strict=True):
-            if "text" in before:
-                assert len(before["text"]) == len(now["text"]), "".join(now["text"])
+        assert masked(outputs) == masked(cell["outputs"])
