@@ -24,6 +24,8 @@ os.environ.update(
         "MPLBACKEND": "agg",
     }
 )
+# xdist gives its workers the width of the terminal, which tables would take.
+os.environ.pop("COLUMNS", None)
 
 import pytest
 import torch
