@@ -124,6 +124,30 @@ def test_the_files(
     assert (tmp_path / "results" / "carry-why-made-up.svg").read_text("utf-8").startswith("<svg")
 
 
+def test_halfway_is_between_the_two_temperatures_and_compared_task_by_task(
+    why: ModuleType, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halfway = importlib.import_module("carry_halfway")
+    monkeypatch.setattr(halfway, "LEAST", 600)
+    found = halfway.read(folder, "sft", [0])
+    assert sorted(found) == ["far", "near"]  # not the task trained on
+    rows = {row["task"]: row for row in why.read(folder, ["sft"], [0])}
+    for task, ((held,), row) in {task: (found[task], rows[task]) for task in found}.items():
+        for way, name in (("none", "none"), ("in domain", "in_domain"), ("unlabelled",) * 2):
+            assert held[way].nll.mean() == pytest.approx(row["nll"][name])
+        _, predictions = made_up(task, "test", 600)
+        shares = np.array([each.option_logprobs for each in predictions["sft"]])
+        temperature = (row["temperature"]["in_domain"] * row["temperature"]["unlabelled"]) ** 0.5
+        sure = np.exp(log_softmax(shares / temperature, axis=1).max(axis=1))
+        assert held["halfway"].sure == pytest.approx(sure)
+    lines = list(halfway.compared(found))
+    assert len(lines) == 4 * 4
+    (told,) = (line for line in lines if line.split()[:2] == ["NLL", "none"])
+    mean = np.mean([row["nll"]["none"] for task, row in rows.items() if task != "home"])
+    assert told.split()[2] == f"{mean:.4f}"
+    assert told.endswith("lower on 0 of 2")  # far too sure: no temperature is worse
+
+
 def test_what_was_not_predicted_is_named(why: ModuleType, folder: RunFolder) -> None:
     with pytest.raises(InputError, match="no predictions of cols with seed 0"):
         why.read(folder, ["cols"], [0])

@@ -8,17 +8,19 @@ import shutil
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from cogcalib import pipeline
-from cogcalib.harness.config import Config, parse_config
+from cogcalib.harness.config import Config, Method, parse_config
 from cogcalib.harness.reproduce import ExecutionOptions, Preset, Table, make_plan, reproduce
 from cogcalib.harness.reproduce.definitions import load_preset
 from cogcalib.harness.reproduce.result_files import write_results
 from cogcalib.harness.run_folder import RunFolder
-from cogcalib.harness.stages import unfit_base
+from cogcalib.harness.stages import check_base, unfit_base
 from cogcalib.jsonl import read_jsonl, write_jsonl
 from cogcalib.records import InputError, Prediction, write_text
 from cogcalib.scoring import agreement, fit_to_base
@@ -113,7 +115,6 @@ def test_shuffled_labels_of_a_target_change_no_confidence(
 
 def recalibrate(config: Config, folder: RunFolder, method: str) -> None:
     """Once more, with the questions as they now stand."""
-    from cogcalib.harness.config import Method
     from cogcalib.harness.progress import StageProgress
     from cogcalib.harness.stages import RunContext, score
 
@@ -150,6 +151,20 @@ def test_the_base_is_judged_once_by_the_questions_of_all_seeds(
     assert len(judged) == len({row.id for row in judged}) == 2 * len(rows) - 3
     with pytest.raises(FileNotFoundError, match="seed-2"):
         unfit_base(folder, [0, 2])
+
+
+def test_every_seed_is_asked_before_the_base_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    room = import_module("cogcalib.harness.stages.score")
+    asked: list[int] = []
+    judged: list[tuple[int, ...]] = []
+    monkeypatch.setattr(room, "score", lambda _, method, seed, *__: asked.append(seed))
+    monkeypatch.setattr(room, "unfit_base", lambda _, seeds: judged.append(tuple(asked)) or "so")
+    context: Any = SimpleNamespace(config=SimpleNamespace(seeds=(3, 5)), folder=None)
+    check_base(context, [Method.parse("sft+ts")], {})
+    assert judged == []
+    with pytest.raises(InputError, match=r"\+tsdaca cannot be used: so"):
+        check_base(context, [Method.parse("sft+tsdaca")], {})
+    assert judged == [(3, 5)]
 
 
 def test_open_ended_tasks_are_refused_before_anything_is_trained(tmp_path: Path) -> None:

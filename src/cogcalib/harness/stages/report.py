@@ -36,7 +36,8 @@ class RunRecord:
         timings: Stage -> wall seconds.
         metrics: The rows of ``metrics.json``.
         posthoc: Method -> seed -> confidence definition -> what was fitted on the calibration split
-            for it, as `cogcalib.posthoc` saves it; empty without post-hoc calibrated methods.
+            for it, as `cogcalib.posthoc` saves it; of what is held against the base model, task and
+            split instead of the definition. Empty without post-hoc calibrated methods.
         trained_on: The task trained on, by its own name; empty in records that were made before it
             was kept.
         tasks: Task, by its own name and the one trained on first, -> its version, source, repeats
@@ -108,7 +109,7 @@ def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
 
 
 def _fitted(maps: Sequence[Path]) -> dict[str, Any]:
-    """Confidence definition, for which a file is named, -> what was fitted for it."""
+    """Confidence definition, or what else a file is named for, -> what was fitted for it."""
     return {path.stem.partition("-")[2]: read_json(path, dict) for path in maps}
 
 

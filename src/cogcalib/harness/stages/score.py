@@ -97,7 +97,7 @@ def score(
     if mapped:
         score(context, method.before_posthoc, seed, splits, models)
     if method.held_against_base:
-        _check_base(context, method, seed, splits, models)
+        _check_base(context, method, [seed], splits, models)
     splits = of_seed(splits, seed)
     scored = {name: split for name, split in splits.items() if name not in ("train", THRESHOLD)}
     with context.progress.stage(label, sum(map(len, scored.values()))) as advance:
@@ -122,15 +122,19 @@ def check_base(context: RunContext, methods: Sequence[Method], splits: Splits) -
             what is allowed.
     """
     for method in [each for each in methods if each.held_against_base][:1]:
-        for seed in context.config.seeds:
-            _check_base(context, method, seed, splits, None)
+        _check_base(context, method, context.config.seeds, splits, AskedModels())
 
 
 def _check_base(
-    context: RunContext, method: Method, seed: int, splits: Splits, models: AskedModels | None
+    context: RunContext,
+    method: Method,
+    seeds: Sequence[int],
+    splits: Splits,
+    models: AskedModels,
 ) -> None:
-    score(context, BASE, seed, splits, models)
-    if reason := unfit_base(context.folder, [seed]):
+    for seed in seeds:
+        score(context, BASE, seed, splits, models)
+    if reason := unfit_base(context.folder, seeds):
         raise InputError(f"methods: +{method.posthoc} cannot be used: {reason}")
 
 
@@ -138,7 +142,7 @@ def unfit_base(folder: RunFolder, seeds: Sequence[int]) -> str:
     """Why nothing can be held against the base model; empty if it can.
 
     No seed changes the base model, so that it is judged once, by every calibration question that it
-    was asked with any seed: of the half that one seed keeps, one in twenty would refuse by chance.
+    was asked with any seed: the ECE of the half that one seed keeps is off by a point or two.
 
     Raises:
         FileNotFoundError: If the base model was not asked with one of the seeds.
