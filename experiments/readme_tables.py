@@ -56,12 +56,15 @@ COLUMNS = {
 def _methods(
     record: Record, columns: Mapping[str, tuple[str, int, int]], names: Sequence[str]
 ) -> Iterator[str]:
-    rows = there(find(record["results"], trained_on=COUNTRY, task=COUNTRY), names)
+    group = find(record["results"], trained_on=COUNTRY, task=COUNTRY)
+    rows = there(group, names)
+    # Records made before 2026-11-30 name no best row.
+    best = group.get("best", {})
     # Records made before 2026-11-29 lack them.
     more = USE if all("answered" in row for row in rows) else {}
     yield from head("method", [*columns, *more, "passes"])
     for row in rows:
-        cells = [spread(row, *column) for column in columns.values()]
+        cells = [marked(row, *column, best=best) for column in columns.values()]
         cells += [shown(row) for shown in more.values()]
         yield line([name_of(row), *cells, str(row["cost"]["passes"])])
 
@@ -391,6 +394,12 @@ def spread(row: Record, metric: str, scale: int, digits: int) -> str:
         return MISSING
     text = f"{scale * mean:.{digits}f}"
     return f"{text} ± {scale * deviation:.{digits}f}" if deviation else text
+
+
+def marked(row: Record, metric: str, scale: int, digits: int, *, best: Mapping[str, str]) -> str:
+    """`spread`, bold where the record calls the row the best."""
+    text = spread(row, metric, scale, digits)
+    return f"**{text}**" if best.get(metric) == row["row"] else text
 
 
 def there(group: Record, names: Sequence[str]) -> list[Record]:

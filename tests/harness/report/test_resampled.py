@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from cogcalib.harness.config import parse_config
 from cogcalib.harness.report.resampled import Resampled, difference, resample
 from cogcalib.harness.reproduce import Place, load_table
-from cogcalib.harness.reproduce.markdown import MISSING, difference_text, methods_page
+from cogcalib.harness.reproduce.markdown import (
+    MISSING,
+    best_rows,
+    difference_text,
+    methods_page,
+)
 from cogcalib.harness.reproduce.table_rows import MethodCost, RowGroup, TableRow
 from cogcalib.metrics import aurc, brier_score, expected_calibration_error, resample_weights
 from cogcalib.records import Prediction
@@ -101,7 +106,7 @@ def test_a_real_difference_is_marked_and_chance_is_not() -> None:
     assert "*" not in difference_text(difference(again, good, "ece.vocab"), "ece.vocab")
 
 
-def table_of(runs: dict[str, list[Prediction]], root: Path) -> str:
+def group_of(runs: dict[str, list[Prediction]], root: Path) -> RowGroup:
     rows = []
     for name, run in runs.items():
         found = resample({0: run})
@@ -109,8 +114,11 @@ def table_of(runs: dict[str, list[Prediction]], root: Path) -> str:
         rows.append(TableRow(name, name, (0,), values, found, MethodCost(1.0), chosen=False))
     config = parse_config("name: x")
     place = Place("m", "t", "default", root, config, tuple(runs), tested_on=("t",))
-    group = RowGroup(place, "t", True, 800, "options", tuple(rows))
-    return "\n".join(methods_page(load_table("main"), [group]))
+    return RowGroup(place, "t", True, 800, "options", tuple(rows))
+
+
+def table_of(runs: dict[str, list[Prediction]], root: Path) -> str:
+    return "\n".join(methods_page(load_table("main"), [group_of(runs, root)]))
 
 
 def test_the_best_is_bold_only_where_it_beats_every_other(tmp_path: Path) -> None:
@@ -121,6 +129,15 @@ def test_the_best_is_bold_only_where_it_beats_every_other(tmp_path: Path) -> Non
     beside_a_peer = table_of({"sft": bad, "cols": good, "coecp": drawn(800, 1)}, tmp_path)
     assert "**" not in beside_a_peer
     assert "| CoLS |" in beside_a_peer.split("Against SFT")[1]
+
+
+def test_the_record_names_the_rows_in_bold(tmp_path: Path) -> None:
+    runs = {"sft": drawn(800, 0, 0.3), "cols": drawn(800, 0)}
+    best = best_rows(group_of(runs, tmp_path))
+    assert best.pop("ece.vocab") == best.pop("ece.options") == best.pop("brier") == "cols"
+    assert not best  # the answers are the same, and so are accuracy and NLL
+    assert table_of(runs, tmp_path).count("**") == 6
+    assert best_rows(group_of(runs | {"coecp": drawn(800, 1)}, tmp_path)) == {}
 
 
 def test_a_model_that_is_never_right_nor_sure_is_not_the_best(tmp_path: Path) -> None:

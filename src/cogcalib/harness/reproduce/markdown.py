@@ -94,12 +94,12 @@ def _methods(group: RowGroup) -> Iterator[str]:
     heads = [head(metric, group) for metric in metrics]
     yield line(["method", *heads])
     yield line([":---", *["---:"] * len(heads)])
-    best = {metric: _best(group, metric) for metric in metrics}
+    best = best_rows(group)
     for row in group.shown():
         cells = []
         for metric in metrics:
             text = _cell(row, metric)
-            cells.append(f"**{text}**" if row is best[metric] else text)
+            cells.append(f"**{text}**" if row.name == best.get(metric) else text)
         yield line([row_label(row), *cells])
 
 
@@ -194,6 +194,12 @@ def _cost(cost: MethodCost) -> list[str]:
     training = MISSING if cost.training is None else f"{cost.training:.2f}"
     extra = MISSING if cost.extra_parameters is None else f"{cost.extra_parameters:,}"
     return [training, str(cost.passes), extra]
+
+
+def best_rows(group: RowGroup) -> dict[str, str]:
+    """Metric -> the row that is bold in its column; metrics without such a row are left out."""
+    found = {metric: _best(group, metric) for metric in metrics_shown(group)}
+    return {metric: row.name for metric, row in found.items() if row is not None}
 
 
 def _best(group: RowGroup, metric: str) -> TableRow | None:

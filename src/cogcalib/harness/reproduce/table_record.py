@@ -21,7 +21,7 @@ from cogcalib.harness.reproduce.cell import code_of_cells, device
 from cogcalib.harness.reproduce.claims import claims
 from cogcalib.harness.reproduce.definitions import Table
 from cogcalib.harness.reproduce.execute import PlanOutcome
-from cogcalib.harness.reproduce.markdown import metrics_shown
+from cogcalib.harness.reproduce.markdown import best_rows, metrics_shown
 from cogcalib.harness.reproduce.measured_rates import measured_rates
 from cogcalib.harness.reproduce.plan import Plan, folder_name
 from cogcalib.harness.reproduce.table_rows import RowGroup, TableRow, across_variants
@@ -168,6 +168,7 @@ def _results(groups: Sequence[RowGroup], table: Table, seeds: Sequence[int]) -> 
                 "in_domain": group.in_domain,
                 "n": group.n,
                 "rows": [_row(group, row, table, seeds) for row in group.rows],
+                "best": best_rows(group),
                 "pairs": [
                     _pair(group, (one.name, other.name), (one, other))
                     for one, other in group.pairs(table.pairs)
