@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -63,7 +64,8 @@ def served(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], s
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_well(folder: Path, number: signal.Signals) -> None:
-    with served(folder) as (process, url, line):
+    ready = folder / "ready.json"
+    with served(folder, "--json", str(ready)) as (process, url, line):
         assert "the model's own confidence; abstains below 0.9 (target error 5 %)" in line
         assert f"atlas at {url}" in line
         client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
@@ -75,10 +77,13 @@ def test_a_signal_ends_it_well(folder: Path, number: signal.Signals) -> None:
         field = (got.choices[0].model_extra or {})["cogcalib"]
         assert field["abstain"] is (field["confidence"] < 0.9)
         client.close()
+        found = json.loads(ready.read_text(encoding="utf-8"))
+        assert (found["name"], found["address"], found["confidence"]) == ("atlas", url, None)
+        assert [rule["target_error"] for rule in found["rules"]] == [0.05]
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0
-        assert out == "cogcalib: finished\n"
+        assert out.endswith("cogcalib: finished\n")
         assert "Traceback" not in err
 
 

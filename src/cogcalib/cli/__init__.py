@@ -63,7 +63,7 @@ VERBS = {
         completion,
     )
 }
-WITHOUT_JSON = ("predict", "serve", "completion")
+WITHOUT_JSON = ("predict", "completion")
 """Verbs that write no such file: ``predict`` writes its answers as JSON lines, two print no result
 of their own."""
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cogcalib.cli.console import endpoint_errors, quiet, shown
+from cogcalib.cli.console import endpoint_errors, quiet, shown, write_results
 from cogcalib.cli.options import add_fields, read_fields
 from cogcalib.records import AUTO, DTYPES, InputError, input_errors
 
@@ -110,6 +110,9 @@ def _serve(
     answering = Answering(predictor.backend, predictor.calibration, settings.max_prompt)
     server = make_server(answering, name, settings)
     print(shown(f"cogcalib: {name} at {address(taken)}; {about(predictor.calibration)}"))
+    if options.json is not None:
+        ready = {"name": name, "address": address(taken), "confidence": predictor.calibration.map}
+        write_results(options.json, ready | {"rules": predictor.calibration.rules})
     sys.stdout.flush()
     run(server, taken)
     print("cogcalib: finished")
