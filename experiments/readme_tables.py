@@ -62,11 +62,12 @@ def _methods(
     best = group.get("best", {})
     # Records made before 2026-11-29 lack them.
     more = USE if all("answered" in row for row in rows) else {}
-    yield from head("method", [*columns, *more, "passes"])
+    if any(row["cost"]["passes"] > 1 for row in rows):
+        more = {**more, "passes": lambda row: str(row["cost"]["passes"])}
+    yield from head("method", [*columns, *more])
     for row in rows:
         cells = [marked(row, *column, best=best) for column in columns.values()]
-        cells += [shown(row) for shown in more.values()]
-        yield line([name_of(row), *cells, str(row["cost"]["passes"])])
+        yield line([name_of(row), *cells, *(shown(row) for shown in more.values())])
 
 
 USE: Mapping[str, Callable[[Record], str]] = {
