@@ -355,6 +355,35 @@ def real_model(record: Record) -> Iterator[str]:
         yield line([name_of(row), *cells])
 
 
+def paper(record: Record) -> Iterator[str]:
+    """The paper's rows with options, and by how much each lowers the ECE of plain fine-tuning."""
+    return _reductions(record, COUNTRY, ("options", "vocab"))
+
+
+def paper_open(record: Record) -> Iterator[str]:
+    """The same where answers are written."""
+    return _reductions(record, OPEN, ("mean", "joint"))
+
+
+def paper_real(record: Record) -> Iterator[str]:
+    """The same on SmolLM2."""
+    return _reductions(record, "entity_questions/P17", ("mean", "joint"))
+
+
+def _reductions(record: Record, task: str, definitions: Sequence[str]) -> Iterator[str]:
+    changes = [f"ECE {each} below SFT's by %" for each in definitions]
+    eces = {f"ECE {each} %": (f"ece.{each}", 100, 1) for each in definitions}
+    columns = {"accuracy %": ("accuracy", 100, 1), **eces}
+    columns |= {"NLL": ("nll", 1, 3), "Brier": ("brier", 1, 3), "AURC": ("aurc", 1, 3)}
+    yield from head("method", [*columns, *changes])
+    for row in record["means"]:
+        if task in row["tasks"]:
+            cells = [spread(row, *column) for column in columns.values()]
+            below = row.get("reduction") or {}
+            cells += [f"{100 * below[each]:+.0f}" if each in below else "" for each in definitions]
+            yield line([label(row["row"]), *cells])
+
+
 def carried(record: Record) -> Iterator[str]:
     """Means over the tasks not trained on, and against SFT + TS, tasks and seeds drawn."""
     (found,) = record["transfer"]
