@@ -194,6 +194,7 @@ def test_files_of_a_table(small: Preset, finished: Path, tmp_path: Path) -> None
     assert (tmp_path / "tiny-small.svg").read_text("utf-8").startswith("<svg")
 
 
+@pytest.mark.usefixtures("cells_in_process")
 def test_an_interruption_costs_the_cells_it_hit(
     small: Preset, finished: Path, tmp_path: Path
 ) -> None:
@@ -302,6 +303,7 @@ def test_a_fuller_table_is_not_overwritten(small: Preset, finished: Path, tmp_pa
         check_output(lay_out(small, finished), tmp_path, "ece")
 
 
+@pytest.mark.usefixtures("cells_in_process")
 def test_data_that_are_not_there_are_an_input_error(
     small: Preset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

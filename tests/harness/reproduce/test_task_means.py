@@ -129,6 +129,7 @@ def test_a_first_task_without_options_cannot_choose_for_those_with(
                   seeds=[0], tune_seeds=[0])  # fmt: skip
 
 
+@pytest.mark.usefixtures("cells_in_process")
 def test_the_table_is_written_with_its_means(
     small: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
