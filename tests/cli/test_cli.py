@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_world import small_world as small_world
 
 from cogcalib import cli
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from small_world import small_world as small_world
 
 from cogcalib.harness.config import parse_config
 from cogcalib.harness.report.resampled import Resampled

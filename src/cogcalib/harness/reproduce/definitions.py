@@ -229,7 +229,7 @@ def table_names() -> list[str]:
 
 def preset_names() -> list[str]:
     """Models that ship with the package, by the name ``--model`` takes."""
-    return [_shipped(path, Preset).name for path in _paths("models")]
+    return [_shipped_preset(path).name for path in _paths("models")]
 
 
 def load_table(name: str) -> Table:
@@ -251,7 +251,7 @@ def load_table(name: str) -> Table:
             f"TABLE must be one of {', '.join(table_names())}, or a YAML file like theirs, "
             f"got {name!r}{meant}"
         )
-    return _shipped(_folder("tables") / f"{name}.yaml", Table).model_copy(deep=True)
+    return _shipped_table(_folder("tables") / f"{name}.yaml").model_copy(deep=True)
 
 
 def load_preset(name: str) -> Preset:
@@ -265,7 +265,7 @@ def load_preset(name: str) -> Preset:
             raise InputError(f"model {name}: no such file")
         return _read(Path(name), Preset)
     for path in _paths("models"):
-        preset = _shipped(path, Preset)
+        preset = _shipped_preset(path)
         if preset.name == name:
             return preset.model_copy(deep=True)
     raise InputError(
@@ -298,8 +298,13 @@ def _names(kind: str) -> list[str]:
 
 
 @cache
-def _shipped(path: Path, kind: type[T]) -> T:
-    return _read(path, kind)
+def _shipped_table(path: Path) -> Table:
+    return _read(path, Table)
+
+
+@cache
+def _shipped_preset(path: Path) -> Preset:
+    return _read(path, Preset)
 
 
 def _read(path: Path, kind: type[T]) -> T:
