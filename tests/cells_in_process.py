@@ -22,7 +22,12 @@ def _run(worker: workers._Worker, cell: Cell) -> workers.Failure | str:
     return workers.DONE if ours else workers.TAKEN
 
 
+def run_in_process(patch: pytest.MonkeyPatch) -> None:
+    """Let `reproduce` start no process."""
+    patch.setattr(workers._Worker, "run", _run)
+
+
 @pytest.fixture
 def cells_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`reproduce` starts no process."""
-    monkeypatch.setattr(workers._Worker, "run", _run)
+    """`run_in_process` for a test."""
+    run_in_process(monkeypatch)
