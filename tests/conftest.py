@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,3 +82,21 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+    _number_data_sets()
+
+
+def _number_data_sets() -> None:
+    """Give the data sets of `datasets` random fingerprints, as it does itself where it cannot hash.
+
+    A fingerprint finds what an earlier session left in the cache on disk. To make one, `datasets`
+    pickles all that a function refers to, sixteen times per trainer: a fifth of a small training.
+    Processes that tests start do without this, so real fingerprints are made there.
+    """
+    if "datasets" not in sys.modules:  # no test collected here needs it
+        return
+    from datasets import arrow_dataset, fingerprint
+
+    def numbered(*_: object) -> str:
+        return fingerprint.generate_random_fingerprint()
+
+    fingerprint.update_fingerprint = arrow_dataset.update_fingerprint = numbered

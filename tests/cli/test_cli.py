@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_world import small_world as small_world
 
 from cogcalib import cli
 
@@ -64,10 +65,10 @@ def test_usage_errors_are_exit_code_2() -> None:
 
 def test_a_failure_while_running_is_exit_code_1(tmp_path: Path) -> None:
     code = (
-        "import cogcalib.cli as c, cogcalib.pipeline as p\n"
+        "import cogcalib.cli as c\n"
         "def broken(*a, **k): raise RuntimeError('the disk is full')\n"
-        "p.run = broken\n"
-        "raise SystemExit(c.main(['demo']))"
+        "c.VERBS['tasks'].execute = broken\n"
+        "raise SystemExit(c.main(['tasks']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False

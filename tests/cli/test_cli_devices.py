@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_world import small_world as small_world
 
 from cogcalib import cli
 from cogcalib.cli.console import take_one_device

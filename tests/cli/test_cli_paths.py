@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from small_world import small_world as small_world
 
 from cogcalib import cli
 from cogcalib.artifacts import check_writable

@@ -127,26 +127,19 @@ def test_pipes_are_read(atlas, capsys, pipe_in, words) -> None:
     assert "standard input, line 2: the prompt is empty" in capsys.readouterr().err
 
 
-def test_answers_stream_through_a_pipe_that_stays_open(atlas) -> None:
+def test_answers_stream_until_the_reader_has_enough_which_is_no_traceback(atlas) -> None:
     command = [sys.executable, "-m", "cogcalib", "predict", atlas(), "--jsonl"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         for n in range(3):
             process.stdin.write(f"Question: {n}?\n".encode())
             process.stdin.flush()
             assert json.loads(process.stdout.readline())["id"] == n + 1
+        process.stdout.close()
+        process.stdin.write(b"Question: 3?\n")
         process.stdin.close()
-        assert process.stdout.read() == b""
-    assert process.returncode == 0
-
-
-def test_reader_that_has_enough_is_no_traceback(atlas, rows) -> None:
-    command = [sys.executable, "-m", "cogcalib", "predict", atlas(), rows, "--jsonl"]
-    read, write = os.pipe()
-    os.close(read)
-    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
-    os.close(write)
-    assert done.returncode == 1
-    assert done.stderr.strip() == ""
+        assert process.stderr.read().strip() == b""
+    assert process.returncode == 1
 
 
 def test_output_is_written_whole_or_not_at_all(atlas, rows, tmp_path, capsys, pipe_in) -> None:

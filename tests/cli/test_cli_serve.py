@@ -62,8 +62,9 @@ def served(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], s
         process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_well(folder: Path, number: signal.Signals) -> None:
+def test_an_interrupt_ends_it_well_and_its_port_is_its_own(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ready = folder / "ready.json"
     with served(folder, "--json", str(ready)) as (process, url, line):
         assert "the model's own confidence; abstains below 0.9 (target error 5 %)" in line
@@ -80,14 +81,21 @@ def test_a_signal_ends_it_well(folder: Path, number: signal.Signals) -> None:
         found = json.loads(ready.read_text(encoding="utf-8"))
         assert (found["name"], found["address"], found["confidence"]) == ("atlas", url, None)
         assert [rule["target_error"] for rule in found["rules"]] == [0.05]
-        process.send_signal(number)
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == 0
-        assert out.endswith("cogcalib: finished\n")
-        assert "Traceback" not in err
+        port = url.rpartition(":")[2].partition("/")[0]
+        assert cli.main(["serve", "atlas", "--port", port]) == 2
+        assert "is in use" in capsys.readouterr().err
+        process.send_signal(signal.SIGINT)
+        check_end(process)
 
 
-def test_a_signal_under_load_loses_nothing(folder: Path) -> None:
+def check_end(process: subprocess.Popen[str]) -> None:
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert out.endswith("cogcalib: finished\n")
+    assert "Traceback" not in err
+
+
+def test_a_termination_under_load_loses_nothing(folder: Path) -> None:
     body = {
         "model": "atlas",
         "messages": [{"role": "user", "content": "In which country is Lyon?"}],
@@ -113,7 +121,7 @@ def test_a_signal_under_load_loses_nothing(folder: Path) -> None:
             each.start()
         for each in threads:
             each.join(120)
-        assert process.wait(60) == 0
+        check_end(process)
     assert len(statuses) >= 40
     assert set(statuses) == {200}
 
@@ -127,15 +135,6 @@ def test_a_port_in_use_is_said_before_the_model_loads(
         assert cli.main(["serve", str(tmp_path / "absent"), "--port", str(port)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"cogcalib: port {port} of 127.0.0.1 is in use; choose another with --port"
-
-
-def test_two_servers_share_no_port(folder: Path) -> None:
-    with served(folder) as (_, url, _line):
-        port = url.rpartition(":")[2].partition("/")[0]
-        command = [sys.executable, "-m", "cogcalib", "serve", "atlas", "--port", port]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 2
-        assert "is in use" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,11 @@ def test_other_tasks_are_balanced_and_large_enough() -> None:
     assert len(load_task("atlas/capital").splits["test"]) == 164
 
 
+def test_what_one_caller_does_to_a_task_reaches_no_other() -> None:
+    load_task("atlas/capital").splits["test"].clear()
+    assert len(load_task("atlas/capital").splits["test"]) == 164
+
+
 def test_wrong_options_are_wrong() -> None:
     row_of = {row["city"]: row for row in facts("cities")}
     for relation, column in (("neighbour", "neighbours"), ("language", "spoken")):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from accelerate import PartialState
 from datasets import Dataset
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig
 from tiny_run import assert_same_weights, make_args, make_rows, make_trainer
@@ -39,6 +39,7 @@ def prompts(dataset: Any) -> list[str]:
 
 
 @given(st.integers(0, 1000), st.floats(0.05, 0.5))
+@settings(max_examples=30)
 def test_neither_order_nor_seed_matters(seed: int, share: float) -> None:
     train, calibration = split(ROWS, share)
     shuffled = random.Random(seed).sample(ROWS, len(ROWS))

@@ -168,8 +168,17 @@ def askable(relation: str, rows: Iterable[Row], questions: int) -> list[Row]:
     return chosen
 
 
+def is_open_ended(name: str) -> bool:
+    """Whether one of `TASKS` has no options."""
+    return bool(TASKS[name][1])
+
+
+@cache
 def load(name: str) -> Task:
-    """One of `TASKS`, with ``train``, ``calibration`` and ``test``, or ``test`` alone."""
+    """One of `TASKS`, with ``train``, ``calibration`` and ``test``, or ``test`` alone.
+
+    It is the same object each time: nobody may change its lists.
+    """
     relation, form = TASKS[name]
     spec = RELATIONS[relation]
     splits: dict[str, list[Example]] = {}

@@ -127,7 +127,7 @@ def _data_folder(data_dir: Path | str | None) -> Path | None:
 
 def _with_preset(task: Task, preset: str) -> Task:
     splits = {
-        split: [replace(example, preset=preset) for example in examples]
+        split: [e if e.preset == preset else replace(e, preset=preset) for e in examples]
         for split, examples in task.splits.items()
     }
     return replace(task, splits=splits)

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from cells_in_process import cells_in_process
 
 from cogcalib.harness.reproduce import Preset, load_preset
+
+__all__ = ["cells_in_process"]
 
 SMALL = {
     "name": "small",

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from small_world import small_world as small_world
 
 from cogcalib.harness.reproduce import Cell, Preset, Table, make_plan
 from cogcalib.harness.reproduce.cell import run_cell

@@ -11,6 +11,7 @@ import pytest
 import torch
 from peft import get_peft_model
 from rich.console import Console
+from small_world import small_world as small_world
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -111,6 +111,13 @@ def test_names_that_do_not_exist_are_told_with_those_that_do(small: Preset, tmp_
                   limit_methods=["cols-soft"])  # fmt: skip
 
 
+def test_what_one_caller_does_to_a_preset_reaches_no_other() -> None:
+    load_preset("atlas").config.clear()
+    load_table("main").best.clear()
+    assert load_preset("atlas").config
+    assert load_table("main").best
+
+
 def test_a_misspelt_key_of_a_preset_is_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("name: mine\nabuot: no\n", encoding="utf-8")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from small_world import small_world as small_world
 
 from cogcalib import cli
 from cogcalib.artifacts import read_json

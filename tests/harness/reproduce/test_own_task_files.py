@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from cogcalib.harness.reproduce import ExecutionOptions, Preset, Table, make_plan, reproduce
@@ -39,6 +40,7 @@ def task_file(folder: Path, name: str) -> str:
     return str(path)
 
 
+@pytest.mark.usefixtures("cells_in_process")
 def test_a_table_on_task_files_names_them_as_they_name_themselves(
     small: Preset, tmp_path: Path
 ) -> None:

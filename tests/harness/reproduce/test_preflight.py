@@ -16,6 +16,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from small_world import small_world as small_world
 
 from cogcalib import cli
 from cogcalib.harness.reproduce import Plan, Preset, load_preset, load_table, make_plan, trial_steps

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from paper_models import save
 from rich.console import Console
+from small_world import small_world as small_world
 
 from cogcalib.harness.reproduce import (
     Cell,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cells_in_process import run_in_process
 from rich.console import Console
 
 from cogcalib import cli
@@ -67,6 +68,7 @@ def finished(small: Preset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grid, "GRID", STRENGTHS)
+        run_in_process(patch)
         outcome, _ = run(lay_out(small, root))
     assert outcome.failures == []
     assert outcome.left_out == []
@@ -194,6 +196,7 @@ def test_files_of_a_table(small: Preset, finished: Path, tmp_path: Path) -> None
     assert (tmp_path / "tiny-small.svg").read_text("utf-8").startswith("<svg")
 
 
+@pytest.mark.usefixtures("cells_in_process")
 def test_an_interruption_costs_the_cells_it_hit(
     small: Preset, finished: Path, tmp_path: Path
 ) -> None:
@@ -228,6 +231,7 @@ def test_two_jobs_give_the_rows_of_one(small: Preset, finished: Path, tmp_path: 
 def test_a_broken_cell_does_not_stop_the_others(
     small: Preset, finished: Path, tmp_path: Path
 ) -> None:
+    """In processes of their own, as users run them."""
     root = tmp_path / "runs"
     shutil.copytree(finished, root)
     place = root / "small" / "country"
@@ -269,6 +273,7 @@ def test_rows_for_multiple_choice_are_said_to_be_absent(
     assert "- small/country-open: mc_dropout, for multiple choice only" in page
 
 
+@pytest.mark.usefixtures("cells_in_process")
 def test_a_folder_of_another_configuration_is_refused(
     small: Preset, finished: Path, tmp_path: Path
 ) -> None:
@@ -302,6 +307,7 @@ def test_a_fuller_table_is_not_overwritten(small: Preset, finished: Path, tmp_pa
         check_output(lay_out(small, finished), tmp_path, "ece")
 
 
+@pytest.mark.usefixtures("cells_in_process")
 def test_data_that_are_not_there_are_an_input_error(
     small: Preset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from small_world import small_world as small_world
 
 from cogcalib.harness.config import parse_config
 from cogcalib.harness.report.resampled import Resampled
@@ -129,6 +130,7 @@ def test_a_first_task_without_options_cannot_choose_for_those_with(
                   seeds=[0], tune_seeds=[0])  # fmt: skip
 
 
+@pytest.mark.usefixtures("cells_in_process")
 def test_the_table_is_written_with_its_means(
     small: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

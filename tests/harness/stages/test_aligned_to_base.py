@@ -198,6 +198,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Preset:
     return load_preset(str(path))
 
 
+@pytest.mark.usefixtures("cells_in_process")
 def test_a_table_has_the_row_or_says_why_not(
     small: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

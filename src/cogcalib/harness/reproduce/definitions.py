@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -228,7 +229,7 @@ def table_names() -> list[str]:
 
 def preset_names() -> list[str]:
     """Models that ship with the package, by the name ``--model`` takes."""
-    return [_read(path, Preset).name for path in _paths("models")]
+    return [_shipped_preset(path).name for path in _paths("models")]
 
 
 def load_table(name: str) -> Table:
@@ -250,7 +251,7 @@ def load_table(name: str) -> Table:
             f"TABLE must be one of {', '.join(table_names())}, or a YAML file like theirs, "
             f"got {name!r}{meant}"
         )
-    return _read(_folder("tables") / f"{name}.yaml", Table)
+    return _shipped_table(_folder("tables") / f"{name}.yaml").model_copy(deep=True)
 
 
 def load_preset(name: str) -> Preset:
@@ -264,9 +265,9 @@ def load_preset(name: str) -> Preset:
             raise InputError(f"model {name}: no such file")
         return _read(Path(name), Preset)
     for path in _paths("models"):
-        preset = _read(path, Preset)
+        preset = _shipped_preset(path)
         if preset.name == name:
-            return preset
+            return preset.model_copy(deep=True)
     raise InputError(
         f"a model must be one of {', '.join(preset_names())}, or a YAML file like theirs, "
         f"got {name!r}{did_you_mean(name, preset_names())}"
@@ -294,6 +295,16 @@ def _paths(kind: str) -> list[Path]:
 
 def _names(kind: str) -> list[str]:
     return [path.stem for path in _paths(kind)]
+
+
+@cache
+def _shipped_table(path: Path) -> Table:
+    return _read(path, Table)
+
+
+@cache
+def _shipped_preset(path: Path) -> Preset:
+    return _read(path, Preset)
 
 
 def _read(path: Path, kind: type[T]) -> T:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cogcalib.harness.config import Config
 from cogcalib.records import InputError, input_errors
-from cogcalib.tasks import catalog, load_task, own_name
+from cogcalib.tasks import atlas, catalog, own_name
 from cogcalib.tasks.task_file import read_definition
 
 
@@ -37,8 +37,8 @@ def is_open_ended(config: Config) -> bool:
 
 def has_no_options(name: str) -> bool:
     """Whether a task is open-ended, by its name or the path of its file."""
-    if name.startswith("atlas/"):
-        return load_task(name).splits["test"][0].options is None
+    if name in atlas.TASKS:
+        return atlas.is_open_ended(name)
     if Path(name).suffix in (".yaml", ".yml"):
         with input_errors():
             return read_definition(Path(name)).kind == "open-ended"
