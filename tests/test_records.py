@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import traceback
 from pathlib import Path
 
 import pytest
@@ -14,10 +16,12 @@ from cogcalib.jsonl import read_jsonl, write_jsonl
 from cogcalib.records import (
     KNOWLEDGE,
     Example,
+    InputError,
     Option,
     Prediction,
     ProbeRecord,
     Threshold,
+    input_errors,
     write_json,
     write_text,
 )
@@ -119,3 +123,17 @@ def test_probe_rows_written_before_the_source_was_kept_are_read(tmp_path: Path) 
     write_jsonl(tmp_path / "train.jsonl", [row | {"category": "MaybeKnown"}])
     with pytest.raises(ValueError, match=r"train\.jsonl, row 1: .*got 'MaybeKnown'"):
         read_jsonl(tmp_path / "train.jsonl", ProbeRecord)
+
+
+@pytest.mark.parametrize("cause", [ValueError("no such row"), OSError(errno.EACCES, "denied", "f")])
+def test_an_input_error_has_one_traceback_to_where_it_was_found(cause: Exception) -> None:
+    def check() -> None:
+        raise cause
+
+    with pytest.raises(InputError) as told, input_errors():
+        check()
+    shown = "".join(traceback.format_exception(told.value))
+    assert "direct cause" not in shown
+    assert "During handling" not in shown
+    assert shown.count("Traceback") == 1
+    assert "in check" in shown

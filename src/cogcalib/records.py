@@ -51,7 +51,8 @@ def input_errors() -> Iterator[None]:
         with path_errors():
             yield
     except (ValueError, FileNotFoundError) as error:
-        raise InputError(str(error)) from error
+        # Of one message there is one traceback, to the place that found the mistake.
+        raise InputError(str(error)).with_traceback(error.__traceback__) from None
 
 
 @contextmanager
@@ -62,7 +63,8 @@ def path_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _PATH_ERRORS:
             raise
-        raise InputError(f"{error.filename or 'the output'}: {error.strerror}") from error
+        told = InputError(f"{error.filename or 'the output'}: {error.strerror}")
+        raise told.with_traceback(error.__traceback__) from None
 
 
 def check_preset(preset: str) -> None:
