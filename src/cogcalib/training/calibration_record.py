@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate.logging import get_logger
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
@@ -31,6 +30,7 @@ from cogcalib.modeling.model_files import ADAPTER, fingerprint, public_name
 from cogcalib.training.collator import OPTION_IDS
 from cogcalib.training.config import CogCalibConfig
 from cogcalib.training.dataset_checks import hashes_of_asked
+from cogcalib.training.logs import get_logger
 from cogcalib.training.measured_answers import MeasuredAnswers
 from cogcalib.training.option_ids import shared_options
 from cogcalib.training.packing import LENGTHS, examples

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from accelerate.logging import get_logger
 from datasets import Dataset
 
 from cogcalib.modeling.encoding import IGNORED
 from cogcalib.records import asked_text
+from cogcalib.training.logs import get_logger
 from cogcalib.training.text import ASSISTANTS
 
 logger = get_logger(__name__)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from accelerate.logging import get_logger
 from datasets import Dataset
 from peft import PeftConfig
 from torch import nn
@@ -18,6 +17,7 @@ from cogcalib.training.collator import OPTION_IDS
 from cogcalib.training.column_checks import check_known
 from cogcalib.training.config import GATES_WITHOUT_THRESHOLD, CogCalibConfig
 from cogcalib.training.dataset_checks import check_alike, check_options, data_format
+from cogcalib.training.logs import get_logger
 from cogcalib.training.option_ids import OPTIONS
 
 logger = get_logger(__name__)

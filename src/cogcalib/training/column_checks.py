@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from accelerate.logging import get_logger
 from datasets import ClassLabel, Dataset
 from numpy.typing import NDArray
 
@@ -16,6 +15,7 @@ from cogcalib.knowledge.slick_categories import CATEGORIES
 from cogcalib.losses import NO_OPTION
 from cogcalib.modeling.encoding import IGNORED
 from cogcalib.training.collator import KNOWN, OPTION_IDS
+from cogcalib.training.logs import get_logger
 
 logger = get_logger(__name__)
 MASKS = ("completion_mask", "assistant_masks")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from accelerate.logging import get_logger
 from datasets import Dataset
 from numpy.typing import NDArray
 from torch import Tensor
@@ -26,6 +25,7 @@ from cogcalib.losses import FusedParts
 from cogcalib.parquet import write_table
 from cogcalib.training.collator import EXAMPLE_ID, NUMBER
 from cogcalib.training.config import CogCalibConfig
+from cogcalib.training.logs import get_logger
 from cogcalib.training.packing import LENGTHS
 from cogcalib.training.supervision import Units
 

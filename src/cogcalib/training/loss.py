@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -28,6 +27,7 @@ from cogcalib.losses import (
     token_statistics,
 )
 from cogcalib.training.head import add_head_access, verify_head
+from cogcalib.training.logs import get_logger
 from cogcalib.training.supervised_logits import supervised_logits
 from cogcalib.training.supervision import SupervisedTokens
 

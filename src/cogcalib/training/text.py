@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from accelerate.logging import get_logger
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from cogcalib.modeling.continuations import doubled_ends
 from cogcalib.modeling.encoding import IGNORED
+from cogcalib.training.logs import get_logger
 
 logger = get_logger(__name__)
 ASSISTANTS = ("assistant", "gpt")
