@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from cogcalib.suggest import any_meant, slip
 from cogcalib.tasks.prompt_rows import build_row_example
 from cogcalib.tasks.read import read_file
 from cogcalib.tasks.task_file import read_definition
+from cogcalib.training import CogCalibConfig
 from cogcalib.training.dataset_checks import data_format
 
 TASK = """
@@ -59,6 +61,10 @@ def of_plan(**limits: list[str]) -> Callable[[Path], Any]:
     )
 
 
+def of_config(**settings: Any) -> Callable[[Path], Any]:
+    return lambda folder: CogCalibConfig(str(folder), use_cpu=True, **settings)
+
+
 def of_ledger(folder: Path) -> Any:
     ledger = folder / "train" / "cols" / "seed-0" / "ledger"
     ledger.mkdir(parents=True)
@@ -77,13 +83,23 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a task of a model": (of_plan(limit_tasks=["atlas/contry"]), "country"),
     "a model": (lambda _: load_preset("atlsa"), "atlas"),
     "a training with a ledger": (of_ledger, "cols"),
+    # Not that alpha='gap' needs what was meant.
+    "a penalty": (of_config(penalty="labelsmoothing", alpha="gap"), "label_smoothing"),
+    "a support": (of_config(support="option"), "options"),
+    "a gate": (of_config(gate="invert"), "inverted"),
+    "a unit": (of_config(unit="tokens"), "token"),
+    "a word for alpha": (of_config(alpha="calibrate"), "calibrated"),
+    "a setting of ours": (of_config(suport="options"), "support"),
+    "a setting of TRL's": (of_config(learning_rates=1e-4), "learning_rate"),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_was_meant_is_named(case: str, tmp_path: Path) -> None:
     read, meant = CASES[case]
-    with pytest.raises((ValueError, FileNotFoundError), match=f"; did you mean '{meant}'?"):
+    with pytest.raises(
+        (ValueError, TypeError, FileNotFoundError), match=f"; did you mean '{meant}'?"
+    ):
         read(tmp_path)
 
 
@@ -91,3 +107,10 @@ def test_only_a_lacking_name_can_be_meant() -> None:
     assert any_meant(["prompt", "prompts"], ["prompt", "completion"]) == ""
     assert slip(["options", "option"], ("options",)) == ""
     assert slip(["question", "chosen"], ("options", "option_ids")) == ""
+
+
+def test_a_keyword_like_none_there_is_raises_as_in_any_data_class(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'xyzzy'"):
+        of_config(xyzzy=1)(tmp_path)
+    signature = inspect.signature(CogCalibConfig)
+    assert {"output_dir", "penalty", "support"} <= set(signature.parameters)

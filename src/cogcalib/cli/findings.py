@@ -161,7 +161,7 @@ def _devices() -> Iterator[Finding]:
         remedy = "install a CUDA build of torch that fits the driver: https://pytorch.org"
         yield Finding("devices", "cuda", NOTE, text, remedy)
     else:
-        text = "no GPU; training takes use_cpu=True, bf16=False"
+        text = "no GPU; training is on the CPU"
         yield Finding("devices", "cuda", OK, text)
 
 

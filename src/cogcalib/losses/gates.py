@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cogcalib.losses.accuracy_curve import Smoothing
+from cogcalib.suggest import check_choice
 
 GateKind = Literal["nll", "none", "all", "random", "inverted", "oracle", "soft", "prior"]
 GATES: tuple[GateKind, ...] = get_args(GateKind)
@@ -64,8 +65,7 @@ class Gate:
     n_options: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in GATES:
-            raise ValueError(f"gate must be one of {list(GATES)}, got {self.kind!r}")
+        check_choice("gate", self.kind, GATES)
         if self.kind == "soft" and not self.temperature > 0:
             raise ValueError(f"temperature must be > 0 nats, got {self.temperature}")
         if self.kind == "oracle" and self.known is None:

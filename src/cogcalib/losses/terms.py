@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cogcalib.suggest import check_choice
+
 PenaltyKind = Literal["label_smoothing", "margin", "entropy", "focal"]
 Support = Literal["vocab", "options"]
 MarginReduction = Literal["mean", "sum"]
@@ -44,9 +46,9 @@ class Penalty:
     gamma: float = 3.0
 
     def __post_init__(self) -> None:
-        _require_choice("penalty", self.kind, get_args(PenaltyKind))
-        _require_choice("support", self.support, get_args(Support))
-        _require_choice("margin_reduction", self.margin_reduction, get_args(MarginReduction))
+        check_choice("penalty", self.kind, get_args(PenaltyKind))
+        check_choice("support", self.support, get_args(Support))
+        check_choice("margin_reduction", self.margin_reduction, get_args(MarginReduction))
         if not 0 <= self.margin < float("inf"):
             raise ValueError(f"margin must be a finite number >= 0, got {self.margin}")
         if self.entropy_floor is not None and not 0 < self.entropy_floor < float("inf"):
@@ -208,8 +210,3 @@ def _size(scores: Tensor, valid: Tensor | None) -> Tensor | int:
 
 def _accumulate(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-
-
-def _require_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {list(allowed)}, got {value!r}")

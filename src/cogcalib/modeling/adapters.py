@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -80,10 +81,24 @@ def revision_of_base(adapter: str | Path) -> str | None:
 def with_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
     """A model with an adapter on top that `check_adapter` has passed."""
     try:
-        adapted: Any = PeftModel.from_pretrained(model, adapter)
+        with old_names():
+            adapted: Any = PeftModel.from_pretrained(model, adapter)
     except RuntimeError as error:
         raise ValueError(f"adapter {adapter} does not fit the model: {error}") from error
     return cast(PreTrainedModel, adapted)  # it passes everything on to the model inside
+
+
+@contextmanager
+def old_names() -> Iterator[None]:
+    """Around what lets PEFT put an adapter on a model.
+
+    PEFT 0.21 reads an attribute of the model by the name it had before transformers 5.23, and users
+    would be warned of what only PEFT can change.
+    """
+    with warnings.catch_warnings():
+        told = "`is_gradient_checkpointing` is deprecated"
+        warnings.filterwarnings("ignore", told, FutureWarning)
+        yield
 
 
 def adapter_hash(folder: Path) -> str | None:
@@ -229,7 +244,8 @@ def _put_in(bare: PreTrainedModel, config: PeftConfig) -> PeftModel:
     if getattr(config, "init_lora_weights", None) is not None:
         cast(Any, config).init_lora_weights = False  # drawing them may take the model's weights
     kind = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(cast(str, config.task_type), PeftModel)
-    return kind(bare, config, _NAME, low_cpu_mem_usage=True)
+    with old_names():
+        return kind(bare, config, _NAME, low_cpu_mem_usage=True)
 
 
 def _check_vocabulary(

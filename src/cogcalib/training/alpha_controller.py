@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cogcalib.suggest import did_you_mean
+
 OWN_ALPHA = ("calibrated", "gap")
 """Words with which each example has an alpha of its own."""
 WORDS = ("auto", *OWN_ALPHA)
@@ -32,6 +34,7 @@ def read_alpha(alpha: float | str | None, penalty: str, gate: str) -> float | st
             words = ", ".join(map(repr, WORDS[:-1]))
             raise ValueError(
                 f"alpha must be a number, {words} or {WORDS[-1]!r}, got {alpha!r}"
+                f"{did_you_mean(alpha, WORDS)}"
             ) from None
     if alpha in OWN_ALPHA and (gate == "none" or penalty != "label_smoothing"):
         raise ValueError(

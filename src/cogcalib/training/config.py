@@ -11,17 +11,30 @@ from trl import SFTConfig
 
 from cogcalib.losses import GATES, GateKind, MarginReduction, Penalty, PenaltyKind, Support
 from cogcalib.losses.objective import NllReduction
+from cogcalib.suggest import check_choice, naming_slips
 from cogcalib.training import defaults
 from cogcalib.training.alpha_controller import OWN_ALPHA, AlphaController, read_alpha
 from cogcalib.training.refused_options import refuse_ignored_options, refuse_packing_that_cuts
 from cogcalib.training.schedule import read_style_steps, read_threshold_every
 from cogcalib.training.secrets_kept import SecretsKept
 from cogcalib.training.supervision import UNITS, Unit
+from cogcalib.training.trl_defaults import settle_defaults
 
 GATES_WITHOUT_THRESHOLD = ("none", "all", "oracle")
 """Gates that ask for no threshold, hence for no calibration data set."""
 
+NAMES: dict[str, tuple[str, ...]] = {
+    "penalty": get_args(PenaltyKind),
+    "support": ("vocab", "options", "auto"),
+    "gate": GATES,
+    "margin_reduction": get_args(MarginReduction),
+    "nll_reduction": get_args(NllReduction),
+    "unit": UNITS,
+}
+"""Argument -> what it may be."""
 
+
+@naming_slips
 @dataclass
 class CogCalibConfig(SecretsKept, SFTConfig):
     r"""Configuration of the [`CogCalibTrainer`]: every field of [`~trl.SFTConfig`], and these.
@@ -119,7 +132,7 @@ class CogCalibConfig(SecretsKept, SFTConfig):
         metadata={
             "help": "Penalty put on what the model knows: `'label_smoothing'` (CoLS), `'margin'` "
             "(CoMbLS), `'entropy'` (CoECP) or `'focal'` (the focal loss).",
-            "choices": list(get_args(PenaltyKind)),
+            "choices": list(NAMES["penalty"]),
         },
     )
     alpha: float | str | None = field(
@@ -230,6 +243,7 @@ class CogCalibConfig(SecretsKept, SFTConfig):
         self._validate_method()
         refuse_ignored_options(self)
         refuse_packing_that_cuts(self)
+        settle_defaults(self)
         super().__post_init__()
 
     def build_penalty(self) -> Penalty:
@@ -307,20 +321,11 @@ class CogCalibConfig(SecretsKept, SFTConfig):
         )
 
     def _validate_method(self) -> None:
+        # Names first: what is wrong with an alpha, or the sweep's numbers, go by them.
+        for name, there_are in NAMES.items():
+            check_choice(name, getattr(self, name), there_are)
         self.alpha = read_alpha(self.alpha, self.penalty, self.gate)
-        if self.support not in ("vocab", "options", "auto"):
-            raise ValueError(
-                f"support must be one of ['vocab', 'options', 'auto'], got {self.support!r}"
-            )
-        # First, since no sweep has numbers for a penalty that there is not.
-        Penalty(cast(PenaltyKind, self.penalty), self._settled)
         self.build_penalty()
-        if self.gate not in GATES:
-            raise ValueError(f"gate must be one of {list(GATES)}, got {self.gate!r}")
-        if self.nll_reduction not in ("mean", "sum"):
-            raise ValueError(f"nll_reduction must be 'mean' or 'sum', got {self.nll_reduction!r}")
-        if self.unit not in UNITS:
-            raise ValueError(f"unit must be one of {list(UNITS)}, got {self.unit!r}")
         if self.gate == "prior" and self.unit != "example":
             raise ValueError(
                 f"gate='prior' labels examples: unit must be 'example', got {self.unit!r}"
