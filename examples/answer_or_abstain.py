@@ -9,11 +9,13 @@ task, data = cogcalib.load_task("atlas/country").splits, {}
 for part in task:
     rows = [{"prompt": render_prompt(e), "completion": f" {e.answer}"} for e in task[part]]
     data[part] = Dataset.from_list([row | {"options": [" A", " B", " C", " D"]} for row in rows])
-args = cogcalib.CogCalibConfig("out", max_steps=60, learning_rate=5e-4, use_cpu=True, bf16=False)
+args = cogcalib.CogCalibConfig(
+    "answers", max_steps=60, learning_rate=5e-4, use_cpu=True, bf16=False
+)
 known = {"train_dataset": data["train"], "calibration_dataset": data["calibration"]}
 trainer = cogcalib.CogCalibTrainer("atlas", args, **known)
 trainer.train()
 trainer.save_model()
-for answer in cogcalib.load("out").predict(data["test"].select(range(20))):
+for answer in cogcalib.load("answers").predict(data["test"].select(range(20))):
     said = answer.answer if answer.confidence >= 0.4 else "I do not know."
     print(f"{answer.confidence:.2f} {said}")

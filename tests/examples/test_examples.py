@@ -40,4 +40,4 @@ def test_training_and_answering_in_fifteen_lines(
             continue
         assert (answer == "I do not know.") == (float(confidence) < 0.4)
     assert {answer == "I do not know." for _, answer in said} == {True, False}
-    assert (tmp_path / "out" / "calibration.json").is_file()
+    assert (tmp_path / "answers" / "calibration.json").is_file()

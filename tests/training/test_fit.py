@@ -21,7 +21,7 @@ from trl import SFTTrainer
 
 from cogcalib.deployment.calibration_file import AnswerFormat, read_calibration
 from cogcalib.deployment.seen_questions import read_seen
-from cogcalib.knowledge.ledger import read_ledger
+from cogcalib.knowledge.ledger import part_name, read_ledger
 from cogcalib.modeling.model_files import fingerprint
 from cogcalib.records import Example, Option
 from cogcalib.termination import TerminatedError
@@ -237,3 +237,14 @@ def test_recording_changes_no_result_and_draws_nothing(
     assert torch.equal(after[0], torch.get_rng_state())
     np.testing.assert_array_equal(after[1], np.random.get_state()[1])
     assert after[2] == random.getstate()
+
+
+def test_what_a_killed_run_left_is_not_called_an_earlier_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = tmp_path / "run.partial" / "ledger" / part_name(0, 1, 0)
+    left.parent.mkdir(parents=True)
+    left.touch()
+    run(tmp_path / "run", max_steps=3, save_strategy="no")
+    assert not (tmp_path / "run" / "ledger" / left.name).exists()
+    assert "earlier training" not in caplog.text

@@ -275,11 +275,19 @@ def check_one_model(folder: Path) -> None:
     Raises:
         ValueError: If it holds both.
     """
-    if (folder / ADAPTER[0]).is_file() and any(folder.glob("model*.safetensors")):
+    if holds_adapter(folder) and holds_whole_model(folder):
         raise ValueError(
             f"{folder} holds a whole model and an adapter ({ADAPTER[0]}), of two trainings that "
             "were saved there: remove the files of one, or save into a folder of its own"
         )
+
+
+def holds_adapter(folder: Path) -> bool:
+    return (folder / ADAPTER[0]).is_file()
+
+
+def holds_whole_model(folder: Path) -> bool:
+    return any(folder.glob("model*.safetensors"))
 
 
 def checked_folder(source: str, what: str) -> str:

@@ -21,6 +21,7 @@ from cogcalib.training.calibration_pass import CalibrationPass, run_calibration_
 from cogcalib.training.checkpoints import ResumableTrainer
 from cogcalib.training.loss import LossRunner
 from cogcalib.training.measured_answers import EvaluatedUnits, MeasuredAnswers, judge
+from cogcalib.training.output_folder import refuse_other_kind, warn_of_replacing
 from cogcalib.training.supervision import SupervisedTokens
 
 if TYPE_CHECKING:
@@ -70,7 +71,16 @@ class AnsweringTrainer(ResumableTrainer):
         trial: Any = None,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
-        """Train; see `ResumableTrainer.train`."""
+        """Train; see `ResumableTrainer.train`.
+
+        Raises:
+            ValueError: As there, or if the output folder holds a whole model and an adapter is
+                trained, or the other way round.
+        """
+        folder, keeps = Path(str(self.args.output_dir)), self.args.save_strategy != "no"
+        refuse_other_kind(folder, adapter=self._has_adapter, checkpoints=keeps)
+        if not resume_from_checkpoint:
+            warn_of_replacing(folder, ledger=self.ledger is not None)
         output = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         # All ranks are here; to `save_model` the first may come alone.
         if self.accelerator.num_processes > 1 and self.calibration_dataset is not None:
@@ -173,9 +183,15 @@ class AnsweringTrainer(ResumableTrainer):
         ``base_model.json`` the fingerprint of an adapter's base. The checkpoints of
         a training have them, too, without metrics. On several processes the metrics are those at
         the end of the training: the main process may come here alone.
+
+        Raises:
+            ValueError: If the folder holds a whole model and this is an adapter, or the other way
+                round, before anything is written.
         """
         folder = Path(str(self.args.output_dir) if output_dir is None else output_dir)
         checkpoint = _internal_call and self.is_in_train
+        if not checkpoint:  # whose folders were looked at before the training
+            refuse_other_kind(folder, adapter=self._has_adapter)
         if self.args.should_save and not checkpoint:
             from cogcalib.deployment.card import withdraw_card
 

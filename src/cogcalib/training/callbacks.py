@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from accelerate.logging import get_logger
 from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import CallbackHandler
@@ -19,6 +18,9 @@ from cogcalib.training.calibration_pass import CalibrationPass
 from cogcalib.training.config import GATES_WITHOUT_THRESHOLD, CogCalibConfig
 from cogcalib.training.example_order import set_epoch
 from cogcalib.training.ledger_writer import LedgerWriter
+from cogcalib.training.logs import get_logger
+from cogcalib.training.no_effect import warning_of_no_effect
+from cogcalib.training.output_folder import ALPHAS_NAME, THRESHOLDS_NAME
 from cogcalib.training.packing import count_examples
 from cogcalib.training.run_identity import Identity
 from cogcalib.training.schedule import ENOUGH_EARLY, Schedule
@@ -26,10 +28,9 @@ from cogcalib.training.state import KnowledgeState
 
 if TYPE_CHECKING:
     from cogcalib.training.prior_labels import PriorLabels
+    from cogcalib.training.recent_answers import RecentAnswers
 
 logger = get_logger(__name__)
-THRESHOLDS_NAME = "thresholds.json"
-ALPHAS_NAME = "strengths.json"
 STEPS = "steps"
 """Beside a run's identity in its checkpoints: how long it was to be, which may change."""
 ENOUGH_PASSES = 4
@@ -49,6 +50,7 @@ class Learner(Protocol):
     callback_handler: CallbackHandler
     ledger: LedgerWriter | None
     prior: PriorLabels | None
+    recent: RecentAnswers | None
 
     def gather_knowledge(self) -> None:
         """Put into `knowledge` what each process has seen by itself."""
@@ -144,7 +146,9 @@ class KnowledgeCallback(TrainerCallback):
             else "Train for longer",
         )
 
-    def count_known(self, step: int, max_steps: int, known: float, units: float) -> None:
+    def count_known(
+        self, step: int, max_steps: int, known: float, units: float, weight: float
+    ) -> None:
         """Count units of a micro-batch for `KnownShare`, if a threshold is in force.
 
         Args:
@@ -152,12 +156,14 @@ class KnowledgeCallback(TrainerCallback):
             max_steps: Of the training.
             known: Known units of all processes.
             units: Units of all processes.
+            weight: Sum of their weights of the penalty, alpha included.
         """
         knowledge = self.trainer.knowledge
         if knowledge.style_end is not None and knowledge.threshold is not None:
             in_first = step < knowledge.style_end + self.epoch_steps
             in_last = step >= max_steps - self.epoch_steps
-            knowledge.known_share.add(known, units, in_first=in_first, in_last=in_last)
+            share = knowledge.known_share
+            share.add(known, units, weight, in_first=in_first, in_last=in_last)
 
     def _warn_of_late_labels(self) -> None:
         if self.trainer.prior is None or self.schedule is None:
@@ -232,11 +238,18 @@ class KnowledgeCallback(TrainerCallback):
         if not args.should_save:
             return
         output, knowledge = Path(str(args.output_dir)), self.trainer.knowledge
-        if warning := knowledge.known_share.warning(self.trainer.args.gate):
+        if warning := self._warning_at_end():
             logger.warning(warning)
         write_json(output / THRESHOLDS_NAME, [asdict(row) for row in knowledge.history])
         if knowledge.alpha_steps:
             write_json(output / ALPHAS_NAME, [asdict(row) for row in knowledge.alpha_steps])
+
+    def _warning_at_end(self) -> str:
+        """What was wrong with the gate, or else with the weight behind it; empty if nothing."""
+        args, recent = self.trainer.args, self.trainer.recent
+        return self.trainer.knowledge.known_share.warning(args.gate) or warning_of_no_effect(
+            self.trainer.knowledge, args.gate, args.alpha, 0 if recent is None else recent.size
+        )
 
     def _put_in_force(
         self,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate.logging import get_logger
 from datasets import Dataset
 from peft import PeftConfig
 from transformers import (
@@ -23,6 +22,7 @@ from transformers import (
 )
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from cogcalib.knowledge.ledger import FOLDER
 from cogcalib.modeling.encoding import to_dataset
 from cogcalib.records import Example, is_verbatim
 from cogcalib.termination import TerminatedError, postponing_sigterm
@@ -30,6 +30,7 @@ from cogcalib.training.answering import Origin
 from cogcalib.training.checkpoints import last_complete_checkpoint
 from cogcalib.training.collator import EXAMPLE_ID
 from cogcalib.training.config import CogCalibConfig
+from cogcalib.training.logs import get_logger
 from cogcalib.training.trainer import CogCalibTrainer
 
 logger = get_logger(__name__)
@@ -118,7 +119,10 @@ def fit(
     choice = to_dataset(data.choice, tokenizer) if data.choice else None
     trainer.origin = _origin(data.train, output.name, choice)
     trainer.remove_callback(PrinterCallback)
-    _train(trainer, last_complete_checkpoint(partial, arguments.gate))
+    checkpoint = last_complete_checkpoint(partial, arguments.gate)
+    if checkpoint is None:  # of a run that was killed before its first
+        shutil.rmtree(partial / FOLDER, ignore_errors=True)
+    _train(trainer, checkpoint)
     trainer.save_model(str(partial))
     return _finish(partial, output, trainer.state.log_history)
 

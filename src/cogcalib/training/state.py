@@ -40,14 +40,19 @@ class KnownShare:
         first: Known units and units of the first window.
         last: The same of the last window.
         seen: The same of the whole gated training.
+        weight: Sum of the weights of the penalty in all of it, alpha included.
     """
 
     first: list[float] = field(default_factory=lambda: [0.0, 0.0])
     last: list[float] = field(default_factory=lambda: [0.0, 0.0])
     seen: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    weight: float = 0.0
 
-    def add(self, known: float, units: float, *, in_first: bool, in_last: bool) -> None:
+    def add(
+        self, known: float, units: float, weight: float = 0.0, *, in_first: bool, in_last: bool
+    ) -> None:
         """Take one micro-batch with an open gate."""
+        self.weight += weight
         for window, counts in ((self.first, in_first), (self.last, in_last), (self.seen, True)):
             if counts:
                 window[0] += known

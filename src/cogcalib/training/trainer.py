@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cogcalib.losses import CLOSED, FusedParts, Gate
+from cogcalib.modeling.adapters import old_names
 from cogcalib.records import Threshold
 from cogcalib.training import checks
 from cogcalib.training.answering import AnsweringTrainer
@@ -119,15 +120,16 @@ class CogCalibTrainer(AnsweringTrainer):
         checks.check_evaluation(sft_arguments.get("eval_dataset"), text_field)
         self.own_collator = data_collator is not None
         names, train_dataset = number_examples(train_dataset, args)
-        super().__init__(
-            model,
-            args,
-            data_collator=data_collator,
-            train_dataset=train_dataset,
-            peft_config=peft_config,
-            formatting_func=formatting_func,
-            **sft_arguments,
-        )
+        with old_names():
+            super().__init__(
+                model,
+                args,
+                data_collator=data_collator,
+                train_dataset=train_dataset,
+                peft_config=peft_config,
+                formatting_func=formatting_func,
+                **sft_arguments,
+            )
         checks.refuse_split_sequences(self.accelerator.parallelism_config)
         checks.refuse_shared_batches(self.get_tp_size(), args.n_gpu)
         checks.refuse_processes_apart(self.accelerator.num_processes)
@@ -317,6 +319,7 @@ class CogCalibTrainer(AnsweringTrainer):
         if "share_known" in found:
             self.knowledge.update_rate(found["share_known"])
             step, last = self.state.global_step, self.state.max_steps
-            self._passes.count_known(step, last, totals["n_known"], totals["n_units"])
+            weight = self.alpha * totals["gate_rate"]
+            self._passes.count_known(step, last, totals["n_known"], totals["n_units"], weight)
         for name, value in found.items():
             metrics[name].append(value)
