@@ -13,7 +13,7 @@ from run_builder import CAPITAL, COUNTRY, build_run, predictions
 from cogcalib import cli
 from cogcalib.harness.report.comparison import compare
 from cogcalib.harness.report.comparison_page import comparison_page
-from cogcalib.harness.report.differences import paired_predictions
+from cogcalib.harness.report.differences import difference_rows, paired_predictions
 from cogcalib.harness.report.html import render_page
 from cogcalib.harness.report.predictions import read_groups
 from cogcalib.harness.report.resampled import difference, resample
@@ -88,6 +88,8 @@ def test_a_file_is_compared_with_every_method_of_a_run(
     same = next(pair for pair in pairs if pair.one == "one-seed: SFT")
     assert {each.difference for each in same.metrics.values()} == {0.0}
     assert {pair.one for pair in pairs} == {"one-seed: SFT", "one-seed: CoLS"}
+    assert {row[1:] for row in difference_rows(same)} == {("equal", "", "")}
+    assert [pair.one for pair in pairs if pair.equal] == ["one-seed: SFT"]
 
 
 def test_page_has_tables_diagrams_and_differences(runs: tuple[Path, Path]) -> None:

@@ -9,6 +9,8 @@ import pytest
 from chromium import Tab, find_chromium
 from page_builder import ATTACK, PAGES
 
+from cogcalib.harness.report.page_parts import even_columns
+
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed")
 
 
@@ -86,6 +88,68 @@ def test_the_contents_stay_and_tell_where_one_is(
         current = "[...document.querySelectorAll('.contents [aria-current]')].map(a => a.hash)"
         tab.wait_for(f"{current}.join() === '{link}'")
         assert abs(tab.run('document.querySelector(".aside").getBoundingClientRect().top')) < 1
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+@pytest.mark.parametrize("name", PAGES)
+def test_the_names_in_a_table_are_not_broken(
+    tab: Tab, pages: dict[str, Path], name: str, width: int
+) -> None:
+    tab.open(pages[name], width=width)
+    lines = """[...document.querySelectorAll("tbody .whole")].filter(e => e.checkVisibility())
+      .map(e => [e.textContent, e.getClientRects().length])"""
+    found = tab.run(lines)
+    assert len(found) > 3
+    assert [text for text, count in found if count != 1] == []
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_table_that_scrolls_shows_it(
+    tab: Tab, pages: dict[str, Path], name: str, dark: bool
+) -> None:
+    tab.open(pages[name], width=390, dark=dark)
+    place = """(() => { const e = [...document.querySelectorAll("div.scroll")].find(e =>
+      e.checkVisibility() && e.scrollWidth > e.clientWidth + 20); SCROLL
+      e.scrollIntoView(); const box = e.getBoundingClientRect(), cell = e.querySelector(
+      "tbody tr > :first-child").getBoundingClientRect();
+      return [box.right + scrollX, box.top + scrollY, cell.left - box.left] })()"""
+
+    def edge(scroll: str) -> str:
+        """A few pixels at the right edge, above the headers' text."""
+        right, top, offset = tab.run(place.replace("SCROLL", scroll))
+        assert abs(offset) < 1, "the first column stays"
+        clip = {"x": right - 3, "y": top + 1, "width": 3, "height": 3, "scale": 1}
+        shot = tab.send("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)
+        return str(shot["data"])
+
+    shaded = edge("e.scrollLeft = 0;")
+    assert edge("e.scrollLeft = e.scrollWidth;") != shaded
+    assert edge("e.scrollLeft = 0;") == shaded
+
+
+ROWS = """[...document.querySelectorAll(".panels")].map(e => {
+  const tops = [...e.children].filter(f => f.checkVisibility())
+    .map(f => Math.round(f.getBoundingClientRect().top));
+  return [...new Set(tops)].map(top => tops.filter(each => each === top).length) })"""
+"""For each group of charts, how many stand in each of its rows."""
+
+
+@pytest.mark.parametrize("width", [1400, 1100, 700])
+def test_no_chart_stands_alone_in_a_last_row(tab: Tab, page: Path, width: int) -> None:
+    tab.open(page, width=width)
+    rows = tab.run(ROWS)
+    assert [2, 2] in rows
+    assert [each for each in rows if len(each) > 1 and each[-1] == 1 < each[0]] == []
+
+
+@pytest.mark.parametrize(
+    ("charts", "most", "columns"),
+    [(0, 3, 1), (1, 3, 1), (2, 3, 2), (3, 3, 3), (4, 3, 2), (5, 3, 3), (6, 3, 3), (7, 3, 3),
+     (8, 3, 3), (10, 3, 2), (3, 2, 2), (4, 2, 2)],
+)  # fmt: skip
+def test_charts_are_laid_out_evenly(charts: int, most: int, columns: int) -> None:
+    assert even_columns(charts, most) == columns
 
 
 def test_the_switch_shows_another_definition(tab: Tab, page: Path) -> None:

@@ -246,12 +246,30 @@ def test_shrinking_every_confidence_alike_is_not_trustworthy(tmp_path: Path) -> 
 
 def test_an_ece_that_does_not_fall_is_named(tmp_path: Path) -> None:
     run = made(EVEN, path=tmp_path)
-    for method in ("cols", "sft"):
+    written(run, "sft", excess=0.1)
+    written(run, "cols", excess=0.2)
+    assert {"ece.options", "ece.vocab"} <= set(verdict(run).failing)
+    assert "not trustworthy against SFT: ECE options +" in text(run)
+
+
+def test_a_penalty_that_left_no_trace_is_told(tmp_path: Path) -> None:
+    run = made(EVEN | {"ls": (0.123, 0.740), "sft+ts": (0.123, 0.740)}, path=tmp_path)
+    for method in ("cols", "sft", "ls", "sft+ts"):
         written(run, method)
-    assert verdict(run).failing == ("ece.options", "ece.vocab")
-    assert "not trustworthy against SFT: ECE options +0.0 [+0.0 to +0.0] points, ECE vocab" in text(
-        run
-    )
+    assert verdict(run).equal
+    alike = "answers exactly as SFT does (all predictions are equal): its penalty did not act."
+    assert lead(run).startswith(f"CoLS {alike}")
+    said = text(run)
+    assert "SFT + TS is as good: CoLS answers exactly as SFT + TS does" in said
+    assert "+0.0" not in said
+    # Of the others those are named whose figures coincide, and only penalties.
+    assert said.count(alike) == 2
+    assert f" LS {alike}" in said
+    written(run, "ls", noise=0.001)
+    assert text(run).count(alike) == 1
+    written(run, "cols", noise=0.001)
+    assert alike not in text(run)
+    assert not verdict(run).equal
 
 
 def test_a_lower_accuracy_is_not_trustworthy(tmp_path: Path) -> None:
@@ -278,7 +296,7 @@ def test_whether_a_temperature_is_as_good_is_said(tmp_path: Path) -> None:
     run = made(EVEN | {"sft+ts": (0.03, 0.74)}, path=tmp_path)
     written(run, "cols")
     written(run, "sft", excess=0.2)
-    written(run, "sft+ts")
+    written(run, "sft+ts", excess=0.001)
     as_good = "SFT + TS is as good: CoLS is not better in Brier score and NLL and AURC."
     assert as_good in text(run)
     assert "Scaling afterwards is as good (SFT + TS)." in lead(run)
@@ -291,14 +309,22 @@ def test_whether_fine_tuning_paid_is_said(tmp_path: Path) -> None:
     run = made(EVEN | {"base": (0.03, 0.74)}, path=tmp_path)
     for method in ("cols", "sft", "base"):
         written(run, method)
-    assert "Fine-tuning itself did not pay: SFT against the base model, accuracy +0.0" in text(run)
-    assert lead(run).startswith("CoLS is not trustworthy against SFT: ECE options +0.0")
+    assert "Fine-tuning itself did not pay: SFT answers exactly as the base model does" in text(run)
+    assert "CoLS answers exactly as the base model does (all predictions are equal)." in text(run)
+    assert "Fine-tuning changed nothing here." in lead(run)
+    written(run, "base", excess=0.2)
+    paid = "Fine-tuning itself paid: SFT against the base model, accuracy equal, Brier score"
+    assert paid in text(run)
     assert "Fine-tuning did not harm calibration here, against the base model ECE" in lead(run)
+    written(run, "base")
     written(run, "sft", excess=0.2)
+    assert "Fine-tuning itself did not pay: SFT against the base model, accuracy" in text(run)
     assert lead(run).startswith("CoLS is trustworthy against SFT")
     assert "Fine-tuning harmed calibration here, against the base model ECE" in lead(run)
     rows = run.predictions("base", 0, "t")
-    rewrite(run, run.predictions_path("base", 0, "t"), [*map(wrong, rows)])
+    rewrite(
+        run, run.predictions_path("base", 0, "t"), [replace(wrong(row), nll=5.0) for row in rows]
+    )
     said = text(run)
     assert "Fine-tuning itself paid: SFT against the base model, accuracy +" in said
     assert "CoLS against the base model: accuracy +" in said

@@ -141,7 +141,7 @@ def test_verdicts_name_what_fails_and_whether_fine_tuning_paid(
     assert trust_text(group, rows["sft"]) == ""
     (said, _) = verdict_lines(group)
     assert said.startswith("Fine-tuning itself did not pay: SFT against the base model, accuracy")
-    assert "CoLS-options against the base model: accuracy +0.0" in said
+    assert "CoLS-options against the base model: accuracy equal" in said
     assert "Against SFT + TS, CoLS-options is better in Brier score" in said
     assert list(verdict_lines(group_of(tmp_path, rows["sft"], blurred))) == []
 

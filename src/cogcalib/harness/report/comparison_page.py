@@ -84,7 +84,8 @@ def _findings(comparison: Comparison, main: TaskSummary) -> list[str]:
             )
             if each.significant
         ]
-        found = "; ".join(certain) or "no difference whose interval excludes 0"
+        nothing = "no difference whose interval excludes 0"
+        found = "; ".join(certain) or ("every figure is equal" if pair.equal else nothing)
         sentences.append(f"{models}: {found}.")
     return sentences
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from cogcalib.harness.config.methods import label
 from cogcalib.harness.report.detail import plain_table
 from cogcalib.harness.report.predictions import PredictionGroup
+from cogcalib.harness.report.resampled import is_equal
 from cogcalib.metrics import (
     PairedDifference,
     ece_label,
@@ -50,6 +51,11 @@ class Pair:
     one: str
     other: str
     metrics: Mapping[str, PairedDifference]
+
+    @property
+    def equal(self) -> bool:
+        """Whether both answer alike: every metric is the same on every resample."""
+        return all(map(is_equal, self.metrics.values()))
 
     def to_json(self) -> dict[str, Any]:
         """Metric -> difference, interval and p-value; null where undefined."""
@@ -125,10 +131,13 @@ def paired_groups(one: PredictionGroup, other: PredictionGroup, *, resamples: in
 
 
 def difference_rows(pair: Pair) -> list[tuple[str, str, str, str]]:
-    """Metric, difference, interval and p-value of a pair, as text."""
+    """Metric, difference, interval and p-value of a pair, as text; or only ``equal``."""
     rows = []
     for name, title in SHOWN.items():
         each = pair.metrics[name]
+        if is_equal(each):
+            rows.append((title, "equal", "", ""))
+            continue
         show = partial(_signed, points=name in ("accuracy", "ece"))
         p = "" if math.isnan(each.p_value) else f"{each.p_value:.3f}"
         rows.append((title, show(each.difference), f"{show(each.low)} to {show(each.high)}", p))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from cogcalib.harness.config.methods import Method, label
 from cogcalib.harness.report.columns import percent
+from cogcalib.harness.report.resampled import ROUNDING
 from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.singled_out import SingledOut, single_out
-from cogcalib.harness.report.summary import Statistic, TaskSummary
+from cogcalib.harness.report.summary import MethodSummary, Statistic, TaskSummary
 from cogcalib.harness.report.verdict import Judge
 from cogcalib.harness.report.verdict_words import (
     UNJUDGED,
     beside_base,
     case,
+    idle,
     judged,
     paid,
     rival,
@@ -32,19 +34,19 @@ def headline(run: Run, task: TaskSummary) -> list[str]:
         run: Its calibration rows choose, its predictions give the intervals.
         task: The in-domain test figures.
     """
-    choice = single_out(run, task)
+    choice, judge = single_out(run, task), Judge(run, task)
     if choice.method is None or "sft" not in task or not task.ece("sft").values:
         reason = choice.reason if choice.method is None else "SFT has no ECE on this split"
-        return [_lowest(task), _measured(task), f"No CogCalib variant is singled out: {reason}."]
+        none = f"No CogCalib variant is singled out: {reason}."
+        return [_lowest(task), _measured(task), none, *_idle(task, judge)]
     best = choice.method
-    judge = Judge(run, task)
     verdict, paid_off = judge.compare(best), judge.compare("sft", "base")
     rivals = [judge.compare(best, name) for name in ("sft+ts", "sft+platt")]
     lead = [] if verdict is None else [f"{trust(verdict)} {case(paid_off, rivals)}".strip()]
     sentences = [*lead, _comparison(task, best), _measured(task), _chosen(choice)]
     sentences += [UNJUDGED] if verdict is None else [judged(verdict)]
     sentences += [*map(rival, rivals), paid(paid_off), beside_base(judge.compare(best, "base"))]
-    sentences.append(_uniform(task, best))
+    sentences += [*_idle(task, judge, but=best), _uniform(task, best)]
     if task.small_n:
         sentences.append(f"Only {task.n:,} questions: too few to rely on a binned ECE.")
     return [sentence for sentence in sentences if sentence]
@@ -116,3 +118,28 @@ def _uniform(task: TaskSummary, best: str) -> str:
                 f"{_pct(task[name].accuracy)}{f' (below {label(best)})' * lower}"
             )
     return f"Penalties on every example, without a gate: {', '.join(shown)}." if shown else ""
+
+
+def _idle(task: TaskSummary, judge: Judge, *, but: str = "") -> list[str]:
+    """A sentence for each penalty that left no trace, beside the method already told of."""
+    found = []
+    for row in task.methods:
+        method = Method.read(row.method)
+        penalised = method.penalty is not None and method.posthoc is None
+        # The figures are at hand, so that only what looks equal is resampled.
+        if penalised and row.method != but and "sft" in task and _coincide(row, task["sft"]):
+            verdict = judge.compare(row.method)
+            found += [idle(verdict)] if verdict is not None and verdict.equal else []
+    return found
+
+
+def _coincide(one: MethodSummary, other: MethodSummary) -> bool:
+    """Whether accuracy, NLL and Brier score are the same for every seed."""
+    if one.seeds != other.seeds:
+        return False
+    pairs = [(each.accuracy, each.nll, each.brier) for each in (one, other)]
+    return all(
+        len(a.values) == len(b.values)
+        and all(abs(x - y) < ROUNDING for x, y in zip(a.values, b.values, strict=True))
+        for a, b in zip(*pairs, strict=True)
+    )

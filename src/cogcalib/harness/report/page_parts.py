@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -30,6 +31,9 @@ from cogcalib.harness.report.mistakes import Mistake
 from cogcalib.harness.report.page_data import definitions_of
 from cogcalib.harness.report.summary import TaskSummary
 from cogcalib.records import Prediction
+
+WHOLE = 24
+"""Letters of a name in one line; what is longer would fill a phone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,22 @@ class Page:
         for reading in self.bin_panels:
             found += reading.charts
         return [*found, *self.thresholds, *self.training, *self.probe]
+
+
+def even_columns(charts: int, most: int) -> int:
+    """Columns, at most so many, that leave no chart alone in the last row where that can be."""
+    rows = max(1, math.ceil(charts / most))
+    even = math.ceil(charts / rows)
+    found = [each for each in range(even, 1, -1) if charts % each != 1]
+    return max(1, found[0] if found else even)
+
+
+def whole_words(text: str) -> Markup:
+    """A name that lines do not break: one that is short, of a longer one its words."""
+    parts = [text] if len(text) <= WHOLE else text.split(" ")
+    shown = [Markup('<span class="whole">{}</span>').format(each) if len(each) <= WHOLE else each
+             for each in parts]  # fmt: skip
+    return Markup(" ").join(shown)
 
 
 def page_definitions(tasks: Sequence[TaskSummary]) -> list[str]:

@@ -26,6 +26,8 @@ from cogcalib.scoring import ranked
 
 RESAMPLES = 2000
 BINS = 15
+ROUNDING = 1e-6
+"""Differences below are of the arithmetic, far smaller than any digit shown."""
 Floats = NDArray[np.float64]
 
 
@@ -119,6 +121,11 @@ def resample(
         {name: np.array(each) for name, each in values.items()},
         {name: np.array(each) for name, each in draws.items()},
     )
+
+
+def is_equal(found: PairedDifference) -> bool:
+    """Whether a difference and both ends of its interval are 0 but for rounding."""
+    return all(abs(each) < ROUNDING for each in (found.difference, found.low, found.high))
 
 
 def difference(one: Resampled, other: Resampled, metric: str) -> PairedDifference:

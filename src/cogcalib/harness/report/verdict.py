@@ -7,6 +7,9 @@ A method is trustworthy against another (plain fine-tuning, unless said) if
   ``options``, as the NLL is over the options),
 - its accuracy is equal: at most `EQUAL_ACCURACY` lower, or not distinguishable.
 
+Fine-tuning paid, against the base model, if accuracy, Brier score or NLL improved and none of them
+and of AURC got worse. Where some improved and others did not hold, it paid in part.
+
 Lower, worse and distinguishable mean that the 95 % interval of the paired difference excludes 0.
 Shrinking every confidence alike lowers an ECE and helps nobody: ECE alone decides nothing.
 """
@@ -17,7 +20,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cogcalib.harness.config import Method
-from cogcalib.harness.report.resampled import Floats, Resampled, difference, resample
+from cogcalib.harness.report.resampled import (
+    Floats,
+    Resampled,
+    difference,
+    is_equal,
+    resample,
+)
 from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.summary import TaskSummary
 from cogcalib.metrics import PairedDifference, resample_weights
@@ -56,7 +65,7 @@ class Verdict:
     def failing(self) -> tuple[str, ...]:
         """The metrics by which the method is not trustworthy."""
         failed = [f"ece.{name}" for name, each in self.errors.items() if not each.high < 0]
-        failed += [name for name in RANKED if name in self.differences and self.is_worse(name)]
+        failed += [name for name in self.ranked if self.is_worse(name)]
         accuracy = self.differences["accuracy"]
         if accuracy.difference < -EQUAL_ACCURACY and accuracy.high < 0:
             failed.append("accuracy")
@@ -66,6 +75,39 @@ class Verdict:
     def trustworthy(self) -> bool:
         """Whether the method meets the definition."""
         return not self.failing
+
+    @property
+    def equal(self) -> bool:
+        """Whether both answer alike: every metric is the same on every resample."""
+        return all(map(is_equal, self.differences.values()))
+
+    @property
+    def improved(self) -> tuple[str, ...]:
+        """The metrics, accuracy and `RANKED`, that are significantly better."""
+        better = ("accuracy",) if self.differences["accuracy"].low > 0 else ()
+        return (*better, *(each for each in self.ranked if self.is_better(each)))
+
+    @property
+    def worsened(self) -> tuple[str, ...]:
+        """The metrics, accuracy and `RANKED`, that are significantly worse."""
+        worse = ("accuracy",) if self.differences["accuracy"].high < 0 else ()
+        return (*worse, *(each for each in self.ranked if self.is_worse(each)))
+
+    @property
+    def ranked(self) -> tuple[str, ...]:
+        """Those of `RANKED` that both have."""
+        return tuple(each for each in RANKED if each in self.differences)
+
+    @property
+    def paid(self) -> bool | None:
+        """Whether the method was worth its training against the other; None: in part.
+
+        True if accuracy, Brier score or NLL improved and nothing got worse; False if nothing
+        improved.
+        """
+        if not self.improved:
+            return False
+        return True if set(self.improved) - {"aurc"} and not self.worsened else None
 
     def is_worse(self, metric: str) -> bool:
         """Whether a metric of `RANKED` is significantly higher than the other's."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cogcalib.harness.config.methods import label
-from cogcalib.harness.report.verdict import RANKED, Verdict
+from cogcalib.harness.report.resampled import is_equal
+from cogcalib.harness.report.verdict import Verdict
 
 PAIRED = "Differences are paired by question and seed, with 95 % intervals."
 
@@ -21,9 +22,11 @@ UNJUDGED = (
 def trust(verdict: Verdict) -> str:
     """Whether the method meets the definition of `cogcalib.harness.report.verdict`."""
     name, other = label(verdict.method), label(verdict.against)
+    if verdict.equal:
+        return idle(verdict)
     if verdict.trustworthy:
         errors = ", ".join(change(verdict, f"ece.{each}") for each in verdict.errors)
-        *others, last = (_METRICS[each] for each in _shared(verdict))
+        *others, last = (_METRICS[each] for each in verdict.ranked)
         listed = f"{', '.join(others)} and {last} are" if others else f"{last} is"
         return (
             f"{name} is trustworthy against {other}: ECE falls under every confidence definition "
@@ -33,8 +36,21 @@ def trust(verdict: Verdict) -> str:
     return f"{name} is not trustworthy against {other}: {reasons}."
 
 
+def idle(verdict: Verdict) -> str:
+    """That a penalty left no trace, where the method answers as plain fine-tuning does."""
+    return f"{alike(verdict)}: its penalty did not act."
+
+
+def alike(verdict: Verdict) -> str:
+    """The clause that says of two that they answer alike."""
+    other = "the base model" if verdict.against == "base" else label(verdict.against)
+    return f"{label(verdict.method)} answers exactly as {other} does (all predictions are equal)"
+
+
 def judged(verdict: Verdict) -> str:
     """Every difference that the verdict rests on, beside those that `trust` names."""
+    if verdict.equal:
+        return PAIRED
     said = set(verdict.failing)
     if verdict.trustworthy:
         said = {f"ece.{each}" for each in verdict.errors}
@@ -50,9 +66,11 @@ def case(sft: Verdict | None, rivals: Sequence[Verdict | None]) -> str:
         rivals: The method against SFT with a map fitted afterwards, where such were run.
     """
     found = [each for each in rivals if each is not None]
-    even = [label(each.against) for each in found if not any(map(each.is_better, _shared(each)))]
+    even = [label(each.against) for each in found if not any(map(each.is_better, each.ranked))]
     parts = []
-    if sft is not None:
+    if sft is not None and sft.equal:
+        parts.append("Fine-tuning changed nothing here")
+    elif sft is not None:
         harmed = any(each.low > 0 for each in sft.errors.values())
         worst = max(sft.errors, key=lambda name: sft.errors[name].difference)
         parts.append(
@@ -69,15 +87,13 @@ def case(sft: Verdict | None, rivals: Sequence[Verdict | None]) -> str:
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
-def _shared(verdict: Verdict) -> list[str]:
-    return [each for each in RANKED if each in verdict.differences]
-
-
 def rival(verdict: Verdict | None) -> str:
     """What the method gains over a map fitted after plain fine-tuning; empty if none was run."""
     if verdict is None:
         return ""
-    ranked = _shared(verdict)
+    if verdict.equal:
+        return f"{label(verdict.against)} is as good: {alike(verdict)}."
+    ranked = verdict.ranked
     better = [change(verdict, each) for each in ranked if verdict.is_better(each)]
     worse = [change(verdict, each) for each in ranked if verdict.is_worse(each)]
     name, other = label(verdict.method), label(verdict.against)
@@ -93,7 +109,13 @@ def paid(verdict: Verdict | None) -> str:
     """Whether fine-tuning paid at all: SFT against the base model; empty if that was not scored."""
     if verdict is None:
         return ""
-    result = "paid" if verdict.differences["accuracy"].low > 0 else "did not pay"
+    if verdict.equal:
+        return f"Fine-tuning itself did not pay: {alike(verdict)}."
+    result = "paid" if verdict.paid else "did not pay"
+    if verdict.paid is None:
+        found = (("better", verdict.improved), ("worse", verdict.worsened))
+        parts = [f"{word} in {_listed(names)}" for word, names in found if names]
+        result = f"paid in part, {', '.join(parts)}"
     return f"Fine-tuning itself {result}: SFT against the base model, {_beside(verdict)}."
 
 
@@ -101,16 +123,25 @@ def beside_base(verdict: Verdict | None) -> str:
     """A method against the base model; empty if that was not scored."""
     if verdict is None:
         return ""
+    if verdict.equal:
+        return f"{alike(verdict)}."
     return f"{label(verdict.method)} against the base model: {_beside(verdict)}."
 
 
 def _beside(verdict: Verdict) -> str:
-    shown = [name for name in ("accuracy", "nll", "aurc") if name in verdict.differences]
-    return ", ".join(change(verdict, name) for name in shown)
+    return ", ".join(change(verdict, name) for name in ("accuracy", *verdict.ranked))
+
+
+def _listed(metrics: Sequence[str]) -> str:
+    """``NLL, AURC and accuracy``."""
+    *others, last = map(metric_name, metrics)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def change(verdict: Verdict, metric: str) -> str:
-    """A difference with its interval, such as ``AURC +0.012 [+0.004 to +0.020]``."""
+    """A difference with its interval, such as ``AURC +0.012 [+0.004 to +0.020]``, or ``equal``."""
+    if is_equal(verdict.differences[metric]):
+        return f"{metric_name(metric)} equal"
     each, points = verdict.differences[metric], metric == "accuracy" or metric.startswith("ece.")
     show = _points if points else _three
     unit = " points" if points else ""

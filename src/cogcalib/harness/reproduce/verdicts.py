@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cogcalib.harness.config.methods import split_posthoc
+from cogcalib.harness.config.methods import label, split_posthoc
 from cogcalib.harness.report.verdict import Verdict, verdict_on
 from cogcalib.harness.report.verdict_words import beside_base, metric_name, paid, rival
 from cogcalib.harness.reproduce.table_rows import RowGroup, TableRow
@@ -21,10 +21,12 @@ def verdict_of(group: RowGroup, row: TableRow | None, against: str) -> Verdict |
 
 
 def trust_text(group: RowGroup, row: TableRow) -> str:
-    """``yes``, or ``no:`` and the metrics by which a row is not trustworthy against SFT."""
+    """``yes``, or ``no:`` and why not: the metrics that fail against SFT, or that all are equal."""
     verdict = verdict_of(group, row, "sft")
     if verdict is None:
         return ""
+    if verdict.equal:
+        return f"no: equal to {label(verdict.against)}"
     failing = ", ".join(map(metric_name, verdict.failing))
     return f"no: {failing}" if failing else "yes"
 
