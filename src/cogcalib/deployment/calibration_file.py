@@ -305,27 +305,3 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
         [parts.get(name) for name in ("normalizer", "pre_tokenizer", "post_processor")],
     ]
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
-
-
-def check_identity(calibration: Calibration, model: ModelIdentity, path: Path) -> None:
-    """Check that a calibration belongs to the model at hand.
-
-    Raises:
-        InputError: If it was made of another model, adapter or tokenizer.
-    """
-    own = calibration.model
-    for part in ("sha256", "commit", "tokenizer", "adapter"):
-        wanted, got = getattr(own, part), getattr(model, part)
-        if wanted and got and wanted != got:
-            what = part if part in ("tokenizer", "adapter") else "model"
-            raise InputError(
-                f"{path / FILE} was made with another {what} ({own.name}) than {model.name}; give "
-                f"the one it was made with, or {ANEW}"
-            )
-    # Only of a model that lies here the files are known.
-    if own.sha256 and model.sha256 and bool(own.adapter) != bool(model.adapter):
-        made, here = ("with", "without") if own.adapter else ("without", "with")
-        raise InputError(
-            f"{path / FILE} was made {made} an adapter on {own.name}, and this is {model.name} "
-            f"{here} one; give what it was made with, or {ANEW}"
-        )

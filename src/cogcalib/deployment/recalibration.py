@@ -20,12 +20,12 @@ from cogcalib.deployment.calibration_file import (
     Calibration,
     FittedMap,
     SplitMetrics,
-    check_identity,
     read_calibration,
     write_calibration,
 )
 from cogcalib.deployment.card import withdraw_card, write_card
 from cogcalib.deployment.held_out import HeldOut, Told, answer_format, counted, held_out, read_rows
+from cogcalib.deployment.identity import check_identity
 from cogcalib.deployment.opened import (
     calibration_folder,
     check_changeable,
