@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from adapters_at_hand import OPTIONS, calibration_of, save_adapter, save_model
 from peft import LoraConfig, PeftModel
+from tiny_models import CITIES
 from transformers import AutoModelForCausalLM
 
 import cogcalib
@@ -44,8 +45,13 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def asked(begin: int, end: int) -> list[dict[str, Any]]:
+    """Different prompts that end in different words, so that a tiny model has several answers."""
+    k = len(CITIES)
     return [
-        {"prompt": f"Question: which is number {n}?\nAnswer:", "options": list(OPTIONS)}
+        {
+            "prompt": f"Question: {n} {CITIES[n // k % k]} {CITIES[n % k]}",
+            "options": list(OPTIONS),
+        }
         for n in range(begin, end)
     ]
 
@@ -98,7 +104,7 @@ def target(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def tuned(base: Path) -> Path:
-    return save_adapter(base, base.parent / "tuned", std=0.05)
+    return save_adapter(base, base.parent / "tuned", std=0.2)
 
 
 @pytest.fixture
@@ -128,6 +134,11 @@ def halfway(
     )
 
 
+def way_of(found: Recalibrated) -> Halfway:
+    assert found.fitted.halfway is not None
+    return found.fitted.halfway
+
+
 def test_it_is_the_temperature_of_fit_to_base(
     adapter: Path, base: Path, data: Path, target: Path, labelled: list[dict[str, Any]]
 ) -> None:
@@ -138,8 +149,7 @@ def test_it_is_the_temperature_of_fit_to_base(
     own, theirs = (as_predictions(logits(folder, rows)) for folder in (adapter, base))
     expected = fit_to_base(own, theirs, in_domain)
     assert found.fitted.parameters["temperature"] == pytest.approx(expected.temperature_, rel=1e-5)
-    way = found.fitted.halfway
-    assert isinstance(way, Halfway)
+    way = way_of(found)
     assert way.in_domain == pytest.approx(in_domain.temperature_, rel=1e-5)
     assert way.to_base == pytest.approx(fit_to_base(own, theirs).temperature_, rel=1e-5)
     assert way.in_domain != pytest.approx(way.to_base, rel=0.05)
@@ -179,7 +189,7 @@ def test_an_adapters_base_is_the_model_with_its_adapter_off(
     monkeypatch: pytest.MonkeyPatch,
     config: Any,
 ) -> None:
-    adapter = save_adapter(base, tmp_path / "other", config, std=0.05)
+    adapter = save_adapter(base, tmp_path / "other", config, std=0.2)
     kept: list[AgainstBase] = []
 
     def watched(*words: Any) -> Any:
@@ -207,20 +217,16 @@ def test_an_adapters_base_is_the_model_with_its_adapter_off(
 def test_a_whole_model_is_held_against_the_base_that_is_named(
     whole: Path, base: Path, adapter: Path, data: Path, target: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"it is a whole model.*: name it with base"):
+    with pytest.raises(InputError, match=r"which a whole model does not .*: name it with base"):
         halfway(whole, data, target)
-    found = halfway(whole, data, target, ModelAccess(base=str(base))).fitted
-    same = halfway(adapter, data, target).fitted
-    for one, other in (
-        (found.parameters, same.parameters),
-        (
-            {"in_domain": found.halfway.in_domain, "to_base": found.halfway.to_base},
-            {"in_domain": same.halfway.in_domain, "to_base": same.halfway.to_base},
-        ),
-    ):
-        assert one == pytest.approx(other, rel=1e-4)
-    assert found.halfway.base == same.halfway.base
-    assert cogcalib.load(whole).calibration.map == found  # obeyed without the base
+    found = halfway(whole, data, target, ModelAccess(base=str(base)))
+    same = halfway(adapter, data, target)
+    assert found.fitted.parameters == pytest.approx(same.fitted.parameters, rel=1e-4)
+    one, other = way_of(found), way_of(same)
+    assert one.in_domain == pytest.approx(other.in_domain, rel=1e-4)
+    assert one.to_base == pytest.approx(other.to_base, rel=1e-4)
+    assert one.base == other.base
+    assert cogcalib.load(whole).calibration.map == found.fitted  # obeyed without the base
 
 
 def test_a_base_that_cannot_be_compared_is_refused(
@@ -259,7 +265,7 @@ def test_one_question_may_come_twice_but_none_that_was_trained_on(
     rows = asked(N, N + OTHERS)
     twice = halfway(adapter, data, written(tmp_path / "twice.jsonl", [*rows, *rows]))
     once = halfway(adapter, data, written(tmp_path / "once.jsonl", rows))
-    assert (twice.fitted.halfway.n, once.fitted.halfway.n) == (2 * OTHERS, OTHERS)
+    assert (way_of(twice).n, way_of(once).n) == (2 * OTHERS, OTHERS)
     assert twice.fitted.parameters == pytest.approx(once.fitted.parameters, rel=1e-6)
     tokenizer = load_tokenizer(base)
     prompts = [each.prompt_ids for each in to_questions(rows[:2], tokenizer, ANSWERS)]
@@ -309,7 +315,7 @@ def test_a_base_that_is_not_calibrated_is_refused_with_the_figure(
 def test_models_that_hardly_agree_are_refused(
     base: Path, data: Path, target: Path, tmp_path: Path
 ) -> None:
-    far = save_adapter(base, tmp_path / "far", std=3.0)
+    far = save_adapter(base, tmp_path / "far", std=2.0)
     with pytest.raises(InputError, match=rf"answer at least {FEWEST} questions alike.* of 160"):
         halfway(far, data, target)
     assert not (far / FILE).exists()

@@ -92,8 +92,8 @@ def take_base(
         return access, None
     if access.base is None:
         raise InputError(
-            f"unlabelled holds {saved.source} against the model that it was trained from, and it "
-            "is a whole model, which does not bring that: name it with base"
+            f"unlabelled needs the model that {saved.source} was trained from, which a whole model "
+            "does not bring along: name it with base"
         )
     return replace(access, base=None), access.base
 
