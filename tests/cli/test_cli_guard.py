@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from cogcalib import cli, load_task
 from cogcalib.deployment import read_calibration
@@ -72,6 +73,37 @@ def test_a_temperature_is_said_and_so_is_one_that_a_bound_fixed(
         assert kept is not None
         assert f"Temperature: {kept.parameters['temperature']:.3f}." in said
         assert ("not the data, fixed this map" in said) is at_bound
+
+
+def test_a_temperature_halfway_says_what_it_lies_between(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned = tmp_path / "tuned"
+    shutil.copytree(model, tuned, ignore=shutil.ignore_patterns("calibration.json", "c*_on.txt"))
+    weights = load_file(tuned / "model.safetensors")
+    name = next(each for each in weights if each.endswith("norm.weight") and "layers" not in each)
+    weights[name] *= 1.5  # too sure, as fine-tuning makes it
+    save_file(weights, tuned / "model.safetensors", {"format": "pt"})
+    data = written(tmp_path / "c.jsonl", "calibration", 0, 150)
+    target = written(tmp_path / "target.jsonl", "test", 0, 60)
+    words = ["recalibrate", str(tuned), "--data", str(data), "--unlabelled", str(target)]
+    assert cli.main(words) == 2
+    assert "name it with base" in capsys.readouterr().err
+    assert cli.main([*words, "--base", str(model)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    kept = read_calibration(tuned).map
+    assert kept is not None
+    way = kept.halfway
+    assert way is not None
+    assert way.agreeing == 60  # the same model, but for its sharpness
+    assert way.to_base == pytest.approx(1.5, rel=0.02)
+    assert kept.parameters["temperature"] == pytest.approx((way.in_domain * way.to_base) ** 0.5)
+    assert f"Temperature: {kept.parameters['temperature']:.3f}." in said
+    assert f"geometric mean of {way.in_domain:.3f}, fitted to the answers in c.jsonl" in said
+    assert f"and {way.to_base:.3f}, fitted without answers to the confidence of the base" in said
+    assert "(model) on those 60 of 60 questions of target.jsonl" in said
+    assert f"ECE on c.jsonl is {100 * way.base_ece:.1f} %" in said
+    assert "target.jsonl: not read: completion." in said
 
 
 def test_guard_shows_thresholds_and_writes_them(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from adapters_at_hand import calibration_of, save_calibrated_adapter, save_model
 from safetensors.torch import load_file, save_file
 
 import cogcalib
+from cogcalib.deployment.calibration_file import AnswerFormat, Calibration, ModelIdentity
+from cogcalib.deployment.identity import check_identity
 from cogcalib.records import InputError
 
 
@@ -51,3 +54,15 @@ def test_base_and_adapter_do_not_take_each_others(adapter: tuple[Path, Path]) ->
     own = calibration_of(base, None)
     with pytest.raises(InputError, match="was made without an adapter"):
         cogcalib.load(folder, base=str(base), calibration=own)
+
+
+@pytest.mark.parametrize("part", ["sha256", "tokenizer", "adapter"])
+def test_a_calibration_of_another_model_is_refused(tmp_path: Path, part: str) -> None:
+    made_of = ModelIdentity("atlas", "ab", None, "cd", "ef")
+    own = Calibration(made_of, AnswerFormat("options", "options"))
+    check_identity(own, made_of, tmp_path)
+    check_identity(own, replace(made_of, name="renamed", sha256=None), tmp_path)
+    with pytest.raises(InputError, match="was made with an adapter on atlas"):
+        check_identity(own, replace(made_of, adapter=None), tmp_path)
+    with pytest.raises(InputError, match="was made with another"):
+        check_identity(own, replace(made_of, **{part: "other"}), tmp_path)

@@ -81,6 +81,9 @@ def test_halfway_to_a_temperature_with_labels_is_the_geometric_mean() -> None:
     alone, halfway = fit_to_base(own, base), fit_to_base(own, base, labelled)
     assert halfway.temperature_ == pytest.approx((0.8 * alone.temperature_) ** 0.5)
     assert labelled.temperature_ == 0.8
+    assert not halfway.at_bound_
+    labelled.at_bound_ = True
+    assert fit_to_base(own, base, labelled).at_bound_
 
 
 def test_questions_may_differ_in_the_number_of_their_options() -> None:

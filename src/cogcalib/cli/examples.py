@@ -34,7 +34,7 @@ EXAMPLES = {
     ),
     "recalibrate": (
         "cogcalib recalibrate my-model --data held-out.jsonl",
-        "cogcalib recalibrate my-model --data held-out.csv --method platt",
+        "cogcalib recalibrate my-adapter --data held-out.jsonl --unlabelled target.jsonl",
     ),
     "guard": (
         "cogcalib guard my-model --data held-out.jsonl --target-error 0.05",

@@ -36,6 +36,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=".jsonl, .csv or .parquet: questions with answers, none of which was trained on",
     )
+    parser.add_argument(
+        "--unlabelled",
+        type=Path,
+        metavar="FILE",
+        help="questions of another task, without answers: moves the temperature halfway to the one "
+        "that the base model's confidence gives there; of a model that is no adapter --base names "
+        "the model it was trained from",
+    )
     parser.add_argument("--method", choices=METHODS, default="temperature", help="(temperature)")
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="folder for calibration.json (the model's own)"
@@ -58,6 +66,7 @@ def execute(options: argparse.Namespace) -> Any:
             options.data,
             options.method,
             access,
+            unlabelled=options.unlabelled,
             output=options.output,
             progress=told,
         )
@@ -85,6 +94,8 @@ def _show(found: Recalibrated) -> None:
     )
     for line in _map_lines(fitted):
         print(line)
+    if found.unread and fitted.halfway:
+        print(f"{fitted.halfway.source}: not read: {', '.join(found.unread)}.")
     if found.voided:
         print(
             f"Abstention rules that are void: {found.voided}. Their thresholds were for other "
@@ -98,6 +109,18 @@ def _map_lines(fitted: FittedMap) -> Iterator[str]:
     temperature = fitted.parameters.get("temperature")
     if temperature is not None:
         yield f"Temperature: {temperature:.3f}."
+    if (way := fitted.halfway) is not None:
+        yield (
+            f"It is the geometric mean of {way.in_domain:.3f}, fitted to the answers in "
+            f"{fitted.source}, and {way.to_base:.3f}, fitted without answers to the confidence of "
+            f"the base model ({way.base.name}) on those {way.agreeing:,} of {way.n:,} questions of "
+            f"{way.source} that both answer alike. The base's ECE on {fitted.source} is "
+            f"{100 * way.base_ece:.1f} %."
+        )
+        yield (
+            f"It is for questions like those of {way.source}. For those of {fitted.source} "
+            f"{way.in_domain:.3f} is right."
+        )
     if fitted.parameters.get("at_bound"):
         yield (
             "A bound of what is tried, and not the data, fixed this map: the questions are too "

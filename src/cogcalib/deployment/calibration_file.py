@@ -91,6 +91,32 @@ class AnswerFormat:
 
 
 @dataclass(frozen=True, slots=True)
+class Halfway:
+    """Of a temperature that is the geometric mean of two (`cogcalib.scoring.fit_to_base`): which.
+
+    Attributes:
+        in_domain: The one fitted to the labels of the questions that the map names.
+        to_base: The one fitted without labels to the base model's confidence, where both models
+            answer alike.
+        n: Unlabelled questions.
+        agreeing: Those of them that both answer alike.
+        source: Name of the unlabelled data, without its folder.
+        sha256: Of these questions.
+        base: The base model.
+        base_ece: Its ECE over the options on the labelled questions, a fraction.
+    """
+
+    in_domain: float
+    to_base: float
+    n: int
+    agreeing: int
+    source: str
+    sha256: str
+    base: ModelIdentity
+    base_ece: float
+
+
+@dataclass(frozen=True, slots=True)
 class FittedMap:
     """A post-hoc map from the model's own confidence to a calibrated one.
 
@@ -102,6 +128,7 @@ class FittedMap:
         sha256: Of these questions.
         one_token: Whether the options of each of these questions were tokens at one position, all
             in one distribution; None if not known, or if there were none.
+        halfway: What a temperature lies between; None of one that was fitted to labels alone.
     """
 
     method: str
@@ -110,6 +137,7 @@ class FittedMap:
     source: str
     sha256: str
     one_token: bool | None = None
+    halfway: Halfway | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -305,27 +333,3 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
         [parts.get(name) for name in ("normalizer", "pre_tokenizer", "post_processor")],
     ]
     return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
-
-
-def check_identity(calibration: Calibration, model: ModelIdentity, path: Path) -> None:
-    """Check that a calibration belongs to the model at hand.
-
-    Raises:
-        InputError: If it was made of another model, adapter or tokenizer.
-    """
-    own = calibration.model
-    for part in ("sha256", "commit", "tokenizer", "adapter"):
-        wanted, got = getattr(own, part), getattr(model, part)
-        if wanted and got and wanted != got:
-            what = part if part in ("tokenizer", "adapter") else "model"
-            raise InputError(
-                f"{path / FILE} was made with another {what} ({own.name}) than {model.name}; give "
-                f"the one it was made with, or {ANEW}"
-            )
-    # Only of a model that lies here the files are known.
-    if own.sha256 and model.sha256 and bool(own.adapter) != bool(model.adapter):
-        made, here = ("with", "without") if own.adapter else ("without", "with")
-        raise InputError(
-            f"{path / FILE} was made {made} an adapter on {own.name}, and this is {model.name} "
-            f"{here} one; give what it was made with, or {ANEW}"
-        )

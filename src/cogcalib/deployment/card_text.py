@@ -17,6 +17,8 @@ from cogcalib.deployment.calibration_file import (
     OPTIONS,
     AbstentionRule,
     Calibration,
+    FittedMap,
+    Halfway,
     SplitMetrics,
 )
 from cogcalib.deployment.card_code import hub_name, our_code, plain_code
@@ -296,10 +298,19 @@ def _map(calibration: Calibration) -> Markup:
         return Markup("nothing further: the model's own confidence stands")
     number = fitted.parameters.get("temperature")
     value = f" {number:.3g}" if isinstance(number, float | int) else ""
-    return Markup(
-        f"{_MAPS[fitted.method]}{value}, fitted on {fitted.n:,} questions of "
-        f"{markdown(fitted.source)} (sha256 {_code(fitted.sha256[:16])})"
-    )
+    found_by = f"fitted on {_questions(fitted)}"
+    if (way := fitted.halfway) is not None:
+        found_by = (
+            f"for questions like the {_questions(way)}: the geometric mean of {way.in_domain:.3g}, "
+            f"{found_by}, and {way.to_base:.3g}, fitted without labels to the confidence of "
+            f"{markdown(way.base.name)} where both answer alike ({way.agreeing:,})"
+        )
+    return Markup(f"{_MAPS[fitted.method]}{value}, {found_by}")
+
+
+def _questions(fitted: FittedMap | Halfway) -> str:
+    name, digest = markdown(fitted.source), _code(fitted.sha256[:16])
+    return f"{fitted.n:,} questions of {name} (sha256 {digest})"
 
 
 def _shown(name: str, metrics: Mapping[str, Mapping[str, float]]) -> str:

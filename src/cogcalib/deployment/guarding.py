@@ -15,13 +15,12 @@ from cogcalib.deployment.calibrated import calibrate
 from cogcalib.deployment.calibration_file import (
     AbstentionRule,
     Calibration,
-    check_identity,
     read_calibration,
     write_calibration,
 )
 from cogcalib.deployment.card import withdraw_card, write_card
 from cogcalib.deployment.held_out import HeldOut, Told, counted, held_out, read_rows
-from cogcalib.deployment.identity import warn_of_precision
+from cogcalib.deployment.identity import check_identity, warn_of_precision
 from cogcalib.deployment.opened import (
     FoundModel,
     calibration_folder,

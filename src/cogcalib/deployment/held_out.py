@@ -1,4 +1,4 @@
-"""Held-out questions with their answers: read, checked, asked, and graded."""
+"""Held-out questions, with their answers or without: read, checked, and graded."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ Told = Callable[[int, int], None] | None
 
 FEWEST = 50
 """Questions below which nothing is fitted or promised: chance would decide."""
+
+COMPLETION, ANSWER = ANSWER_KEYS = ("completion", "answer")
+"""Keys of a row's gold answer: behind a prompt, and of a question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,28 @@ class HeldOut:
                 "can only be judged where some are and some are not"
             )
         return correct
+
+
+@dataclass(frozen=True, slots=True)
+class Unlabelled:
+    """Questions whose answers nobody looks at.
+
+    Attributes:
+        name: Of the file, without its folder.
+        questions: Ready to be asked.
+        hashes: `question_hashes` of them.
+        unread: Keys of answers that rows bring all the same.
+    """
+
+    name: str
+    questions: list[Question]
+    hashes: list[str]
+    unread: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Of the questions, whatever their order."""
+        return set_hash(self.hashes)
 
 
 def counted(progress: Told, total: int) -> Progress | None:
@@ -147,13 +172,10 @@ def held_out(
             twice, seen before, or too long.
     """
     split = [_without_answer(row) for row in rows]
-    try:
-        questions = to_questions([value for value, _ in split], tokenizer, answers)
-        check_room(questions, positions, answers.max_new_tokens)
-    except RefusedInput as error:
-        raise InputError(f"{rows[error.index].place}: {error.problem}") from error
-    hashes = question_hashes([question.prompt_ids for question in questions], tokenizer)
-    _check_new(rows, hashes, seen)
+    values = [value for value, _ in split]
+    questions, hashes = _ready(rows, values, tokenizer, answers, positions)
+    _check_distinct(rows, hashes)
+    _check_unseen(rows, hashes, seen)
     accepted: list[tuple[int, ...] | tuple[str, ...]] = []
     for row, (_, gold), question in zip(rows, split, questions, strict=True):
         aliases = row.value.get("aliases")
@@ -162,6 +184,45 @@ def held_out(
         else:
             accepted.append((gold, *map(str, aliases if isinstance(aliases, list) else ())))
     return HeldOut(name, questions, accepted, hashes)
+
+
+def without_answers(
+    name: str,
+    rows: Sequence[QuestionRow],
+    tokenizer: PreTrainedTokenizerBase,
+    answers: AnswerFormat,
+    seen: Mapping[str, frozenset[str]],
+    positions: int | None = None,
+) -> Unlabelled:
+    """Questions out of rows as `cogcalib predict` reads them; one may come more than once.
+
+    Args:
+        name, rows, tokenizer, answers, seen, positions: As `held_out` takes them.
+
+    Raises:
+        InputError: Naming the row: one that cannot be asked, was seen before, or is too long.
+    """
+    values = [row.value for row in rows]
+    questions, hashes = _ready(rows, values, tokenizer, answers, positions)
+    _check_unseen(rows, hashes, seen)
+    unread = [key for key in ANSWER_KEYS if any(each.get(key) is not None for each in values)]
+    return Unlabelled(name, questions, hashes, tuple(unread))
+
+
+def _ready(
+    rows: Sequence[QuestionRow],
+    values: Sequence[Any],
+    tokenizer: PreTrainedTokenizerBase,
+    answers: AnswerFormat,
+    positions: int | None,
+) -> tuple[list[Question], list[str]]:
+    """The rows' values as questions, and the hashes of these."""
+    try:
+        questions = to_questions(values, tokenizer, answers)
+        check_room(questions, positions, answers.max_new_tokens)
+    except RefusedInput as error:
+        raise InputError(f"{rows[error.index].place}: {error.problem}") from error
+    return questions, question_hashes([each.prompt_ids for each in questions], tokenizer)
 
 
 def _without_answer(row: QuestionRow) -> tuple[Any, str]:
@@ -174,7 +235,7 @@ def _without_answer(row: QuestionRow) -> tuple[Any, str]:
         else:
             raise InputError(f"{row.place}: the last message must be the assistant's, the answer")
     else:
-        key = "answer" if value.get("question") is not None else "completion"
+        key = ANSWER if value.get("question") is not None else COMPLETION
         gold = value.get(key)
         if isinstance(gold, list) and len(gold) == 1 and isinstance(gold[0], Mapping):
             gold = gold[0].get("content")
@@ -203,9 +264,7 @@ def _index(gold: str, question: Question, row: QuestionRow) -> int:
     )
 
 
-def _check_new(
-    rows: Sequence[QuestionRow], hashes: Sequence[str], seen: Mapping[str, frozenset[str]]
-) -> None:
+def _check_distinct(rows: Sequence[QuestionRow], hashes: Sequence[str]) -> None:
     first: dict[str, QuestionRow] = {}
     for row, each in zip(rows, hashes, strict=True):
         if each in first:
@@ -214,6 +273,11 @@ def _check_new(
                 "independent, leave one out"
             )
         first[each] = row
+
+
+def _check_unseen(
+    rows: Sequence[QuestionRow], hashes: Sequence[str], seen: Mapping[str, frozenset[str]]
+) -> None:
     for what, known in seen.items():
         again = [row for row, each in zip(rows, hashes, strict=True) if each in known]
         if again:

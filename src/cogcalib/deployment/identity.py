@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cogcalib.deployment.calibration_file import (
+    ANEW,
     FILE,
     Calibration,
     ModelIdentity,
@@ -16,6 +17,7 @@ from cogcalib.deployment.calibration_file import (
 from cogcalib.modeling import fingerprint
 from cogcalib.modeling.adapters import adapter_hash, revision_of_base
 from cogcalib.modeling.model_files import public_name
+from cogcalib.records import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,6 +45,30 @@ def identify(
         tokenizer_hash(tokenizer),
         None if adapter is None else adapter_hash(adapter),
     )
+
+
+def check_identity(calibration: Calibration, model: ModelIdentity, path: Path) -> None:
+    """Check that a calibration belongs to the model at hand.
+
+    Raises:
+        InputError: If it was made of another model, adapter or tokenizer.
+    """
+    own = calibration.model
+    for part in ("sha256", "commit", "tokenizer", "adapter"):
+        wanted, got = getattr(own, part), getattr(model, part)
+        if wanted and got and wanted != got:
+            what = part if part in ("tokenizer", "adapter") else "model"
+            raise InputError(
+                f"{path / FILE} was made with another {what} ({own.name}) than {model.name}; give "
+                f"the one it was made with, or {ANEW}"
+            )
+    # Only of a model that lies here the files are known.
+    if own.sha256 and model.sha256 and bool(own.adapter) != bool(model.adapter):
+        made, here = ("with", "without") if own.adapter else ("without", "with")
+        raise InputError(
+            f"{path / FILE} was made {made} an adapter on {own.name}, and this is {model.name} "
+            f"{here} one; give what it was made with, or {ANEW}"
+        )
 
 
 def warn_of_precision(calibration: Calibration, asked: str) -> None:

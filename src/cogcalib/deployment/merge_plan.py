@@ -18,11 +18,10 @@ from cogcalib.deployment.calibration_file import (
     OPTIONS,
     AnswerFormat,
     Calibration,
-    check_identity,
     read_calibration,
 )
 from cogcalib.deployment.gguf import check_softcap
-from cogcalib.deployment.identity import identify
+from cogcalib.deployment.identity import check_identity, identify
 from cogcalib.deployment.inputs import to_questions
 from cogcalib.deployment.opened import SavedModel, base_model, calibration_folder, find_model
 from cogcalib.modeling import load_tokenizer, resolve_model

@@ -16,10 +16,9 @@ from cogcalib.deployment.calibrated import calibrate, restore
 from cogcalib.deployment.calibration_file import (
     Calibration,
     ModelIdentity,
-    check_identity,
     read_calibration,
 )
-from cogcalib.deployment.identity import warn_of_precision
+from cogcalib.deployment.identity import check_identity, warn_of_precision
 from cogcalib.deployment.inputs import Question, check_inputs, to_questions
 from cogcalib.deployment.opened import (
     FoundModel,

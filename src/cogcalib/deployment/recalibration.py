@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,13 +21,29 @@ from cogcalib.deployment.calibration_file import (
     Calibration,
     FittedMap,
     SplitMetrics,
-    check_identity,
     read_calibration,
     write_calibration,
 )
 from cogcalib.deployment.card import withdraw_card, write_card
-from cogcalib.deployment.held_out import HeldOut, Told, answer_format, counted, held_out, read_rows
+from cogcalib.deployment.halfway import (
+    AgainstBase,
+    ask_both,
+    check_answers,
+    find_base,
+    take_base,
+)
+from cogcalib.deployment.held_out import (
+    HeldOut,
+    Told,
+    answer_format,
+    counted,
+    held_out,
+    read_rows,
+    without_answers,
+)
+from cogcalib.deployment.identity import check_identity
 from cogcalib.deployment.opened import (
+    SavedModel,
     calibration_folder,
     check_changeable,
     find_model,
@@ -42,6 +59,7 @@ from cogcalib.deployment.seen_questions import (
     write_seen,
 )
 from cogcalib.deployment.split_metrics import Graded, confidence_histogram, split_metrics
+from cogcalib.posthoc import TemperatureScaling
 from cogcalib.posthoc.calibrator import ConfidenceCalibrator, LogitCalibrator
 from cogcalib.records import InputError, input_errors
 
@@ -60,12 +78,14 @@ class Recalibrated:
         metrics: Before and after, on the questions fitted on.
         fitted: The map.
         voided: Abstention rules that went: their thresholds were for other confidences.
+        unread: Keys of answers in the unlabelled data, which nobody looked at.
     """
 
     folder: Path
     metrics: SplitMetrics
     fitted: FittedMap
     voided: int
+    unread: tuple[str, ...] = ()
 
 
 def recalibrate(
@@ -74,6 +94,7 @@ def recalibrate(
     method: str,
     access: ModelAccess,
     *,
+    unlabelled: Path | None = None,
     output: Path | None = None,
     progress: Told = None,
 ) -> Recalibrated:
@@ -86,18 +107,24 @@ def recalibrate(
         model: Folder or hub id; it need not have been calibrated before.
         data: JSONL, CSV or Parquet file of questions with their answers, see `held_out`.
         method: One of `METHODS`; without options ``platt`` or ``isotonic``.
-        access: How the model is asked.
+        access: How the model is asked; of a whole model with `unlabelled` its `base` is the model
+            that it was trained from.
+        unlabelled: File of questions of another task, for which the temperature is moved halfway to
+            the one that the base model's confidence gives there (`cogcalib.deployment.halfway`).
         output: Folder for the calibration; None: the model's own.
         progress: Told of finished questions, and of how many there are.
 
     Raises:
         InputError: If the model, the data or the method cannot be used, before the weights are
-            read; or all answers are correct, or none. Nothing was written then.
+            read; all answers are correct, or none; or as `ask_both`. Nothing was written then.
     """
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     saved = find_model(model)
     folder = check_changeable(saved, output)
+    base = None
+    if unlabelled is not None:
+        access, base = take_base(saved, access, method)
     rows = read_rows(data)
     held = calibration_folder(saved) if saved.file(FILE) else None
     before = read_calibration(held) if held else None
@@ -106,28 +133,37 @@ def recalibrate(
     if before and held:
         check_identity(before, found.identity, held)
     answers = before.answers if before else answer_format(rows)
+    if unlabelled is not None:
+        check_answers(answers)
     _check_method(method, answers)
-    seen = {}
-    if source := held or saved.folder:
-        known = before.trained_on.get("sha256") if before else None
-        seen = {"was trained on": read_proven(source, known)}
     with input_errors():
-        positions = found.positions()
-    questions = held_out(data.name, rows, found.tokenizer, answers, seen, positions)
+        how = (found.tokenizer, answers, _seen(held or saved.folder, before), found.positions())
+    questions = held_out(data.name, rows, *how)
     _check_places(method, questions)
-    with input_errors():
-        backend = found.load().backend
-    raw = ask(backend, questions.questions, answers, counted(progress, len(rows)))
+    against = None
+    if unlabelled is None:
+        with input_errors():
+            backend = found.load().backend
+        raw = ask(backend, questions.questions, answers, counted(progress, len(rows)))
+    else:
+        target = without_answers(unlabelled.name, read_rows(unlabelled), *how)
+        other = find_base(base, found, access, (questions, target)) if base else None
+        raw, against = ask_both(found, other, questions, target, answers, progress)
     bare = replace(before, map=None, rules=()) if before else Calibration(found.identity, answers)
-    made = replace(fit(bare, questions, raw, method), precision=found.precision)
-    folder.mkdir(parents=True, exist_ok=True)
-    if folder == saved.folder:
-        withdraw_card(folder)
-    _write(folder, made, questions, held)
-    if folder == saved.folder:
-        write_card(folder)
+    made = fit(bare, questions, raw, method, against)
+    _write(folder, saved, replace(made, precision=found.precision), questions, against, held)
     assert made.map is not None
-    return Recalibrated(folder, made.metrics[-1], made.map, len(before.rules) if before else 0)
+    voided = len(before.rules) if before else 0
+    unread = against.unlabelled.unread if against else ()
+    return Recalibrated(folder, made.metrics[-1], made.map, voided, unread)
+
+
+def _seen(source: Path | None, before: Calibration | None) -> Mapping[str, frozenset[str]]:
+    """What the model has learnt, which `source` has the hashes of."""
+    if source is None:
+        return {}
+    known = before.trained_on.get("sha256") if before else None
+    return {"was trained on": read_proven(source, known)}
 
 
 def _check_method(method: str, answers: AnswerFormat) -> None:
@@ -148,21 +184,39 @@ def _check_places(method: str, questions: HeldOut) -> None:
         )
 
 
-def _write(folder: Path, made: Calibration, questions: HeldOut, held: Path | None) -> None:
+def _write(
+    folder: Path,
+    saved: SavedModel,
+    made: Calibration,
+    questions: HeldOut,
+    against: AgainstBase | None,
+    held: Path | None,
+) -> None:
     """Write a calibration and what its model has seen, beside which `held` has the earlier one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder == saved.folder:
+        withdraw_card(folder)
     # With those that the training looked at. Written first: a map whose questions are not known
     # could be guarded with them.
     looked_at = frozenset(questions.hashes)
+    if against is not None:
+        looked_at |= frozenset(against.unlabelled.hashes)
     if held is not None:
         looked_at |= read_seen(held, CALIBRATED_ON)
         carry_seen(held, folder)
     write_seen(folder, looked_at, CALIBRATED_ON)
     seen = {"n": len(looked_at), "sha256": set_hash(looked_at)}
     write_calibration(folder, replace(made, calibrated_on=seen))
+    if folder == saved.folder:
+        write_card(folder)
 
 
 def fit(
-    calibration: Calibration, questions: HeldOut, raw: list[RawAnswer], method: str
+    calibration: Calibration,
+    questions: HeldOut,
+    raw: list[RawAnswer],
+    method: str,
+    against: AgainstBase | None = None,
 ) -> Calibration:
     """A calibration with a map, and with the metrics before and after it.
 
@@ -171,6 +225,7 @@ def fit(
         questions: What was asked.
         raw: What the model said.
         method: One of `METHODS`.
+        against: What moves a temperature halfway; None leaves the map to the labels.
 
     Raises:
         InputError: If all answers are correct, or none.
@@ -181,7 +236,7 @@ def fit(
     answers: dict[int, Answer] = {}
     for fold in range(FOLDS):
         inside, outside = rows[folds == fold], rows[folds != fold]
-        fitted = _fitted(calibration, questions, raw, correct, method, outside)
+        fitted = _fitted(calibration, questions, raw, correct, method, outside, against)
         judged = calibrate([raw[row] for row in inside], replace(calibration, map=fitted))
         answers |= zip(inside.tolist(), judged, strict=True)
     in_order = [answers[row] for row in range(len(raw))]
@@ -203,7 +258,7 @@ def fit(
     )
     return replace(
         calibration,
-        map=_fitted(calibration, questions, raw, correct, method, rows),
+        map=_fitted(calibration, questions, raw, correct, method, rows, against),
         metrics=(*earlier, metrics),
         confidence_histogram=confidence_histogram(confidence),
     )
@@ -216,6 +271,7 @@ def _fitted(
     correct: NDArray[np.bool_],
     method: str,
     rows: NDArray[np.int64],
+    against: AgainstBase | None,
 ) -> FittedMap:
     made = CALIBRATORS[method]()
     if isinstance(made, LogitCalibrator):
@@ -223,7 +279,12 @@ def _fitted(
     elif isinstance(made, ConfidenceCalibrator):
         own = np.array([answer.confidence[calibration.answers.confidence] for answer in raw])
         made.fit(own[rows], correct[rows])
-    kinds = [question.one_token for question in questions.questions if question.options]
+    asked, halfway = questions.questions, None
+    if against is not None:
+        assert isinstance(made, TemperatureScaling)
+        made, halfway = against.scaling(made), against.record(made)
+        asked = [*asked, *against.unlabelled.questions]
+    kinds = [question.one_token for question in asked if question.options]
     return FittedMap(
         method,
         made.fitted(),
@@ -231,6 +292,7 @@ def _fitted(
         questions.name,
         questions.sha256,
         one_token=all(kinds) if kinds else None,
+        halfway=halfway,
     )
 
 

@@ -72,6 +72,7 @@ def fit_to_base(
     scaling = TemperatureScaling().fit_distribution(tuned, np.exp(target))
     if in_domain is not None:
         scaling.temperature_ = math.sqrt(scaling.temperature_ * in_domain.temperature_)
+        scaling.at_bound_ |= in_domain.at_bound_
     return scaling
 
 
