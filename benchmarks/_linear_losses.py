@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from _measure import Work
+from _peers import CCE, LIGER
 from torch import Tensor
 from torch.nn import LinearCrossEntropyOptions
 
@@ -25,7 +25,7 @@ USUAL = ("label_smoothing", "margin", "entropy")
 TERMS = PENALTIES | {f"{name}-options": Penalty(name, "options") for name in PENALTIES}
 """Besides, the same over four options of every token."""
 LENGTHS = {"short": 3, "long": 512}
-TRL, TORCH, TORCH_WIDE, LIGER, CCE = "trl", "torch", "torch-128-rows", "liger", "cce"
+TRL, TORCH, TORCH_WIDE = "trl", "torch", "torch-128-rows"
 COMPILED = "compiled"
 AGAINST = {
     TRL: "TRL's fused head",
@@ -34,8 +34,6 @@ AGAINST = {
     LIGER: "Liger's fused linear cross-entropy, sums in float32",
     CCE: "Apple's cut cross-entropy, every gradient (filter_eps=None)",
 }
-PACKAGES = {LIGER: ("liger_kernel", "liger-kernel"), CCE: ("cut_cross_entropy",) * 2}
-"""Module and distribution of what is compared with only where it is installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +51,6 @@ class Shape:
     def head(self) -> str:
         """For the name of a case."""
         return "frozen" if self.frozen else "trained"
-
-
-def absent(device: str) -> dict[str, str]:
-    """Which of the others cannot take part, and why."""
-    found = {}
-    for name, (module, distribution) in PACKAGES.items():
-        if device != "cuda":
-            found[name] = "runs on CUDA only"
-        elif importlib.util.find_spec(module) is None:
-            found[name] = f"not installed (pip install {distribution})"
-    return found
 
 
 def make_inputs(shape: Shape) -> tuple[Tensor, Tensor, Tensor]:

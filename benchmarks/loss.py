@@ -2,10 +2,10 @@
 
 Theirs compute cross-entropy only, TRL's with entropy and accuracy beside it; ours adds the penalty
 for every example and has both statistics, too. On CUDA TRL's runs on Triton, and Liger's and
-Apple's take part where they are installed. Beside each ratio stands the floor: the time that the
-matrix products, or reading and writing each tensor once, would take at this machine's best, against
-the other's time. On a CPU, 4096 tokens with a vocabulary of 128,256 and width 512 take minutes per
-turn:
+Apple's take part, without which nothing is measured there. Beside each ratio stands the floor: the
+time that the matrix products, or reading and writing each tensor once, would take at this machine's
+best, against the other's time. On a CPU, 4096 tokens with a vocabulary of 128,256 and width 512
+take minutes per turn:
 
     python benchmarks/loss.py --json loss.json
     python benchmarks/loss.py --tokens 512 --repeats 5          # sooner, and less exact
@@ -33,17 +33,20 @@ from _linear_losses import (
     TRL,
     USUAL,
     Shape,
-    absent,
     make_inputs,
     make_work,
     run,
 )
 from _measure import Comparison, add_options, peak_memory, report, take_turns
+from _peers import absent
 
 CPU_LIMITS = {TRL: dict.fromkeys(USUAL, 0.40), TORCH: dict.fromkeys(USUAL, 1.25)}
 CPU_LIMITS[TORCH]["label_smoothing"] = 1.10
 CUDA_LIMITS = {name: dict.fromkeys(TERMS, 1.05) for name in (TRL, LIGER, CCE)}
 MEMORY_LIMITS = {"trained": 0.12, "frozen": 0.20}
+"""On a CPU, against TRL's."""
+CUDA_MEMORY_LIMIT = 1.0
+"""Against each whose time is limited there."""
 
 
 def compare(shape: Shape, ours: list[str], others: list[str], floor: float) -> list[Comparison]:
@@ -57,14 +60,18 @@ def compare(shape: Shape, ours: list[str], others: list[str], floor: float) -> l
         if how:
             rivals["eager"] = f"{term}/{length}"
         for label, theirs in rivals.items():
+            time_limit = limits.get(theirs, {}).get(term)
+            memory_limit = MEMORY_LIMITS[head] if theirs == TRL else None
+            if not on_cpu:
+                memory_limit = None if time_limit is None else CUDA_MEMORY_LIMIT
             found.append(
                 Comparison(
                     case="/".join([term, length, head, *how, label]),
                     ours=f"{head}/{name}",
                     theirs=f"{head}/{theirs}",
                     against=AGAINST.get(label, "the same without compiling"),
-                    time_limit=limits.get(theirs, {}).get(term),
-                    memory_limit=MEMORY_LIMITS[head] if on_cpu and theirs == TRL else None,
+                    time_limit=time_limit,
+                    memory_limit=memory_limit,
                     floor=floor,
                 )
             )
@@ -88,14 +95,16 @@ def parse_arguments() -> argparse.Namespace:
     options = parser.parse_args()
     if options.quick:
         options.tokens, options.hidden, options.vocabulary = 24, 16, 2048
+    options.absent = absent(options.device)
+    if options.device == "cuda" and options.absent:
+        parser.error("; ".join(options.absent.values()))
     return options
 
 
 def main() -> None:
     options = parse_arguments()
     torch.set_num_threads(options.threads)
-    device, dtype = options.device, options.dtype
-    missing = absent(device)
+    device, dtype, missing = options.device, options.dtype, options.absent
     others = [name for name in AGAINST if name not in missing]
     ours = [f"{term}/{length}" for term in options.term or USUAL for length in LENGTHS]
     if options.compiled:

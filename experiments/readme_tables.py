@@ -7,7 +7,7 @@ from textwrap import wrap
 from typing import Any
 
 from cogcalib.harness.config.methods import label
-from cogcalib.harness.report.columns import MISSING, coverage_text, floor_text, known_ends
+from cogcalib.harness.report.columns import MISSING, coverage_text, floor_text, known_text
 from cogcalib.harness.reproduce.markdown import line
 from cogcalib.metrics import drawn_tasks_bootstrap
 
@@ -74,7 +74,7 @@ USE: Mapping[str, Callable[[Record], str]] = {
     "floor options %": lambda row: floor_text(row["floor"].get("options")),
     "answered % at 90 %": lambda row: coverage_text(*row["answered"]["coverage_at_90"]),
     "answered % at 95 %": lambda row: coverage_text(*row["answered"]["coverage_at_95"]),
-    "known %": lambda row: known_ends(*row["known"]),
+    "known %": lambda row: known_text(row["method"], *row["known"]),
 }
 """Noise floor, share answered (from confidence %), known in the first and last gated epoch."""
 

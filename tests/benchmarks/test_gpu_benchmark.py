@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -17,15 +19,26 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPT = BENCHMARKS / "gpu.py"
 
 
-@pytest.fixture(scope="module")
-def gpu() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_benchmark", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("gpu")
+
+
+@pytest.fixture
+def peers(gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of packages that import and do nothing, in the place of those compared with."""
+    folder = tmp_path / "peers"
+    for module in ("liger_kernel/transformers", "cut_cross_entropy", "lm_eval/models/huggingface"):
+        for part in (folder / module, *(folder / module).parents):
+            if folder in part.parents:
+                part.mkdir(parents=True, exist_ok=True)
+                (part / "__init__.py").touch()
+    for name in list(sys.modules):
+        if name.split(".")[0] in ("liger_kernel", "cut_cross_entropy", "lm_eval"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
 
 
 def run(*options: str) -> subprocess.CompletedProcess[str]:
@@ -39,10 +52,10 @@ def test_all_of_it_runs_on_a_processor(tmp_path: Path) -> None:
     output = tmp_path / "dry"
     done = run("--output", str(output), "--device", "cpu", "--tiny", "--eager")
     logs = {path.name: path.read_text() for path in output.glob("*.log")}
-    assert done.returncode == 0, (done.stdout, logs)
+    scored = "measured" if importlib.util.find_spec("lm_eval") else "left out"
+    assert done.returncode == int(scored != "measured"), (done.stdout, logs)
     summary = json.loads((output / "gpu.json").read_text())
     states = {each["name"]: each["state"] for each in summary["steps"]}
-    scored = "measured" if importlib.util.find_spec("lm_eval") else "left out"
     terms = ("label_smoothing", "margin", "entropy", "focal")
     losses = [f"loss-{term}" for term in terms]
     assert states == dict.fromkeys([*losses, "train_step"], "measured") | {"scoring": scored}
@@ -131,3 +144,80 @@ def test_what_cannot_be_is_refused_at_once(
             gpu.main()
         assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("script", ["gpu", "loss"])
+@pytest.mark.parametrize(
+    ("module", "requirement"),
+    [
+        ("liger_kernel", "liger-kernel"),
+        ("cut_cross_entropy", "cut-cross-entropy"),
+        ("lm_eval", "lm-eval==0.4.13"),
+    ],
+)
+def test_on_cuda_nothing_begins_without_what_it_is_compared_with(
+    script: str,
+    module: str,
+    requirement: str,
+    gpu: ModuleType,
+    peers: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The package is there and does not import, as without its Triton."""
+    begun: list[str] = []
+    tool = gpu if script == "gpu" else importlib.import_module("loss")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+    def start(folder: str) -> None:
+        words = [script, "--device", "cuda"]
+        words += ["--output", str(tmp_path / folder)] if tool is gpu else []
+        monkeypatch.setattr(sys, "argv", words)
+        tool.main()
+
+    def begin(*_: object) -> object:
+        begun.append(script)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tool, "run_step" if tool is gpu else "measure_peak_rates", begin)
+    threads = torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt):
+        start("there")
+    assert begun == [script]
+    (peers / module / "__init__.py").write_text("raise RuntimeError('no driver')\n")
+    for name in list(sys.modules):
+        if name.split(".")[0] == module:
+            monkeypatch.delitem(sys.modules, name)
+    importlib.invalidate_caches()
+    compared = tool is gpu or module != "lm_eval"
+    with pytest.raises(SystemExit if compared else KeyboardInterrupt):
+        start("lacking")
+    assert len(begun) == 2 - compared
+    torch.set_num_threads(threads)
+    if compared:
+        said = capsys.readouterr().err
+        assert f"does not import (pip install {requirement}): RuntimeError: no driver" in said
+        assert not (tmp_path / "lacking").exists()
+
+
+@pytest.mark.parametrize("state", ["measured", "failed", "out of time", "left out"])
+def test_the_exit_code_says_whether_all_was_measured(
+    state: str, gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ran(step: Any, *_: object) -> Any:
+        return gpu.Done(step.name, state if step.name == "scoring" else "measured")
+
+    monkeypatch.setattr(gpu, "run_step", ran)
+    words = ["gpu.py", "--output", str(tmp_path / "out"), "--device", "cpu", "--tiny"]
+    monkeypatch.setattr(sys, "argv", words)
+    if state == "measured":
+        gpu.main()
+    else:
+        with pytest.raises(SystemExit, match="1"):
+            gpu.main()
+    monkeypatch.setattr(
+        sys, "argv", [*words[:2], str(tmp_path / "no"), *words[3:], "--budget", "0"]
+    )
+    with pytest.raises(SystemExit, match="1"):
+        gpu.main()

@@ -123,6 +123,8 @@ def _run(
     console: Console,
 ) -> list[str]:
     """Train what is missing and write the table; `lacking` says why rows are left out of it."""
+    from rich.markup import escape
+
     from cogcalib.harness.reproduce import ExecutionOptions, reproduce
     from cogcalib.harness.reproduce.result_files import check_output, write_results
     from cogcalib.harness.reproduce.workers import memory_shares
@@ -148,7 +150,11 @@ def _run(
     outcome.left_out += lacking
     # Paths of this machine are nobody's business; what they hold is told by its hash.
     command = shlex.join(["cogcalib", *sys.argv[1:]])
-    written = write_results(outcome, options.output, command, options.rule)
+
+    def warn(text: str) -> None:
+        console.print(f"  [yellow]{escape(text)}[/]", soft_wrap=True, highlight=False)
+
+    written = write_results(outcome, options.output, command, options.rule, warn)
     for path in written:
         console.print(f"  {path}", soft_wrap=True, markup=False)
     _show_missing(outcome, console)

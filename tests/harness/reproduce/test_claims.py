@@ -1,4 +1,4 @@
-"""Comparisons settled beforehand, verdicts and noise floors on the pages of tables."""
+"""Comparisons settled beforehand, verdicts, noise floors and open gates on the pages of tables."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
+from cogcalib import cli, harness
 from cogcalib.harness.config.read_config import parse_config
 from cogcalib.harness.report.resampled import difference, resample
+from cogcalib.harness.reproduce import Preset, result_files
 from cogcalib.harness.reproduce.claims import claims, claims_page
 from cogcalib.harness.reproduce.definitions import Best, Table, load_table, table_names
-from cogcalib.harness.reproduce.markdown import methods_page
+from cogcalib.harness.reproduce.execute import PlanOutcome
+from cogcalib.harness.reproduce.markdown import methods_page, variants_page
 from cogcalib.harness.reproduce.plan import Place
 from cogcalib.harness.reproduce.table_rows import MethodCost, RowGroup, TableRow
-from cogcalib.harness.reproduce.verdicts import trust_text, verdict_lines
+from cogcalib.harness.reproduce.verdicts import open_gates, trust_text, verdict_lines
 from cogcalib.metrics import holm
 from cogcalib.records import Prediction
 
@@ -171,3 +175,80 @@ def test_two_eces_within_their_floors_are_not_ranked(tmp_path: Path) -> None:
         page = "\n".join(methods_page(table(), [group_of(tmp_path, *shown)]))
         (line,) = [each for each in page.splitlines() if each.startswith("| CoLS |")][:1]
         assert line.split(" | ")[2].startswith("**") == marked
+
+
+def known(row: TableRow, method: str, *ends: float) -> TableRow:
+    values = {
+        **row.values,
+        "known_first_epoch": (ends[0],) * 2,
+        "known_last_epoch": (ends[1] - 0.01, ends[1] + 0.01),
+    }
+    return replace(row, name=method, method=method, values=values)
+
+
+@pytest.fixture
+def saturated(rows: dict[str, TableRow], tmp_path: Path) -> RowGroup:
+    """One gate ends at 97 % known; the methods of the other rows are not open by what is known."""
+    ends = {"cols@0.2": 0.97, "cols@0.2+ts": 0.97, "combls@0.1": 0.95, "ls@0.2": 0.99}
+    ends |= {"cols-inverted@0.2": 0.98, "cols-oracle@0.2": 0.98}
+    shown = [known(rows["cols+ts"], name, 0.47, last) for name, last in ends.items()]
+    return group_of(tmp_path, rows["sft"], *shown)
+
+
+def test_what_was_known_is_shown_of_gated_rows_alone(saturated: RowGroup) -> None:
+    expected = {
+        "SFT": "–",  # noqa: RUF001
+        "CoLS@0.2": "47–97!",  # noqa: RUF001
+        "CoLS@0.2 + TS": "47–97!",  # noqa: RUF001
+        "CoMbLS@0.1": "47–95",  # noqa: RUF001
+        "LS@0.2": "–",  # noqa: RUF001
+    }
+    for page in (methods_page, variants_page):
+        lines = [line.split(" | ") for line in page(table(), [saturated]) if line.startswith("|")]
+        (at, heads) = next(
+            (number, [cell.strip("| ") for cell in line])
+            for number, line in enumerate(lines)
+            if any("known %" in cell for cell in line)
+        )
+        rows = [
+            dict(zip(heads, [cell.strip("| ") for cell in line], strict=True))
+            for line in lines[at + 1 :]
+            if len(line) == len(heads)
+        ]
+        shown = {row["method"]: row["known %"] for row in rows if row["method"] in expected}
+        assert shown == expected
+
+
+def test_open_gates_are_named_once(saturated: RowGroup, tmp_path: Path) -> None:
+    said = open_gates([saturated, replace(saturated, in_domain=False)])
+    assert said == (
+        "Above 95 % known: CoLS@0.2 (97 %). There the gate is open for nearly every example, and "
+        "the method is its ungated twin."
+    )
+    calm = group_of(tmp_path, *(row for row in saturated.rows if "cols@" not in row.name))
+    assert open_gates([calm]) == ""
+    assert "known: m: t: CoLS@0.2 (97 %). There" in open_gates([saturated, calm])
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_page_and_terminal_warn_of_open_gates(
+    opened: bool,
+    saturated: RowGroup,
+    small: Preset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kept = [row for row in saturated.rows if opened or "cols@" not in row.name]
+    group = replace(saturated, rows=tuple(kept))
+    monkeypatch.setattr(result_files, "collect", lambda outcome: [group])
+    monkeypatch.setattr(harness.reproduce, "reproduce", lambda plan, *_: PlanOutcome(plan))
+    preset = tmp_path / "small.yaml"
+    preset.write_text(yaml.safe_dump(small.model_dump(mode="json")), encoding="utf-8")
+    words = ["reproduce", "main", "--model", str(preset), "--limit-methods", "sft"]
+    words += ["--runs", str(tmp_path / "runs"), "--output", str(tmp_path)]
+    assert cli.main(words) == 0
+    page = (tmp_path / "main-small.md").read_text(encoding="utf-8")
+    for text in (page, "".join(capsys.readouterr())):
+        assert text.count("Above 95 % known: CoLS@0.2 (97 %). There the gate is open") == opened
+        assert ("ungated twin" in text) == opened

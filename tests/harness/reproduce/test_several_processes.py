@@ -169,49 +169,59 @@ def test_a_worker_takes_no_more_than_its_share(
     assert taken == [0.45]
 
 
+def command(preset: Preset, folder: Path, seeds: int) -> subprocess.Popen[str]:
+    """`cogcalib reproduce`, as a user starts it; it tells its progress on stderr."""
+    file = folder / "small.yaml"
+    file.write_text(json.dumps(preset.model_dump()), encoding="utf-8")
+    words = ["-m", "cogcalib", "reproduce", "main", "--model", str(file), "--seeds", str(seeds)]
+    words += ["--limit-methods", "sft"]
+    words += ["--runs", str(folder / "runs"), "--output", str(folder / "out")]
+    return subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True)
+
+
 @pytest.mark.slow
-def test_two_commands_on_one_table_share_its_cells(small: Preset, tmp_path: Path) -> None:
-    plan, cells = lay_out(small, tmp_path / "runs", seeds=4)
+def test_two_commands_share_the_cells_of_a_table_and_both_write_it(
+    small: Preset, tmp_path: Path
+) -> None:
+    plan, _ = lay_out(small, tmp_path / "runs" / "reproduce", seeds=6)
     assert run_cell(prepare_cells(plan)[0], quiet())
-    failures: list[Failure] = []
-
-    def command(number: int) -> None:
-        with Workers(1, tmp_path / f"logs-{number}") as workers:
-            failures.extend(workers.run(cells, lambda *told: None))
-
-    threads = [threading.Thread(target=command, args=[number]) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    commands = [command(small, tmp_path, seeds=6) for _ in range(2)]
+    try:
+        shown = [each.communicate(timeout=600)[1] for each in commands]
+    finally:
+        for each in commands:
+            each.kill()
+    assert [each.returncode for each in commands] == [0, 0], shown
+    logs = tmp_path / "runs" / "reproduce" / "small" / "logs"
     trained = [
-        sum(path.read_text().count("train: sft") for path in tmp_path.glob(f"logs-{number}/*"))
-        for number in range(2)
+        (logs / f"worker-{each.pid}-0.log").read_text().count("train: sft") for each in commands
     ]
-    assert sum(trained) == 4
+    assert sum(trained) == 6
     assert min(trained) >= 1, trained
+    for kind in ("md", "json", "svg"):
+        path = tmp_path / "out" / f"main-small.{kind}"
+        assert path.exists()
+        assert all(str(path) in text for text in shown), shown
+    record = json.loads((tmp_path / "out" / "main-small.json").read_text(encoding="utf-8"))
+    assert record["seeds"] == list(range(6))
+    assert {row["row"] for group in record["results"] for row in group["rows"]} == {"sft"}
+    assert not any("seeds" in row for group in record["results"] for row in group["rows"])
 
 
 @pytest.mark.slow
 def test_sigterm_leaves_a_checkpoint_and_no_process(small: Preset, tmp_path: Path) -> None:
     """The command is told to end, its worker is at a training: both end, and it goes on."""
     slow = small.config | {"train": small.config["train"] | {"steps": 4000}}
-    preset = tmp_path / "small.yaml"
-    preset.write_text(json.dumps(small.model_copy(update={"config": slow}).model_dump()))
-    words = ["-m", "cogcalib", "reproduce", "main", "--model", str(preset), "--seeds", "1"]
-    words += ["--limit-methods", "sft"]
-    words += ["--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]
     place = tmp_path / "runs" / "reproduce" / "small" / "country"
     partial = place / "train" / "sft" / "seed-0.partial"
-    command = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True)
+    told = command(small.model_copy(update={"config": slow}), tmp_path, seeds=1)
     while not partial.exists():
-        assert command.poll() is None, command.communicate()
+        assert told.poll() is None, told.communicate()
         time.sleep(0.1)
     time.sleep(2)
-    command.terminate()
-    _, error = command.communicate(timeout=60)
-    assert command.returncode == 143, error
+    told.terminate()
+    _, error = told.communicate(timeout=60)
+    assert told.returncode == 143, error
     assert "the same command goes on" in error
     checkpoint = last_complete_checkpoint(partial, "none")
     assert checkpoint is not None

@@ -121,9 +121,13 @@ def use_columns(task: TaskSummary) -> list[Column]:
         for name, accuracy in WANTED.items()
         if any(row.coverage[name].values for row in task.methods)
     ]
-    if any(map(_is_gated, task.methods)):
-        result.append(Column("Known %", "", known_text))
+    if any(is_gated(row.method) for row in task.methods):
+        result.append(Column("Known %", "", _known))
     return result
+
+
+def _known(row: MethodSummary) -> str:
+    return known_text(row.method, row.known_first_epoch.mean, row.known_last_epoch.mean)
 
 
 def _other_ece(definition: str) -> Column:
@@ -151,19 +155,17 @@ def coverage_text(share: float | None, threshold: float | None) -> str:
     return f"{percent(share)} ({percent(threshold)})" if share else percent(share)
 
 
-def _is_gated(row: MethodSummary) -> bool:
-    return Method.read(row.method).gate not in ("none", "all")
+def is_gated(method: str) -> bool:
+    """Whether a method applies its penalty to some examples only."""
+    return Method.read(method).gate not in ("none", "all")
 
 
-def known_text(row: MethodSummary) -> str:
-    """``43–99!``: known in the first and the last gated epoch, in percent; ! above `SATURATED`."""  # noqa: RUF002
-    ends = row.known_first_epoch.mean, row.known_last_epoch.mean
-    return known_ends(*ends) if _is_gated(row) else MISSING
+def known_text(method: str, first: float | None, last: float | None) -> str:
+    """``43–99!``: known in the first and the last gated epoch, in percent; ! above `SATURATED`.
 
-
-def known_ends(first: float | None, last: float | None) -> str:
-    """The two shares, see `known_text`."""
-    if first is None and last is None:
+    A dash where nothing is gated: what a method without a gate knew says nothing of a gate.
+    """  # noqa: RUF002
+    if not is_gated(method) or (first is None and last is None):
         return MISSING
     shown = [MISSING if end is None else f"{100 * end:.0f}" for end in (first, last)]
     return "–".join(shown) + "!" * is_saturated(first, last)  # noqa: RUF001
@@ -198,7 +200,8 @@ def caption(task: TaskSummary) -> str:
 def use_caption(task: TaskSummary) -> str:
     """The same of `use_columns`."""
     coverage = any(each.values for row in task.methods for each in row.coverage.values())
-    return " ".join(reading_aids(coverage=coverage, gated=any(map(_is_gated, task.methods))))
+    gated = any(is_gated(row.method) for row in task.methods)
+    return " ".join(reading_aids(coverage=coverage, gated=gated))
 
 
 def calibration_caption(task: TaskSummary, definition: str | None = None) -> str:

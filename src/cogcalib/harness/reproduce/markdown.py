@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cogcalib.harness.config import Method
 from cogcalib.harness.config.methods import label, split_posthoc
 from cogcalib.harness.report.columns import (
     MISSING,
     coverage_text,
     floor_text,
-    known_ends,
+    is_gated,
+    known_text,
     reading_aids,
 )
 from cogcalib.harness.report.resampled import BINS, RESAMPLES, difference
@@ -130,7 +130,7 @@ def _answered(row: TableRow) -> list[str]:
 
 
 def _known(row: TableRow) -> str:
-    return known_ends(row.mean("known_first_epoch"), row.mean("known_last_epoch"))
+    return known_text(row.method, row.mean("known_first_epoch"), row.mean("known_last_epoch"))
 
 
 def _percent(value: float | None) -> str:
@@ -295,7 +295,7 @@ def _caption(groups: Sequence[RowGroup]) -> Iterator[str]:
     aids = reading_aids(
         floor=True,
         coverage=True,
-        gated=any(Method.read(row.method).gate not in ("none", "all") for row in rows),
+        gated=any(is_gated(row.method) for row in rows),
     )
     yield (
         f"Mean ± standard deviation over {seeds} seed{'s' * (seeds != 1)}. Bold: best of its "

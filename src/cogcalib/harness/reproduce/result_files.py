@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,18 @@ from cogcalib.harness.reproduce.table_record import table_record, to_text
 from cogcalib.harness.reproduce.table_rows import RowGroup, collect
 from cogcalib.harness.reproduce.task_means import means_page
 from cogcalib.harness.reproduce.transfer import transfer_page, transfers
+from cogcalib.harness.reproduce.verdicts import open_gates
 from cogcalib.harness.selection import RULES
 from cogcalib.records import InputError, write_text
 
 
-def write_results(outcome: PlanOutcome, output: Path, command: str, rule: Rule) -> list[Path]:
+def write_results(
+    outcome: PlanOutcome,
+    output: Path,
+    command: str,
+    rule: Rule,
+    warn: Callable[[str], object] = lambda text: None,
+) -> list[Path]:
     """Write all that came of a table.
 
     Args:
@@ -31,12 +38,15 @@ def write_results(outcome: PlanOutcome, output: Path, command: str, rule: Rule) 
         output: Folder; files are named ``<table>-<model>``.
         command: The command line that says so.
         rule: By which alphas were chosen.
+        warn: Told what the page warns of.
 
     Returns:
         The files.
     """
     stem = _stem(outcome.plan, output)
     groups = collect(outcome)
+    if warning := open_gates(groups):
+        warn(warning)
     # First of all: what is written next changes the checkout that it names.
     record = table_record(outcome, groups, command, rule)
     written = [write_text(_named(stem, "json"), to_text(record))]
@@ -99,6 +109,7 @@ def _markdown(
     if table.renderer in ("methods", "variants"):
         lines += claims_page(table, claims(table, groups))
     lines += means_page(groups) if table.means else []
+    lines += [warning, ""] if (warning := open_gates(groups)) else []
     lines += {
         "methods": lambda: methods_page(table, groups),
         "variants": lambda: variants_page(table, groups),

@@ -1,15 +1,19 @@
-"""Verdicts on the rows of a table: which are trustworthy, and whether fine-tuning paid at all."""
+"""Verdicts on the rows of a table: which are trustworthy, whether fine-tuning paid, open gates."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from cogcalib.harness.config import Method
 from cogcalib.harness.config.methods import label, split_posthoc
+from cogcalib.harness.report.columns import SATURATED
 from cogcalib.harness.report.verdict import Verdict, verdict_on
 from cogcalib.harness.report.verdict_words import beside_base, metric_name, paid, rival
 from cogcalib.harness.reproduce.table_rows import RowGroup, TableRow
 
 RIVALS = ("sft+ts", "sft+platt")
+OPEN_WITH_KNOWN = ("nll", "random", "soft", "prior")
+"""Gates that are open for as many examples as are known; `oracle` goes by labels made before."""
 
 
 def verdict_of(group: RowGroup, row: TableRow | None, against: str) -> Verdict | None:
@@ -43,3 +47,24 @@ def verdict_lines(group: RowGroup) -> Iterator[str]:
     if said:
         yield " ".join(said)
         yield ""
+
+
+def open_gates(groups: Sequence[RowGroup]) -> str:
+    """The methods whose last gated epoch was above `SATURATED` known, a sentence or two, or none.
+
+    What was trained is named once, whatever its confidence was mapped by afterwards.
+    """
+    trained = [group for group in groups if group.in_domain]
+    named: dict[str, None] = {}
+    for group in trained:
+        where = f"{group.short_title}: " if len(trained) > 1 else ""
+        for row in group.rows:
+            method, last = Method.read(row.method), row.mean("known_last_epoch")
+            if method.gate in OPEN_WITH_KNOWN and last is not None and last > SATURATED:
+                named[f"{where}{label(method.trained)} ({100 * last:.3g} %)"] = None
+    if not named:
+        return ""
+    return (
+        f"Above {100 * SATURATED:.0f} % known: {', '.join(named)}. There the gate is open for "
+        "nearly every example, and the method is its ungated twin."
+    )
