@@ -31,9 +31,12 @@ TABLES: Mapping[Path, Mapping[Callable[..., Iterator[str]], tuple[str, ...]]] = 
     README: {tables.demo: ("demo-reliability",), tables.results: ("main-atlas",)},
     FINDINGS: {
         tables.methods: ("main-atlas",),
+        tables.paper: ("paper-atlas",),
+        tables.paper_open: ("paper-atlas",),
         tables.transfer: ("main-atlas",),
         tables.carried: ("carry-atlas",),
         tables.real_model: ("open-ended-smollm2-open",),
+        tables.paper_real: ("paper-open-smollm2-paper",),
         tables.readings: ("entity-24m-build",),
         tables.entity: ("main-entity-24m",),
     },
