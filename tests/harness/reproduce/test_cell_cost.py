@@ -138,10 +138,14 @@ def test_one_probe_a_model_and_task_is_counted(small: Preset, tmp_path: Path) ->
     assert [cost.probing > 0 for cost in costs].count(True) == 1
 
 
-@pytest.mark.parametrize("every", [None, 2, 1.0])
+@pytest.mark.parametrize(
+    ("method", "every"),
+    [("cols@0.1", None), ("cols@0.1", 2), ("cols@0.1", 1.0), ("ls@0.1", None), ("focal@2", 2)],
+)
 def test_calibration_passes_are_those_of_a_training(
-    small: Preset, tmp_path: Path, every: float | None
+    small: Preset, tmp_path: Path, method: str, every: float | None
 ) -> None:
+    """The gate may be open for all: its training measures as often, the focal loss from the start."""
     train = {
         "steps": 9,
         "style_steps": 2,
@@ -153,11 +157,11 @@ def test_calibration_passes_are_those_of_a_training(
     preset = slow(small.model_copy(update={"config": config}), launch=1e-3)
     place = place_of(preset, tmp_path)
     console = Console(file=io.StringIO())
-    for cell in (Cell(place, "prepare"), Cell(place, "member", "cols@0.1")):
+    for cell in (Cell(place, "prepare"), Cell(place, "member", method)):
         run_cell(cell, console)
-    folder = RunFolder(place.path).train("cols@0.1", 0)
+    folder = RunFolder(place.path).train(method, 0)
     taken = len(read_json(folder / "thresholds.json", list))
-    cost = cell_cost(Cell(place, "member", "cols@0.1"), preset)
+    cost = cell_cost(Cell(place, "member", method), preset)
     one_pass = 3 * FORWARD_KERNELS * 4 * 1e-3  # half of 24 questions by five
     assert taken > 1
     assert cost.calibration == pytest.approx(taken * one_pass)

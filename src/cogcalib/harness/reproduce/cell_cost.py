@@ -173,7 +173,7 @@ class _Model:
         every = train.threshold_every or Schedule.default_share(rows, self.calibration_half())
         steps = train.steps_for(rows)
         schedule = Schedule.resolve(
-            train.style_steps,
+            train.style_steps_of(method),
             every,
             steps,
             math.ceil(rows / batch),
@@ -247,9 +247,8 @@ class _Model:
 
 
 def _measures(method: Method) -> bool:
-    """Whether its training measures the calibration split: a gate, an own alpha, an early stop."""
-    gated = method.gate not in ("none", "all") or isinstance(method.alpha, str)
-    return gated or method.stem == EARLY
+    """Whether its training measures the calibration split: with any gate, or an early stop."""
+    return method.gate != "none" or method.stem == EARLY
 
 
 def step_flops(adapter: bool) -> int:
