@@ -101,7 +101,7 @@ def execute(options: argparse.Namespace) -> Any:
         limit_tasks=options.limit_tasks,
     )
     console = terminal()
-    for row in lacking.values():
+    for row in () if options.check else lacking.values():  # among the lines of --check
         console.print(f"  [yellow]left out[/] {escape(row)}", soft_wrap=True, highlight=False)
     check(plan)
     if options.dry_run:
@@ -110,7 +110,7 @@ def execute(options: argparse.Namespace) -> Any:
         cells = show_plan(plan, jobs, screen(), options.rule, drop=options.drop_adapters)
         return [each.told() for each in cells]
     if options.check:
-        return _preflight(plan, jobs, len(gpus), options, console)
+        return _preflight(plan, jobs, len(gpus), list(lacking.values()), options, console)
     return _run(plan, jobs, gpus, list(lacking.values()), options, console)
 
 
@@ -173,7 +173,12 @@ def _lacking(methods: Sequence[str], options: argparse.Namespace) -> dict[str, s
 
 
 def _preflight(
-    plan: Plan, jobs: int, gpus: int, options: argparse.Namespace, console: Console
+    plan: Plan,
+    jobs: int,
+    gpus: int,
+    lacking: Sequence[str],
+    options: argparse.Namespace,
+    console: Console,
 ) -> list[Checked]:
     from rich.markup import escape
 
@@ -185,7 +190,9 @@ def _preflight(
         console.print(f"  {mark} {each.name}: {escape(each.text)}", soft_wrap=True, highlight=False)
 
     check_writable(options.runs)
-    found = preflight(plan, jobs, gpus, tell, options.data_dir, drop=options.drop_adapters)
+    found = preflight(
+        plan, jobs, gpus, tell, options.data_dir, drop=options.drop_adapters, lacking=lacking
+    )
     if refused(found):
         if options.json is not None:
             write_results(options.json, found)

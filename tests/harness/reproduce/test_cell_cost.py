@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,15 @@ from cogcalib.harness.reproduce import Cell, Place, Preset, load_preset, load_ta
 from cogcalib.harness.reproduce.cell import run_cell
 from cogcalib.harness.reproduce.cell_cost import (
     FORWARD_KERNELS,
-    NUMBER_BYTES,
     OPTIONS,
     PADDING,
     STEP_KERNELS,
     CellCost,
     adapted_width,
     cell_cost,
-    with_measured,
 )
 from cogcalib.harness.reproduce.definitions import merge
 from cogcalib.harness.reproduce.estimate import TimedCell, hours, show_plan, timed_cells
-from cogcalib.harness.reproduce.measured_rates import MeasuredRates, keep_rates
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.modeling import lora_config
 from cogcalib.records import InputError
@@ -65,6 +61,24 @@ def test_a_step_with_adapters_takes_four_flops_and_a_whole_one_six(
     assert whole == pytest.approx(6 * 1e6 * tokens / 1e10)
 
 
+def test_gradient_checkpointing_goes_forward_once_more(small: Preset, tmp_path: Path) -> None:
+    again = small.model_copy(
+        update={"config": merge(small.config, {"train": {"gradient_checkpointing": True}})}
+    )
+
+    def training(preset: Preset, variant: str, **rate: float) -> float:
+        place = place_of(preset, tmp_path, "full-finetune", variant)
+        return cell_cost(Cell(place, "member", "sft"), slow(preset, **rate)).training
+
+    busy = {"launch": 0.0}
+    assert training(again, "default", **busy) == pytest.approx(
+        6 / 4 * training(small, "default", **busy)
+    )
+    assert training(again, "full", **busy) == pytest.approx(8 / 6 * training(small, "full", **busy))
+    kernels = STEP_KERNELS + FORWARD_KERNELS
+    assert training(again, "default", launch=1e-3) == pytest.approx(4 * kernels * 4 * 1e-3)
+
+
 def test_tokens_are_those_of_the_task(tmp_path: Path) -> None:
     preset = slow(load_preset(LLAMA), launch=0.0)
     plan = make_plan(load_table("main"), preset, tmp_path, seeds=[0], tune_seeds=[0])
@@ -96,6 +110,17 @@ def test_weights_are_loaded_to_train_and_to_score(small: Preset, tmp_path: Path)
     ]
     for cell, loads in cells:
         assert cell_cost(cell, preset).loading == pytest.approx(loads * one), cell.name
+
+
+def test_weights_kept_in_four_bits_are_loaded_whole(small: Preset, tmp_path: Path) -> None:
+    """The file holds them as they are; they are quantised while they are put on the device."""
+    quantised = small.model_copy(
+        update={"config": merge(small.config, {"model": {"four_bit": True, "dtype": "float32"}})}
+    )
+    place = place_of(quantised, tmp_path)
+    assert place.config.model.four_bit
+    found = cell_cost(Cell(place, "member", "sft"), slow(quantised, load=1e6))
+    assert found.loading == pytest.approx(4e6 / 1e6)
 
 
 def test_a_baseline_asks_as_often_as_it_has_passes(small: Preset, tmp_path: Path) -> None:
@@ -138,10 +163,14 @@ def test_one_probe_a_model_and_task_is_counted(small: Preset, tmp_path: Path) ->
     assert [cost.probing > 0 for cost in costs].count(True) == 1
 
 
-@pytest.mark.parametrize("every", [None, 2, 1.0])
+@pytest.mark.parametrize(
+    ("method", "every"),
+    [("cols@0.1", None), ("cols@0.1", 2), ("cols@0.1", 1.0), ("ls@0.1", None), ("focal@2", 2)],
+)
 def test_calibration_passes_are_those_of_a_training(
-    small: Preset, tmp_path: Path, every: float | None
+    small: Preset, tmp_path: Path, method: str, every: float | None
 ) -> None:
+    """With the gate open for all, too; of the focal loss from the first step on."""
     train = {
         "steps": 9,
         "style_steps": 2,
@@ -153,11 +182,11 @@ def test_calibration_passes_are_those_of_a_training(
     preset = slow(small.model_copy(update={"config": config}), launch=1e-3)
     place = place_of(preset, tmp_path)
     console = Console(file=io.StringIO())
-    for cell in (Cell(place, "prepare"), Cell(place, "member", "cols@0.1")):
+    for cell in (Cell(place, "prepare"), Cell(place, "member", method)):
         run_cell(cell, console)
-    folder = RunFolder(place.path).train("cols@0.1", 0)
+    folder = RunFolder(place.path).train(method, 0)
     taken = len(read_json(folder / "thresholds.json", list))
-    cost = cell_cost(Cell(place, "member", "cols@0.1"), preset)
+    cost = cell_cost(Cell(place, "member", method), preset)
     one_pass = 3 * FORWARD_KERNELS * 4 * 1e-3  # half of 24 questions by five
     assert taken > 1
     assert cost.calibration == pytest.approx(taken * one_pass)
@@ -225,6 +254,23 @@ def test_disk_is_that_of_what_is_kept(tmp_path: Path) -> None:
     assert cell_cost(Cell(full, "member", "sft"), preset).disk == 4 * 8.0e9
 
 
+def test_checkpoints_hold_adams_state_and_stay_until_the_training_ends(tmp_path: Path) -> None:
+    preset = load_preset(LLAMA)
+    full = place_of(preset, tmp_path, "full-finetune", "full")
+    assert full.config.train.save_every == 500
+    five = cell_cost(Cell(full, "member", "sft"), preset).checkpoints  # of 2,500 steps
+    assert five == pytest.approx(5 * 12 * 8.0e9)
+    place = place_of(preset, tmp_path)
+    adapter = cell_cost(Cell(place, "member", "sft"), preset)
+    assert adapter.checkpoints == pytest.approx(5 * 3 * adapter.disk)
+    early = cell_cost(Cell(place, "member", "sft-early"), preset)
+    assert early.checkpoints == pytest.approx(2 * 3 * early.disk)
+    assert cell_cost(Cell(place, "prepare"), preset).checkpoints == 0
+    none = merge(preset.config, {"train": {"save_every": None}})
+    place = place_of(preset.model_copy(update={"config": none}), tmp_path)
+    assert cell_cost(Cell(place, "member", "sft"), preset).checkpoints == 0
+
+
 def test_a_phase_waits_for_the_slowest_of_the_one_before(small: Preset, tmp_path: Path) -> None:
     place = place_of(small, tmp_path)
     cells = [
@@ -268,74 +314,3 @@ def test_what_an_estimate_needs_is_asked_for(small: Preset, tmp_path: Path) -> N
         path.write_text(str(values | change).replace("None", "null"), encoding="utf-8")
         with pytest.raises(InputError, match=message):
             load_preset(str(path))
-
-
-def rates_of(preset: Preset, place: Place, **known: Any) -> MeasuredRates:
-    """What `--check` would measure on a device of a preset's rates: 2,500 long tokens, a batch."""
-    rate, size = preset.rate, preset.parameters
-    start = preset.layers * rate.launch
-    tokens = place.config.train.batch_size * preset.tokens_of(place.config.tasks.train)
-    given: dict[str, Any] = {
-        "model": preset.name,
-        "task": place.config.tasks.train,
-        "device": "a [fast] box",
-        "dtype": place.config.model.dtype,
-        "adapter": True,
-        "load": NUMBER_BYTES[place.config.model.dtype] * size / rate.load,
-        "step": max(4 * size * tokens * PADDING / rate.flops, STEP_KERNELS * start),
-        "step_tokens": tokens,
-        "long_step": max(4 * size * 2500 / rate.flops, STEP_KERNELS * start),
-        "long_tokens": 2500,
-        "scored": max(2 * size * 9000 / rate.flops, FORWARD_KERNELS * start),
-        "scored_questions": 64,
-        "scored_tokens": 9000,
-        "saved": 1,
-        "memory": 1,
-        "host": 1,
-    }
-    return MeasuredRates(**given | known)
-
-
-def test_rates_that_check_measured_replace_those_assumed(tmp_path: Path) -> None:
-    preset = load_preset("atlas")
-    plan = make_plan(load_table("main"), preset, tmp_path, seeds=[0], tune_seeds=[0])
-    place = plan.places[0]
-    # Slower by half to train, four times as slow to score.
-    known = rates_of(preset, place)
-    slower = {"step": 1.5 * known.step, "long_step": 1.5 * known.long_step, "load": 2.0}
-    before = next(each for each in timed_cells(plan) if each.cell.kind == "trial").cost
-    keep_rates(place.path.parent, replace(known, scored=4 * known.scored, **slower))
-    after = next(each for each in timed_cells(plan) if each.cell.kind == "trial").cost
-    assert after.training == pytest.approx(1.5 * before.training)
-    assert after.scoring == pytest.approx(4 * before.scoring)
-    assert after.loading == pytest.approx(2 * 2.0)
-    stream = io.StringIO()
-    show_plan(plan, 1, Console(file=stream, width=200))
-    assert "that --check measured" in stream.getvalue()
-    assert "a [fast] box" in stream.getvalue()
-
-
-@pytest.mark.parametrize("launch", [1.5e-5, 0.0])
-def test_a_box_as_the_preset_assumes_it_changes_nothing(tmp_path: Path, launch: float) -> None:
-    preset = load_preset(LLAMA)
-    rate = preset.rate.model_copy(update={"launch": launch})
-    preset = preset.model_copy(update={"rate": rate})
-    plan = make_plan(load_table("paper"), preset, tmp_path, seeds=range(3), tune_seeds=[0])
-    before = hours(timed_cells(plan), 4)
-    for task in ("openbookqa", "boolq"):  # whose steps wait for their kernels, and do not
-        place = next(each for each in plan.places if each.task == task)
-        keep_rates(place.path.parent, rates_of(preset, place))
-        assert hours(timed_cells(plan), 4) == pytest.approx(before, rel=1e-3), task
-
-
-def test_small_batches_bound_what_the_device_can_do(tmp_path: Path) -> None:
-    """Where even the long ones wait, no step is planned shorter than what was measured."""
-    preset = load_preset(LLAMA)
-    place = place_of(preset, tmp_path)
-    step, scored = 0.5, 0.5 * FORWARD_KERNELS / STEP_KERNELS
-    known = rates_of(preset, place, step=step, long_step=step, scored=scored)
-    found = with_measured(preset, known)
-    assert found.rate.launch == pytest.approx(step / (32 * STEP_KERNELS))
-    assert found.rate.forward >= found.rate.flops
-    cost = cell_cost(Cell(place, "member", "sft"), found)
-    assert cost.training == pytest.approx(2500 * step)

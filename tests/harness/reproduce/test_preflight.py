@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
-import huggingface_hub
 import pytest
 import torch
-from huggingface_hub import constants
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from small_world import small_world as small_world
 
 from cogcalib import cli
+from cogcalib.artifacts import read_json
+from cogcalib.harness.config import Config, Method
 from cogcalib.harness.reproduce import Plan, Preset, load_preset, load_table, make_plan, trial_steps
 from cogcalib.harness.reproduce import preflight as room
-from cogcalib.harness.reproduce.device_memory import check_device_memory, check_devices
 from cogcalib.harness.reproduce.measured_rates import MEASURED, MeasuredRates, measured_rates
 from cogcalib.harness.reproduce.preflight import Checked, preflight, trainings
-from cogcalib.records import Example, InputError
+from cogcalib.harness.stages.train import train_into as train_one
+from cogcalib.records import Example
 from cogcalib.scoring import score as score_examples
 
 
@@ -55,7 +57,24 @@ def test_gated_steps_and_a_batch_are_timed_in_half_precision(
         asked.append(questions)
         return score_examples(model, tokenizer, questions, settings)
 
+    clocks: list[trial_steps._Clock] = []
+
+    class Kept(trial_steps._Clock):
+        def __init__(self) -> None:
+            super().__init__()
+            clocks.append(self)
+
+    trained: list[tuple[str, list[dict[str, Any]], list[dict[str, Any]]]] = []
+
+    def train_into(output: Path, config: Config, method: Method, *rest: Any) -> None:
+        train_one(output, config, method, *rest)
+        history = read_json(output / "thresholds.json", list)
+        lines = (output / "log.jsonl").read_text().splitlines()
+        trained.append((method.gate, history, list(map(json.loads, lines))))
+
     monkeypatch.setattr(trial_steps, "score_examples", scored)
+    monkeypatch.setattr(trial_steps, "train_into", train_into)
+    monkeypatch.setattr(trial_steps, "_Clock", Kept)
     plan = lay_out(in_halves, tmp_path / "runs")
     found = checked(plan)
     assert all(each.passed for each in found.values()), found
@@ -64,7 +83,16 @@ def test_gated_steps_and_a_batch_are_timed_in_half_precision(
     rates = measured_rates(root)
     assert rates is not None
     assert (rates.model, rates.task, rates.dtype) == ("atlas", "atlas/country", "bfloat16")
-    assert 0 < rates.step < rates.step * 20 < 300
+    # Twenty steps with the gate, and the median of the times between their ends.
+    assert [len(clock.ends) for clock in clocks] == [2 + 20, 2 + 4]
+    assert [len(clock.steps()) for clock in clocks] == [19, 3]
+    assert rates.step == pytest.approx(median(clocks[0].steps()), abs=1e-5)
+    assert 0 < rates.step < 300
+    for gate, history, log in trained:
+        assert gate == "nll"
+        assert history[0]["step"] == 2  # before the first of them
+        assert math.isfinite(history[0]["value"])
+        assert log[-1]["known_first_epoch"] > 0  # the gate was open
     assert 0 < rates.load < 60
     assert 0 < rates.scored < 60
     assert rates.scored_questions == 64
@@ -80,6 +108,8 @@ def test_gated_steps_and_a_batch_are_timed_in_half_precision(
     assert f"{rates.step:.3f} s each, gated" in found["steps"].text
     count = trainings(plan)
     assert f"{count} trainings of {rates.saved / 1e6:,.1f} MB" in found["disk"].text
+    assert list(found)[-1] == "time"
+    assert float(found["time"].text.split()[0]) > rates.load + rates.scored
 
 
 def test_the_task_with_the_most_tokens_is_measured(tmp_path: Path) -> None:
@@ -122,30 +152,40 @@ def test_what_is_not_there_is_told_at_once_and_nothing_is_measured(
     assert not (tmp_path / "runs").exists()
 
 
+def rates_with(**known: Any) -> MeasuredRates:
+    values: dict[str, Any] = {
+        "model": "atlas",
+        "task": "t",
+        "device": "cpu",
+        "dtype": "float32",
+        "adapter": True,
+        "load": 1.0,
+        "step": 0.1,
+        "step_tokens": 300.0,
+        "long_step": 0.2,
+        "long_tokens": 900,
+        "scored": 1.0,
+        "scored_questions": 64,
+        "scored_tokens": 2000,
+        "saved": 10**9,
+        "memory": 10**9,
+        "host": 3 * 10**9,
+    }
+    return MeasuredRates(**values | known)
+
+
+def with_free(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
+    """A file system with so many free bytes."""
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, free))
+
+
 def test_little_room_is_told(
     small: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rates = MeasuredRates(
-        model="atlas",
-        task="t",
-        device="cpu",
-        dtype="float32",
-        adapter=True,
-        load=1.0,
-        step=0.1,
-        step_tokens=300.0,
-        long_step=0.2,
-        long_tokens=900,
-        scored=1.0,
-        scored_questions=64,
-        scored_tokens=2000,
-        saved=10**9,
-        memory=10**9,
-        host=3 * 10**9,
-    )
+    rates = rates_with()
     monkeypatch.setattr(room, "measure", lambda *_: rates)
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 2 * 10**9))
+    with_free(monkeypatch, 2e9)
     monkeypatch.setattr(room, "host_memory", lambda: 8 * 10**9)
     plan = lay_out(small, tmp_path)
     found = checked(plan, jobs=4)
@@ -156,65 +196,95 @@ def test_little_room_is_told(
     assert measured_rates(tmp_path / "small") == rates
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (None, "the hub gives it"),
-        (GatedRepoError, "gated: accept its licence at"),
-        (RepositoryNotFoundError, "the hub has none of this name"),
-    ],
-)
-def test_gates_of_the_hub_are_told_apart(
-    error: Any, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def auth_check(_: str) -> None:
-        if error is not None:
-            raise error("no", response=SimpleNamespace(headers={}, request=None))
-
-    monkeypatch.setattr(huggingface_hub, "auth_check", auth_check)
-    monkeypatch.setattr(room, "mind_the_network", lambda: None)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    found = room._on_the_hub("meta-llama/Meta-Llama-3-8B")
-    assert found.passed == (error is None)
-    assert said in found.text
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    found = room._on_the_hub("nobody/has-this-in-a-cache")
-    assert not found.passed
-    assert "not in the cache, and the hub is not asked" in found.text
-
-
-def test_weights_trained_themselves_are_refused_where_they_cannot_fit(
+def test_checkpoints_and_downloads_take_room_besides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    llama = load_preset("meta-llama/Meta-Llama-3-8B")
-    whole = lay_out(llama, tmp_path, "full-finetune", limit_methods=["sft"])
-    with pytest.raises(InputError, match="every weight takes 128 GB, and A100 has 80 GB"):
-        check_device_memory(whole, 80e9, "A100")
-    check_device_memory(whole, 141e9, "H200")
-    adapters = lay_out(llama, tmp_path, limit_methods=["sft"])
-    check_device_memory(adapters, 80e9, "A100")
-    with pytest.raises(InputError, match="its weights alone take 16 GB"):
-        check_device_memory(adapters, 12e9, "RTX")
-    # Four devices; eight processes have 45 % of one each.
-    memory = SimpleNamespace(total_memory=80 * 10**9)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: memory)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "A100")
-    check_devices(adapters, 8, 4)
-    with pytest.raises(InputError, match="A100 has 14 GB for a process"):
-        check_devices(adapters, 20, 4)
+    preset = load_preset("meta-llama/Meta-Llama-3-8B")
+    plan = lay_out(preset, tmp_path, "full-finetune", limit_methods=["sft"])
+    folder = plan.places[0].path.parent
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(room, "missing_files", lambda *_: [])
+    # Two trainings of every weight; two processes, five checkpoints of 96 GB each.
+    whole = [p for p in plan.shown() if p.config.model.lora is None]
+    plan = replace(plan, places=tuple(whole), seeds=(0, 1))
+    assert trainings(plan) == 2
+    with_free(monkeypatch, 1000e9)
+    rates = rates_with(saved=32 * 10**9, adapter=False, dtype="bfloat16")
+    found = room._disk(plan, rates, 2, drop=False)
+    assert "64.0 GB and 960.0 GB of checkpoints while they train, of 1,000.0 GB free" in found.text
+    assert not found.passed
+    assert room._disk(plan, rates, 1, drop=False).passed
+    # What is yet to be downloaded comes on top where the cache is on the same file system.
+    with_free(monkeypatch, 550e9)
+    assert room._disk(plan, rates, 1, drop=False).passed
+    monkeypatch.setattr(room, "missing_files", lambda *_: ["model-00001-of-00004.safetensors"])
+    monkeypatch.setattr(room, "shares_disk", lambda _: True)
+    found = room._disk(plan, rates, 1, drop=False)
+    assert "16.0 GB of weights to download" in found.text
+    assert not found.passed
+    monkeypatch.setattr(room, "shares_disk", lambda _: False)
+    assert room._disk(plan, rates, 1, drop=False).passed
 
 
-def test_the_command_refuses_them_before_anything_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_weights_to_download_need_room_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    memory = SimpleNamespace(total_memory=80 * 10**9)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: memory)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "A100")
-    words = ["reproduce", "full-finetune", "--model", "meta-llama/Meta-Llama-3-8B"]
-    words += ["--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]
-    assert cli.main(words) == 2
-    assert "fine-tuning every weight takes 128 GB" in capsys.readouterr().err
+    plan = lay_out(load_preset("meta-llama/Meta-Llama-3-8B"), tmp_path)
+    asked = []
+
+    def missing(model: str, revision: str | None) -> list[str]:
+        asked.append((model, revision))
+        return ["model.safetensors"]
+
+    monkeypatch.setattr(room, "missing_files", missing)
+    for free, passed in ((15e9, False), (17e9, True)):
+        with_free(monkeypatch, free)
+        (found,) = room._downloads(plan)
+        assert found.name == "cache"
+        assert found.passed == passed
+        assert f"16.0 GB of weights to download, {free / 1e9:.1f} GB free" in found.text
+    assert set(asked) == {("meta-llama/Meta-Llama-3-8B", None)}
+    monkeypatch.setattr(room, "missing_files", lambda *_: [])
+    assert not list(room._downloads(plan))
+
+
+def test_processes_that_share_a_device_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = [SimpleNamespace(total_memory=100 * 10**9), SimpleNamespace(total_memory=80 * 10**9)]
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: devices[number])
+
+    def fits(gigabytes: int, jobs: int, gpus: int) -> Checked:
+        rates = rates_with(memory=gigabytes * 10**9, host=1)
+        return {each.name: each for each in room._memory(rates, jobs, gpus)}["device memory"]
+
+    # Two processes on one device of 100 GB: 90 % in halves.
+    assert fits(44, jobs=2, gpus=1).passed
+    assert not fits(46, jobs=2, gpus=1).passed
+    assert "46.0 GB of the 45.0 GB that a process may take" in fits(46, jobs=2, gpus=1).text
+    assert fits(99, jobs=1, gpus=1).passed
+    # Whichever device a process gets: the smaller one has 80 GB.
+    assert fits(79, jobs=2, gpus=2).passed
+    assert not fits(81, jobs=2, gpus=2).passed
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 5)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 7)
+    assert trial_steps._device_peak(host=1) == 7
+
+
+def test_weights_are_looked_for_at_their_revision(
+    small: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def access(model: str, revision: str | None) -> tuple[bool, str]:
+        asked.append((model, revision))
+        return True, "in the cache"
+
+    monkeypatch.setattr(room, "access", access)
+    model = {"path": "someone/theirs", "revision": "v2", "dtype": "float32"}
+    theirs = small.model_copy(update={"config": small.config | {"model": model}})
+    (found,) = room._weights(lay_out(theirs, tmp_path))
+    assert found.text == "someone/theirs at v2: in the cache"
+    assert asked == [("someone/theirs", "v2")]
 
 
 def test_a_missing_extra_drops_its_rows(
@@ -233,6 +303,17 @@ def test_a_missing_extra_drops_its_rows(
     assert 'left out methods: laplace needs laplace-torch: pip install "cogcalib[laplace]"' in (
         said.out + said.err
     )
+    # The check says it among what it found, and to a script, too.
+    monkeypatch.setattr(room, "_weights", lambda _: [Checked("weights", False, "none")])
+    monkeypatch.setattr(room, "_data", lambda *_: [])
+    check = [word for word in words if word != "--dry-run"] + ["--check"]
+    with pytest.raises(SystemExit):
+        cli.main([*check, "--json", str(tmp_path / "found.json")])
+    assert capsys.readouterr().out.count("left out methods: laplace needs") == 1
+    lines = json.loads((tmp_path / "found.json").read_text())
+    (extras,) = [line for line in lines if line["name"] == "extras"]
+    assert extras["passed"]
+    assert "left out methods: laplace needs laplace-torch" in extras["text"]
     # Asked for by name it is refused, as before.
     assert cli.main([*words, "--limit-methods", "laplace"]) == 2
     assert "laplace needs laplace-torch" in capsys.readouterr().err

@@ -47,6 +47,7 @@ def test_what_check_measured_is_in_the_record(small: Preset, tmp_path: Path) -> 
     plan = make_plan(load_table("main"), small, tmp_path, seeds=[0], tune_seeds=[0])
     assert table_record._measured(plan) == {}
     values: dict[str, Any] = dict.fromkeys(MeasuredRates.__slots__, 1)
-    values |= {"model": "atlas", "task": "t", "device": "d", "dtype": "float32", "adapter": True}
+    values |= {"model": "atlas", "task": "t", "device": "d", "dtype": "float32"}
+    values |= {"adapter": True, "checkpointing": True}
     keep_rates(plan.places[0].path.parent, MeasuredRates(**values))
     assert table_record._measured(plan) == {"small": values}

@@ -217,3 +217,11 @@ class TrainSection(ConfigSection):
         """The margin of a method, in logits: its name's, else this configuration's."""
         held: float = getattr(self.margin, method.support)
         return held if method.margin is None else method.margin
+
+    def style_steps_of(self, method: Method) -> int | float | str:
+        """The style phase of a method's training.
+
+        The same for uniform regularisation, so that nothing but the gate differs; the focal loss is
+        a baseline, and as published from the first step on.
+        """
+        return 0 if method.penalty == "focal" else self.style_steps

@@ -28,8 +28,8 @@ BACKWARD = 2
 """Of the gradients of the activations; as much again for those of weights, where they are trained:
 an adapter's are too few to count."""
 FORWARD_KERNELS, STEP_KERNELS = 96, 244
-"""Kernels of a decoder layer with LoRA in bf16: forward, and forward, backward and optimiser. A
-32-layer Llama starts 7,800 a step."""
+"""Kernels of a decoder layer with LoRA in bf16: forward, and forward and backward. A 32-layer Llama
+starts 7,800 a step; those of the optimiser are few for all layers together."""
 PADDING = 1.5
 """Tokens computed for a token of text in a batch of eight drawn at random; 1.2 to 1.9 by task.
 Scoring sorts by length and pads next to nothing."""
@@ -46,7 +46,7 @@ NUMBER_BYTES = {"float32": 4, "bfloat16": 2}
 
 @dataclass(frozen=True)
 class CellCost:
-    """Seconds of a cell by what they go to; bytes it leaves."""
+    """Seconds of a cell by what they go to; bytes it leaves, and has besides while it trains."""
 
     training: float = 0.0
     calibration: float = 0.0
@@ -55,6 +55,7 @@ class CellCost:
     loading: float = 0.0
     setup: float = 0.0
     disk: float = 0.0
+    checkpoints: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -101,6 +102,7 @@ def cell_cost(cell: Cell, preset: Preset) -> CellCost:
         loading=loads * model.load(),
         setup=preset.rate.setup,
         disk=model.trained_bytes() if trains and cell.kind != "dynamics" else 0.0,
+        checkpoints=model.checkpoints(method) if trains else 0.0,
     )
 
 
@@ -110,9 +112,9 @@ def with_measured(preset: Preset, rates: MeasuredRates) -> Preset:
     Long batches give the arithmetic, of training and of scoring. A short step that takes longer
     than its share of it waited for its kernels; one that does not bounds how long they take.
     """
-    trained = step_flops(rates.adapter) * preset.parameters
+    trained = step_flops(rates.adapter, rates.checkpointing) * preset.parameters
     flops = trained * rates.long_tokens / rates.long_step
-    kernels = STEP_KERNELS * max(1, preset.layers)
+    kernels = step_kernels(rates.checkpointing) * max(1, preset.layers)
     waits = rates.step > NOISE * trained * rates.step_tokens * PADDING / flops
     launch = rates.step / kernels
     launch = launch if waits else min(preset.rate.launch, launch)
@@ -159,10 +161,11 @@ class _Model:
     def training(self) -> float:
         """steps x accumulation x one pass forward and back over a padded batch."""
         train, model = self.place.config.train, self.place.config.model
-        flops = step_flops(model.lora is not None)
+        flops = step_flops(model.lora is not None, train.gradient_checkpointing)
         tokens = train.batch_size * self.tokens(self.place.config.tasks.train) * PADDING
         passes = train.steps_for(_rows(self.place, "train")) * train.gradient_accumulation
-        return passes * self.seconds(tokens, flops, STEP_KERNELS)
+        kernels = step_kernels(train.gradient_checkpointing)
+        return passes * self.seconds(tokens, flops, kernels)
 
     def calibration_passes(self, method: Method) -> int:
         """How often a training measures its half of the calibration split."""
@@ -173,7 +176,7 @@ class _Model:
         every = train.threshold_every or Schedule.default_share(rows, self.calibration_half())
         steps = train.steps_for(rows)
         schedule = Schedule.resolve(
-            train.style_steps,
+            train.style_steps_of(method),
             every,
             steps,
             math.ceil(rows / batch),
@@ -229,11 +232,12 @@ class _Model:
         return 1, 0.0
 
     def load(self) -> float:
-        """Bytes of the weights over the bytes read in a second."""
-        return self._size() / self.preset.rate.load
+        """Bytes of the weights over the bytes read in a second.
 
-    def _size(self) -> float:
-        return self.preset.parameters * NUMBER_BYTES[self.place.config.model.dtype]
+        With ``four_bit`` as many: the files hold them whole, and they are quantised on the device.
+        """
+        size = self.preset.parameters * NUMBER_BYTES[self.place.config.model.dtype]
+        return size / self.preset.rate.load
 
     def trained_bytes(self) -> float:
         """Of what a training leaves: an adapter, or every weight, in float32."""
@@ -242,19 +246,36 @@ class _Model:
             return 4 * parameters
         return 4 * lora.rank * adapted_width(parameters, layers)
 
+    def checkpoints(self, method: Method) -> float:
+        """Bytes of all that a training keeps until it has ended: weights, Adam's two moments."""
+        train = self.place.config.train
+        number = 0
+        if method.stem == EARLY:
+            number = 2  # the best, and the next best while it is written
+        elif train.save_every:
+            number = math.ceil(train.steps_for(_rows(self.place, "train")) / train.save_every)
+        return number * 3 * self.trained_bytes()
+
     def _shape(self) -> tuple[float, int]:
         return self.preset.parameters, max(1, self.preset.layers)
 
 
 def _measures(method: Method) -> bool:
-    """Whether its training measures the calibration split: a gate, an own alpha, an early stop."""
-    gated = method.gate not in ("none", "all") or isinstance(method.alpha, str)
-    return gated or method.stem == EARLY
+    """Whether its training measures the calibration split: with any gate, or an early stop."""
+    return method.gate != "none" or method.stem == EARLY
 
 
-def step_flops(adapter: bool) -> int:
-    """Of a pass forward and back, per parameter and token."""
-    return FORWARD + BACKWARD * (1 if adapter else 2)
+def step_flops(adapter: bool, checkpointing: bool) -> int:
+    """Of a pass forward and back, per parameter and token.
+
+    With gradient checkpointing every layer goes forward once more.
+    """
+    return FORWARD * (2 if checkpointing else 1) + BACKWARD * (1 if adapter else 2)
+
+
+def step_kernels(checkpointing: bool) -> int:
+    """Of a layer in the same."""
+    return STEP_KERNELS + (FORWARD_KERNELS if checkpointing else 0)
 
 
 def adapted_width(parameters: float, layers: int) -> float:

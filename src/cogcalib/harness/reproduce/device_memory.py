@@ -56,6 +56,10 @@ def check_devices(plan: Plan, jobs: int, gpus: int) -> None:
     Raises:
         InputError: As there.
     """
+    check_device_memory(plan, memory_of_a_process(jobs, gpus), torch.cuda.get_device_name(0))
+
+
+def memory_of_a_process(jobs: int, gpus: int) -> float:
+    """Bytes that each of some processes may take at least of its GPU, shared or not."""
     share = min(memory_shares(jobs, gpus), default=1.0)
-    smallest = min(torch.cuda.get_device_properties(each).total_memory for each in range(gpus))
-    check_device_memory(plan, share * smallest, torch.cuda.get_device_name(0))
+    return share * min(torch.cuda.get_device_properties(each).total_memory for each in range(gpus))

@@ -38,6 +38,8 @@ from cogcalib.harness.stages.whole_training import FULL_BYTES
 from cogcalib.harness.terminal_tables import show_table
 from cogcalib.harness.tuning import candidates, is_tunable
 
+BYTES = ("disk", "checkpoints")
+"""Fields of a `CellCost` that are no seconds."""
 CHOSEN, BEST = 2, 3
 """Phases that begin when the alphas, and the best of several methods, are known."""
 
@@ -313,7 +315,7 @@ def _grid(lines: Sequence[CellEstimate]) -> Grid:
 def _parts(cells: Sequence[TimedCell]) -> str:
     """``training 12.3 hours, loading 40 minutes`` of the cells that were not timed."""
     untimed = [each.cost for each in cells if each.measured is None]
-    names = [field.name for field in fields(CellCost) if field.name != "disk"]
+    names = [field.name for field in fields(CellCost) if field.name not in BYTES]
     spent = {name: sum(getattr(cost, name) for cost in untimed) / 3600 for name in names}
     return ", ".join(f"{name} {_duration(each)}" for name, each in spent.items() if each) or "-"
 

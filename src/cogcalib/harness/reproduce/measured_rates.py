@@ -31,8 +31,10 @@ class MeasuredRates:
         scored_questions: Questions in it.
         scored_tokens: Tokens of their prompts.
         saved: Bytes of what one more training leaves; of the tokenizer, where it cannot be linked.
-        memory: Most bytes of the device that training or scoring took; on a CPU of the process.
+        memory: Most bytes of the device that torch has taken for training or scoring; on a CPU the
+            process.
         host: Most bytes of the host's memory that the process took.
+        checkpointing: Whether activations were computed again on the way back.
     """
 
     model: str
@@ -51,6 +53,7 @@ class MeasuredRates:
     saved: int
     memory: int
     host: int
+    checkpointing: bool = False
 
     @property
     def questions_per_second(self) -> float:

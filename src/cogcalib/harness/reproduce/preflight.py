@@ -5,24 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections import Counter
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from cogcalib.harness.config import Method
-from cogcalib.harness.reproduce.device_memory import check_device_memory, check_devices
+from cogcalib.harness.reproduce.cell_cost import NUMBER_BYTES
+from cogcalib.harness.reproduce.device_memory import (
+    check_device_memory,
+    check_devices,
+    memory_of_a_process,
+)
 from cogcalib.harness.reproduce.estimate import most_at_once, timed_cells
+from cogcalib.harness.reproduce.hub_weights import access, cache_room, missing_files, shares_disk
 from cogcalib.harness.reproduce.measured_rates import MeasuredRates, keep_rates
-from cogcalib.harness.reproduce.plan import Plan, folder_name
+from cogcalib.harness.reproduce.plan import Place, Plan, folder_name
 from cogcalib.harness.reproduce.planned_cells import row_cells, trial_cells
 from cogcalib.harness.reproduce.trial_steps import measure
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.stages import load_tasks
 from cogcalib.harness.stages.baselines import check_baseline
-from cogcalib.hub import mind_the_network
 from cogcalib.modeling import resolve_model
 from cogcalib.modeling.model_files import in_a_line
 from cogcalib.provenance import host_memory
@@ -66,6 +69,7 @@ def preflight(
     data_dir: Path | None = None,
     *,
     drop: bool = False,
+    lacking: Sequence[str] = (),
 ) -> list[Checked]:
     """Look at everything that a plan needs, cheapest first; measure if nothing was in the way.
 
@@ -76,7 +80,9 @@ def preflight(
         tell: Told each thing at once.
         data_dir: Folder of local data sets.
         drop: As `ExecutionOptions.drop_adapters`.
+        lacking: Why rows were left out of the plan, of those that were.
     """
+    started = time.perf_counter()
     found: list[Checked] = []
 
     def note(checks: Iterable[Checked]) -> None:
@@ -84,61 +90,77 @@ def preflight(
             found.append(each)
             tell(each)
 
+    note(Checked("extras", True, f"left out {row}") for row in lacking)
     note(_weights(plan))
+    note(_downloads(plan))
     note(_data(plan, data_dir))
     note(_fits(plan, jobs, gpus))
-    if not all(each.passed for each in found):
+    if refused(found):
         note([Checked("steps", False, "not taken: what is above comes first")])
-        return found
+    else:
+        note(_tried(plan, jobs, gpus, data_dir, drop=drop))
+    note([Checked("time", True, f"{time.perf_counter() - started:,.1f} s for all of this")])
+    return found
+
+
+def _tried(
+    plan: Plan, jobs: int, gpus: int, data_dir: Path | None, *, drop: bool
+) -> Iterator[Checked]:
+    """What a short training shows, and what the plan needs by it."""
     root = plan.places[0].path.parent
     root.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(dir=root, prefix=".check-") as folder:
             rates = measure(plan, Path(folder), data_dir)
     except (ValueError, OSError, RuntimeError) as error:
-        note([Checked("steps", False, in_a_line(error))])
-        return found
-    file = keep_rates(root, rates)
-    note(_measured(rates, file))
-    note(_disk(plan, rates, jobs if drop else None))
-    note(_memory(rates, jobs, gpus))
-    return found
+        yield Checked("steps", False, in_a_line(error))
+        return
+    yield from _measured(rates, keep_rates(root, rates))
+    yield _disk(plan, rates, jobs, drop=drop)
+    yield from _memory(rates, jobs, gpus)
 
 
 def _weights(plan: Plan) -> Iterator[Checked]:
-    for model in dict.fromkeys(place.config.model.path for place in plan.places):
+    for model, revision in dict.fromkeys(map(_source, plan.places)):
+        named = model if revision is None else f"{model} at {revision}"
         try:
-            source = resolve_model(model)
-            if os.path.isdir(source):
-                yield Checked("weights", True, f"{model}: here")
-            else:
-                yield _on_the_hub(source)
+            passed, text = (True, "here") if _is_here(model) else access(model, revision)
         except (ValueError, OSError) as error:
-            yield Checked("weights", False, f"{model}: {in_a_line(error)}")
+            passed, text = False, in_a_line(error)
+        yield Checked("weights", passed, f"{named}: {text}")
 
 
-def _on_the_hub(model: str) -> Checked:
-    """Whether the hub gives us the files; if not, whether a licence or a login is missing."""
-    from huggingface_hub import auth_check, constants, try_to_load_from_cache
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+def _source(place: Place) -> tuple[str, str | None]:
+    return place.config.model.path, place.config.model.revision
 
-    mind_the_network()
-    if constants.HF_HUB_OFFLINE:
-        names = ("model.safetensors", "model.safetensors.index.json")
-        there = any(isinstance(try_to_load_from_cache(model, name), str) for name in names)
-        text = "in the cache" if there else "not in the cache, and the hub is not asked (offline)"
-        return Checked("weights", there, f"{model}: {text}")
+
+def _is_here(model: str) -> bool:
+    return os.path.isdir(resolve_model(model))
+
+
+def _to_download(plan: Plan) -> float:
+    """Bytes of the weights on the hub that its cache lacks, by parameters and number format."""
+    sizes: dict[tuple[str, str | None], float] = {}
+    for place in plan.places:
+        parameters = plan.preset_of(place).parameters
+        sizes[_source(place)] = parameters * NUMBER_BYTES[place.config.model.dtype]
+    return sum(
+        size
+        for (model, revision), size in sizes.items()
+        if not _is_here(model) and missing_files(model, revision)
+    )
+
+
+def _downloads(plan: Plan) -> Iterator[Checked]:
+    """Room for what is yet to be downloaded, on the file system of the hub's cache."""
     try:
-        auth_check(model)
-    except GatedRepoError:
-        text = f"gated: accept its licence at {constants.ENDPOINT}/{model}, then `hf auth login`"
-        return Checked("weights", False, f"{model}: {text}")
-    except RepositoryNotFoundError:
-        text = "the hub has none of this name, or shows it to its owners' tokens alone"
-        return Checked("weights", False, f"{model}: {text}")
-    except (HfHubHTTPError, OSError) as error:
-        return Checked("weights", False, f"{model}: {in_a_line(error)}")
-    return Checked("weights", True, f"{model}: the hub gives it")
+        needed = _to_download(plan)
+    except (ValueError, OSError):  # told of the weights
+        return
+    if needed:
+        free = cache_room()
+        text = f"{needed / 1e9:,.1f} GB of weights to download, {free / 1e9:,.1f} GB free"
+        yield Checked("cache", needed < free, text)
 
 
 def _data(plan: Plan, data_dir: Path | None) -> Iterator[Checked]:
@@ -192,20 +214,29 @@ def trainings(plan: Plan) -> int:
     return sum(not path.exists() for path in wanted)
 
 
-def _disk(plan: Plan, rates: MeasuredRates, dropping: int | None) -> Iterator[Checked]:
-    count, free = trainings(plan), shutil.disk_usage(plan.places[0].path.parent).free
-    needed: float = count * rates.saved
+def _disk(plan: Plan, rates: MeasuredRates, jobs: int, *, drop: bool) -> Checked:
+    """What is left and kept, and what is there besides while it trains, against what is free."""
+    root = plan.places[0].path.parent
+    count, free = trainings(plan), shutil.disk_usage(root).free
+    cells = timed_cells(plan)
+    missing = [each for each in cells if each.cell.missing()]
+    kept: float = count * rates.saved
     at_once = ""
-    if dropping is not None:
-        cells = timed_cells(plan)
-        whole = sum(each.cost.disk for each in cells if each.cell.missing())
-        share = most_at_once(plan, cells, dropping) / whole if whole else 0.0
-        needed, at_once = min(1.0, share) * needed, " at once"
+    if drop:
+        whole = sum(each.cost.disk for each in missing)
+        share = most_at_once(plan, cells, jobs) / whole if whole else 0.0
+        kept, at_once = min(1.0, share) * kept, " at once"
+    largest = max((each.cost.checkpoints for each in missing), default=0.0)
+    checkpoints = min(jobs, count) * largest
+    downloads = _to_download(plan) if shares_disk(root) else 0.0
+    parts = [f"{kept / 1e9:,.1f} GB{at_once}"]
+    parts += [f"{checkpoints / 1e9:,.1f} GB of checkpoints while they train"] * bool(checkpoints)
+    parts += [f"{downloads / 1e9:,.1f} GB of weights to download"] * bool(downloads)
     text = (
-        f"{count} trainings of {rates.saved / 1e6:,.1f} MB: {needed / 1e9:,.1f} GB{at_once} of "
+        f"{count} trainings of {rates.saved / 1e6:,.1f} MB: {' and '.join(parts)}, of "
         f"{free / 1e9:,.1f} GB free"
     )
-    yield Checked("disk", needed < free, text)
+    return Checked("disk", kept + checkpoints + downloads < free, text)
 
 
 def _memory(rates: MeasuredRates, jobs: int, gpus: int) -> Iterator[Checked]:
@@ -213,12 +244,12 @@ def _memory(rates: MeasuredRates, jobs: int, gpus: int) -> Iterator[Checked]:
     text = f"{jobs} x {rates.host / 1e9:,.1f} GB of {total / 1e9:,.1f} GB"
     yield Checked("host memory", jobs * rates.host < total, text)
     if gpus:
-        most = max(Counter(number % gpus for number in range(jobs)).values())
-        total = torch.cuda.get_device_properties(0).total_memory
+        room = memory_of_a_process(jobs, gpus)
         text = (
-            f"{most} x {rates.memory / 1e9:,.1f} GB of {total / 1e9:,.1f} GB, with the longest rows"
+            f"{rates.memory / 1e9:,.1f} GB of the {room / 1e9:,.1f} GB that a process may take, "
+            "with the longest rows"
         )
-        yield Checked("device memory", most * rates.memory < total, text)
+        yield Checked("device memory", rates.memory < room, text)
 
 
 def refused(found: Sequence[Checked]) -> bool:

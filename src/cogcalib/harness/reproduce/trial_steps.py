@@ -94,8 +94,9 @@ def measure(plan: Plan, folder: Path, data_dir: Path | None = None) -> MeasuredR
         scored_questions=len(questions),
         scored_tokens=sum(_tokens(questions, tokenizer, answers=False)),
         saved=_own_bytes(further),
-        memory=torch.cuda.max_memory_allocated() if torch.cuda.is_available() else host,
+        memory=_device_peak(host),
         host=host,
+        checkpointing=config.train.gradient_checkpointing,
     )
 
 
@@ -182,6 +183,11 @@ def _tokens(examples: list[Example], tokenizer: Any, *, answers: bool) -> list[i
         else (lambda each: len(each.prompt_ids))
     )
     return list(map(count, encode_batch(examples, tokenizer)))
+
+
+def _device_peak(host: int) -> int:
+    """Bytes that torch has taken of the device, in use or not: a share of it limits these."""
+    return torch.cuda.max_memory_reserved() if torch.cuda.is_available() else host
 
 
 def _host_peak() -> int:

@@ -168,9 +168,7 @@ def _trainer_settings(config: Config, method: Method, seed: int) -> dict[str, An
         "warmup_steps": round(stage.warmup_share * steps),
         "lr_scheduler_type": _SCHEDULES.get(stage.schedule, stage.schedule),
         "max_length": stage.max_length,
-        # The same for uniform regularisation, so that nothing but the gate differs; the focal loss
-        # is a baseline, and as published from the first step on.
-        "style_steps": 0 if method.penalty == "focal" else stage.style_steps,
+        "style_steps": stage.style_steps_of(method),
         "threshold_every": stage.threshold_every,
         "gate": method.gate,
         "alpha": stage.alpha_of(method),
