@@ -46,12 +46,11 @@ _PATH_ERRORS = (
 
 @contextmanager
 def input_errors() -> Iterator[None]:
-    """Around checks: what they raise is the user's to mend, not a failure while running."""
+    """Around checks: what they raise is the user's to mend, and told with one traceback."""
     try:
         with path_errors():
             yield
     except (ValueError, FileNotFoundError) as error:
-        # Of one message there is one traceback, to the place that found the mistake.
         raise InputError(str(error)).with_traceback(error.__traceback__) from None
 
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from difflib import get_close_matches
-from functools import wraps
-from typing import Any, TypeVar, get_args, get_origin
-
-T = TypeVar("T")
+from typing import Any, get_args, get_origin
 
 NEAR = 0.83
 """Likeness of two names, at most 1, from which one is taken for a slip of the other."""
@@ -27,42 +23,6 @@ def did_you_mean(got: str, allowed: Iterable[str], *, likeness: float = 0.6) -> 
         return ""
     close = get_close_matches(got.lower(), names, n=1, cutoff=likeness)
     return f"; did you mean {names[close[0]]!r}?" if close else ""
-
-
-def check_choice(name: str, got: object, allowed: Sequence[str]) -> None:
-    """Check that an argument is one of some names.
-
-    Args:
-        name: Of the argument.
-        got: What came.
-        allowed: The names.
-
-    Raises:
-        ValueError: If it is none of them.
-    """
-    if got not in allowed:
-        meant = did_you_mean(got, allowed) if isinstance(got, str) else ""
-        raise ValueError(f"{name} must be one of {list(allowed)}, got {got!r}{meant}")
-
-
-def naming_slips(kind: type[T]) -> type[T]:
-    """A data class whose constructor, given a keyword that it lacks, names the one that was meant.
-
-    The TypeError is raised as without, with that behind it.
-    """
-    anyhow: Any = kind
-    made: Callable[..., None] = anyhow.__init__
-    known = [field.name for field in fields(anyhow) if field.init]
-
-    @wraps(made)
-    def __init__(self: T, *args: Any, **settings: Any) -> None:
-        for name in settings:
-            if name not in known and (meant := did_you_mean(name, known)):
-                raise TypeError(f"{kind.__name__} has no argument {name!r}{meant}")
-        made(self, *args, **settings)
-
-    anyhow.__init__ = __init__
-    return kind
 
 
 def any_meant(got: Collection[str], allowed: Iterable[str]) -> str:

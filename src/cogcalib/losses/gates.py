@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cogcalib.losses.accuracy_curve import Smoothing
-from cogcalib.suggest import check_choice
+from cogcalib.losses.terms import check_choice
 
 GateKind = Literal["nll", "none", "all", "random", "inverted", "oracle", "soft", "prior"]
 GATES: tuple[GateKind, ...] = get_args(GateKind)

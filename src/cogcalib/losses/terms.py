@@ -6,14 +6,13 @@ token, ``[N]``, in nats. Half-precision logits are computed in fp32.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from cogcalib.suggest import check_choice
 
 PenaltyKind = Literal["label_smoothing", "margin", "entropy", "focal"]
 Support = Literal["vocab", "options"]
@@ -210,3 +209,21 @@ def _size(scores: Tensor, valid: Tensor | None) -> Tensor | int:
 
 def _accumulate(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def check_choice(name: str, got: object, allowed: Sequence[str]) -> None:
+    """Check that an argument is one of some names.
+
+    Args:
+        name: Of the argument.
+        got: What came.
+        allowed: The names.
+
+    Raises:
+        ValueError: If it is none of them.
+    """
+    if got not in allowed:
+        from cogcalib.suggest import did_you_mean
+
+        meant = did_you_mean(got, allowed) if isinstance(got, str) else ""
+        raise ValueError(f"{name} must be one of {list(allowed)}, got {got!r}{meant}")

@@ -6,8 +6,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +30,7 @@ from cogcalib.modeling.model_files import (
     public_name,
     resolve_model,
 )
+from cogcalib.modeling.old_names import old_names
 from cogcalib.records import write_json
 
 BASE_RECORD = "base_model.json"
@@ -86,19 +86,6 @@ def with_adapter(model: PreTrainedModel, adapter: str) -> PreTrainedModel:
     except RuntimeError as error:
         raise ValueError(f"adapter {adapter} does not fit the model: {error}") from error
     return cast(PreTrainedModel, adapted)  # it passes everything on to the model inside
-
-
-@contextmanager
-def old_names() -> Iterator[None]:
-    """Around what lets PEFT put an adapter on a model.
-
-    PEFT 0.21 reads an attribute of the model by the name it had before transformers 5.23, and users
-    would be warned of what only PEFT can change.
-    """
-    with warnings.catch_warnings():
-        told = "`is_gradient_checkpointing` is deprecated"
-        warnings.filterwarnings("ignore", told, FutureWarning)
-        yield
 
 
 def adapter_hash(folder: Path) -> str | None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cogcalib.suggest import did_you_mean
-
 OWN_ALPHA = ("calibrated", "gap")
 """Words with which each example has an alpha of its own."""
 WORDS = ("auto", *OWN_ALPHA)
@@ -31,6 +29,8 @@ def read_alpha(alpha: float | str | None, penalty: str, gate: str) -> float | st
         try:
             return float(alpha)
         except ValueError:
+            from cogcalib.suggest import did_you_mean
+
             words = ", ".join(map(repr, WORDS[:-1]))
             raise ValueError(
                 f"alpha must be a number, {words} or {WORDS[-1]!r}, got {alpha!r}"

@@ -21,7 +21,6 @@ from cogcalib.training.calibration_pass import CalibrationPass, run_calibration_
 from cogcalib.training.checkpoints import ResumableTrainer
 from cogcalib.training.loss import LossRunner
 from cogcalib.training.measured_answers import EvaluatedUnits, MeasuredAnswers, judge
-from cogcalib.training.output_folder import refuse_other_kind, warn_of_replacing
 from cogcalib.training.supervision import SupervisedTokens
 
 if TYPE_CHECKING:
@@ -77,6 +76,8 @@ class AnsweringTrainer(ResumableTrainer):
             ValueError: As there, or if the output folder holds a whole model and an adapter is
                 trained, or the other way round.
         """
+        from cogcalib.training.output_folder import refuse_other_kind, warn_of_replacing
+
         folder, keeps = Path(str(self.args.output_dir)), self.args.save_strategy != "no"
         refuse_other_kind(folder, adapter=self._has_adapter, checkpoints=keeps)
         if not resume_from_checkpoint:
@@ -191,6 +192,8 @@ class AnsweringTrainer(ResumableTrainer):
         folder = Path(str(self.args.output_dir) if output_dir is None else output_dir)
         checkpoint = _internal_call and self.is_in_train
         if not checkpoint:  # whose folders were looked at before the training
+            from cogcalib.training.output_folder import refuse_other_kind
+
             refuse_other_kind(folder, adapter=self._has_adapter)
         if self.args.should_save and not checkpoint:
             from cogcalib.deployment.card import withdraw_card

@@ -19,8 +19,6 @@ from cogcalib.training.config import GATES_WITHOUT_THRESHOLD, CogCalibConfig
 from cogcalib.training.example_order import set_epoch
 from cogcalib.training.ledger_writer import LedgerWriter
 from cogcalib.training.logs import get_logger
-from cogcalib.training.no_effect import warning_of_no_effect
-from cogcalib.training.output_folder import ALPHAS_NAME, THRESHOLDS_NAME
 from cogcalib.training.packing import count_examples
 from cogcalib.training.run_identity import Identity
 from cogcalib.training.schedule import ENOUGH_EARLY, Schedule
@@ -31,6 +29,8 @@ if TYPE_CHECKING:
     from cogcalib.training.recent_answers import RecentAnswers
 
 logger = get_logger(__name__)
+THRESHOLDS_NAME = "thresholds.json"
+ALPHAS_NAME = "strengths.json"
 STEPS = "steps"
 """Beside a run's identity in its checkpoints: how long it was to be, which may change."""
 ENOUGH_PASSES = 4
@@ -246,6 +246,8 @@ class KnowledgeCallback(TrainerCallback):
 
     def _warning_at_end(self) -> str:
         """What was wrong with the gate, or else with the weight behind it; empty if nothing."""
+        from cogcalib.training.no_effect import warning_of_no_effect
+
         args, recent = self.trainer.args, self.trainer.recent
         return self.trainer.knowledge.known_share.warning(args.gate) or warning_of_no_effect(
             self.trainer.knowledge, args.gate, args.alpha, 0 if recent is None else recent.size

@@ -11,14 +11,12 @@ from trl import SFTConfig
 
 from cogcalib.losses import GATES, GateKind, MarginReduction, Penalty, PenaltyKind, Support
 from cogcalib.losses.objective import NllReduction
-from cogcalib.suggest import check_choice, naming_slips
-from cogcalib.training import defaults
+from cogcalib.losses.terms import check_choice
+from cogcalib.training import defaults, refused_options
 from cogcalib.training.alpha_controller import OWN_ALPHA, AlphaController, read_alpha
-from cogcalib.training.refused_options import refuse_ignored_options, refuse_packing_that_cuts
 from cogcalib.training.schedule import read_style_steps, read_threshold_every
 from cogcalib.training.secrets_kept import SecretsKept
 from cogcalib.training.supervision import UNITS, Unit
-from cogcalib.training.trl_defaults import settle_defaults
 
 GATES_WITHOUT_THRESHOLD = ("none", "all", "oracle")
 """Gates that ask for no threshold, hence for no calibration data set."""
@@ -34,7 +32,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 """Argument -> what it may be."""
 
 
-@naming_slips
+@refused_options.naming_slips
 @dataclass
 class CogCalibConfig(SecretsKept, SFTConfig):
     r"""Configuration of the [`CogCalibTrainer`]: every field of [`~trl.SFTConfig`], and these.
@@ -240,9 +238,11 @@ class CogCalibConfig(SecretsKept, SFTConfig):
     __repr__ = SecretsKept.__str__
 
     def __post_init__(self) -> None:
+        from cogcalib.training.trl_defaults import settle_defaults
+
         self._validate_method()
-        refuse_ignored_options(self)
-        refuse_packing_that_cuts(self)
+        refused_options.refuse_ignored_options(self)
+        refused_options.refuse_packing_that_cuts(self)
         settle_defaults(self)
         super().__post_init__()
 

@@ -25,7 +25,6 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from cogcalib.knowledge.ledger import FOLDER
 from cogcalib.modeling.encoding import to_dataset
 from cogcalib.records import Example, is_verbatim
-from cogcalib.termination import TerminatedError, postponing_sigterm
 from cogcalib.training.answering import Origin
 from cogcalib.training.checkpoints import last_complete_checkpoint
 from cogcalib.training.collator import EXAMPLE_ID
@@ -129,6 +128,8 @@ def fit(
 
 def _train(trainer: CogCalibTrainer, checkpoint: str | None) -> None:
     """Train to the last step, or raise TerminatedError after a checkpoint."""
+    from cogcalib.termination import TerminatedError, postponing_sigterm
+
     last = _LastStep()
     trainer.add_callback(last)
     with postponing_sigterm(last.ask):

@@ -1,4 +1,4 @@
-"""What is said at the end where an alpha that is found in training took nothing off."""
+"""The warning at the end where an alpha that is found in training took nothing off."""
 
 from __future__ import annotations
 

@@ -8,11 +8,10 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from cogcalib.knowledge.ledger import FOLDER
 from cogcalib.modeling.model_files import ADAPTER, holds_adapter, holds_whole_model
+from cogcalib.training.callbacks import THRESHOLDS_NAME
 from cogcalib.training.logs import get_logger
 
 logger = get_logger(__name__)
-THRESHOLDS_NAME = "thresholds.json"
-ALPHAS_NAME = "strengths.json"
 
 
 def refuse_other_kind(folder: Path, *, adapter: bool, checkpoints: bool = False) -> None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields
+from functools import wraps
+from typing import Any, TypeVar
+
 from trl import SFTConfig
+
+T = TypeVar("T")
 
 
 def refuse_ignored_options(args: SFTConfig) -> None:
@@ -56,3 +63,27 @@ def refuse_packing_that_cuts(args: SFTConfig) -> None:
         )
     if args.max_length is None:
         raise ValueError("packing=True needs max_length, the tokens of a row, got None")
+
+
+def naming_slips(kind: type[T]) -> type[T]:
+    """A data class whose constructor, given a keyword that it lacks, names the one that was meant.
+
+    The TypeError is raised as without, with that behind it.
+    """
+    anyhow: Any = kind
+    made: Callable[..., None] = anyhow.__init__
+    known = [field.name for field in fields(anyhow) if field.init]
+
+    @wraps(made)
+    def __init__(self: T, *args: Any, **settings: Any) -> None:
+        for name in settings:
+            if name in known:
+                continue
+            from cogcalib.suggest import did_you_mean
+
+            if meant := did_you_mean(name, known):
+                raise TypeError(f"{kind.__name__} has no argument {name!r}{meant}")
+        made(self, *args, **settings)
+
+    anyhow.__init__ = __init__
+    return kind

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cogcalib.losses import CLOSED, FusedParts, Gate
-from cogcalib.modeling.adapters import old_names
 from cogcalib.records import Threshold
 from cogcalib.training import checks
 from cogcalib.training.answering import AnsweringTrainer
@@ -100,6 +99,8 @@ class CogCalibTrainer(AnsweringTrainer):
         formatting_func: Callable[[dict[str, Any]], str] | None = None,
         **sft_arguments: Any,
     ) -> None:
+        from cogcalib.modeling.old_names import old_names
+
         args = CogCalibConfig("CogCalib") if args is None else args
         if not isinstance(args, CogCalibConfig):
             raise TypeError(f"args must be a CogCalibConfig, got {type(args).__name__}")

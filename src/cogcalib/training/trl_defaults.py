@@ -1,4 +1,4 @@
-"""What TRL decides where nothing is said, settled before TRL and transformers come to it."""
+"""Defaults of TRL that fail or are warned of, settled before TRL and transformers come to them."""
 
 from __future__ import annotations
 
