@@ -85,6 +85,8 @@ def _show(found: Recalibrated) -> None:
     )
     for line in _map_lines(fitted):
         print(line)
+    if found.remark:
+        print(found.remark)
     if found.voided:
         print(
             f"Abstention rules that are void: {found.voided}. Their thresholds were for other "

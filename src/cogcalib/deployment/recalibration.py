@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
+from scipy.stats import binomtest
 
 from cogcalib.deployment.access import ModelAccess
 from cogcalib.deployment.answer import Answer
@@ -47,6 +49,8 @@ from cogcalib.records import InputError, input_errors
 
 FOLDS = 5
 """Parts of the questions; each is judged by a map that was fitted to the others."""
+LEVEL = 0.05
+"""Of the one-sided binomial test of an accuracy against chance."""
 SPLIT = "recalibration"
 """Name of the questions in the file."""
 
@@ -60,12 +64,14 @@ class Recalibrated:
         metrics: Before and after, on the questions fitted on.
         fitted: The map.
         voided: Abstention rules that went: their thresholds were for other confidences.
+        remark: That the model guesses among options, as far as can be told; empty if it does not.
     """
 
     folder: Path
     metrics: SplitMetrics
     fitted: FittedMap
     voided: int
+    remark: str = ""
 
 
 def recalibrate(
@@ -127,7 +133,38 @@ def recalibrate(
     if folder == saved.folder:
         write_card(folder)
     assert made.map is not None
-    return Recalibrated(folder, made.metrics[-1], made.map, len(before.rules) if before else 0)
+    voided = len(before.rules) if before else 0
+    remark = said_of_guessing(
+        made.metrics[-1], [len(each.options or ()) for each in questions.questions]
+    )
+    return Recalibrated(folder, made.metrics[-1], made.map, voided, remark)
+
+
+def said_of_guessing(metrics: SplitMetrics, options: Sequence[int]) -> str:
+    """What is to be said of a model that guesses, or whose confidence says nothing; else empty.
+
+    Args:
+        metrics: Of the questions, with those behind the map.
+        options: How many each has, [n]; 0 for generated answers, of which nothing can be said.
+    """
+    if not all(options):
+        return ""
+    n, accuracy = len(options), metrics.raw["accuracy"]["value"]
+    chance, guessing = float(np.mean(1 / np.array(options))), float(np.mean(np.log(options)))
+    if binomtest(round(accuracy * n), n, chance, alternative="greater").pvalue > LEVEL:
+        return (
+            f"The model answers {100 * accuracy:.1f} % correctly, which cannot be told from "
+            f"guessing among the options ({100 * chance:.1f} %): it knows hardly anything of these "
+            "questions, or they are too few."
+        )
+    nll = metrics.calibrated.get("nll")
+    if nll is not None and nll["value"] >= guessing:
+        return (
+            f"The NLL behind the map, {nll['value']:.3f} nats, is no lower than that of guessing "
+            f"among the options, {guessing:.3f}: the model's confidence says hardly anything about "
+            "these questions, or they are too few."
+        )
+    return ""
 
 
 def _check_method(method: str, answers: AnswerFormat) -> None:
