@@ -72,7 +72,7 @@ def test_usage_errors_are_exit_code_2() -> None:
         (["predict", "out", "--jsnol", "-"], "no option --jsnol; did you mean '--json"),
         (["merge", "out", "--ggfu=x"], "no option --ggfu; did you mean '--gguf'?"),
         (["run", "c.yaml", "--frobnicate"], "cogcalib run has no option --frobnicate\n"),
-        (["--json", "x", "tasks", "--dat-dir", "x"], "no option --dat-dir"),
+        (["tasks", "--dat-dir", "x"], "cogcalib tasks has no option --dat-dir"),
     ],
 )  # fmt: skip
 def test_an_option_that_there_is_not_is_named_first(
