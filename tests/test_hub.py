@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub import constants
 
 from cogcalib import hub
-from cogcalib.modeling.model_files import ATLAS, SMOLLM2
+from cogcalib.modeling.model_files import ATLAS, SMOLLM2, checked_folder
 from cogcalib.records import InputError
 from cogcalib.tasks.loading import DATA_FOLDER, check_data_reachable
 from cogcalib.training.checks import named_model
@@ -115,6 +115,26 @@ def test_bare_names_and_data_sets_are_refused_by_one_look_at_the_network(
     (tmp_path / "allenai___ai2_arc").mkdir()
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
     check_data_reachable(["arc_challenge"], None)
+
+
+def test_a_folder_that_is_nearly_called_so_is_named(
+    port: socket.socket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    for folder, file in ("out", "adapter_config.json"), ("runs/base", "config.json"):
+        Path(folder).mkdir(parents=True)
+        Path(folder, file).touch()
+    Path("outts").mkdir()  # holds no model
+    with pytest.raises(InputError, match=r"^outt is no folder here, .*; did you mean 'out'\?$"):
+        hub.check_reachable("outt")
+    with pytest.raises(InputError, match=r"; did you mean 'runs/base'\?$"):
+        hub.check_reachable("runs/bas")
+    with pytest.raises(InputError, match=r"cannot be reached$"):
+        hub.check_reachable("nothing/like")
+    for given, meant in ("./runs/bsae", "runs/base"), (f"{tmp_path}/oout", f"{tmp_path}/out"):
+        with pytest.raises(ValueError, match=f"does not exist; did you mean '{meant}'"):
+            checked_folder(given, "model")
 
 
 def test_a_hub_that_answers_is_left_to_say_what_it_has(port: socket.socket) -> None:

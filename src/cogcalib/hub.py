@@ -15,7 +15,7 @@ from urllib.request import getproxies
 from huggingface_hub import constants
 
 from cogcalib.records import InputError
-from cogcalib.suggest import did_you_mean
+from cogcalib.suggest import did_you_mean, folder_meant
 
 PATIENCE = 5.0
 """Seconds that the hub has to answer."""
@@ -25,6 +25,9 @@ AGAIN = 60.0
 
 HERE = ("atlas", "atlas-mistral", "atlas-qwen2", "smollm2")
 """Names of models that no hub is asked for."""
+
+MODEL_FILES = ("config.json", "adapter_config.json", "calibration.json")
+"""Of which a folder that a command is given has one."""
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[\w.-]+)?")
 
@@ -69,7 +72,7 @@ def check_reachable(*names: str | None) -> None:
         if Path(name).exists() or cached.exists():
             continue
         if why := _why_away():
-            meant = did_you_mean(name, HERE)
+            meant = did_you_mean(name, HERE) or folder_meant(name, *MODEL_FILES)
             raise InputError(f"{name} is no folder here, nor in the hub's cache, and {why}{meant}")
 
 

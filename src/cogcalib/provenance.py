@@ -42,7 +42,10 @@ def versions() -> dict[str, str]:
 
 
 def code_state() -> dict[str, Any]:
-    """Commit of the checkout this package runs from, and whether it has changes; else None."""
+    """Commit of the checkout this package runs from, and whether its files were changed; else None.
+
+    Files that git does not track are no change, as for ``git describe --dirty``.
+    """
     here = Path(__file__).parent
 
     def git(*words: str) -> str | None:
@@ -57,7 +60,8 @@ def code_state() -> dict[str, Any]:
     # A package installed into an environment inside somebody's checkout is not that checkout.
     if git("ls-files", "--error-unmatch", str(here / "records.py")) is None:
         return {"commit": None, "dirty": None}
-    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}
 
 
 def host_memory() -> int:

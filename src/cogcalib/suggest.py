@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 NEAR = 0.83
 """Likeness of two names, at most 1, from which one is taken for a slip of the other."""
+
+NEAR_FOLDER = 0.75
+"""The same of folders, which are called anything."""
 
 
 def did_you_mean(got: str, allowed: Iterable[str], *, likeness: float = 0.6) -> str:
@@ -23,6 +28,30 @@ def did_you_mean(got: str, allowed: Iterable[str], *, likeness: float = 0.6) -> 
         return ""
     close = get_close_matches(got.lower(), names, n=1, cutoff=likeness)
     return f"; did you mean {names[close[0]]!r}?" if close else ""
+
+
+def folder_meant(path: str, *files: str) -> str:
+    """`did_you_mean` of the folders beside a path that hold one of some files.
+
+    Args:
+        path: A folder that is not there.
+        files: Names, of which a folder that may be meant holds one.
+    """
+    beside = Path(path).parent
+    try:
+        folders = [
+            each for each in beside.iterdir() if any((each / file).is_file() for file in files)
+        ]
+    except OSError:
+        return ""
+    return did_you_mean(str(Path(path)), map(str, folders), likeness=NEAR_FOLDER)
+
+
+def whole_meant(name: str, part: str, allowed: Iterable[str]) -> str:
+    """`did_you_mean` of a whole name, of which one part is close to one that may stand there."""
+    close = get_close_matches(part.lower(), allowed, n=1)
+    place = rf"(?<!\w){re.escape(part)}(?!\w)"
+    return f"; did you mean {re.sub(place, close[0], name, count=1)!r}?" if close else ""
 
 
 def any_meant(got: Collection[str], allowed: Iterable[str]) -> str:

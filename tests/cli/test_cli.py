@@ -63,6 +63,46 @@ def test_usage_errors_are_exit_code_2() -> None:
         assert exit.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["guard", "out", "--data", "h", "--target-eror", "0.1"],
+         "cogcalib guard has no option --target-eror; did you mean '--target-error'?"),
+        (["guard", "--dat=h.jsonl"], None),  # options may be cut short
+        (["predict", "out", "--jsnol", "-"], "no option --jsnol; did you mean '--json"),
+        (["merge", "out", "--ggfu=x"], "no option --ggfu; did you mean '--gguf'?"),
+        (["run", "c.yaml", "--frobnicate"], "cogcalib run has no option --frobnicate\n"),
+        (["tasks", "--dat-dir", "x"], "cogcalib tasks has no option --dat-dir"),
+    ],
+)  # fmt: skip
+def test_an_option_that_there_is_not_is_named_first(
+    words: list[str], said: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit:
+        cli.parse(words)
+    assert exit.value.code == 2
+    told = capsys.readouterr().err
+    assert "required" not in told if said else "required: MODEL, --target-error" in told
+    assert (said or "") in told
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_names_an_option_that_it_has_not(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit:
+        cli.parse([verb, "--hepl"])
+    assert exit.value.code == 2
+    assert (
+        f"cogcalib {verb} has no option --hepl; did you mean '--help'?" in capsys.readouterr().err
+    )
+
+
+def test_a_typed_question_may_begin_as_an_option_does() -> None:
+    assert cli.parse(["predict", "out", "--what is this?"]).questions == "--what is this?"
+    assert cli.parse(["predict", "out", "--", "--what?"]).questions == "--what?"
+
+
 def test_a_failure_while_running_is_exit_code_1(tmp_path: Path) -> None:
     code = (
         "import cogcalib.cli as c\n"

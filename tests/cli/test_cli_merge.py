@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,23 @@ def test_it_says_what_it_needs_does_and_left(
     assert file.read_text() == str(out)
     assert cli.main(words) == 2
     assert "already exists" in capsys.readouterr().err
+
+
+def test_without_a_converter_it_is_refused_before_torch_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COGCALIB_GGUF_CONVERTER", raising=False)
+    code = (
+        "import sys, cogcalib.cli as c\n"
+        "assert c.main(sys.argv[1:]) == 2\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    words = ["merge", str(tmp_path), str(tmp_path / "out"), "--gguf", str(tmp_path / "x.gguf")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "needs llama.cpp's convert_hf_to_gguf.py" in done.stderr
 
 
 def test_score_takes_what_it_leaves(

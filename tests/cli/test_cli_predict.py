@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cogcalib import cli
+from cogcalib.cli import predict
 from cogcalib.deployment import (
     AbstentionRule,
     AnswerFormat,
@@ -259,3 +260,12 @@ def test_questions_may_stand_behind_options(questions, capsys) -> None:
             cli.parse(["predict", *words])
         assert exit.value.code == 2
         assert "unrecognized arguments" in capsys.readouterr().err
+
+
+def test_questions_that_begin_alike_are_told_apart() -> None:
+    same = "Question: which of these is the one that is asked for in the second half of the line"
+    short = predict._short([f"{same}, Paris?", f"{same},\nRome?", f"{same}"])
+    assert short == ["... line, Paris?", "... line, Rome?", "... line"]
+    assert predict._short(["Question: one", "Question: two"]) == ["Question: one", "Question: two"]
+    assert predict._short(["x" * 61, "y"]) == [f"{'x' * 57}...", "y"]
+    assert predict._short([same]) == [f"{same[:57]}..."]

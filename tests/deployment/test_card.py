@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from cogcalib import hub
 from cogcalib.deployment.calibration_file import (
     AbstentionRule,
     AnswerFormat,
@@ -133,6 +134,20 @@ def test_table_has_both_confidences_and_the_rules(tmp_path: Path) -> None:
     assert rendered.count("<table>") == 3
     assert rendered.count("<tr>") == 9 + 6 + 3
     assert 'src="reliability.png"' in rendered
+
+
+@pytest.mark.parametrize("name", ["atlas", "atlas-qwen2", "smollm2", "my-model", HUB.name])
+@pytest.mark.parametrize("adapter", [True, False])
+def test_code_without_cogcalib_is_without_it(tmp_path: Path, name: str, adapter: bool) -> None:
+    if adapter:
+        as_adapter(tmp_path)
+    text = card(tmp_path, calibration(model=replace(LOCAL, name=name)))
+    plain = text[text.index("print(answer.answer") :]
+    ours = adapter and name in hub.HERE
+    assert ("Without cogcalib it is a model as any other" in plain) is not ours
+    assert ("The base model comes with cogcalib; all else is plain transformers" in plain) is ours
+    assert ("resolve_model" in plain) is ours
+    assert (f'base="{name}"' in text) is (adapter and name in ("smollm2", "my-model"))
 
 
 def test_facts_of_a_merged_model_are_told(tmp_path: Path) -> None:

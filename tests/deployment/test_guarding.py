@@ -19,11 +19,13 @@ from cogcalib.deployment.access import ModelAccess
 from cogcalib.deployment.calibration_file import (
     FILE,
     AnswerFormat,
+    SplitMetrics,
     read_calibration,
     write_calibration,
 )
 from cogcalib.deployment.card import WITHDRAWN, is_generated, write_card
-from cogcalib.deployment.guarding import guard, risk_coverage_curve
+from cogcalib.deployment.guarding import explain, guard, risk_coverage_curve
+from cogcalib.deployment.guessing import said_of_guessing
 from cogcalib.deployment.held_out import FEWEST, held_out, read_rows
 from cogcalib.deployment.identity import identify
 from cogcalib.deployment.inputs import to_questions
@@ -38,6 +40,7 @@ from cogcalib.deployment.seen_questions import (
 )
 from cogcalib.modeling import load_tokenizer
 from cogcalib.posthoc import PlattScaling, TemperatureScaling
+from cogcalib.posthoc.risk_control import SelectiveGuarantee
 from cogcalib.records import InputError
 
 ACCESS = ModelAccess()
@@ -287,6 +290,31 @@ def test_other_methods_are_refused(model: Path, tmp_path: Path) -> None:
         recalibrate(model, data, "temperature", ACCESS)
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "nll", "options", "said"),
+    [
+        (0.262, 1.2, 4, "answers 26.2 % correctly, which cannot be told from guessing among the "
+         "options (25.0 %)"),
+        (0.1, 1.2, 4, "answers 10.0 % correctly"),
+        (0.4, 1.39, 4, "The NLL behind the map, 1.390 nats, is no lower than that of guessing "
+         "among the options, 1.386"),
+        (0.4, 1.38, 4, ""),
+        (0.4, 1.38, 0, ""),
+        (0.4, 0.6, 2, "answers 40.0 % correctly"),
+    ],
+)  # fmt: skip
+def test_a_model_that_guesses_is_told(accuracy: float, nll: float, options: int, said: str) -> None:
+    def row(value: float) -> dict[str, float]:
+        return {"value": value, "low": 0.0, "high": 9.0}
+
+    metrics = SplitMetrics(
+        SPLIT, 500, "ab", {"accuracy": row(accuracy), "nll": row(3.0)}, {"nll": row(nll)}
+    )
+    found = said_of_guessing(metrics, [options] * 500)
+    assert said in found
+    assert bool(found) is bool(said)
+
+
 # ---- The guard ----
 
 
@@ -316,6 +344,26 @@ def test_nothing_is_promised_of_too_few_or_too_wrong_answers(model: Path, tmp_pa
     (rule,) = guard(model, poor, [0.05], ACCESS).rules
     assert rule.threshold is None
     assert rule.reason
+
+
+@pytest.mark.parametrize(
+    ("n", "needed", "said"),
+    [
+        (50, 230, "50 questions are too few: even without an error 230 answers are needed; if more "
+         "are like these, about 230 are needed"),
+        (50, None, "50 questions are too few: even without an error 230 answers are needed; with "
+         "as many errors as here a model that is more accurate or ranks its answers better is "
+         "needed, too"),
+        (1000, 3400, "1,000 questions are too few; if more are like these, about 3,400 are needed"),
+        (1000, None, "too many of the most confident answers are wrong for this target; a model "
+         "that is more accurate or ranks its answers better, or a higher target, would help, more "
+         "questions hardly"),
+    ],
+)  # fmt: skip
+def test_why_nothing_is_promised(n: int, needed: int | None, said: str) -> None:
+    found = SelectiveGuarantee(0.01, 0.1, None, n, 0, 0, (0.0, 0.1), 0.3, needed)
+    assert explain(found) == said
+    assert explain(replace(found, threshold=0.9)) == ""
 
 
 def test_a_guard_needs_no_wrong_answer(model: Path, tmp_path: Path) -> None:

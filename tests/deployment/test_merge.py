@@ -394,6 +394,26 @@ def test_a_tokenizer_saved_with_the_adapter_is_the_merged_models(
     assert read_calibration(tmp_path / "out").model.tokenizer == own.tokenizer
 
 
+@pytest.mark.parametrize(
+    ("precision", "named", "taken"),
+    [
+        ("float32", None, "float32"),
+        ("4-bit bfloat16", None, "bfloat16"),
+        ("", None, "float16"),
+        ("float32", "float16", "float16"),
+    ],
+)
+def test_the_model_stays_in_the_format_that_it_was_calibrated_in(
+    precision: str, named: str | None, taken: str, tmp_path: Path
+) -> None:
+    base = save_model(tmp_path / "base", dtype="float16")
+    adapter = save_adapter(base, tmp_path / "adapter")
+    write_calibration(
+        adapter, calibration_of(base, temperature(1.3), adapter=adapter, precision=precision)
+    )
+    assert plan_merge(adapter, tmp_path / "out", dtype=named).dtype == taken
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_differs_by_its_rounding(dtype: str, tmp_path: Path) -> None:
     base = save_model(tmp_path / "base", dtype=dtype)

@@ -229,7 +229,7 @@ def test_results_are_slim_and_text_is_text() -> None:
     assert sum(path.stat().st_size for path in files) <= LIMIT
     for path in RESULTS.rglob("*.svg"):
         assert "<text" in path.read_text(encoding="utf-8"), path
-    # There is nothing to draw of the criteria; the first edition's figures and long pages are in its commit.
+    # Nothing is drawn of the criteria; the first edition's figures are in its commit.
     for path in set(RESULTS.glob("*.md")) - {RESULTS / "atlas-criteria.md"}:
         figures = re.findall(r"\]\(([^)]+\.svg)\)", path.read_text(encoding="utf-8"))
         assert figures == [f"{path.stem}.svg"]

@@ -14,6 +14,8 @@ from scipy.stats import binom
 
 from cogcalib.posthoc.risk_control import (
     START,
+    TIMES,
+    SelectiveGuarantee,
     control_selective_error,
     error_counts,
     least_answers,
@@ -98,6 +100,48 @@ def test_errors_above_the_target_everywhere_need_no_number() -> None:
     found = control_selective_error([0.9] * 100, [True, False] * 50, 0.05)
     assert (found.threshold, found.needed) == (None, None)
     assert found.least_abstention == pytest.approx(0.45 / 0.95)
+
+
+SHARES = st.floats(0.005, 0.99)
+ANY_ROWS = st.lists(st.tuples(LEVELS | st.floats(0, 1), st.booleans()), min_size=1, max_size=60)
+
+
+@given(ANY_ROWS, st.lists(SHARES, min_size=2, max_size=5), st.sampled_from([0.05, 0.1, 0.3]))
+def test_what_does_for_a_target_does_for_every_higher_one(
+    rows: list[tuple[float, bool]], targets: list[float], delta: float
+) -> None:
+    confidence, correct = zip(*rows, strict=True)
+    enough = math.inf
+    for target in sorted(targets):
+        found = control_selective_error(confidence, correct, target, delta=delta)
+        if found.threshold is None:
+            needed = found.needed or math.inf
+            assert needed <= enough
+            enough = min(enough, needed)
+
+
+def with_errors(n: int, *places: int) -> SelectiveGuarantee:
+    """Different confidences, the highest first, and errors at some places, at a target of 30 %."""
+    correct = np.ones(n, bool)
+    correct[list(places)] = False
+    return control_selective_error(np.linspace(1, 0, n), correct, 0.3)
+
+
+def test_as_many_questions_as_are_said_do() -> None:
+    found = with_errors(40, *range(0, 40, 5))  # a fifth is wrong, and the first at once
+    assert found.threshold is None
+    assert found.needed is not None
+    assert 40 < found.needed < 40 * TIMES
+    assert with_errors(found.needed, *range(0, found.needed, 5)).threshold is not None
+
+
+def test_questions_are_not_counted_where_it_is_the_model() -> None:
+    # Of the most confident tenth all are wrong: more questions would have such a tenth, too.
+    assert with_errors(100, *range(10)).needed is None
+    # With 29.6 % wrong throughout a promise for 30 % takes 100,000 of them.
+    close = np.arange(500) % 27 < 8
+    close = control_selective_error(np.linspace(1, 0, 500), ~close, 0.3)
+    assert (close.threshold, close.needed) == (None, None)
 
 
 def test_base_error_below_the_target_forces_no_abstention() -> None:

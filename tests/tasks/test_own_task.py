@@ -86,6 +86,16 @@ def test_a_bad_cell_is_named(row: dict[str, object], what: str, tmp_path: Path) 
         load_task(write_task(tmp_path))
 
 
+def test_rows_with_equal_options_are_counted_where_one_is_refused(tmp_path: Path) -> None:
+    alike = {**ROWS[1], "b": "it is"}
+    for number, said in (1, "1 of 4 rows is like this"), (3, "3 of 6 rows are like this"):
+        others = [{**ROWS[0], "question": f"Is it {n}?"} for n in range(3)]
+        rows = [{**alike, "question": f"Is it not {n}?"} for n in range(number)]
+        write_rows(tmp_path, [others[0], *rows, *others[1:]])
+        with pytest.raises(ValueError, match=rf"rows\.jsonl, row 2, .* both 'it is'; .*; {said}"):
+            load_task(write_task(tmp_path))
+
+
 def test_equal_options_stay_and_are_counted_where_the_task_says_so(tmp_path: Path) -> None:
     write_rows(tmp_path, [dict(ROWS[0]), {**ROWS[1], "b": "it is"}])
     task = load_task(write_task(tmp_path, text=f"{TASK}equal_options: true\n"))

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 
@@ -133,6 +134,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser = build_parser(chosen or "")
     if chosen is not None and chosen not in VERBS and (meant := did_you_mean(chosen, VERBS)):
         parser.error(f"there is no verb {chosen!r}{meant}")
+    _check_options(parser, chosen, words)
     options, rest = parser.parse_known_args(words)
     late = getattr(VERBS[options.verb], "LATE", None)
     if rest and late and getattr(options, late) is None and (rest[0] == "-" or rest[0][:1] != "-"):
@@ -140,6 +142,25 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return options
+
+
+def _check_options(
+    parser: argparse.ArgumentParser, chosen: str | None, words: Sequence[str]
+) -> None:
+    """Leave with exit code 2 at an option that the verb does not have.
+
+    argparse would first say which are missing, and the one that is misspelt may be among them.
+    """
+    verbs = next(each for each in parser._actions if each.dest == "verb").choices
+    if chosen not in VERBS or not isinstance(verbs, dict):
+        return
+    every = (each for each in (*parser._actions, *verbs[chosen]._actions))
+    known = [name for each in every for name in each.option_strings if name[:2] == "--"]
+    for word in takewhile(lambda each: each != "--", words):
+        got = word.partition("=")[0]
+        # What has a space is a question that was typed, and options may be cut short.
+        if word[:2] == "--" and " " not in word and not any(name.startswith(got) for name in known):
+            parser.error(f"cogcalib {chosen} has no option {got}{did_you_mean(got, known)}")
 
 
 def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:

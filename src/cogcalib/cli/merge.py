@@ -31,7 +31,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--base", metavar="MODEL", help="folder or hub id of the base, if the adapter names none"
     )
     parser.add_argument(
-        "--dtype", choices=DTYPES, help="number format of the weights (as the base's are stored)"
+        "--dtype",
+        choices=DTYPES,
+        help="number format of the weights (that in which the model was calibrated)",
     )
     parser.add_argument(
         "--keep-temperature",
@@ -56,19 +58,21 @@ def execute(options: argparse.Namespace) -> Merged:
 
 
 def _merge(options: argparse.Namespace) -> Merged:
-    quiet()
     from cogcalib.deployment.gguf import ConversionError, check_gguf, find_converter, write_gguf
+
+    converter = None
+    with input_errors():  # before torch is imported
+        if options.gguf is None and options.converter is not None:
+            raise ValueError("--converter goes with --gguf")
+        if options.gguf is not None:
+            check_gguf(options.gguf)
+            converter = find_converter(options.converter)
+    quiet()
     from cogcalib.deployment.merge_plan import plan_merge
     from cogcalib.deployment.merging import MergeError, merge
 
     try:
         with input_errors():
-            converter = None
-            if options.gguf is None and options.converter is not None:
-                raise ValueError("--converter goes with --gguf")
-            if options.gguf is not None:
-                check_gguf(options.gguf)
-                converter = find_converter(options.converter)
             plan = plan_merge(
                 options.model,
                 options.out,

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -256,6 +256,8 @@ def _print_table(pairs: Iterable[Pair], calibration: Calibration) -> None:
     for name in ("confidence %", "raw %"):
         table.add_column(name, justify="right")
     table.add_column("next best")
+    asked: list[str] = []
+    cells: list[tuple[str, ...]] = []
     for row, answer in pairs:
         counted.add(answer)
         if counted.answers > MOST_ROWS:
@@ -263,15 +265,16 @@ def _print_table(pairs: Iterable[Pair], calibration: Calibration) -> None:
         said = answer.answer.strip()
         said = f"abstains ({said})" if answer.abstain else said
         others = [each for each in answer.alternatives if each.answer != answer.answer][:2]
-        cells = (
-            str(row.id),
-            _short(_asked(row.value)),
+        asked.append(_asked(row.value))
+        rest = (
             said,
             f"{100 * answer.confidence:.1f}",
             f"{100 * answer.raw_confidence:.1f}",
             ", ".join(f"{each.answer.strip()} {100 * each.probability:.1f}" for each in others),
         )
-        table.add_row(*(Text(shown(cell)) for cell in cells))
+        cells.append((str(row.id), *rest))
+    for question, (id, *beside) in zip(_short(asked), cells, strict=True):
+        table.add_row(*(Text(shown(cell)) for cell in (id, question, *beside)))
     show_table(table, screen())
     if counted.answers > MOST_ROWS:
         print(f"These are the first {MOST_ROWS}; --jsonl prints all, --output writes them.")
@@ -286,6 +289,15 @@ def _asked(value: Any) -> str:
     return text if isinstance(text, str) else str(text[-1].get("content"))
 
 
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= WIDEST else line[: WIDEST - 3] + "..."
+def _short(texts: Sequence[str]) -> list[str]:
+    """Questions that are at most `WIDEST`, without the words with which all begin if some are not.
+
+    What is left of them tells them apart.
+    """
+    lines = [" ".join(text.split()) for text in texts]
+    if len(lines) > 1 and max(map(len, lines)) > WIDEST:
+        words = [line.split() for line in lines]
+        columns = zip(*(each[:-1] for each in words), strict=False)
+        same = len(list(takewhile(lambda column: len(set(column)) == 1, columns)))
+        lines = [" ".join(["...", *each[same:]]) for each in words] if same else lines
+    return [line if len(line) <= WIDEST else line[: WIDEST - 3] + "..." for line in lines]

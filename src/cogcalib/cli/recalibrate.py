@@ -96,6 +96,8 @@ def _show(found: Recalibrated) -> None:
         print(line)
     if found.unread and fitted.halfway:
         print(f"{fitted.halfway.source}: not read: {', '.join(found.unread)}.")
+    if found.remark:
+        print(found.remark)
     if found.voided:
         print(
             f"Abstention rules that are void: {found.voided}. Their thresholds were for other "

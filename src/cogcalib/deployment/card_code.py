@@ -9,7 +9,10 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from cogcalib.deployment.calibration_file import OPTIONS, Calibration, ModelIdentity
-from cogcalib.modeling.model_files import ATLAS
+from cogcalib.modeling.model_files import ATLAS, SMOLLM2
+
+EMBEDDED = (*ATLAS, SMOLLM2)
+"""Models that only cogcalib knows by these names."""
 
 _HERE = "."
 _TEXTS = ("Paris", "Rome", "Madrid", "Berlin", "Vienna", "Lisbon", "Athens", "Oslo")
@@ -40,9 +43,10 @@ def our_code(calibration: Calibration, adapter: bool, repository: str | None) ->
         repository: Name of the model on the hub; None: the code runs in the model's folder.
     """
     base = place = ""
-    if adapter and _is_elsewhere(calibration.model):
-        base = f", base={json.dumps(calibration.model.name)}"
-        place = "  # base: the folder of the base model"
+    name = calibration.model.name
+    if adapter and (name == SMOLLM2 or _is_elsewhere(calibration.model)):
+        base = f", base={json.dumps(name)}"
+        place = "" if name == SMOLLM2 else "  # base: the folder of the base model"
     elif not repository:
         place = "  # the folder of this file"
     return "\n".join(
@@ -67,7 +71,7 @@ def plain_code(calibration: Calibration, adapter: bool, repository: str | None) 
         return "\n".join([*imports, "", tokenizer, whole])
     model = calibration.model
     base, place = json.dumps(model.name), ""
-    if model.name in ATLAS:
+    if model.name in EMBEDDED:
         base = f"resolve_model({base})"
         imports = [*imports, "", "from cogcalib.modeling import resolve_model"]
     elif _is_elsewhere(model):
@@ -86,7 +90,7 @@ def plain_code(calibration: Calibration, adapter: bool, repository: str | None) 
 
 def _is_elsewhere(model: ModelIdentity) -> bool:
     """Whether the reader has to say where the base model lies."""
-    return model.name not in ATLAS and hub_name(model.name, model.commit) is None
+    return model.name not in EMBEDDED and hub_name(model.name, model.commit) is None
 
 
 def _question(calibration: Calibration) -> list[str]:

@@ -21,7 +21,7 @@ from cogcalib.deployment.calibration_file import (
     Halfway,
     SplitMetrics,
 )
-from cogcalib.deployment.card_code import hub_name, our_code, plain_code
+from cogcalib.deployment.card_code import EMBEDDED, hub_name, our_code, plain_code
 from cogcalib.metrics import SMALL_N
 from cogcalib.scoring.metrics_row import BINS
 
@@ -155,10 +155,11 @@ class CardText:
         calibrated, ruled = self.calibration.map is not None, bool(self.calibration.rules)
         own = "calibrated" if calibrated else "the model's own"
         rule = "whether the rule above holds it back" if ruled else "False, for want of a rule"
-        return (
-            f"The confidence is {own}, and `answer.abstain` says {rule}.\n"
-            "Without cogcalib it is a model as any other"
-            + (", with confidences that are not calibrated:" if calibrated else ":")
+        without = "Without cogcalib it is a model as any other"
+        if self.adapter is not None and self.base in EMBEDDED:
+            without = "The base model comes with cogcalib; all else is plain transformers and PEFT"
+        return f"The confidence is {own}, and `answer.abstain` says {rule}.\n{without}" + (
+            ", with confidences that are not calibrated:" if calibrated else ":"
         )
 
     def _opening(self) -> Markup:

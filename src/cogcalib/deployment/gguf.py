@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-
-from transformers import PretrainedConfig
+from typing import TYPE_CHECKING
 
 from cogcalib.artifacts import check_writable
-from cogcalib.modeling.final_logits import SOFTCAPS, first_number
 from cogcalib.records import InputError, replacing
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 CONVERTER = "convert_hf_to_gguf.py"
 VARIABLE = "COGCALIB_GGUF_CONVERTER"
@@ -84,6 +85,8 @@ def check_softcap(config: PretrainedConfig) -> None:
     Raises:
         InputError: If it takes a number of its own.
     """
+    from cogcalib.modeling.final_logits import SOFTCAPS, first_number
+
     capped = first_number(config.get_text_config(), SOFTCAPS) is not None
     if capped and config.model_type not in _READS_SOFTCAP:
         raise InputError(

@@ -41,6 +41,8 @@ from cogcalib.posthoc.risk_control import (
 )
 from cogcalib.records import InputError, input_errors
 
+BETTER_MODEL = "a model that is more accurate or ranks its answers better"
+
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
@@ -148,19 +150,19 @@ def explain(guarantee: SelectiveGuarantee) -> str:
     """Why nothing can be promised, and what would help; empty if something is."""
     if guarantee.threshold is not None:
         return ""
+    n, needed = guarantee.n, guarantee.needed
     least = least_answers(guarantee.target_error, guarantee.delta)
-    if guarantee.n < least:
+    like = "" if needed is None else f"if more are like these, about {needed:,} are needed"
+    if n < least:
         return (
-            f"{guarantee.n} questions are too few: even without an error {least} answers are needed"
+            f"{n:,} questions are too few: even without an error {least:,} answers are needed; "
+            + (like or f"with as many errors as here {BETTER_MODEL} is needed, too")
         )
-    if guarantee.needed is None:
-        return (
-            "too many of the most confident answers are wrong for this target; a better calibrated "
-            "model or a higher target would help, more questions hardly"
-        )
+    if like:
+        return f"{n:,} questions are too few; {like}"
     return (
-        f"{guarantee.n} questions are too few; if more are like these, about {guarantee.needed:,} "
-        "are needed"
+        f"too many of the most confident answers are wrong for this target; {BETTER_MODEL}, or a "
+        "higher target, would help, more questions hardly"
     )
 
 

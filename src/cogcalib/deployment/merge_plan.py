@@ -23,7 +23,13 @@ from cogcalib.deployment.calibration_file import (
 from cogcalib.deployment.gguf import check_softcap
 from cogcalib.deployment.identity import check_identity, identify
 from cogcalib.deployment.inputs import to_questions
-from cogcalib.deployment.opened import SavedModel, base_model, calibration_folder, find_model
+from cogcalib.deployment.opened import (
+    SavedModel,
+    base_model,
+    calibrated_dtype,
+    calibration_folder,
+    find_model,
+)
 from cogcalib.modeling import load_tokenizer, resolve_model
 from cogcalib.modeling.adapters import bare_model, check_adapter
 from cogcalib.modeling.model_files import TOKENIZERS, checked_source
@@ -75,7 +81,9 @@ def plan_merge(
         path: Folder or hub id of an adapter or of a whole model, with `calibration.json`.
         out: Folder to be made.
         base: The model that the adapter sits on, if the adapter's own record does not say.
-        dtype: Number format of the merged weights; None: that of the base's stored weights.
+        dtype: Number format of the merged weights; None: that in which the model was
+            calibrated, so that its confidences stay; where it is not known, that of the base's
+            stored weights.
         keep_temperature: Leave a temperature in `calibration.json`.
         gguf: Whether the merged model is to be converted afterwards (`cogcalib.deployment.gguf`).
 
@@ -98,7 +106,7 @@ def plan_merge(
         _check_mergeable(saved.source)
         check_adapter(saved.source, base)
     stored = stored_dtype(base)
-    dtype = dtype or stored
+    dtype = dtype or calibrated_dtype(calibration) or stored
     temperature = None if keep_temperature else _temperature(calibration, tokenizer)
     if gguf and temperature is not None:
         check_softcap(_config(base))

@@ -186,10 +186,16 @@ def identify_model(
 
 def _as_calibrated(spec: BackendSpec, calibration: Calibration | None) -> BackendSpec:
     """In the number format that the model was calibrated in, unless another is named."""
-    made_in = calibration.precision.rpartition(" ")[2] if calibration is not None else ""
-    if spec.endpoint is not None or spec.dtype != AUTO or made_in not in DTYPES:
+    made_in = calibrated_dtype(calibration)
+    if spec.endpoint is not None or spec.dtype != AUTO or made_in is None:
         return spec
     return replace(spec, dtype=made_in)
+
+
+def calibrated_dtype(calibration: Calibration | None) -> str | None:
+    """The number format of the weights that a model was calibrated with; None if not known."""
+    made_in = calibration.precision.rpartition(" ")[2] if calibration is not None else ""
+    return made_in if made_in in DTYPES else None
 
 
 def base_model(saved: SavedModel, given: str | None, calibration: Calibration | None) -> str:

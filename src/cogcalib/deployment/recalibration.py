@@ -25,6 +25,7 @@ from cogcalib.deployment.calibration_file import (
     write_calibration,
 )
 from cogcalib.deployment.card import withdraw_card, write_card
+from cogcalib.deployment.guessing import said_of_guessing
 from cogcalib.deployment.halfway import (
     AgainstBase,
     ask_both,
@@ -79,6 +80,7 @@ class Recalibrated:
         fitted: The map.
         voided: Abstention rules that went: their thresholds were for other confidences.
         unread: Keys of answers in the unlabelled data, which nobody looked at.
+        remark: That the model guesses among options, as far as can be told; empty if it does not.
     """
 
     folder: Path
@@ -86,6 +88,7 @@ class Recalibrated:
     fitted: FittedMap
     voided: int
     unread: tuple[str, ...] = ()
+    remark: str = ""
 
 
 def recalibrate(
@@ -155,7 +158,9 @@ def recalibrate(
     assert made.map is not None
     voided = len(before.rules) if before else 0
     unread = against.unlabelled.unread if against else ()
-    return Recalibrated(folder, made.metrics[-1], made.map, voided, unread)
+    counts = [len(each.options or ()) for each in questions.questions]
+    remark = said_of_guessing(made.metrics[-1], counts)
+    return Recalibrated(folder, made.metrics[-1], made.map, voided, unread, remark)
 
 
 def _seen(source: Path | None, before: Calibration | None) -> Mapping[str, frozenset[str]]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from transformers.utils.hub import cached_file, extract_commit_hash
 
-from cogcalib.hub import mind_the_network
+from cogcalib.hub import MODEL_FILES, mind_the_network
+from cogcalib.suggest import folder_meant
 
 ATLAS = {"atlas": "llama", "atlas-mistral": "mistral", "atlas-qwen2": "qwen2"}
 """Name of an embedded model -> its architecture."""
@@ -297,7 +298,8 @@ def checked_folder(source: str, what: str) -> str:
         return str(folder)
     looks_local = folder.is_absolute() or source.startswith((".", "~")) or source.count("/") > 1
     if folder.exists() or looks_local:
-        problem = "is a file, not a folder" if folder.exists() else "does not exist"
+        meant = folder_meant(source, *MODEL_FILES)
+        problem = "is a file, not a folder" if folder.exists() else f"does not exist{meant}"
         raise ValueError(f"{what} folder {source} {problem}")
     mind_the_network()
     return source

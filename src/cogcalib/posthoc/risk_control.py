@@ -39,8 +39,9 @@ from cogcalib.posthoc.fit_inputs import check_outcomes
 Counts = NDArray[np.integer[Any]]
 START = 0.1
 """Share of the questions, the most confident ones, that are tested first together."""
-LARGEST = 1_000_000
-"""Sizes of held-out sets beyond which none is recommended."""
+TIMES, LARGEST = 100, 1_000_000
+"""Times the questions at hand, and number of questions, beyond which none are recommended: it is
+the model then, and not the questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,9 @@ class SelectiveGuarantee:
         errors: Of these answered wrongly.
         coverage_interval: 95 % interval (Clopper-Pearson) of the share that is answered.
         base_error: Error over all questions.
-        needed: Estimate of how many held-out questions a promise takes if they are like these;
-            None if there is a promise, or if more questions would not help.
+        needed: Estimate of how many held-out questions a promise takes if they are like these, a
+            number of two digits; no more for a higher target. None if there is a promise, or if
+            more questions would not help.
     """
 
     target_error: float
@@ -161,20 +163,31 @@ def check_share(name: str, value: float) -> None:
 
 
 def _needed(answered: Counts, errors: Counts, target: float, delta: float) -> int | None:
-    """Held-out questions with which the most promising level would pass, its shares staying."""
-    n, best = int(answered[-1]), int(np.argmin(binom.cdf(errors, answered, target)))
-    count, wrong = int(answered[best]), int(errors[best])
-    # Of few answers without an error the rate is not 0 but not known: one error in them.
-    rate = max(wrong / count, min(1 / (count + 1), target / 2))
-    low, high = 1, LARGEST * count // n
+    """The fewest held-out questions with which the sequence would pass its start.
 
-    def fails(size: int) -> bool:
-        return bool(binom.cdf(math.floor(rate * size), size, target) > delta)
+    Shares and errors at each level stay as they are. The error at the start is taken to be no less
+    than at stricter levels, so that what does for one target does for every higher one: with as
+    many questions its sequence starts no later, and from no more errors.
+    """
+    n = int(answered[-1])
+    first = int(np.argmax(answered >= math.ceil(START * n)))
+    count, wrong = answered[first:], errors[first:]
+    rates = wrong / count
+    # Without an error among a few the rate is not 0 but not known: it is that of the level
+    # with some that has the lowest.
+    known = np.minimum.accumulate(np.where(wrong > 0, rates, np.inf)[::-1])[::-1]
+    rates = np.maximum(np.maximum.accumulate(rates), np.where(np.isinf(known), 0.0, known))
+    sizes = _round_numbers(n, min(TIMES * n, LARGEST))
+    starts = np.maximum(least_answers(target, delta), count[0] * sizes // n)
+    sizes, starts = sizes[starts <= sizes], starts[starts <= sizes]
+    levels = np.searchsorted(count, -(-starts * n // sizes))
+    expected = np.floor(rates[levels] * starts + 0.5)
+    enough = sizes[binom.cdf(expected, starts, target) <= delta]
+    return int(enough[0]) if enough.size else None
 
-    if rate >= target or high < 1 or fails(high):
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (middle + 1, high) if fails(middle) else (low, middle)
-    size = math.ceil(low * n / count)
-    return size if size > n else None
+
+def _round_numbers(above: int, most: int) -> NDArray[np.int64]:
+    """Numbers of two digits and zeros above one number, up to another, in order."""
+    powers = 10 ** np.arange(len(str(most)), dtype=np.int64)
+    every = (powers[:, None] * np.arange(10, 100)).ravel()
+    return np.unique(every[(every > above) & (every <= most)])

@@ -17,7 +17,7 @@ from cogcalib.tasks.divide import KeyedRow, divide
 from cogcalib.tasks.prompt_rows import check_alike
 from cogcalib.tasks.question_table import file_name
 from cogcalib.tasks.read import read_part, typed_row
-from cogcalib.tasks.rows import build_example, content_id, fill, text_of
+from cogcalib.tasks.rows import EqualOptionsError, build_example, content_id, fill, text_of
 from cogcalib.tasks.task import Task
 from cogcalib.tasks.task_file import ROWS, Definition, Group, Part, Source, Split, read_definition
 
@@ -154,10 +154,13 @@ def _load(
     divided, dropped = divide(named, parts, group)
     ids: Counter[str] = Counter()
     group_of: dict[str, str] = {}
-    splits = {
-        split: build_examples(named, rows, split, preset, ids, group_of)
-        for split, rows in divided.items()
-    }
+    try:
+        splits = {
+            split: build_examples(named, rows, split, preset, ids, group_of)
+            for split, rows in divided.items()
+        }
+    except EqualOptionsError as error:
+        raise ValueError(f"{error}; {_how_many_alike(named, divided, preset)}") from error
     for split, examples in splits.items():
         if not examples:
             raise ValueError(f"{named.name}: exclude leaves no row of split {split}")
@@ -189,6 +192,23 @@ def _equal_options(splits: Mapping[str, Sequence[Example]]) -> dict[str, int]:
         for split, examples in splits.items()
     }
     return {split: number for split, number in found.items() if number}
+
+
+def _how_many_alike(
+    definition: Definition, divided: Mapping[str, Sequence[KeyedRow]], preset: str
+) -> str:
+    """How many rows are refused for equal options, in words."""
+    found = total = 0
+    for split, rows in divided.items():
+        total += len(rows)
+        for asked in rows:
+            try:
+                build_example(definition, asked.row, split, "", preset)
+            except EqualOptionsError:
+                found += 1
+            except ValueError:
+                continue
+    return f"{found:,} of {total:,} rows {'is' if found == 1 else 'are'} like this"
 
 
 def build_examples(

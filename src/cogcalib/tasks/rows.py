@@ -19,6 +19,10 @@ _EXACT = 2**53
 """Floats below hold every integer exactly."""
 
 
+class EqualOptionsError(ValueError):
+    """Two options of a row that say the same."""
+
+
 def question_key(definition: Definition, row: Row) -> str:
     """What makes two rows the same question, see `asked_text`."""
     if definition.kind == ROWS:
@@ -208,7 +212,7 @@ def _check_texts(shown: Sequence[Option], options: Options, row: Row, *, equal: 
         before = first.setdefault(asked_text(option.text), number)
         if before != number and not equal:
             where = _named([*_option_columns(options, before), *_option_columns(options, number)])
-            raise ValueError(
+            raise EqualOptionsError(
                 f"{row.place}, {where}: options {shown[before].letter} and {option.letter} are "
                 f"both {option.text!r}; only a task with equal_options: true may have such rows"
             )

@@ -82,7 +82,7 @@ class KnownShare:
         return (
             f"{said}training: the gate never chose. Either the model knew nearly all of the task "
             "before, or it had memorised the examples by the first threshold: shorten the style "
-            "phase, or let gate='prior' label each when it is first met."
+            "phase, and train for fewer epochs."
         )
 
     def _warning_of_the_end(self, gate: str) -> str:
@@ -102,8 +102,7 @@ class KnownShare:
         return (
             f"{last:.1%} of the training examples count as known in the last epoch: the "
             "threshold hardly separates them any more. Most likely they have been memorised, "
-            "and memorised examples fall under any threshold: train for fewer epochs, or let "
-            "gate='prior' label each when it is first met."
+            "and memorised examples fall under any threshold: train for fewer epochs."
         )
 
 

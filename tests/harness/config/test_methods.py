@@ -286,3 +286,10 @@ def test_the_names_of_all_tables_parse() -> None:
 def test_names_that_are_reserved_are_refused_clearly(name: str) -> None:
     with pytest.raises(ValueError, match=rf"method '{re.escape(name)}'.*(begin|allowed|suffix)"):
         Method.parse(name)
+
+
+def test_no_name_is_suggested_that_would_be_refused() -> None:
+    for name in ("focal-option", "cols-inverted-rando"):
+        with pytest.raises(ValueError, match="must be -options") as error:
+            Method.parse(name)
+        assert "did you mean" not in str(error.value)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from cogcalib.suggest import did_you_mean
+from cogcalib.suggest import whole_meant
 
 AlphaWord = Literal["auto", "calibrated", "gap"]
 """What sets alpha while training goes on."""
@@ -87,7 +87,7 @@ _ALPHAS = {
     "calibrated": "each example smoothed to the accuracy of its confidence",
     "gap": "each example smoothed by what only training has added to that of its confidence",
 }
-_OWN: dict[str, AlphaWord] = {"calibrated": "calibrated", "gap": "gap"}
+_OWN: tuple[AlphaWord, ...] = ("calibrated", "gap")
 #: Post-hoc calibration -> how it is printed and described.
 _POSTHOC = {
     "ts": ("TS", "temperature scaling on the calibration split"),
@@ -147,13 +147,13 @@ class Method:
         if before != name and posthoc not in POSTHOC:
             raise ValueError(
                 f"method {name!r}: after '+' one of {', '.join(POSTHOC)} is allowed, "
-                f"got {posthoc!r}"
+                f"got {posthoc!r}{whole_meant(name, posthoc, POSTHOC)}"
             )
         stem, suffixes, alpha = _parts(before)
         if stem not in STEMS:
             raise ValueError(
                 f"method {name!r} must begin with one of {', '.join(STEMS)}"
-                f"{did_you_mean(stem, STEMS)}"
+                f"{whole_meant(name, stem, STEMS)}"
             )
         if stem == "base" and posthoc in BY_BASE:
             raise ValueError(f"method {name!r}: +{posthoc} needs a model to hold against base")
@@ -166,10 +166,7 @@ class Method:
 
     @classmethod
     def read(cls, name: str) -> Method:
-        """As `parse`; a name that is not of the grammar is kept as it is, without a stem.
-
-        Reports show predictions of anybody, under names of their own.
-        """
+        """As `parse`; a name that is not of the grammar is kept as it is, without a stem."""
         try:
             return cls.parse(name)
         except ValueError:
@@ -266,19 +263,22 @@ class Method:
         if self.penalty is None:
             raise ValueError(f"method {self.name!r} has no penalty, so no suffix -{suffix}")
         free = self.stem not in FREE_OF_OPTIONS
-        if suffix == "options" and self.support == "vocab" and free:
-            return replace(self, support="options")
-        if suffix == "auto" and self.alpha is None and free:
-            return replace(self, alpha="auto")
-        if suffix in _OWN and self.alpha is None and self.penalty == "label_smoothing":
-            return replace(self, alpha=_OWN[suffix])
-        if suffix in GATES and self.gate == "nll":
-            return replace(self, gate=suffix)
+        fits: dict[str, Method] = {}
+        if self.support == "vocab" and free:
+            fits["options"] = replace(self, support="options")
+        if self.alpha is None and free:
+            fits["auto"] = replace(self, alpha="auto")
+        if self.alpha is None and self.penalty == "label_smoothing":
+            fits |= {alpha: replace(self, alpha=alpha) for alpha in _OWN}
+        if self.gate == "nll":
+            fits |= {gate: replace(self, gate=gate) for gate in GATES}
+        if suffix in fits:
+            return fits[suffix]
         raise ValueError(
             f"method {self.name!r}: suffix -{suffix} must be -options, -auto (once, not with "
             f"{', '.join(FREE_OF_OPTIONS)}), -calibrated or -gap (label smoothing, one of the "
             "three) or, on a gated method, one of "
-            f"{', '.join('-' + gate for gate in GATES)}"
+            f"{', '.join('-' + gate for gate in GATES)}{whole_meant(self.name, suffix, fits)}"
         )
 
     def _with_number(self, text: str) -> Method:
