@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +27,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture
-def peers(gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def peers(gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of packages that import and do nothing, in the place of those compared with."""
     folder = tmp_path / "peers"
     for module in ("liger_kernel/transformers", "cut_cross_entropy", "lm_eval/models/huggingface"):
@@ -34,11 +35,16 @@ def peers(gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
             if folder in part.parents:
                 part.mkdir(parents=True, exist_ok=True)
                 (part / "__init__.py").touch()
-    for name in list(sys.modules):
-        if name.split(".")[0] in ("liger_kernel", "cut_cross_entropy", "lm_eval"):
-            monkeypatch.delitem(sys.modules, name)
+    for name in imported("liger_kernel", "cut_cross_entropy", "lm_eval"):
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(str(folder))
-    return folder
+    yield folder
+    for name in imported("liger_kernel", "cut_cross_entropy", "lm_eval"):  # no other test sees them
+        del sys.modules[name]
+
+
+def imported(*packages: str) -> list[str]:
+    return [name for name in sys.modules if name.partition(".")[0] in packages]
 
 
 def run(*options: str) -> subprocess.CompletedProcess[str]:
@@ -186,9 +192,8 @@ def test_on_cuda_nothing_begins_without_what_it_is_compared_with(
         start("there")
     assert begun == [script]
     (peers / module / "__init__.py").write_text("raise RuntimeError('no driver')\n")
-    for name in list(sys.modules):
-        if name.split(".")[0] == module:
-            monkeypatch.delitem(sys.modules, name)
+    for name in imported(module):
+        del sys.modules[name]
     importlib.invalidate_caches()
     compared = tool is gpu or module != "lm_eval"
     with pytest.raises(SystemExit if compared else KeyboardInterrupt):
