@@ -174,7 +174,7 @@ def command(preset: Preset, folder: Path, seeds: int) -> subprocess.Popen[str]:
     file = folder / "small.yaml"
     file.write_text(json.dumps(preset.model_dump()), encoding="utf-8")
     words = ["-m", "cogcalib", "reproduce", "main", "--model", str(file), "--seeds", str(seeds)]
-    words += ["--limit-methods", "sft"]
+    words += ["--limit-methods", "sft", "--limit-tasks", "country"]
     words += ["--runs", str(folder / "runs"), "--output", str(folder / "out")]
     return subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True)
 
