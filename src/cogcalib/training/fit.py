@@ -119,8 +119,9 @@ def fit(
     trainer.origin = _origin(data.train, output.name, choice)
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_complete_checkpoint(partial, arguments.gate)
-    if checkpoint is None:  # of a run that was killed before its first
-        shutil.rmtree(partial / FOLDER, ignore_errors=True)
+    ledger = partial / FOLDER
+    if checkpoint is None and ledger.is_dir():  # of a run that was killed before its first
+        shutil.rmtree(ledger)
     _train(trainer, checkpoint)
     trainer.save_model(str(partial))
     return _finish(partial, output, trainer.state.log_history)

@@ -111,7 +111,7 @@ def test_a_table_that_scrolls_shows_it(
     tab.open(pages[name], width=390, dark=dark)
     place = """(() => { const e = [...document.querySelectorAll("div.scroll")].find(e =>
       e.checkVisibility() && e.scrollWidth > e.clientWidth + 20); SCROLL
-      e.scrollIntoView(); const box = e.getBoundingClientRect(), cell = e.querySelector(
+      e.scrollIntoView({block: "center"}); const box = e.getBoundingClientRect(), cell = e.querySelector(
       "tbody tr > :first-child").getBoundingClientRect();
       return [box.right + scrollX, box.top + scrollY, cell.left - box.left] })()"""
 
@@ -140,7 +140,9 @@ def test_no_chart_stands_alone_in_a_last_row(tab: Tab, page: Path, width: int) -
     tab.open(page, width=width)
     rows = tab.run(ROWS)
     assert [2, 2] in rows
-    assert [each for each in rows if len(each) > 1 and each[-1] == 1 < each[0]] == []
+    # Three charts where two fit beside each other leave one alone.
+    alone = [each for each in rows if each[-1] == 1 < each[0]]
+    assert [each for each in alone if sum(each) != 3] == []
 
 
 @pytest.mark.parametrize(
