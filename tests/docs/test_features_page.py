@@ -122,7 +122,7 @@ DO_NOT_REACH_THE_LOSS = {
     ),
     "what is saved, and where": (
         "greater_is_better hub_always_push hub_model_id hub_private_repo hub_revision hub_strategy "
-        "metric_for_best_model output_dir push_to_hub "
+        "metric_for_best_model push_to_hub "
         "restore_callback_states_from_checkpoint save_on_each_node save_steps "
         "save_strategy save_total_limit"
     ),

@@ -1,4 +1,4 @@
-"""Whether a model can be told from one that guesses among the options."""
+"""The remark on a model that cannot be told from one that guesses among the options."""
 
 from __future__ import annotations
 

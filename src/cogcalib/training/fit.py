@@ -119,9 +119,8 @@ def fit(
     trainer.origin = _origin(data.train, output.name, choice)
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_complete_checkpoint(partial, arguments.gate)
-    ledger = partial / FOLDER
-    if checkpoint is None and ledger.is_dir():  # of a run that was killed before its first
-        shutil.rmtree(ledger)
+    if checkpoint is None and (partial / FOLDER).is_dir():  # of a run killed before its first
+        shutil.rmtree(partial / FOLDER)
     _train(trainer, checkpoint)
     trainer.save_model(str(partial))
     return _finish(partial, output, trainer.state.log_history)

@@ -138,10 +138,12 @@ def even_columns(charts: int, most: int) -> int:
 
 
 def whole_words(text: str) -> Markup:
-    """A name that lines do not break: one that is short, of a longer one its words."""
-    parts = [text] if len(text) <= WHOLE else text.split(" ")
-    shown = [Markup('<span class="whole">{}</span>').format(each) if len(each) <= WHOLE else each
-             for each in parts]  # fmt: skip
+    """A name that lines do not break: one that is short, of a longer one its words with hyphens."""
+    whole = Markup('<span class="whole">{}</span>')
+    if len(text) <= WHOLE:
+        return whole.format(text)
+    words = text.split(" ")
+    shown = [whole.format(each) if "-" in each and len(each) <= WHOLE else each for each in words]
     return Markup(" ").join(shown)
 
 
