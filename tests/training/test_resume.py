@@ -125,7 +125,7 @@ def test_state_of_an_older_checkpoint_is_read(tmp_path: Path) -> None:
     assert state.threshold is not None
     assert state.threshold.value == 0.5
     written = json.loads((tmp_path / STATE_NAME).read_text(encoding="utf-8"))
-    known_share = {"first": [0.0, 0.0], "last": [0.0, 0.0], "seen": [0.0, 0.0]}
+    known_share = {"first": [0.0, 0.0], "last": [0.0, 0.0], "seen": [0.0, 0.0], "weight": 0.0}
     since = {"recent": [], "prior": "", "known_share": known_share}
     saved = json.loads(state.save(tmp_path).read_text(encoding="utf-8"))
     assert saved == {**written, **since}
