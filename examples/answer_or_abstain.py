@@ -9,9 +9,7 @@ task, data = cogcalib.load_task("atlas/country").splits, {}
 for part in task:
     rows = [{"prompt": render_prompt(e), "completion": f" {e.answer}"} for e in task[part]]
     data[part] = Dataset.from_list([row | {"options": [" A", " B", " C", " D"]} for row in rows])
-args = cogcalib.CogCalibConfig(
-    "answers", max_steps=60, learning_rate=5e-4, use_cpu=True, bf16=False
-)
+args = cogcalib.CogCalibConfig("answers", max_steps=60, learning_rate=5e-4)
 known = {"train_dataset": data["train"], "calibration_dataset": data["calibration"]}
 trainer = cogcalib.CogCalibTrainer("atlas", args, **known)
 trainer.train()

@@ -111,8 +111,8 @@ def test_a_table_that_scrolls_shows_it(
     tab.open(pages[name], width=390, dark=dark)
     place = """(() => { const e = [...document.querySelectorAll("div.scroll")].find(e =>
       e.checkVisibility() && e.scrollWidth > e.clientWidth + 20); SCROLL
-      e.scrollIntoView({block: "center"}); const box = e.getBoundingClientRect(), cell = e.querySelector(
-      "tbody tr > :first-child").getBoundingClientRect();
+      e.scrollIntoView({block: "center"}); const box = e.getBoundingClientRect();
+      const cell = e.querySelector("tbody tr > :first-child").getBoundingClientRect();
       return [box.right + scrollX, box.top + scrollY, cell.left - box.left] })()"""
 
     def edge(scroll: str) -> str:
