@@ -154,7 +154,10 @@ def _check_options(
     verbs = next(each for each in parser._actions if each.dest == "verb").choices
     if chosen not in VERBS or not isinstance(verbs, dict):
         return
-    every = (each for each in (*parser._actions, *verbs[chosen]._actions))
+    every = [*parser._actions, *verbs[chosen]._actions]
+    for each in verbs[chosen]._actions:
+        if isinstance(each.choices, dict):  # `tasks show` is a parser in the verb's
+            every += [inner for part in each.choices.values() for inner in part._actions]
     known = [name for each in every for name in each.option_strings if name[:2] == "--"]
     for word in takewhile(lambda each: each != "--", words):
         got = word.partition("=")[0]
