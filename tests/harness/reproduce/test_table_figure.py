@@ -43,6 +43,6 @@ def test_titles_of_panels_do_not_overlap(figure: Figure, record: dict[str, Any])
 
 def test_each_curve_has_its_own_colour_and_marker(figure: Figure) -> None:
     lines = figure.subfigs[-1].axes[0].get_lines()
-    assert {"cols-options-calibrated", "cols-options-gap"} <= {str(x.get_label()) for x in lines}
+    assert {"base", "cols-options-gap"} <= {str(x.get_label()) for x in lines}
     assert len({line.get_color() for line in lines}) == len(lines)
     assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(lines)
