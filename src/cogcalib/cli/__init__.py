@@ -65,8 +65,7 @@ VERBS = {
     )
 }
 WITHOUT_JSON = ("predict", "completion")
-"""Verbs that write no such file: ``predict`` writes its answers as JSON lines, two print no result
-of their own."""
+"""Verbs that write no such file: ``predict`` writes JSON lines, ``completion`` prints a script."""
 
 RESUMABLE = (run, demo, tune, reproduce)
 """Verbs that train: SIGTERM ends them after a checkpoint."""

@@ -121,7 +121,7 @@ def _map_lines(fitted: FittedMap) -> Iterator[str]:
         )
         yield (
             f"It is for questions like those of {way.source}. For those of {fitted.source} "
-            f"{way.in_domain:.3f} is right."
+            f"{way.in_domain:.3f} is correct."
         )
     if fitted.parameters.get("at_bound"):
         yield (

@@ -1,4 +1,4 @@
-"""The remark on a model that cannot be told from one that guesses among the options."""
+"""A warning where a model answers no better than guessing among the options would."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def said_of_guessing(metrics: SplitMetrics, options: Sequence[int]) -> str:
     chance, guessing = float(np.mean(1 / np.array(options))), float(np.mean(np.log(options)))
     if binomtest(round(accuracy * n), n, chance, alternative="greater").pvalue > LEVEL:
         return (
-            f"The model answers {100 * accuracy:.1f} % correctly, which cannot be told from "
-            f"guessing among the options ({100 * chance:.1f} %): it knows hardly anything of these "
-            "questions, or they are too few."
+            f"The model answers {100 * accuracy:.1f} % correctly, which is not significantly more "
+            f"than guessing among the options would ({100 * chance:.1f} %): it knows hardly "
+            "anything of these questions, or they are too few."
         )
     nll = metrics.calibrated.get("nll")
     if nll is not None and nll["value"] >= guessing:

@@ -1,4 +1,4 @@
-"""A temperature halfway: what a model and its base say to questions that nobody has labelled."""
+"""The temperature for another task, from its unlabelled questions and the base model."""
 
 from __future__ import annotations
 
