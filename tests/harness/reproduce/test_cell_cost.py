@@ -163,6 +163,18 @@ def test_one_probe_a_model_and_task_is_counted(small: Preset, tmp_path: Path) ->
     assert [cost.probing > 0 for cost in costs].count(True) == 1
 
 
+def test_test_questions_that_the_base_model_answered_are_counted_once(
+    small: Preset, tmp_path: Path
+) -> None:
+    plan = make_plan(load_table("ratio"), small, tmp_path, seeds=[0], tune_seeds=[0])
+    asked = [each for each in timed_cells(plan) if "base" in each.cell.predicted]
+    first, *further = (each.cost.scoring for each in asked)
+    assert len(further) == 5
+    calibration = cell_cost(Cell(asked[0].cell.place, "trial", "sft"), small).scoring
+    assert set(further) == {calibration}
+    assert first > calibration
+
+
 @pytest.mark.parametrize(
     ("method", "every"),
     [("cols@0.1", None), ("cols@0.1", 2), ("cols@0.1", 1.0), ("ls@0.1", None), ("focal@2", 2)],

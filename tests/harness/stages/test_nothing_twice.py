@@ -6,6 +6,7 @@ import importlib
 import io
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from cogcalib.harness.reproduce.planned_cells import row_cells
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.records import InputError
 
+ASKED = "cogcalib.harness.stages.asked_models"
 LIMIT = "limit: {train: 12, calibration: 16, test: 8}"
 TEXT = (
     "name: x\nmethods: [base]\nmodel: {path: atlas}\n"
@@ -63,10 +65,9 @@ def test_the_base_model_is_loaded_and_asked_once_for_all_seeds(
     here = place(tmp_path)
     (cell,) = row_cells(here, ["base", "base+platt"], [0, 1, 2])
     run(Cell(here, "prepare"))
-    score = "cogcalib.harness.stages.score"
-    loads, asked = (calls(monkeypatch, score, name) for name in ("load_model", "score_examples"))
+    loads, asked = (calls(monkeypatch, ASKED, name) for name in ("load_model", "score_examples"))
     run(cell)
-    times = Counter((e.task, e.split, e.id) for _, _, examples in asked for e in examples)
+    times = Counter((e.task, e.split, e.id) for _, _, examples, _ in asked for e in examples)
     assert len(loads) == 1
     assert set(times.values()) == {1}
     splits = stages.read_splits(RunFolder(here.path))
@@ -81,12 +82,45 @@ def test_the_base_model_is_loaded_and_asked_once_for_all_seeds(
     assert not cell.missing()
 
 
+def answers(folder: Path, split: str) -> dict[str, Any]:
+    """Question -> how the base model answered it, without the name of the run."""
+    held = RunFolder(folder)
+    rows = [row for each in held.read_predictions(held.predictions("base", 0)) for row in each]
+    return {row.id: replace(row, run="") for row in rows if row.split == split}
+
+
+def test_the_base_model_is_asked_once_for_all_variants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads, asked = (calls(monkeypatch, ASKED, name) for name in ("load_model", "score_examples"))
+
+    def base(name: str, *overrides: str) -> tuple[int, int]:
+        """Loads and questions of a run folder."""
+        here, before = place(tmp_path, name, *overrides), len(asked)
+        del loads[:]
+        run(Cell(here, "prepare"), *row_cells(here, ["base"], [0]))
+        return len(loads), sum(len(examples) for _, _, examples, _ in asked[before:])
+
+    loaded, n = base("country")
+    assert loaded == 1
+    assert n > 8 + 8  # half of the calibration split, and two test splits
+    assert base("longer", "train.steps=9") == (0, 0)
+    assert answers(tmp_path / "country", "test") == answers(tmp_path / "longer", "test")
+    assert base("smaller", "tasks.limit.test=4", "tasks.out_of_domain=[]") == (0, 0)
+    assert base("further", "tasks.limit.test=9") == (1, 1)
+    assert base("bf16", "model.dtype=bfloat16") == (1, n)
+    for file in (tmp_path / "answers").glob("*.jsonl"):
+        file.write_text("{")
+    with pytest.raises(ValueError, match=r"answers.*row 1"):
+        base("damaged", "train.steps=8")
+
+
 def test_a_temperature_of_every_seed_needs_no_further_load(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = place(tmp_path)
     run(Cell(here, "prepare"))
-    loads = calls(monkeypatch, "cogcalib.harness.stages.score", "load_model")
+    loads = calls(monkeypatch, ASKED, "load_model")
     run(*row_cells(here, ["base", "base+ts"], [0, 1]))
     assert len(loads) == 1
     run(*row_cells(here, ["sft", "sft+ts", "sft+platt"], [0]))

@@ -127,7 +127,7 @@ def _run(cell: Cell, console: Console) -> None:
     _train(cell, context, splits)
     if cell.kind == "trial":
         stages.try_out(context, method, cell.seed, splits)
-    models = stages.AskedModels()
+    models = stages.AskedModels(shared=cell.place.path.parent / "answers")
     for seed in cell.seeds:
         for name in cell.predicted:
             stages.score(context, Method.parse(name), seed, splits, models)

@@ -7,6 +7,7 @@ one by one, which a small batch waits for. Loading weights and preparing a cell 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 
@@ -64,8 +65,14 @@ class CellCost:
         return sum(parts) + self.loading + self.setup
 
 
-def cell_cost(cell: Cell, preset: Preset) -> CellCost:
-    """What a cell costs by the preset of its model: the sum of its parts, each as below."""
+def cell_cost(cell: Cell, preset: Preset, answered: Collection[str] = ()) -> CellCost:
+    """What a cell costs by the preset of its model: the sum of its parts, each as below.
+
+    Args:
+        cell: The cell.
+        preset: Of its model.
+        answered: Tasks whose test questions the base model answers in a cell before this one.
+    """
     model, place = _Model(preset, cell.place), cell.place
     if cell.kind == "prepare":
         passes = 1 if is_open_ended(place.config) else OPTIONS + 1
@@ -89,7 +96,8 @@ def cell_cost(cell: Cell, preset: Preset) -> CellCost:
     for name in asked:
         # A temperature is fitted on the calibration split before everything is asked. What the base
         # model answers without one is the same for every seed, but for the half it answers.
-        each = tested + (calibration if name.posthoc else 0.0)
+        first = model.scored(("calibration", "test"), answered) if name.name == "base" else tested
+        each = first + (calibration if name.posthoc else 0.0)
         again = each if name.posthoc else calibration
         scoring += each + len(cell.further) * again
     if asked:
@@ -196,17 +204,16 @@ class _Model:
         batches = math.ceil(self.calibration_half() / size)
         return batches * self.seconds(tokens, FORWARD, FORWARD_KERNELS)
 
-    def scored(self, splits: tuple[str, ...]) -> float:
-        """Half of the calibration split, and every test split, once each."""
+    def scored(self, splits: tuple[str, ...], answered: Collection[str] = ()) -> float:
+        """Half of the calibration split, and every test split that is not answered, once each."""
         tasks = self.place.config.tasks
-        half = self.answered(self.calibration_half(), tasks.train)
+        seconds = self.answered(self.calibration_half(), tasks.train)
         if splits == ("calibration",):
-            return half
-        own = self.answered(_rows(self.place, "test"), tasks.train)
-        return (
-            half
-            + own
-            + sum(self.answered(_size(each, "test"), each) for each in tasks.out_of_domain)
+            return seconds
+        rows = {each: _size(each, "test") for each in tasks.out_of_domain}
+        rows[tasks.train] = _rows(self.place, "test")
+        return seconds + sum(
+            self.answered(number, task) for task, number in rows.items() if task not in answered
         )
 
     def answered(self, rows: float, task: str) -> float:

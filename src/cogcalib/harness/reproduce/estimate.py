@@ -108,9 +108,14 @@ def timed_cells(plan: Plan, rule: Rule = DEFAULT_RULE) -> list[TimedCell]:
     presets = {place.model: _preset(plan, place) for place in plan.places}
     known = {place.model: measured_rates(place.path.parent) for place in plan.places}
     probed: set[tuple[str, str]] = set()
+    answered: dict[str, set[str]] = {}
     found = []
     for phase, cell in _phases(plan, rule):
-        cost = cell_cost(cell, presets[cell.place.model])
+        before = answered.setdefault(cell.place.model, set())
+        cost = cell_cost(cell, presets[cell.place.model], before)
+        if "base" in cell.predicted:
+            tasks = cell.place.config.tasks
+            before |= {tasks.train, *tasks.out_of_domain}
         rates = known[cell.place.model]
         if rates and cost.disk and rates.adapter == (cell.place.config.model.lora is not None):
             cost = replace(cost, disk=rates.saved)

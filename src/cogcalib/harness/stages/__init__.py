@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cogcalib.harness.stages.asked_models import AskedModels, load_trained
 from cogcalib.harness.stages.begin import Begun, begin
 from cogcalib.harness.stages.context import (
     RunContext,
@@ -14,9 +15,7 @@ from cogcalib.harness.stages.prepare import choose_splits, describe_tasks, load_
 from cogcalib.harness.stages.probe import probe_base
 from cogcalib.harness.stages.report import report
 from cogcalib.harness.stages.score import (
-    AskedModels,
     check_base,
-    load_trained,
     maps_predictions,
     score,
     try_out,

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock
 
 from cogcalib.harness.config import Config
 from cogcalib.harness.run_folder import RunFolder
+from cogcalib.harness.stages.asked_once import asked_once
 from cogcalib.harness.stages.context import RunContext
 from cogcalib.harness.stages.given_labels import slick_labels
-from cogcalib.jsonl import read_jsonl, write_jsonl
+from cogcalib.jsonl import write_jsonl
 from cogcalib.knowledge import probe, renderings
 from cogcalib.modeling import fingerprint, load_model
 from cogcalib.records import Example, ProbeRecord
@@ -73,27 +69,9 @@ def _ask(context: RunContext, pool: Sequence[Example]) -> list[ProbeRecord]:
 
 
 def _ask_once(context: RunContext, pool: Sequence[Example], shared: Path) -> list[ProbeRecord]:
-    """Labels of a pool: those that another run left, and the model's for the rest.
-
-    A file holds those of a model, as it is loaded, on a task; its ids are hashes of questions.
-    """
     section, task = context.config.model, context.config.tasks.train
-    name = _hash([fingerprint(section.path, section.revision), section.loading(), task])
-    shared.mkdir(parents=True, exist_ok=True)
-    file, names = shared / f"{name}.jsonl", [_hash(asdict(example)) for example in pool]
-    with FileLock(shared / f"{name}.lock"):
-        held = {row.id: row for row in read_jsonl(file, ProbeRecord)} if file.exists() else {}
-        new = {key: each for key, each in zip(names, pool, strict=True) if key not in held}
-        if new:
-            found = zip(new, _ask(context, list(new.values())), strict=True)
-            held |= {key: replace(record, id=key) for key, record in found}
-            write_jsonl(file, held.values())
-    return [replace(held[key], id=example.id) for key, example in zip(names, pool, strict=True)]
-
-
-def _hash(content: Any) -> str:
-    text = json.dumps(content, ensure_ascii=False, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    of = [fingerprint(section.path, section.revision), section.loading(), task]
+    return asked_once(shared, of, ProbeRecord, pool, partial(_ask, context))
 
 
 def _pool(config: Config, task: Task) -> list[Example]:

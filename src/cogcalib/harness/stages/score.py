@@ -8,17 +8,13 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-from cogcalib.baselines import Baseline
 from cogcalib.harness.config import Method
 from cogcalib.harness.progress import Advance
 from cogcalib.harness.run_folder import RunFolder, cost_file, posthoc_map, unfinished
-from cogcalib.harness.stages.baselines import fit_baseline
+from cogcalib.harness.stages.asked_models import BASE, AskedModels
 from cogcalib.harness.stages.context import THRESHOLD, Predict, RunContext, Splits, of_seed
-from cogcalib.modeling import load_model
 from cogcalib.posthoc import TemperatureScaling, VectorScaling
-from cogcalib.records import Example, InputError, Prediction, input_errors, write_json
+from cogcalib.records import Example, InputError, Prediction, write_json
 from cogcalib.scoring import (
     ScoreSettings,
     apply_confidence_maps,
@@ -30,44 +26,6 @@ from cogcalib.scoring import (
     why_uncalibrated,
 )
 from cogcalib.scoring import score as score_examples
-
-Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
-BASE = Method.parse("base")
-
-
-class AskedModels:
-    """What predictions have in common that are made one after the other.
-
-    A model, or the several of a baseline, stays loaded until another is asked for; what the base
-    model was asked without a temperature it is not asked again, for no seed changes it.
-    """
-
-    def __init__(self) -> None:
-        self._key: tuple[str, int | None] | None = None
-        self._held: Baseline | Loaded | None = None
-        self._answers: dict[tuple[str, str, str], Prediction] = {}
-
-    def load(
-        self, context: RunContext, method: Method, seed: int, splits: Splits
-    ) -> Baseline | Loaded:
-        """What answers for a method, before its post-hoc calibration."""
-        key = method.before_posthoc.name, None if method.trained == "base" else seed
-        if self._held is None or key != self._key:
-            self._key, self._held = key, None  # before the next is loaded
-            self._held = (
-                fit_baseline(context, method, seed, splits["train"])
-                if method.baseline
-                else load_trained(context, method, seed)
-            )
-        return self._held
-
-    def answer(
-        self, ask: Callable[[Sequence[Example]], list[Prediction]], examples: Sequence[Example]
-    ) -> list[Prediction]:
-        """The base model's predictions, asked for where there are none yet."""
-        new = [e for e in examples if (e.task, e.split, e.id) not in self._answers]
-        self._answers |= {(row.task, row.split, row.id): row for row in (ask(new) if new else ())}
-        return [self._answers[e.task, e.split, e.id] for e in examples]
 
 
 def score(
@@ -203,6 +161,8 @@ def _by_model(
     models: AskedModels,
 ) -> Predict:
     """Ask the model, or the several of a baseline, at temperatures of its own if it has them."""
+    if method.name == BASE.name:
+        return partial(models.answer, context)
     plain = ScoreSettings(batch_size=context.config.score.batch_size)
     asked = models.load(context, method, seed, splits)
     baseline = None if isinstance(asked, tuple) else asked
@@ -226,8 +186,6 @@ def _by_model(
             temperature=temperature,
             progress=advance,
         )
-        if method.name == "base":
-            return models.answer(partial(ask, settings=settings), examples)
         predictions = ask(examples, settings)
         if baseline:
             write_json(cost_file(folder), asdict(baseline.cost))
@@ -289,22 +247,6 @@ def _by_base(
         scaling.save(posthoc_map(folder, kind, f"{task}.{split}".replace("/", "-")))
         found += apply_option_scaling(scaling, own, asked)
     return found
-
-
-def load_trained(context: RunContext, method: Method, seed: int) -> Loaded:
-    """The model that a method asks, as it was fine-tuned with a seed.
-
-    Raises:
-        InputError: If what the folder holds cannot be loaded, or is of another model.
-    """
-    config = context.config
-    trained = context.folder.train(method.trained, seed)
-    with input_errors():
-        if method.trained == "base":
-            return load_model(config.model.path, **config.model.loading())
-        if config.model.lora:
-            return load_model(config.model.path, adapter=trained, **config.model.loading())
-        return load_model(trained, **config.model.loading(trained=True))
 
 
 def _by_question(
