@@ -33,7 +33,7 @@ INTRODUCTION = """\
 
 Written by `python benchmarks/_page.py` from the records in `benchmarks/results`; do not edit. `make
 bench` measures everything anew and writes records and page;
-[benchmarks/README.md](../benchmarks/README.md) says how each is measured.
+[benchmarks/README.md](../benchmarks) says how each is measured.
 
 A ratio below 1 means that cogcalib is faster or smaller. **time** is the median over the turns of
 the ratio within a turn, in brackets the least and the most; **memory** is the ratio of the peaks,

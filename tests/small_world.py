@@ -16,14 +16,14 @@ QUESTIONS = 240
 
 
 @contextmanager
-def small_atlas() -> Iterator[None]:
-    """Every split of the atlas tasks is cut to its first `QUESTIONS`."""
+def small_atlas(questions: int = QUESTIONS) -> Iterator[None]:
+    """Every split of the atlas tasks is cut to its first questions."""
     whole = atlas.load
 
     @cache
     def cut(name: str) -> Task:
         task = whole(name)
-        return replace(task, splits={k: rows[:QUESTIONS] for k, rows in task.splits.items()})
+        return replace(task, splits={k: rows[:questions] for k, rows in task.splits.items()})
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(atlas, "load", cut)

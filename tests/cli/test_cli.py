@@ -10,6 +10,9 @@ import pytest
 from small_world import small_world as small_world
 
 from cogcalib import cli
+from cogcalib.harness.report import load_run
+from cogcalib.harness.report.headline import headline
+from cogcalib.harness.report.summary import group_rows
 
 SMALL = [
     "-o", "methods=[base, sft]",
@@ -27,6 +30,9 @@ def test_demo_runs_and_shows_a_table(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "Every ECE here" in out
     assert "report.html" in out
     assert (tmp_path / "demo" / "report.html").is_file()
+    done = load_run(tmp_path / "demo")
+    verdict = headline(done, group_rows(done.rows, in_domain=done.trained_on)[0])[0]
+    assert out.split()[-len(verdict.split()) :] == verdict.split()  # the last word
     assert cli.main(["report", str(tmp_path / "demo")]) == 0
     assert "ECE" in capsys.readouterr().out
     other = [*SMALL, "-o", "train.learning_rate=3e-3"]

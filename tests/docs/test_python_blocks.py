@@ -1,4 +1,4 @@
-"""Every block of Python on a page runs: here, in another test, or a reason stands beside it."""
+"""Every block of Python on a page runs, here or in another test."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
 from completion_server import CompletionServer, serve
 from pages import PAGES, ROOT, blocks, name_of
 from peft import PeftModel, get_peft_model
+from readme_rows import rows_of, write_rows
 
 from cogcalib import CogCalibConfig
 from cogcalib.knowledge.probe_run import probe_task
 from cogcalib.knowledge.probe_task import ProbeTask
-from cogcalib.modeling import load_model, load_tokenizer, lora_config
+from cogcalib.modeling import load_model, load_tokenizer, lora_config, resolve_model
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring import score
 from cogcalib.tasks import Task, load_task
@@ -36,10 +38,6 @@ ELSEWHERE = {
     "predict": "test_predict_page.py",
 }
 """Pages of which all blocks are run by another test."""
-NOT_RUN = {
-    ("distributed", 0): "a part of a script, with several processes; "
-    "test_accelerate_launch.py runs one sharded so",
-}
 
 COUNTRY = load_task("atlas/country")
 FEW = Task(**{**vars(COUNTRY), "splits": {k: rows[:24] for k, rows in COUNTRY.splits.items()}})
@@ -150,6 +148,18 @@ def adapter(here: Here) -> Prepared:
     return names | {"test": splits["test"]}, {'"all"': '"last"'}
 
 
+def one_process(here: Here) -> Prepared:
+    """Shards on one process are whole; test_accelerate_launch.py has several."""
+    here.patch.setattr(datasets.config, "HF_DATASETS_CACHE", here.folder / "cache")
+    write_rows(here.folder / "train.jsonl", rows_of("train", 0, 210))
+    small = 'CogCalibConfig("out", max_steps=2, use_cpu=True, bf16=False, '
+    return {}, {
+        "fsdp_size=8": "fsdp_size=1",
+        '"Qwen/Qwen2.5-7B"': f'"{resolve_model("atlas")}", dtype="float32"',
+        'CogCalibConfig("out", ': small,
+    }
+
+
 def _adapted(seed: int) -> PeftModel:
     torch.manual_seed(seed)
     model = get_peft_model(load_model("atlas")[0], lora_config(2, 4, 0.5, "all-linear"))
@@ -160,6 +170,7 @@ def _adapted(seed: int) -> PeftModel:
 
 
 PREPARED: dict[tuple[str, int], Callable[[Here], Prepared]] = {
+    ("distributed", 0): one_process,
     ("metrics", 0): arrays,
     ("metrics", 1): lm_eval_samples,
     ("tasks", 0): real_data,
@@ -180,7 +191,7 @@ def test_every_block_is_run_somewhere() -> None:
     shown = {(name_of(page), n) for page in PAGES for n in range(len(blocks(page)))}
     elsewhere = {each for each in shown if each[0] in ELSEWHERE}
     assert {page for page, _ in elsewhere} == set(ELSEWHERE)
-    assert sorted(shown - elsewhere) == sorted([*PREPARED, *NOT_RUN])
+    assert sorted(shown - elsewhere) == sorted(PREPARED)
     for test in set(ELSEWHERE.values()):
         assert (ROOT / "tests" / "docs" / test).is_file()
 

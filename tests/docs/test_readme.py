@@ -7,13 +7,11 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-import datasets
 import pytest
 from pages import ROOT, blocks
 from trl import SFTConfig
 
-from cogcalib import CogCalibConfig, load_task
-from cogcalib.modeling import render_prompt
+from cogcalib import CogCalibConfig
 
 PAGE = ROOT / "README.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -42,32 +40,13 @@ def test_a_term_is_explained_where_it_is_first_used(term: str) -> None:
 
 
 def test_both_blocks_run_as_they_stand(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On rows like the one that is shown; another model, and two steps on a processor."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    (row,) = map(json.loads, blocks(PAGE, "json"))
-    rows = [
-        {"prompt": render_prompt(e), "completion": f" {e.answer}", "options": [" A", " B"]}
-        for e in load_task("atlas/country").splits["train"]
-        if e.answer in "AB"
-    ]
-    assert row.keys() == rows[0].keys()
-    lines = [json.dumps(each) + "\n" for each in [row, *rows[:210]]]
-    (tmp_path / "train.jsonl").write_text("".join(lines), encoding="utf-8")
-    train, ask = blocks(PAGE)
-    for old, new in (
-        ('"Qwen/Qwen2.5-7B"', '"atlas"'),
-        ('output_dir="out",', 'output_dir="out", max_steps=2, use_cpu=True, bf16=False,'),
-    ):
-        assert train.count(old) == 1
-        train = train.replace(old, new)
-    names: dict[str, object] = {}
-    exec(compile(train, "README.md", "exec"), names)
-    assert (tmp_path / "out" / "calibration.json").is_file()
+    """The first by the fixture; the second asks what it left."""
+    monkeypatch.chdir(trained)
+    assert (trained / "out" / "calibration.json").is_file()
+    _, ask = blocks(PAGE)
     assert len(ask.replace("\n\n", "\n").splitlines()) <= 4
-    capsys.readouterr()
     exec(compile(ask, "README.md", "exec"), {})
     answer, confidence = capsys.readouterr().out.split()
     assert answer in "AB"

@@ -92,6 +92,14 @@ def test_no_link_is_dead(hooks: ModuleType, caplog: pytest.LogCaptureFixture) ->
     assert caplog.messages == []
 
 
+def test_zensical_can_follow_the_links() -> None:
+    """It builds what lies below docs/ without the hook that turns links to pages outside it."""
+    for page in DOCS.rglob("*.md"):
+        for target in re.findall(r"\]\(([^)\s#]+\.md)", page.read_text(encoding="utf-8")):
+            if not re.match(r"https?:", target):
+                assert (page.parent / target).resolve().is_relative_to(DOCS), (page.name, target)
+
+
 def test_links_lead_to_pages_or_to_the_repository(
     hooks: ModuleType, caplog: pytest.LogCaptureFixture
 ) -> None:

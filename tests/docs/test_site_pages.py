@@ -24,8 +24,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(page: str, namespace: dict[str, Any], chosen: slice = slice(None)) -> None:
-    for block in blocks(DOCS / f"{page}.md")[chosen]:
+def run(page: str, namespace: dict[str, Any]) -> None:
+    for block in blocks(DOCS / f"{page}.md"):
         exec(compile(block, f"{page}.md", "exec"), namespace)
 
 
@@ -46,21 +46,29 @@ def test_python_of_the_other_pages_runs(page: str, here: Path) -> None:
 def test_loss_and_threshold_in_other_trainers(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """transformers' own trainer; Axolotl's plugin and LLaMA-Factory's script on stand-ins."""
-    loss: dict[str, Any] = {"__name__": "__main__"}
-    run("other-trainers", loss, slice(2))
-    assert "step 2: threshold" in capsys.readouterr().out
-    assert loss["loss"].threshold is not None
-    trainer = loss["trainer"]
-    assert trainer.compute_loss_func is loss["loss"]
+    """transformers' own trainer; Axolotl's plugin and LLaMA-Factory's script on stand-ins.
 
-    def module(name: str, **members: Any) -> None:
+    Each block has the names that it imports, and no others.
+    """
+
+    def module(name: str, **members: Any) -> dict[str, Any]:
         made = ModuleType(name)
         made.__dict__.update(members)
         monkeypatch.setitem(sys.modules, name, made)
         parent, _, last = name.rpartition(".")
         if parent in sys.modules:
             monkeypatch.setattr(sys.modules[parent], last, made, raising=False)
+        return made.__dict__
+
+    saved, script, plugin, factory = blocks(DOCS / "other-trainers.md")
+    ours = module("cogcalib_loss")
+    exec(saved, ours)
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(script, names)
+    assert "step 2: threshold" in capsys.readouterr().out
+    trainer = names["trainer"]
+    assert names["loss"].threshold is not None
+    assert trainer.compute_loss_func is names["loss"]
 
     kwargs = {
         "args": trainer.args,
@@ -71,11 +79,12 @@ def test_loss_and_threshold_in_other_trainers(
     for name in ("axolotl", "axolotl.integrations"):
         module(name)
     module("axolotl.integrations.base", BasePlugin=object)
-    exec(blocks(DOCS / "other-trainers.md")[2], loss)
+    own = module("cogcalib_axolotl")
+    exec(plugin, own)
     plain = Trainer(trainer.model, **kwargs)
-    loss["CogCalibPlugin"]().post_trainer_create({}, plain)
-    assert type(plain.compute_loss_func) is loss["CogCalibLoss"]
-    assert any(type(each) is loss["ThresholdCallback"] for each in plain.callback_handler.callbacks)
+    own["CogCalibPlugin"]().post_trainer_create({}, plain)
+    assert type(plain.compute_loss_func) is ours["CogCalibLoss"]
+    assert any(type(each) is ours["ThresholdCallback"] for each in plain.callback_handler.callbacks)
 
     trained = []
 
@@ -89,8 +98,8 @@ def test_loss_and_threshold_in_other_trainers(
         module(name)
     module("llamafactory.train.sft.workflow", CustomSeq2SeqTrainer=Trainer)
     module("llamafactory.train.tuner", run_exp=run_exp)
-    exec(blocks(DOCS / "other-trainers.md")[3], loss)
-    assert type(trained[0].compute_loss_func) is loss["CogCalibLoss"]
+    exec(factory, {"__name__": "__main__"})
+    assert type(trained[0].compute_loss_func) is ours["CogCalibLoss"]
     assert trained[0].compute_loss_func.nll is not None
 
 

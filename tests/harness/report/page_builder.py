@@ -33,8 +33,9 @@ PROBE = "model: atlas\ntask: atlas/country-open\nsplit: train\nmode: exact\ntemp
 def build_pages(folder: Path) -> dict[str, Path]:
     """The page of a run, of two runs and of a probe, by their names in `PAGES`."""
     one = build_run(folder / "one", methods=METHODS, seeds=(0,))
-    _attack(one / "splits" / f"{COUNTRY.replace('/', '-')}.jsonl")
     two = build_run(folder / ATTACK["comparison"], methods=("sft", "cols"), seeds=(0,))
+    for run in (one, two):
+        _attack(run / "splits" / f"{COUNTRY.replace('/', '-')}.jsonl")
     compared = folder / "compared.html"
     compared.write_text(render_page(comparison_page(compare([one, two], resamples=50))), "utf-8")
     probe = folder / "probe"

@@ -23,6 +23,8 @@ from cogcalib.jsonl import read_jsonl, write_jsonl
 from cogcalib.records import Prediction
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'"
+COLOUR = re.compile(r'style="--c:([^"]+)"')
+"""Of a method, in a swatch as in a chart."""
 
 
 class Page(HTMLParser):
@@ -69,6 +71,27 @@ def test_page_holds_every_section(run: Run, text: str) -> None:
     assert drawn == 2 * 2 + 2 + (2 + 1) + 2 * 16 + 2 + 3 + 2
     assert len(page_content(run).charts) == drawn
     assert "2 (0, 1)" in text
+
+
+@pytest.mark.parametrize("kind", ["report", "comparison", "without answers"])
+def test_a_legend_has_the_methods_that_are_drawn_beside_it(
+    kind: str, pages: dict[str, Path], run_dir: Path, tmp_path: Path
+) -> None:
+    if kind in pages:
+        text = pages[kind].read_text(encoding="utf-8")
+    else:
+        path = Path(shutil.copytree(run_dir, tmp_path / "run"))
+        for folder in ("score", "recalibrate"):
+            shutil.rmtree(path / folder)
+        text = render_html(load_run(path))
+    found = {}
+    for name, section in re.findall(r'<section id="([\w-]+)">(.*?)</section>', text, re.DOTALL):
+        legends = re.findall(r'<ul class="legend">.*?</ul>', section, re.DOTALL)
+        if legends:
+            beside = section.replace("".join(legends), "")
+            found[name] = [sorted(set(COLOUR.findall(each))) for each in ("".join(legends), beside)]
+    assert found.keys() == {"results", "ranking", *(["training"] if kind != "comparison" else [])}
+    assert all(named == drawn != [] for named, drawn in found.values()), found
 
 
 def test_charts_become_files(run: Run, tmp_path: Path) -> None:
