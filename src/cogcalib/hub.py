@@ -6,6 +6,8 @@ import os
 import re
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from time import monotonic
@@ -56,6 +58,20 @@ def mind_the_network() -> None:
         sys.modules["datasets"].config.HF_HUB_OFFLINE = offline
 
 
+@contextmanager
+def taken_for_away() -> Iterator[None]:
+    """Around work while it is known that the hub does not answer: only its cache is looked into."""
+    global _set_here, _not_before
+    before = constants.HF_HUB_OFFLINE, _set_here
+    if not constants.HF_HUB_OFFLINE:
+        constants.HF_HUB_OFFLINE = _set_here = True
+        _not_before = monotonic() + AGAIN
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, _set_here = before
+
+
 def check_reachable(*names: str | None) -> None:
     """Refuse names of models that only the hub can have while it cannot be reached.
 
@@ -71,9 +87,19 @@ def check_reachable(*names: str | None) -> None:
         cached = Path(constants.HF_HUB_CACHE, f"models--{name.replace('/', '--')}")
         if Path(name).exists() or cached.exists():
             continue
-        if why := _why_away():
-            meant = did_you_mean(name, HERE) or folder_meant(name, *MODEL_FILES)
-            raise InputError(f"{name} is no folder here, nor in the hub's cache, and {why}{meant}")
+        if why := why_away():
+            raise InputError(no_model_here(name, why))
+
+
+def no_model_here(name: str, why: str) -> str:
+    """What to say of a model that neither a folder nor the hub's cache has.
+
+    Args:
+        name: Of the model.
+        why: Why the hub was not asked, see `why_away`.
+    """
+    meant = did_you_mean(name, HERE) or folder_meant(name, *MODEL_FILES)
+    return f"{name} is no folder here, nor in the hub's cache, and {why}{meant}"
 
 
 def _is_id(name: str) -> bool:
@@ -92,14 +118,14 @@ def check_data_reachable(name: str) -> None:
     fetched = Path(constants.HF_HUB_CACHE, f"datasets--{name.replace('/', '--')}")
     if fetched.exists() or any(prepared.glob(f"{owner}___*")):
         return
-    if why := _why_away():
+    if why := why_away():
         raise InputError(
             f"the data set {name} is not in the hub's cache, and {why}; a local copy is read where "
             "data_dir (--data-dir) or COGCALIB_DATA names its folder"
         )
 
 
-def _why_away() -> str:
+def why_away() -> str:
     """Why nothing can be fetched; empty if the hub can be reached."""
     mind_the_network()
     if not constants.HF_HUB_OFFLINE:

@@ -123,7 +123,8 @@ def test_unreachable_hub_is_no_failure(
         cli.main(["doctor", "owner/absent"])
     assert left.value.code == 1
     captured = capsys.readouterr()
-    assert "!! owner/absent: mind the spelling" in captured.out
+    assert "owner/absent is no folder here, nor in the hub's cache, and" in captured.out
+    assert "!! owner/absent: reach the hub (see above)" in captured.out
     assert "processor" in captured.out
     assert not huggingface_hub.constants.HF_HUB_OFFLINE
 

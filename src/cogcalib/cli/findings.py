@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -71,15 +71,11 @@ def reachable(found: Sequence[Finding]) -> Iterator[None]:
 
     Every file would be asked for again and again.
     """
-    from huggingface_hub import constants
+    from cogcalib.hub import taken_for_away
 
-    before = constants.HF_HUB_OFFLINE
     away = any(each.section == "hub" and each.text.startswith(AWAY) for each in found)
-    constants.HF_HUB_OFFLINE = before or away
-    try:
+    with taken_for_away() if away else nullcontext():
         yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
 
 
 def _packages() -> Iterator[Finding]:

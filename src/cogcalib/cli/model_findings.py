@@ -43,17 +43,16 @@ def model_findings(model: str, base: str | None = None) -> Iterator[Finding]:
         InputError: If no model lies in a folder of that name, or a base is given for a whole model.
     """
     from cogcalib.deployment.opened import base_model, find_model
-    from cogcalib.modeling import ATLAS
+    from cogcalib.hub import HERE
 
     try:
         saved = find_model(model)
-        if not (saved.folder or model in ATLAS or saved.adapter or saved.file("config.json")):
-            raise InputError(f"neither the hub nor its cache has a model {model}")
+        if not (saved.folder or model in HERE or saved.adapter or saved.file("config.json")):
+            raise InputError(f"the hub has no model {model}")
     except InputError as error:
         if Path(model).expanduser().exists() or model.count("/") > 1:
             raise
-        remedy = "mind the spelling; hf auth login for a gated model"
-        yield Finding(_SECTION, model, BROKEN, _in_a_line(error), remedy)
+        yield _not_found(model, error)
         return
     if base is not None and not saved.adapter:
         raise InputError(f"--base is for adapters, and {model} is a whole model; leave it out")
@@ -74,6 +73,18 @@ def model_findings(model: str, base: str | None = None) -> Iterator[Finding]:
     yield from _configuration(inspected)
     yield from _tokenizer(inspected)
     yield from calibration
+
+
+def _not_found(model: str, error: InputError) -> Finding:
+    """A model that no folder has, nor the hub, or the hub was not asked."""
+    from cogcalib.hub import no_model_here, why_away
+    from cogcalib.modeling.model_files import in_a_line
+
+    if why := why_away():
+        remedy = "reach the hub (see above), or give the folder of a model"
+        return Finding(_SECTION, model, BROKEN, no_model_here(model, why), remedy)
+    remedy = "mind the spelling; hf auth login for a gated model"
+    return Finding(_SECTION, model, BROKEN, in_a_line(error), remedy)
 
 
 def _weights(found: Inspected) -> Iterator[Finding]:
@@ -97,6 +108,7 @@ def _configuration(found: Inspected) -> Iterator[Finding]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     from cogcalib.modeling import resolve_model
+    from cogcalib.modeling.model_files import in_a_line
 
     try:
         config = AutoConfig.from_pretrained(resolve_model(found.base), trust_remote_code=False)
@@ -104,7 +116,7 @@ def _configuration(found: Inspected) -> Iterator[Finding]:
             bare = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except Exception as error:  # of whatever the architecture's code asks for
         remedy = "take a causal language model that transformers has itself"
-        yield Finding(_SECTION, "architecture", BROKEN, _in_a_line(error), remedy)
+        yield Finding(_SECTION, "architecture", BROKEN, in_a_line(error), remedy)
         return
     size = sum(parameter.numel() for parameter in bare.parameters())
     memory = f"{_memory(2 * size)} in bfloat16, {_memory(4 * size)} in float32"
@@ -240,7 +252,3 @@ def _recalibrate(saved: SavedModel) -> str:
     """The command that makes a calibration; beside a model that has no folder there is no place."""
     place = "" if saved.folder else " --output DIR"
     return f"cogcalib recalibrate {saved.source} --data FILE{place}"
-
-
-def _in_a_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -16,12 +16,12 @@ from cogcalib.deployment.calibration_file import FILE, Calibration, ModelIdentit
 from cogcalib.deployment.identity import identify
 from cogcalib.deployment.seen_questions import CALIBRATED_ON
 from cogcalib.deployment.seen_questions import FILE as SEEN
-from cogcalib.hub import mind_the_network
+from cogcalib.hub import HERE, mind_the_network
 from cogcalib.inference.backend import Backend
 from cogcalib.inference.backend_loading import check_backend, load_backend, settled
 from cogcalib.inference.backend_spec import BackendSpec
 from cogcalib.inference.experimental.endpoint_backend import served_length
-from cogcalib.modeling import ATLAS, load_tokenizer
+from cogcalib.modeling import load_tokenizer
 from cogcalib.modeling.adapters import BASE_RECORD
 from cogcalib.modeling.model_files import (
     ADAPTER,
@@ -56,9 +56,15 @@ class SavedModel:
         """As messages name it."""
         return self.source
 
+    @property
+    def no_folder(self) -> str:
+        """What to say of one that has no folder to write into or read from."""
+        embedded = self.source in HERE
+        return f"{self.source} {'is an embedded model' if embedded else 'is no folder'}"
+
     def file(self, name: str) -> Path | None:
         """One of its files, from the hub if need be; None if it has none of that name."""
-        if self.source in ATLAS:
+        if self.source in HERE:
             return None
         if self.folder is not None:
             path = self.folder / name
@@ -132,7 +138,7 @@ def find_model(path: str | Path) -> SavedModel:
     """
     with input_errors():
         source = checked_folder(str(path), "model")
-    if source in ATLAS:
+    if source in HERE:
         return SavedModel(source, None, adapter=False)
     folder = Path(source)
     if not folder.is_dir():
@@ -213,7 +219,7 @@ def base_model(saved: SavedModel, given: str | None, calibration: Calibration | 
         noted = read_json(record, dict).get("path")
     for name in (named, noted):
         # A name without a folder's path may be one on the hub.
-        if isinstance(name, str) and (name in ATLAS or os.path.isdir(name) or _on_hub(name)):
+        if isinstance(name, str) and (name in HERE or os.path.isdir(name) or _on_hub(name)):
             return name
     where = f"is not at {named or noted}" if named or noted else "has no name"
     raise InputError(f"{saved.source} is an adapter, and its base model {where}; name it with base")
@@ -252,10 +258,12 @@ def calibration_folder(saved: SavedModel) -> Path:
     found = saved.file(FILE)
     if found is None:
         unasked = ", for the hub cannot be reached" if is_offline_mode() else ""
+        lacking = f"no {FILE} is found under that name{unasked}"
+        if saved.source in HERE:
+            lacking = f"has no {FILE}"
         raise InputError(
-            f"{saved.source} is no folder, and no {FILE} is found under that name{unasked}; "
-            "`cogcalib recalibrate` measures a model and writes one into a folder, which is then "
-            "given as calibration"
+            f"{saved.no_folder}, and {lacking}; `cogcalib recalibrate` measures a model and writes "
+            "one into a folder, which is then given as calibration"
         )
     for name in (SEEN, CALIBRATED_ON):  # fetched one by one
         saved.file(name)
@@ -276,7 +284,7 @@ def check_changeable(saved: SavedModel, folder: Path | None) -> Path:
     chosen = folder or saved.folder
     remedy = "name a folder for its calibration with output"
     if chosen is None:
-        raise InputError(f"{saved.source} is no folder; {remedy}")
+        raise InputError(f"{saved.no_folder}; {remedy}")
     if chosen.resolve().is_relative_to(Path(constants.HF_HUB_CACHE).resolve()):
         raise InputError(f"{chosen} was fetched from the hub and stays as it is; {remedy}")
     check_writable(chosen / FILE)

@@ -243,7 +243,7 @@ def unreadable(source: str, error: Exception, what: str = "it") -> ValueError:
     )
 
 
-def in_a_line(error: Exception) -> str:
+def in_a_line(error: Exception | str) -> str:
     """What an error says, in a line and 300 characters."""
     return " ".join(str(error).split())[:300]
 
