@@ -16,7 +16,7 @@ from huggingface_hub import constants
 from cogcalib import hub
 from cogcalib.modeling.model_files import ATLAS, SMOLLM2, checked_folder
 from cogcalib.records import InputError
-from cogcalib.tasks.loading import DATA_FOLDER, check_data_reachable
+from cogcalib.tasks.loading import DATA_FOLDER, check_tasks
 from cogcalib.training.checks import named_model
 
 
@@ -90,6 +90,12 @@ def test_what_is_here_is_no_hub_s() -> None:
     assert set(hub.HERE) == {*ATLAS, SMOLLM2}
 
 
+OWN = (
+    "{{name: own, description: '', kind: open-ended, question: '{{q}}', answer: a,"
+    " source: {{hub: owner/rows, parts: {{all: {{{part}}}}}}}, splits: {{test: {{part: all}}}}}}"
+)
+
+
 def test_bare_names_and_data_sets_are_refused_by_one_look_at_the_network(
     port: socket.socket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -100,21 +106,26 @@ def test_bare_names_and_data_sets_are_refused_by_one_look_at_the_network(
     for variable in ("HF_DATASETS_CACHE", DATA_FOLDER):
         monkeypatch.delenv(variable, raising=False)
     hub.check_reachable(*hub.HERE, "model.gguf")
-    check_data_reachable(["atlas/country", "own.yaml"], None)
-    check_data_reachable(["arc_challenge"], tmp_path)
+    own = tmp_path / "own.yaml"
+    own.write_text(OWN.format(part="file: rows.jsonl"))
+    check_tasks(["atlas/country", str(own)], None)
+    check_tasks(["arc_challenge"], tmp_path)
     assert asked == []
     with pytest.raises(InputError, match=r"^gpt2 is no folder here, .* cannot be reached$"):
         hub.check_reachable("gpt2")
     with pytest.raises(InputError, match=r"^atlsa .*; did you mean 'atlas'?"):
         hub.check_reachable("atlsa")
     with pytest.raises(InputError, match=r"^the data set allenai/ai2_arc is not .*--data-dir"):
-        check_data_reachable(["arc_challenge"], None)
+        check_tasks(["arc_challenge"], None)
+    own.write_text(OWN.format(part="split: test"))
+    with pytest.raises(InputError, match=r"^the data set owner/rows is not in the hub's cache"):
+        check_tasks([str(own)], tmp_path)
     with pytest.raises(InputError, match=r"^owner/none is no folder here"):
         named_model("owner/none")
     assert asked == [True]
     (tmp_path / "allenai___ai2_arc").mkdir()
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
-    check_data_reachable(["arc_challenge"], None)
+    check_tasks(["arc_challenge"], None)
 
 
 def test_a_folder_that_is_nearly_called_so_is_named(
@@ -155,6 +166,7 @@ VERBS = (
     ["serve", "owner/model"],
     ["run", "config.yaml"],
     ["tune", "config.yaml"],
+    ["reproduce", "main", "--model", "preset.yaml"],
 )
 
 
@@ -165,6 +177,12 @@ def test_every_verb_says_so_in_a_line_before_torch_is_imported(
     (tmp_path / "config.yaml").write_text(
         "name: away\nmethods: [sft]\nmodel: {path: owner/model}\ntasks: {train: atlas/country}\n"
         "train: {steps: 2}\n"
+    )
+    (tmp_path / "rows.jsonl").touch()
+    (tmp_path / "preset.yaml").write_text(
+        "{name: mine, about: '', parameters: 1.0e+6, tokens: 40, rate: {device: one, flops: 1.0e+9},"
+        " config: {model: {path: owner/model}, train: {steps: 20, style_steps: 2}},"
+        " tasks: {country: {tasks: {train: atlas/country}}}}"
     )
     code = (
         "import sys; from cogcalib.cli import main; code = main(sys.argv[1:]); "

@@ -201,7 +201,7 @@ def test_a_share_of_unknown_examples_can_be_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "what"),
     [
-        ("tasks.train=atlas/river", "task must be one of"),
+        ("tasks.train=atlas/river", "there is no task 'atlas/river'"),
         ("tasks.train=atlas/continent", "has no split train, calibration"),
         ("tasks.limit.train=5000", "limit for train must be at most 240"),
         ("train.max_length=10", "max_length is 10"),

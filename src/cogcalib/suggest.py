@@ -19,15 +19,29 @@ def did_you_mean(got: str, allowed: Iterable[str], *, likeness: float = 0.6) -> 
     """``; did you mean 'atlas/country'?``, to be put behind a message; empty if nothing is close.
 
     Args:
-        got: What came.
+        got: What came; of ``owner/name`` it may be the last part alone.
         allowed: Names there are.
         likeness: How close a name must be.
     """
-    names = {name.lower(): name for name in allowed}
-    if got.lower() in names and names[got.lower()] == got:
+    known = list(allowed)
+    if got in known:
         return ""
+    # A whole name stands before a last part that is spelt like it.
+    names = {name.rpartition("/")[2].lower(): name for name in known}
+    names |= {name.lower(): name for name in known}
     close = get_close_matches(got.lower(), names, n=1, cutoff=likeness)
     return f"; did you mean {names[close[0]]!r}?" if close else ""
+
+
+def hint_first(problem: str, meant: str, rest: str) -> str:
+    """A message in which the name that was meant is read before the names there are.
+
+    Args:
+        problem: What is wrong.
+        meant: What `did_you_mean` found, which may be empty.
+        rest: What is allowed: a sentence without a capital.
+    """
+    return f"{problem}{meant} {rest[:1].upper()}{rest[1:]}" if meant else f"{problem}; {rest}"
 
 
 def folder_meant(path: str, *files: str) -> str:

@@ -94,7 +94,7 @@ def test_sampled_mode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (["--task", "nothing"], "task must be one of"),
+        (["--task", "nothing"], "there is no task 'nothing'"),
         (["--task", "atlas/country-open", "--mode", "guess"], "mode must be one of exact, sampled"),
         (["--data", "absent.csv"], "no such data file"),
         (["--task", "atlas/capital"], "split must be one of test"),

@@ -88,7 +88,7 @@ def test_repeats_are_shown(shared_data: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (["river"], "task must be one of"),
+        (["river"], "there is no task 'river'"),
         (["absent.yaml"], "no such task file"),
         (["atlas/country", "--prompt", "haiku"], "prompt preset must be one of"),
         (["atlas/country", "--prompt", "blob+chat"], "has no chat template"),

@@ -78,7 +78,7 @@ def test_an_adapter_that_the_hub_cannot_give_is_refused():
         ({"model": "./absent"}, {}, "model folder ./absent does not exist"),
         ({"adapter": "./absent"}, {}, "adapter folder ./absent does not exist"),
         ({"dtype": "int8"}, {}, "dtype must be one of auto, float32"),
-        ({"task": "nothing"}, {}, "task must be one of"),
+        ({"task": "nothing"}, {}, "there is no task 'nothing'"),
         ({"split": "dev"}, {}, "split must be one of"),
         ({"prompt": "poem"}, {}, "prompt preset must be one of"),
         ({"prompts": 0}, {}, "prompts must be at least 1"),

@@ -84,7 +84,7 @@ def test_loading_twice_gives_the_same_questions() -> None:
 
 
 def test_unknown_names_and_folders_are_refused(tmp_path: object) -> None:
-    with pytest.raises(ValueError, match="task must be one of atlas/country"):
+    with pytest.raises(ValueError, match="there is no task 'atlas/river'"):
         load_task("atlas/river")
     with pytest.raises(ValueError, match="data_dir must be an existing folder"):
         load_task("atlas/country", data_dir=f"{tmp_path}/absent")

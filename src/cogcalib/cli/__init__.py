@@ -38,6 +38,7 @@ from cogcalib.cli import (
 )
 from cogcalib.cli.console import check_new, settle_streams, shown, write_results
 from cogcalib.cli.examples import EXAMPLES
+from cogcalib.cli.names import check_names
 from cogcalib.records import InputError, input_errors, path_errors
 from cogcalib.suggest import did_you_mean
 from cogcalib.termination import EXIT_CODE, TerminatedError, raising_on_sigterm
@@ -105,26 +106,11 @@ def _execute(verb: ModuleType, options: argparse.Namespace) -> None:
     path = getattr(options, "json", None)
     with input_errors():
         check_new("--json", path)
-    if verb not in (doctor, reproduce):  # one says all it finds, the other looks at its plan first
-        _check_names(options)
+    if verb not in (doctor, reproduce):  # one says all it finds, the other asks for other names
+        check_names(options)
     found = verb.execute(options)
     if path is not None and found is not None:  # of several processes one has results
         write_results(path, found)
-
-
-def _check_names(options: argparse.Namespace) -> None:
-    """Check that what a verb is to load can be had; an endpoint's names are its own."""
-    given = [getattr(options, name, None) for name in ("model", "base", "adapter")]
-    names = [each for each in given if isinstance(each, str)]
-    if names and getattr(options, "endpoint", None) is None:
-        from cogcalib.hub import check_reachable
-
-        check_reachable(*names)
-    task = getattr(options, "task", None)
-    if isinstance(task, str):
-        from cogcalib.tasks.loading import check_data_reachable
-
-        check_data_reachable([task], getattr(options, "data_dir", None))
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

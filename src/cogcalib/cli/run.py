@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cogcalib.cli.console import console, quiet, show_run, take_one_device
+from cogcalib.cli.names import check_configured
 from cogcalib.cli.options import add_shared
 from cogcalib.records import input_errors
 
@@ -35,12 +36,9 @@ def run_and_show(config: Config, runs: Path, *, resume: bool, data_dir: Path | N
     """Run a configuration and print its table; returns the rows of metrics."""
     from rich.markup import escape
 
-    from cogcalib.hub import check_reachable
     from cogcalib.tasks import own_name
-    from cogcalib.tasks.loading import check_data_reachable
 
-    check_reachable(config.model.path)
-    check_data_reachable((config.tasks.train, *config.tasks.out_of_domain), data_dir)
+    check_configured(config, data_dir)
     terminal = console()
     quiet()
     with input_errors():

@@ -14,11 +14,11 @@ HELP = "list the tasks and their sizes, or show one"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.set_defaults(name=None)
+    parser.set_defaults(task=None)
     show = parser.add_subparsers(metavar="[show NAME]").add_parser(
         "show", help="a rendered example with its tokens, the supervised span marked"
     )
-    show.add_argument("name", metavar="NAME", help="of a task, or the path of a task file")
+    show.add_argument("task", metavar="NAME", help="of a task, or the path of a task file")
     show.add_argument("--model", default="atlas", help="whose tokenizer (atlas)")
     show.add_argument("--prompt", default=PRESETS[0], help=f"prompt preset ({PRESETS[0]})")
     add_shared(show, "--data-dir")
@@ -26,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> Any:
     """List the tasks, or show the one that is named; returns what is listed or shown."""
-    return _list_tasks() if options.name is None else _show_task(options)
+    return _list_tasks() if options.task is None else _show_task(options)
 
 
 def _list_tasks() -> Any:
@@ -50,7 +50,7 @@ def _show_task(options: argparse.Namespace) -> Any:
     from cogcalib.tasks import load_task
 
     with input_errors():
-        task = load_task(options.name, options.data_dir, prompt=options.prompt)
+        task = load_task(options.task, options.data_dir, prompt=options.prompt)
         tokenizer = load_tokenizer(options.model)
         examples = next(iter(task.splits.values()))
         texts = [show_example(examples[0], tokenizer)]

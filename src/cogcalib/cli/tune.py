@@ -9,6 +9,7 @@ from typing import Any
 
 from cogcalib.cli.console import console as terminal
 from cogcalib.cli.console import quiet, take_one_device
+from cogcalib.cli.names import check_configured
 from cogcalib.cli.options import add_shared
 
 HELP = "choose alpha, margin and support of each penalty on the calibration split"
@@ -32,13 +33,9 @@ def execute(options: argparse.Namespace) -> Any:
     from rich.markup import escape
 
     from cogcalib.harness.config import load_config
-    from cogcalib.hub import check_reachable
-    from cogcalib.tasks.loading import check_data_reachable
 
     config = load_config(options.config, options.overrides)
-    check_reachable(config.model.path)
-    asked = (config.tasks.train, *config.tasks.out_of_domain)
-    check_data_reachable(asked, options.data_dir)
+    check_configured(config, options.data_dir)
     quiet()
     take_one_device("tune")
     from cogcalib.harness.run_folder import RunFolder

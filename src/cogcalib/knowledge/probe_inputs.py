@@ -10,6 +10,7 @@ from cogcalib.knowledge.questions import Listed, Questions, named, survey
 from cogcalib.provenance import data_manifest
 from cogcalib.records import Example
 from cogcalib.tasks import Asked, QuestionTable, Task, draw, load_task
+from cogcalib.tasks.loading import no_such_split
 
 
 class Data(NamedTuple):
@@ -84,7 +85,5 @@ def _questions(asked: ProbeTask, task: Task) -> tuple[list[Example], list[Exampl
     shown = asked.shot_split or ("train" if "train" in task.splits else asked.split)
     for name, split in (("split", asked.split), ("shot_split", shown)):
         if split not in task.splits:
-            raise ValueError(
-                f"{name} must be one of {', '.join(task.splits)} for {task.name}, got {split!r}"
-            )
+            raise no_such_split(name, split, task.name, task.splits)
     return draw(task.splits[asked.split], asked.limit, asked.seed), task.splits[shown]

@@ -29,6 +29,7 @@ from cogcalib.scoring.prediction_files import write_predictions
 from cogcalib.scoring.score import check_examples, score_with
 from cogcalib.scoring.score_record import check_outputs, describe_task, write_record
 from cogcalib.tasks import Task, draw, load_rows, load_task
+from cogcalib.tasks.loading import no_such_split
 from cogcalib.tasks.match import token_f1
 
 
@@ -118,9 +119,7 @@ def _task(asked: ScoreTask) -> Task:
 
 def _split(task: Task, name: str, split: str) -> list[Example]:
     if split not in task.splits:
-        raise ValueError(
-            f"{name} must be one of {', '.join(task.splits)} for task {task.name}, got {split!r}"
-        )
+        raise no_such_split(name, split, task.name, task.splits)
     return task.splits[split]
 
 

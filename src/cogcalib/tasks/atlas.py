@@ -173,6 +173,12 @@ def is_open_ended(name: str) -> bool:
     return bool(TASKS[name][1])
 
 
+def splits(name: str) -> list[str]:
+    """The splits of one of `TASKS`."""
+    relation, _ = TASKS[name]
+    return ["train", "calibration", "test"] if relation == TRAINED else ["test"]
+
+
 @cache
 def load(name: str) -> Task:
     """One of `TASKS`, with ``train``, ``calibration`` and ``test``, or ``test`` alone.
@@ -181,12 +187,12 @@ def load(name: str) -> Task:
     """
     relation, form = TASKS[name]
     spec = RELATIONS[relation]
-    splits: dict[str, list[Example]] = {}
-    for split in ("train", "calibration", "test") if relation == TRAINED else ("test",):
+    found: dict[str, list[Example]] = {}
+    for split in splits(name):
         rows: Sequence[Row] = [row for row in facts(spec.table) if row["role"] == split]
         if relation != TRAINED:
             rows = askable(relation, rows, QUESTIONS)
-        splits[split] = [
+        found[split] = [
             open_ended(relation, row, split)
             if form
             else multiple_choice(relation, row, split, random.Random(f"{name}/{row[spec.subject]}"))
@@ -194,4 +200,4 @@ def load(name: str) -> Task:
         ]
     kind = "open-ended" if form else "multiple choice, four options"
     question = spec.question.format("…")
-    return Task(name, f"{question} ({kind})", LICENCE, splits)
+    return Task(name, f"{question} ({kind})", LICENCE, found)

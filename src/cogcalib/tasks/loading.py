@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cogcalib import hub
 from cogcalib.records import PRESETS, Example, check_preset
-from cogcalib.suggest import did_you_mean
+from cogcalib.suggest import did_you_mean, hint_first
 from cogcalib.tasks import atlas, catalog
 from cogcalib.tasks.divide import KeyedRow, divide
 from cogcalib.tasks.prompt_rows import check_alike
@@ -48,23 +48,60 @@ def load_task(
     check_preset(prompt)
     if data_dir is not None and not Path(data_dir).is_dir():
         raise ValueError(f"data_dir must be an existing folder, got {str(data_dir)!r}")
-    if Path(name).suffix in (".yaml", ".yml"):
-        path = Path(name)
-        definition = read_definition(path)
-        return _load(definition, None, path.parent, prompt)
-    if str(name) not in catalog.task_names():
-        whole = [*atlas.TASKS, *catalog.definitions()]
-        table = Path(name).suffix in (".jsonl", ".csv", ".parquet")
-        meant = did_you_mean(str(name), catalog.task_names())
-        hint = "; a file of rows goes with data, or into a task file (docs/tasks.md)"
-        raise ValueError(
-            f"task must be one of {', '.join(whole)}, a group such as mmlu/law, or a path ending "
-            f"in .yaml, got {str(name)!r}{hint if table else meant}"
-        )
     if str(name) in atlas.TASKS:
         return _with_preset(atlas.load(str(name)), prompt)
-    definition, group = catalog.find(str(name))
+    definition, group = _find(str(name))
+    if is_task_file(name):
+        return _load(definition, None, Path(name).parent, prompt)
     return _load(definition, group, _data_folder(data_dir), prompt, str(name))
+
+
+def is_task_file(name: str | Path) -> bool:
+    """Whether a task is named by the path of a file."""
+    return Path(name).suffix in (".yaml", ".yml")
+
+
+def task_splits(name: str) -> list[str]:
+    """The splits of a task, of which no row is read.
+
+    Raises:
+        ValueError: If there is no such task, or it is a task file that cannot be read.
+    """
+    return atlas.splits(name) if name in atlas.TASKS else list(_find(name)[0].splits)
+
+
+def no_such_split(key: str, split: str, task: str, splits: Iterable[str]) -> ValueError:
+    """The error for a split that a task does not have.
+
+    Args:
+        key: The setting that names it.
+        split: What it names.
+        task: Name of the task.
+        splits: Those it has.
+    """
+    known = list(splits)
+    return ValueError(
+        f"{key} must be one of {', '.join(known)} for task {task}, got {split!r}"
+        f"{did_you_mean(split, known)}"
+    )
+
+
+def _find(name: str) -> tuple[Definition, Group | None]:
+    """Definition and group of a task that is not generated.
+
+    Raises:
+        ValueError: As `task_splits`.
+    """
+    if is_task_file(name):
+        return read_definition(Path(name)), None
+    if name in catalog.task_names():
+        return catalog.find(name)
+    if Path(name).suffix in (".jsonl", ".csv", ".parquet"):
+        rest = "a file of rows goes with data, or into a task file (docs/tasks.md)"
+    else:
+        rest = "`cogcalib tasks` lists them, and one of your own is the path of a YAML file"
+    meant = did_you_mean(name, catalog.task_names())
+    raise ValueError(hint_first(f"there is no task {name!r}", meant, rest))
 
 
 def load_rows(path: Path | str) -> Task:
@@ -97,23 +134,29 @@ def own_name(name: str) -> str:
     Raises:
         ValueError: If it is a task file that cannot be read.
     """
-    path = Path(name)
-    return read_definition(path).name if path.suffix in (".yaml", ".yml") else name
+    return read_definition(Path(name)).name if is_task_file(name) else name
 
 
-def check_data_reachable(names: Iterable[str], data_dir: Path | str | None) -> None:
-    """Refuse shipped tasks whose data only the hub can have while it cannot be reached.
+def check_tasks(names: Iterable[str], data_dir: Path | str | None) -> None:
+    """Refuse names of no task, and tasks whose data only the hub can have while it is away.
+
+    Nothing heavy is imported for it, and no row is read.
 
     Raises:
+        ValueError: If there is no such task, or it is a task file that cannot be read.
         InputError: Naming the first data set that cannot be had.
     """
-    if data_dir is not None or os.environ.get(DATA_FOLDER):
-        return
+    local = data_dir is not None or bool(os.environ.get(DATA_FOLDER))
     for name in names:
-        if name in catalog.task_names() and name not in atlas.TASKS:
-            definition, _ = catalog.find(name)
-            if definition.source.hub is not None:
-                hub.check_data_reachable(definition.source.hub)
+        if name in atlas.TASKS:
+            continue
+        definition, _ = _find(name)
+        source = definition.source
+        # Files of a task of one's own lie beside it, those of a shipped one in the data folder.
+        here = is_task_file(name) or local
+        lacking = any(not here or source.parts[part].file is None for part in _read(definition))
+        if lacking and source.hub is not None:
+            hub.check_data_reachable(source.hub)
 
 
 def _data_folder(data_dir: Path | str | None) -> Path | None:
@@ -141,8 +184,7 @@ def _load(
     name: str | None = None,
 ) -> Task:
     named = definition.model_copy(update={"name": name or definition.name})
-    needed = {p for s in named.splits.values() for p in (s.part, s.without) if p is not None}
-    parts = {part: read_part(named.source, part, folder) for part in sorted(needed)}
+    parts = {part: read_part(named.source, part, folder) for part in _read(named)}
     if named.kind == ROWS:
         if preset != PRESETS[0]:
             raise ValueError(
@@ -181,6 +223,12 @@ def _load(
         equal_options=_equal_options(splits),
         group_of=group_of,
     )
+
+
+def _read(definition: Definition) -> list[str]:
+    """The parts of its source that a task reads."""
+    splits = definition.splits.values()
+    return sorted({part for split in splits for part in (split.part, split.without) if part})
 
 
 def _equal_options(splits: Mapping[str, Sequence[Example]]) -> dict[str, int]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from cogcalib.harness.config import Config
-from cogcalib.records import InputError, input_errors
+from cogcalib.records import input_errors
 from cogcalib.tasks import atlas, catalog, own_name
+from cogcalib.tasks.loading import is_task_file, task_splits
 from cogcalib.tasks.task_file import read_definition
 
 
@@ -26,12 +27,9 @@ def is_open_ended(config: Config) -> bool:
     Raises:
         InputError: If a task does not exist, or is a task file that cannot be read.
     """
-    for name in (config.tasks.train, *config.tasks.out_of_domain):
-        if Path(name).suffix not in (".yaml", ".yml") and name not in catalog.task_names():
-            raise InputError(
-                f"tasks: {name!r} is none; `cogcalib tasks` lists them, and a task of your own is "
-                "the path of a YAML file"
-            )
+    with input_errors():
+        for name in (config.tasks.train, *config.tasks.out_of_domain):
+            task_splits(name)
     return has_no_options(config.tasks.train)
 
 
@@ -39,7 +37,7 @@ def has_no_options(name: str) -> bool:
     """Whether a task is open-ended, by its name or the path of its file."""
     if name in atlas.TASKS:
         return atlas.is_open_ended(name)
-    if Path(name).suffix in (".yaml", ".yml"):
+    if is_task_file(name):
         with input_errors():
             return read_definition(Path(name)).kind == "open-ended"
     return catalog.find(name)[0].kind == "open-ended"
