@@ -18,7 +18,7 @@ def _run(worker: workers._Worker, cell: Cell) -> workers.Failure | str:
     try:
         ours = run_cell(cell, Console(file=io.StringIO()), data_dir)
     except Exception as error:
-        return workers.Failure(cell, str(error))
+        return workers.Failure(cell, str(error), str(error))
     return workers.DONE if ours else workers.TAKEN
 
 

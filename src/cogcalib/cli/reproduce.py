@@ -12,17 +12,22 @@ from typing import TYPE_CHECKING, Any
 from cogcalib.artifacts import check_writable
 from cogcalib.cli.console import console as terminal
 from cogcalib.cli.console import quiet, refuse_launched, screen
+from cogcalib.cli.names import check_configured
 from cogcalib.cli.options import add_shared
 from cogcalib.records import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from cogcalib.harness.reproduce import Preset, Table
     from cogcalib.harness.reproduce.execute import PlanOutcome
     from cogcalib.harness.reproduce.plan import Plan
     from cogcalib.harness.reproduce.preflight import Checked
 
 HELP = "a whole table: train, choose, score, compare; goes on where it stopped"
+
+RUNS = "reproduce"
+"""Folder of the tables' run folders among all runs."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -79,21 +84,21 @@ def execute(options: argparse.Namespace) -> Any:
     if options.dry_run and options.check:
         raise InputError("--check and --dry-run are two commands")
     quiet()
+    table, preset = _named(options)
     import torch
     from rich.markup import escape
 
-    from cogcalib.harness.reproduce import load_preset, load_table, make_plan
+    from cogcalib.harness.reproduce import make_plan
     from cogcalib.harness.reproduce.execute import check
     from cogcalib.harness.reproduce.workers import visible_gpus
 
     gpus = visible_gpus(torch.cuda.device_count())
     jobs = options.jobs or max(1, len(gpus))
-    table, preset = load_table(options.table), load_preset(options.model)
     lacking = _lacking(table.methods, options)
     plan = make_plan(
         table,
         preset,
-        options.runs / "reproduce",
+        options.runs / RUNS,
         seeds=range(options.seeds or table.seeds),
         tune_seeds=range(options.tune_seeds),
         limit_methods=options.limit_methods,
@@ -112,6 +117,25 @@ def execute(options: argparse.Namespace) -> Any:
     if options.check:
         return _preflight(plan, jobs, len(gpus), list(lacking.values()), options, console)
     return _run(plan, jobs, gpus, list(lacking.values()), options, console)
+
+
+def _named(options: argparse.Namespace) -> tuple[Table, Preset]:
+    """The table and the model's preset, after every name was checked; imports nothing heavy.
+
+    Raises:
+        InputError: Naming the first that there is not, or that a new run folder needs and that
+            cannot be had. ``--check`` says the latter of everything, ``--dry-run`` needs nothing.
+    """
+    from cogcalib.harness.reproduce import load_preset, load_table
+    from cogcalib.harness.reproduce.requested import kept_rows, unprepared
+
+    table, preset = load_table(options.table), load_preset(options.model)
+    kept_rows(table, options.limit_methods, options.without)
+    new = list(unprepared(table, preset, options.runs / RUNS, options.limit_tasks))
+    if not options.dry_run and not options.check:
+        for config in new:
+            check_configured(config, options.data_dir)
+    return table, preset
 
 
 def _run(

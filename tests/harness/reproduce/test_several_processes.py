@@ -16,11 +16,21 @@ import pytest
 import torch
 from rich.console import Console
 
-from cogcalib.harness.reproduce import Cell, Plan, Preset, Table, make_plan, worker
+from cogcalib.harness.reproduce import (
+    Cell,
+    ExecutionOptions,
+    Plan,
+    Preset,
+    Table,
+    make_plan,
+    reproduce,
+    worker,
+)
 from cogcalib.harness.reproduce import workers as pool
 from cogcalib.harness.reproduce.cell import run_cell
 from cogcalib.harness.reproduce.planned_cells import prepare_cells, row_cells
 from cogcalib.harness.reproduce.workers import Failure, Workers
+from cogcalib.records import InputError
 from cogcalib.training.checkpoints import last_complete_checkpoint
 
 TABLE = Table(name="tiny", title="Tiny", question="?", methods=("sft",), where="primary")
@@ -94,6 +104,36 @@ def test_taken_cells_are_come_back_to(
     with Workers(1, tmp_path / "logs") as workers:
         assert workers.run(cells, tell) == []
     assert done == [1, 3, 2, 0]
+
+
+LOGS = {
+    "cogcalib.records.InputError: one thing\nto mend": "one thing to mend",
+    "epoch 1\nTraceback (most recent call last):\n  File \"a.py\", line 1\n    f()\n\n"
+    "OSError: no connection\nCheck yours": "OSError: no connection Check yours",
+    "Traceback (most recent call last):\n  File \"a\"\nKeyError: 1\n\nDuring that another:\n\n"
+    "Traceback (most recent call last):\n  File \"b\"\nValueError: 2": "ValueError: 2",
+    "no traceback\nat all": "at all",
+    "": "it left no word",
+}
+
+
+@pytest.mark.parametrize("log", LOGS)
+def test_a_cell_that_fails_says_why_where_it_fails(
+    log: str, small: Preset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, _ = lay_out(small, tmp_path / "runs")
+    python = tmp_path / "python"
+    (tmp_path / "log").write_text(log, encoding="utf-8")
+    python.write_text(f"#!/bin/sh\nread line\ncat {tmp_path}/log >&2\nexit 1\n", encoding="utf-8")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    shown = Console(file=io.StringIO(), width=40)
+    with pytest.raises(InputError, match=f"no run folder could be prepared: {LOGS[log]}"):
+        reproduce(plan, ExecutionOptions(), shown)
+    assert isinstance(shown.file, io.StringIO)
+    *_, line = shown.file.getvalue().splitlines()  # not wrapped, however narrow the screen
+    assert line.startswith("  ✗ 1/1 small/country: prepare ")
+    assert line.endswith(f" s: {LOGS[log]}")
 
 
 def test_a_termination_ends_all_processes_at_once(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from cogcalib.harness.reproduce.definitions import (
-    Preset,
-    Table,
-    load_preset,
-    load_table,
-    preset_names,
-    table_names,
-)
-from cogcalib.harness.reproduce.execute import ExecutionOptions, reproduce
-from cogcalib.harness.reproduce.plan import Place, Plan, make_plan
-from cogcalib.harness.reproduce.planned_cells import Cell
+from typing import TYPE_CHECKING
+
+from cogcalib.lazy import import_on_use
+
+if TYPE_CHECKING:
+    from cogcalib.harness.reproduce.definitions import (
+        Preset,
+        Table,
+        load_preset,
+        load_table,
+        preset_names,
+        table_names,
+    )
+    from cogcalib.harness.reproduce.execute import ExecutionOptions, reproduce
+    from cogcalib.harness.reproduce.plan import Place, Plan, make_plan
+    from cogcalib.harness.reproduce.planned_cells import Cell
 
 __all__ = [
     "Cell",
@@ -28,3 +33,21 @@ __all__ = [
     "reproduce",
     "table_names",
 ]
+
+# Whether a table is spelt right is found out before what trains it is imported.
+import_on_use(
+    __name__,
+    {
+        "cogcalib.harness.reproduce.definitions": [
+            "Preset",
+            "Table",
+            "load_preset",
+            "load_table",
+            "preset_names",
+            "table_names",
+        ],
+        "cogcalib.harness.reproduce.execute": ["ExecutionOptions", "reproduce"],
+        "cogcalib.harness.reproduce.plan": ["Place", "Plan", "make_plan"],
+        "cogcalib.harness.reproduce.planned_cells": ["Cell"],
+    },
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +16,7 @@ from cogcalib.harness.config.methods import split_posthoc, with_posthoc
 from cogcalib.harness.config.read_config import explain
 from cogcalib.harness.config.train_sections import ConfigSection
 from cogcalib.records import InputError
-from cogcalib.suggest import did_you_mean
+from cogcalib.suggest import did_you_mean, hint_first
 from cogcalib.yaml_files import read_yaml
 
 T = TypeVar("T", bound=ConfigSection)
@@ -246,11 +246,7 @@ def load_table(name: str) -> Table:
             raise InputError(f"{name}: {own.name} is a shipped table; give yours another name")
         return own
     if name not in table_names():
-        meant = did_you_mean(name, table_names())
-        raise InputError(
-            f"TABLE must be one of {', '.join(table_names())}, or a YAML file like theirs, "
-            f"got {name!r}{meant}"
-        )
+        raise InputError(_none_such("table", name, table_names()))
     return _shipped_table(_folder("tables") / f"{name}.yaml").model_copy(deep=True)
 
 
@@ -268,10 +264,12 @@ def load_preset(name: str) -> Preset:
         preset = _shipped_preset(path)
         if preset.name == name:
             return preset.model_copy(deep=True)
-    raise InputError(
-        f"a model must be one of {', '.join(preset_names())}, or a YAML file like theirs, "
-        f"got {name!r}{did_you_mean(name, preset_names())}"
-    )
+    raise InputError(_none_such("model preset", name, preset_names()))
+
+
+def _none_such(kind: str, name: str, known: Sequence[str]) -> str:
+    rest = f"there are {', '.join(known)}; one of your own is a YAML file like theirs"
+    return hint_first(f"there is no {kind} {name!r}", did_you_mean(name, known), rest)
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:

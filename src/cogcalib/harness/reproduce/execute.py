@@ -102,7 +102,8 @@ def reproduce(plan: Plan, options: ExecutionOptions, console: Console) -> PlanOu
         crew = _Crew(workers, console, outcome, dropping)
         crew.run("prepare", prepare_cells(plan))
         if len(outcome.failures) == len(plan.places):
-            raise InputError(f"no run folder could be prepared: {outcome.failures[0].message}")
+            why = outcome.failures[0].reason
+            raise InputError(f"no run folder could be prepared: {why} (the whole logs: {logs})")
         trials = trial_cells(plan)
         taken = {(cell.place.path, cell.method, cell.seed) for cell in trials}
         first: list[Cell] = []
@@ -182,9 +183,11 @@ class _Crew:
             if self.dropping is not None and failure is None:
                 self.dropping.after(cell)
             mark = "[red]✗[/]" if failure else "[green]✓[/]"
+            why = f": {escape(failure.reason)}" if failure else ""
             self.console.print(
-                f"  {mark} {done}/{len(missing)} {escape(cell.label)} [dim]{seconds:.1f} s[/]",
+                f"  {mark} {done}/{len(missing)} {escape(cell.label)} [dim]{seconds:.1f} s[/]{why}",
                 highlight=False,
+                soft_wrap=True,
             )
 
         self.outcome.failures += self.workers.run(missing, tell) if missing else []

@@ -6,13 +6,11 @@ it. Tables that ask the same of a place share its cells (`planned_cells`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cogcalib.harness.config import Config, Method, parse_config
-from cogcalib.harness.config.train_sections import TrainSection
+from cogcalib.harness.config import Config, Method
 from cogcalib.harness.reproduce.definitions import (
     DEFAULT,
     UNCHANGED,
@@ -21,13 +19,19 @@ from cogcalib.harness.reproduce.definitions import (
     Table,
     Variant,
     load_preset,
-    merge,
+)
+from cogcalib.harness.reproduce.requested import (
+    kept_rows,
+    kept_tasks,
+    place_config,
+    place_path,
+    presets_of,
+    tasks_of,
 )
 from cogcalib.harness.reproduce.specs import is_open_ended, tested_on
 from cogcalib.harness.stages import settled
 from cogcalib.harness.tuning import is_tunable
 from cogcalib.records import InputError, input_errors
-from cogcalib.suggest import any_meant
 
 
 def folder_name(path: Path) -> str:
@@ -139,22 +143,11 @@ def make_plan(
         InputError: If a configuration is invalid, a name in `limit_methods` is no row, or one in
             `limit_tasks` is no task of the table on this model.
     """
-    unknown = {*(limit_methods or ()), *without} - set(table.methods)
-    if unknown:
-        raise InputError(
-            f"{', '.join(sorted(unknown))} is no row of {table.name} that can be named; there are "
-            f"{', '.join(table.methods)}{any_meant(sorted(unknown), table.methods)}"
-        )
-    kept = tuple(
-        name
-        for name in table.methods
-        if (not limit_methods or name in limit_methods or name == "sft") and name not in without
-    )
-    presets = _family(preset) if table.families else [preset]
+    kept = kept_rows(table, limit_methods, without)
     places: list[Place] = []
-    for each in presets:
-        tasks = _tasks(table, each)
-        wanted = _wanted(tasks, limit_tasks, f"{table.name} on {each.name}")
+    for each in presets_of(table, preset):
+        tasks = tasks_of(table, each)
+        wanted = kept_tasks(table, each, limit_tasks)
         first = _place(each, tasks[0], DEFAULT, UNCHANGED, root) if tasks else None
         at = first.path if first else root
         here = [place for task in wanted for place in _places(table, each, task, root, kept, at)]
@@ -163,33 +156,6 @@ def make_plan(
         _check_first(table, here)
         places += here
     return Plan(table, preset, tuple(seeds), tuple(tune_seeds), tuple(places))
-
-
-def _family(preset: Preset) -> list[Preset]:
-    try:
-        return [load_preset(name) for name in preset.family] or [preset]
-    except InputError as error:
-        raise InputError(f"{preset.name}: family: {error}") from error
-
-
-def _tasks(table: Table, preset: Preset) -> list[str]:
-    if table.where == "primary":
-        return list(preset.tasks)[:1]
-    names = []
-    for name, sections in preset.tasks.items():
-        if table.where == "all" or sections.get("tasks", {}).get("out_of_domain"):
-            names.append(name)
-    return [name for name in table.tasks if name in names] or names
-
-
-def _wanted(tasks: Sequence[str], limit: Sequence[str] | None, where: str) -> list[str]:
-    """Those of the tasks that are asked for, in their order."""
-    if unknown := [name for name in limit or () if name not in tasks]:
-        raise InputError(
-            f"--limit-tasks must name tasks of {where}, {', '.join(tasks) or 'which has none'}; "
-            f"got {', '.join(unknown)}{any_meant(unknown, tasks)}"
-        )
-    return [name for name in tasks if not limit or name in limit]
 
 
 def _check_first(table: Table, places: Sequence[Place]) -> None:
@@ -232,25 +198,10 @@ def _places(
 
 
 def _place(preset: Preset, task: str, name: str, variant: Variant, root: Path) -> Place:
-    folder = root / preset.name.rpartition("/")[2]
-    named = task if name == DEFAULT else f"{task}-{name}"
-    own = preset.variants.get(name, {})
-    canonical = {"name": named, "methods": ["base"], "seeds": [0]}
-    values = merge(preset.config, preset.tasks[task], variant.config, own, canonical)
     with input_errors():
-        parsed = parse_config(json.dumps(values), source=f"{preset.name}, {named}")
-        if variant.length != 1:
-            longer = {"train": _length(parsed.train, variant.length)}
-            parsed = parse_config(json.dumps(merge(values, longer)))
-        parsed, _ = settled(parsed)
-    tested = tested_on(parsed)
-    return Place(preset.name, task, name, folder / named, parsed, (), tested_on=tested)
-
-
-def _length(train: TrainSection, times: float) -> dict[str, float]:
-    if train.steps is None:
-        return {"epochs": (train.epochs or 0) * times}
-    return {"steps": round(train.steps * times)}
+        config, _ = settled(place_config(preset, task, name, variant))
+    path = place_path(root, preset, task, name)
+    return Place(preset.name, task, name, path, config, (), tested_on=tested_on(config))
 
 
 def _applies(name: str, open_ended: bool) -> bool:

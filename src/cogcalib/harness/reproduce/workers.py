@@ -18,12 +18,14 @@ from pathlib import Path
 from types import TracebackType
 
 from cogcalib.harness.reproduce.planned_cells import Cell
+from cogcalib.modeling.model_files import in_a_line
 from cogcalib.termination import EXIT_CODE
 
 DONE, TAKEN = "done", "taken"
 """A worker's answers: finished, or another process is at it."""
 LINES_SHOWN = 15
 INPUT_ERROR = "cogcalib.records.InputError: "
+TRACEBACK = "Traceback (most recent call last):\n"
 GRACE = 5.0
 """Seconds that a process which has closed its end is given to end."""
 SHARED = 0.9
@@ -34,10 +36,17 @@ PAUSE = 2.0
 
 @dataclass(frozen=True)
 class Failure:
-    """A cell that did not end well, and the last lines it wrote."""
+    """A cell that did not end well.
+
+    Attributes:
+        cell: The cell.
+        message: The last lines it wrote, or what is to be mended.
+        reason: The same in a line.
+    """
 
     cell: Cell
     message: str
+    reason: str
 
 
 Tell = Callable[[Cell, float, Failure | None], None]
@@ -158,8 +167,10 @@ class _Worker:
         text = self.log.read_text(encoding="utf-8", errors="replace").rstrip()
         _, found, message = text.rpartition(INPUT_ERROR)
         if found and ended == "":  # a traceback would only hide what is to be mended
-            return Failure(cell, message)
-        return Failure(cell, "\n".join([*text.splitlines()[-LINES_SHOWN:], *filter(None, [ended])]))
+            return Failure(cell, message, in_a_line(message))
+        lines = text.splitlines()
+        last = [*lines[-LINES_SHOWN:], *filter(None, [ended])]
+        return Failure(cell, "\n".join(last), ended or in_a_line(_raised(lines)))
 
     def terminate(self) -> None:
         """Ask the process to end, which it does after a checkpoint if it trains."""
@@ -196,6 +207,16 @@ class _Worker:
                 text=True,
             )
         return self.process
+
+
+def _raised(lines: Sequence[str]) -> str:
+    """What the last traceback of a log ends with; the last line of a log that has none."""
+    _, found, after = "\n".join(lines).rpartition(TRACEBACK)
+    if not found:
+        return next(filter(None, map(str.strip, reversed(lines))), "it left no word")
+    frames = after.splitlines()
+    said = next((n for n, line in enumerate(frames) if line and not line[0].isspace()), 0)
+    return "\n".join(frames[said:])
 
 
 def _ended(process: subprocess.Popen[str]) -> str:
