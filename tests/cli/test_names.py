@@ -20,7 +20,7 @@ ASKED = ["--model", "atlas", "--task"]
 REPRODUCE = ["reproduce", "main", "--model", "atlas"]
 MISSPELT = (
     (["tasks", "show", "atlas/contry"], TASK),
-    (["tasks", "show", "atlas/country", "--prompt", "blb"], "prompt preset must be one of cogcalib"),
+    (["tasks", "show", "atlas/country", "--prompt", "blb"], "prompt preset must be one of"),
     (["score", *ASKED, "atlas/contry"], TASK),
     (["score", *ASKED, "atlas/country", "--split", "tset"], SPLIT),
     (

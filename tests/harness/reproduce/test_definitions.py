@@ -154,7 +154,7 @@ def test_no_two_variants_are_the_same(name: str, model: str, tmp_path: Path) -> 
         ({"variants": {"ful": {}}}, "no table has a variant ful; there are .*full"),
         ({"config": {"seeds": [3]}}, "seeds is the table's and the command's to say"),
         ({"tasks": {"one": {"methods": ["cols"]}}}, "methods is the table's"),
-        ({"tasks": {"one": {"tasks": {"train": "atlas/contry"}}}}, "there is no task 'atlas/contry'"),
+        ({"tasks": {"one": {"tasks": {"train": "atlas/contry"}}}}, "no task 'atlas/contry'"),
         ({"family": ["atlas", "nosuch"]}, "small: family: there is no model preset 'nosuch'"),
     ],
 )
