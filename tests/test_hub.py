@@ -181,8 +181,8 @@ def test_every_verb_says_so_in_a_line_before_torch_is_imported(
     (tmp_path / "rows.jsonl").touch()
     (tmp_path / "preset.yaml").write_text(
         "{name: mine, about: '', parameters: 1.0e+6, tokens: 40,"
-        " rate: {device: one, flops: 1.0e+9}, config: {model: {path: owner/model}, train: {steps: 20, style_steps: 2}},"
-        " tasks: {country: {tasks: {train: atlas/country}}}}"
+        " rate: {device: one, flops: 1.0e+9}, tasks: {country: {tasks: {train: atlas/country}}},"
+        " config: {model: {path: owner/model}, train: {steps: 20, style_steps: 2}}}"
     )
     code = (
         "import sys; from cogcalib.cli import main; code = main(sys.argv[1:]); "

@@ -63,8 +63,19 @@ def test_ids_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("q.csv", "question,reply\na,b\n", r"'answer' is missing; there are question, reply"),
+        (
+            "q.csv",
+            "question,reply\na,b\n",
+            r"'answer' is missing; .* there are question, reply",
+        ),
         ("q.csv", "question,answer\n", "there is no row"),
+        (
+            "q.csv",
+            "question,answer,options\nWho?,A,me|you\n",
+            r"has options, .* a task file of kind multiple-choice .*--task FILE\.yaml",
+        ),
+        ("q.csv", "prompt,completion\nA:, B\n", "rows to train on, .* of kind prompt-completion"),
+        ("q.csv", "prompt,options\nA:, B| C\n", "has options, .* of kind prompt-completion"),
         ("q.csv", "question,answer\nWho?,\n", r"q.csv, row 1, column 'answer': must be"),
         ("q.csv", "question,answer,group\nWho?,me,\n", "row 1, column 'group': must name a group"),
         ("q.csv", "id,question,answer\n ,Who?,me\n", "row 1, column 'id': must name the question"),

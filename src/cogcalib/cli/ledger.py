@@ -10,7 +10,7 @@ from typing import Any
 from cogcalib.artifacts import check_writable
 from cogcalib.cli.console import screen, shown
 from cogcalib.records import InputError, input_errors, replacing
-from cogcalib.suggest import did_you_mean
+from cogcalib.suggest import did_you_mean, hint_first
 
 HELP = "draw how training examples became known, and which were forgotten"
 
@@ -85,8 +85,12 @@ def _training(run: Path, method: str | None, seed: int | None) -> tuple[Path, st
         ]
         meant = did_you_mean(method or "", [name for name, _ in trained])
         raise FileNotFoundError(
-            f"{run}: {_none(asked, method, seed)}; there are trainings of {_names(trained)}, "
-            f"with a ledger {_names(key for key, _ in found)}{meant}"
+            hint_first(
+                f"{run}: {_none(asked, method, seed)}",
+                meant,
+                f"there are trainings of {_names(trained)}, with a ledger "
+                f"{_names(key for key, _ in found)}",
+            )
         )
     return fitting[0], f"{fitting[0].parent.name}, {fitting[0].name}"
 

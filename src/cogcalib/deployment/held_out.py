@@ -18,6 +18,7 @@ from cogcalib.deployment.raw_answers import RawAnswer, check_room
 from cogcalib.deployment.seen_questions import question_hashes, set_hash
 from cogcalib.inference.backend import Progress
 from cogcalib.records import PRESETS, InputError
+from cogcalib.suggest import any_meant, slip
 from cogcalib.tasks.match import exact_match
 
 if TYPE_CHECKING:
@@ -228,6 +229,8 @@ def _ready(
 def _without_answer(row: QuestionRow) -> tuple[Any, str]:
     """The row as a prediction's input, and its gold answer."""
     value = dict(row.value)
+    if told := slip(value, ("aliases",)):
+        raise InputError(f"{row.place}: {told}")
     if value.get("messages"):
         *before, last = value["messages"]
         if isinstance(last, Mapping) and last.get("role") == "assistant":
@@ -240,7 +243,10 @@ def _without_answer(row: QuestionRow) -> tuple[Any, str]:
         if isinstance(gold, list) and len(gold) == 1 and isinstance(gold[0], Mapping):
             gold = gold[0].get("content")
         if gold is None:
-            raise InputError(f"{row.place}: has no {key}: held-out questions need their answer")
+            raise InputError(
+                f"{row.place}: has no {key}: held-out questions need their answer"
+                f"{any_meant(value, (key,))}"
+            )
     if not isinstance(gold, str | int) or isinstance(gold, bool) or not str(gold).strip():
         raise InputError(f"{row.place}: the answer must be a text, got {gold!r}")
     return value, str(gold)

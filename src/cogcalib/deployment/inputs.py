@@ -9,15 +9,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cogcalib.deployment.calibration_file import ANEW, OPTIONS, AnswerFormat
 from cogcalib.modeling.continuations import Text, prompt_texts, text_continuations
-from cogcalib.modeling.conversations import Messages, conversation_texts, template_inputs
+from cogcalib.modeling.conversations import (
+    TEMPLATE_KEYS,
+    Messages,
+    conversation_texts,
+    template_inputs,
+)
 from cogcalib.modeling.prompts import completion
 from cogcalib.records import PRESETS, InputError, Option
+from cogcalib.suggest import any_meant, slip
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 KINDS_OF_INPUT = ("prompt", "messages", "question")
 """Keys of an input, of which it has just one."""
+
+_BESIDE = {
+    "prompt": ("options", *TEMPLATE_KEYS),
+    "messages": ("options", *TEMPLATE_KEYS),
+    "question": ("options", "passage"),
+}
+"""Keys that may stand beside each of them, and would be missed by nobody."""
 
 
 class RefusedInput(InputError):
@@ -103,7 +116,8 @@ def to_questions(
             and, where the answer is not generated, ``options``: a list of completions as they
             follow a prompt (``" A"``) or are an assistant's message (``"A"``), if `answers` records
             none; of a question a list of texts, or a mapping of letters to texts, which it shows
-            under letters. Other keys are not looked at.
+            under letters. Other keys are not looked at, but one that is all but one of these is
+            refused.
         tokenizer: Of the model.
         answers: How the model is asked.
         first: Index of the first input, for messages.
@@ -157,12 +171,17 @@ def _read(value: Any, tokenizer: PreTrainedTokenizerBase, answers: AnswerFormat)
         )
     given = {key: value[key] for key in KINDS_OF_INPUT if value.get(key) is not None}
     if len(given) != 1:
-        role = " (messages go into a list of their own)" if "role" in value else ""
+        names = [str(key) for key in given or value]
+        hint = "" if given else any_meant(names, KINDS_OF_INPUT)
+        if "role" in value:
+            hint = " (messages go into a list of their own)"
         raise ValueError(
             f"must have just one of {', '.join(KINDS_OF_INPUT)}, "
-            f"got {', '.join(map(str, given or value)) or 'nothing'}{role}"
+            f"got {', '.join(names) or 'nothing'}{hint}"
         )
     ((key, content),) = given.items()
+    if told := slip([str(name) for name in value], _BESIDE[key]):
+        raise ValueError(told)
     if key == "question":
         return _question(content, value, tokenizer, answers)
     options = _completions(value.get("options"), answers)

@@ -17,6 +17,9 @@ Messages = Sequence[Mapping[str, Any]]
 _ANSWER = "ANSWER-OF-THE-ASSISTANT"
 """Stands for an answer while it is looked up where answers stand."""
 
+TEMPLATE_KEYS = ("tools", "chat_template_kwargs")
+"""Keys of a row that its chat template is given beside its messages."""
+
 
 def template_inputs(row: Mapping[str, Any]) -> dict[str, Any]:
     """What a row gives the chat template beside its messages, as TRL reads it: ``tools``, a list or

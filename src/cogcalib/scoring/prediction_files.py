@@ -13,6 +13,7 @@ from cogcalib.artifacts import check_writable, is_number
 from cogcalib.jsonl import json_lines, write_jsonl
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring.confidence_names import MULTIPLE_CHOICE, OPEN_ENDED
+from cogcalib.suggest import did_you_mean, hint_first
 from cogcalib.tasks.splits import drawn_as_one, halve
 
 FORMATS = (".jsonl", ".parquet")
@@ -179,7 +180,13 @@ def _checked(row: Any) -> Prediction:
         )
     if row.keys() != _NAMES:
         if unknown := sorted(row.keys() - _NAMES):
-            raise ValueError(f"unknown key {unknown[0]!r}; the keys are {', '.join(_NAMES)}")
+            raise ValueError(
+                hint_first(
+                    f"unknown key {unknown[0]!r}",
+                    did_you_mean(unknown[0], _NAMES - row.keys()),
+                    f"the keys are {', '.join(_NAMES)}",
+                )
+            )
         missing = next(name for name in _NAMES if name not in row)
         raise ValueError(f"key {missing!r} is missing")
     for name, (kind, fits, what) in _RULES.items():

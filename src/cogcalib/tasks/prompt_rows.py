@@ -64,7 +64,8 @@ def build_row_example(task: str, row: Row, split: str, id: str) -> Example:
     Raises:
         ValueError: Naming file, row and key.
     """
-    if told := slip(row.values, _OPTIONAL):
+    optional = (*_OPTIONAL, *_TEMPLATE) if _is_conversation(row) else _OPTIONAL
+    if told := slip(row.values, optional):
         raise ValueError(f"{row.place}: {told}")
     prompt, answer = _read(row)
     options = _options(row, answer)

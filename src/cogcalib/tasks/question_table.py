@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cogcalib.records import PRESETS, Example, check_preset
-from cogcalib.suggest import did_you_mean
+from cogcalib.suggest import any_meant, hint_first, slip
 from cogcalib.tasks.read import SEPARATOR, Row, TablePlace, read_from
 from cogcalib.tasks.rows import accepted, build_example, content_id, question_key, text_of
 from cogcalib.tasks.task import Task
@@ -44,8 +44,8 @@ class QuestionTable:
         grouped, identified: Whether there is a column ``group``, and one ``id``.
 
     Raises:
-        ValueError: If the preset is unknown, the file is missing, empty or of another kind, or has
-            no columns ``question`` and ``answer``.
+        ValueError: If the preset is unknown, the file is missing, empty or of another kind, has no
+            columns ``question`` and ``answer``, or has options.
     """
 
     def __init__(self, path: Path | str, *, prompt: str = PRESETS[0]) -> None:
@@ -56,12 +56,7 @@ class QuestionTable:
         _, first = next(self._rows(TablePlace()), (None, None))
         if first is None:
             raise ValueError(f"{self.path}: there is no row")
-        if missing := [column for column in COLUMNS[:2] if column not in first.values]:
-            raise ValueError(
-                f"{self.path}: needs the columns question and answer (and may have aliases, group "
-                f"and id), {missing[0]!r} is missing; there are {', '.join(sorted(first.values))}"
-                f"{did_you_mean(missing[0], first.values)}"
-            )
+        _check_columns(self.path, first.values)
         self.grouped, self.identified = "group" in first.values, "id" in first.values
         self._definition = Definition(
             name=self.name,
@@ -150,6 +145,36 @@ def load_table(path: Path | str, *, prompt: str = PRESETS[0]) -> Task:
         source=str(path),
         group_of={each.example.id: each.group for each in asked if each.group},
     )
+
+
+def _check_columns(path: Path, values: Mapping[str, Any]) -> None:
+    """Check that a table holds open-ended questions, by its first row.
+
+    Raises:
+        ValueError: Naming the column that is missing or misspelt, or the way for another kind.
+    """
+    kind = ""
+    if values.get("options"):
+        kind = "prompt-completion" if "prompt" in values else "multiple-choice"
+        found = "options, which a table's questions do not show"
+    elif {"prompt", "completion"} <= values.keys() or "messages" in values:
+        kind, found = "prompt-completion", "rows to train on, which word their prompts themselves"
+    if kind:
+        raise ValueError(
+            f"{path}: has {found}; put it into a task file of kind {kind} (docs/tasks.md), and "
+            "give that as task (--task FILE.yaml) instead of data"
+        )
+    if missing := [column for column in COLUMNS[:2] if column not in values]:
+        raise ValueError(
+            hint_first(
+                f"{path}: {missing[0]!r} is missing",
+                any_meant(values, COLUMNS[:2]),
+                "a table needs the columns question and answer, and may have aliases, group and "
+                f"id; there are {', '.join(sorted(values))}",
+            )
+        )
+    if told := slip(values, ("aliases", "group")):
+        raise ValueError(f"{path}: the column {told}")
 
 
 def _files(path: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from string import Formatter, ascii_uppercase
 from typing import Any
 
 from cogcalib.records import CHAT, Example, Option, asked_text
-from cogcalib.suggest import did_you_mean
+from cogcalib.suggest import did_you_mean, hint_first
 from cogcalib.tasks.prompt_rows import build_row_example, row_key
 from cogcalib.tasks.read import Row
 from cogcalib.tasks.task_file import ROWS, Definition, Options
@@ -101,7 +101,8 @@ def value_of(column: str, row: Row) -> Any:
         if not isinstance(value, Mapping) or name not in value:
             there = ", ".join(map(str, value)) if isinstance(value, Mapping) else "none"
             meant = did_you_mean(column, map(str, row.values))
-            raise ValueError(f"{row.place}: no column {column!r}; there are {there}{meant}")
+            problem = f"{row.place}: no column {column!r}"
+            raise ValueError(hint_first(problem, meant, f"there are {there}"))
         value = value[name]
     return value
 

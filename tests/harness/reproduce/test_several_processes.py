@@ -108,10 +108,10 @@ def test_taken_cells_are_come_back_to(
 
 LOGS = {
     "cogcalib.records.InputError: one thing\nto mend": "one thing to mend",
-    "epoch 1\nTraceback (most recent call last):\n  File \"a.py\", line 1\n    f()\n\n"
+    'epoch 1\nTraceback (most recent call last):\n  File "a.py", line 1\n    f()\n\n'
     "OSError: no connection\nCheck yours": "OSError: no connection Check yours",
-    "Traceback (most recent call last):\n  File \"a\"\nKeyError: 1\n\nDuring that another:\n\n"
-    "Traceback (most recent call last):\n  File \"b\"\nValueError: 2": "ValueError: 2",
+    'Traceback (most recent call last):\n  File "a"\nKeyError: 1\n\nDuring that another:\n\n'
+    'Traceback (most recent call last):\n  File "b"\nValueError: 2': "ValueError: 2",
     "no traceback\nat all": "at all",
     "": "it left no word",
 }

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from cogcalib.suggest import whole_meant
+from cogcalib.suggest import hint_first, whole_meant
 
 AlphaWord = Literal["auto", "calibrated", "gap"]
 """What sets alpha while training goes on."""
@@ -151,10 +151,8 @@ class Method:
             )
         stem, suffixes, alpha = _parts(before)
         if stem not in STEMS:
-            raise ValueError(
-                f"method {name!r} must begin with one of {', '.join(STEMS)}"
-                f"{whole_meant(name, stem, STEMS)}"
-            )
+            meant, rest = whole_meant(name, stem, STEMS), f"it must begin with {', '.join(STEMS)}"
+            raise ValueError(hint_first(f"there is no method {name!r}", meant, rest))
         if stem == "base" and posthoc in BY_BASE:
             raise ValueError(f"method {name!r}: +{posthoc} needs a model to hold against base")
         found = STEMS[stem]
@@ -275,10 +273,13 @@ class Method:
         if suffix in fits:
             return fits[suffix]
         raise ValueError(
-            f"method {self.name!r}: suffix -{suffix} must be -options, -auto (once, not with "
-            f"{', '.join(FREE_OF_OPTIONS)}), -calibrated or -gap (label smoothing, one of the "
-            "three) or, on a gated method, one of "
-            f"{', '.join('-' + gate for gate in GATES)}{whole_meant(self.name, suffix, fits)}"
+            hint_first(
+                f"method {self.name!r}: suffix -{suffix} does not fit",
+                whole_meant(self.name, suffix, fits),
+                "it may be -options, -auto (once, not with "
+                f"{', '.join(FREE_OF_OPTIONS)}), -calibrated or -gap (label smoothing, one of the "
+                f"three) or, on a gated method, one of {', '.join('-' + gate for gate in GATES)}",
+            )
         )
 
     def _with_number(self, text: str) -> Method:

@@ -18,6 +18,7 @@ from cogcalib.harness.report.predictions import (
 from cogcalib.harness.report.resampled import RESAMPLES, difference, resample
 from cogcalib.harness.report.run_results import Run, load_run
 from cogcalib.records import Example, Prediction
+from cogcalib.suggest import did_you_mean, hint_first
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +155,14 @@ def _of_run(run: Run, source: str, only: str | None) -> Iterator[Entry]:
             named.setdefault((row["method"], row["task"], row["split"]), []).append(row)
     if not named:
         methods = sorted({str(row["method"]) for row in run.rows})
+        if not only:
+            raise ValueError(f"{run.path}: nothing was scored on a test split")
         raise ValueError(
-            f"{run.path}: no method {only!r} was scored on a test split; there are "
-            f"{', '.join(methods)}"
-            if only
-            else f"{run.path}: nothing was scored on a test split"
+            hint_first(
+                f"{run.path}: no method {only!r} was scored on a test split",
+                did_you_mean(only, methods),
+                f"there are {', '.join(methods)}",
+            )
         )
     for (method, task, split), rows in named.items():
         answers = {row["seed"]: run.predictions(method, row["seed"], task, split) for row in rows}
