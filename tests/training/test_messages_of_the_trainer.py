@@ -13,7 +13,7 @@ from tiny_run import make_args, make_model, make_rows, make_tokenizer, make_trai
 from cogcalib.training import CogCalibTrainer
 from cogcalib.training.checks import named_model
 from cogcalib.training.schedule import ENOUGH_EARLY, Schedule
-from cogcalib.training.text import warn_of_joined
+from cogcalib.training.text import said_of_joined
 
 
 def chats(n: int, seed: int) -> Dataset:
@@ -102,14 +102,28 @@ def test_options_without_their_space_are_told(
         ("Answer: ", "A", False), ("w1 w2", "w3", True), ("\u7b54\u6848\uff1a", "\u662f", False),
     ],
 )  # fmt: skip
-def test_answers_without_their_space_are_told(
-    prompt: str, completion: str, said: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_answers_without_their_space_are_told(prompt: str, completion: str, said: bool) -> None:
     row = {"prompt": prompt, "completion": completion}
+    told = said_of_joined(Dataset.from_list([row, {"prompt": "a", "completion": " b"}]), "train")
+    assert ("1 of 2 answers begin right behind their prompts" in told) == said
+    assert ("write ' A' and not 'A'" in told) == said
+
+
+@pytest.mark.parametrize("gate", ["nll", "none"])
+def test_answers_without_their_space_are_told_again_at_the_end(
+    gate: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"prompt": row["prompt"], "completion": "D"} for row in make_rows(8, 0)]
+    spaced = Dataset.from_list(make_rows(8, 1)).remove_columns("options")
     with caplog.at_level(logging.WARNING):
-        warn_of_joined(Dataset.from_list([row, {"prompt": "a", "completion": " b"}]), "train")
-    assert ("1 of 2 answers begin right behind their prompts" in caplog.text) == said
-    assert ("write ' A' and not 'A'" in caplog.text) == said
+        trainer = make_trainer(
+            tmp_path, train=Dataset.from_list(rows), calibration=spaced, gate=gate, max_steps=2
+        )
+        said = "train data set: 8 of 8 answers begin right behind their prompts"
+        assert said in caplog.text
+        caplog.clear()
+        trainer.train()
+    assert said in caplog.messages[-1]
 
 
 def test_options_of_several_tokens_are_told_what_to_do(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ class Learner(Protocol):
     ledger: LedgerWriter | None
     prior: PriorLabels | None
     recent: RecentAnswers | None
+    joined_answers: str
 
     def gather_knowledge(self) -> None:
         """Put into `knowledge` what each process has seen by itself."""
@@ -245,13 +246,17 @@ class KnowledgeCallback(TrainerCallback):
             write_json(output / ALPHAS_NAME, [asdict(row) for row in knowledge.alpha_steps])
 
     def _warning_at_end(self) -> str:
-        """What was wrong with the gate, or else with the weight behind it; empty if nothing."""
+        """What was wrong with the gate, or else with the weight behind it; empty if nothing.
+
+        With what was said of the answers before the training, above all its progress.
+        """
         from cogcalib.training.no_effect import warning_of_no_effect
 
         args, recent = self.trainer.args, self.trainer.recent
-        return self.trainer.knowledge.known_share.warning(args.gate) or warning_of_no_effect(
+        found = self.trainer.knowledge.known_share.warning(args.gate) or warning_of_no_effect(
             self.trainer.knowledge, args.gate, args.alpha, 0 if recent is None else recent.size
         )
+        return " ".join(filter(None, (found, self.trainer.joined_answers)))
 
     def _put_in_force(
         self,

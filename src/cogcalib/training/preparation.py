@@ -17,14 +17,17 @@ from cogcalib.training import dataset_checks
 from cogcalib.training.collator import EXTRA_COLUMNS, CogCalibCollator
 from cogcalib.training.column_checks import check_token_columns, check_vocabulary
 from cogcalib.training.config import CogCalibConfig
+from cogcalib.training.logs import get_logger
 from cogcalib.training.option_ids import OPTIONS, resolve_options, shared_options
 from cogcalib.training.packing import LENGTHS, TOLERANCE, TOLERANCE_HALF, check_isolation, pack
 from cogcalib.training.text import (
     check_text,
+    said_of_joined,
     warn_of_doubled,
-    warn_of_joined,
     without_doubled,
 )
+
+logger = get_logger(__name__)
 
 
 class PreparedTrainer(SFTTrainer):
@@ -34,6 +37,7 @@ class PreparedTrainer(SFTTrainer):
         calibration_dataset: Prepared examples to measure the model's knowledge on, never packed.
         padded_collator: What makes their batches, the same however the training's are made.
         own_collator: Whether the user gave a collator.
+        joined_answers: What was said of answers without a space before them; empty if nothing.
     """
 
     args: CogCalibConfig
@@ -41,6 +45,7 @@ class PreparedTrainer(SFTTrainer):
     calibration_dataset: Dataset | None = None
     padded_collator: CogCalibCollator
     own_collator: bool = False
+    joined_answers: str = ""
     _vocabulary: tuple[int, int] | None = None
     _prepares_evaluation: bool = False
     _option_texts: tuple[str, ...] | None = None
@@ -63,7 +68,9 @@ class PreparedTrainer(SFTTrainer):
         check_token_columns(dataset, dataset_name, own_collator=self.own_collator)
         if formatting_func is None:
             check_text(dataset, dataset_name, args.dataset_text_field)
-            warn_of_joined(dataset, dataset_name)
+            if joined := said_of_joined(dataset, dataset_name):
+                logger.warning(joined)
+                self.joined_answers = self.joined_answers or joined
             dataset = dataset_checks.without_other_texts(dataset, args.dataset_text_field)
         completion_only = self.completion_only_loss or args.completion_only_loss
         dataset_checks.check_masks(dataset, dataset_name, completion_only)

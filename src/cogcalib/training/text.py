@@ -32,30 +32,27 @@ def check_text(dataset: Dataset, name: str, text_field: str) -> None:
                 raise ValueError(f"{name} data set, example {index}: the {column} {flaw}")
 
 
-def warn_of_joined(dataset: Dataset, name: str) -> None:
-    """Say of answers that begin right behind a word or sign of their prompts, without a space.
+def said_of_joined(dataset: Dataset, name: str) -> str:
+    """What to say of answers that begin right behind a word or sign of their prompts.
 
     A model's own answer behind ``Answer:`` begins with a space, which is part of its first token;
-    without it other tokens are learnt than those the model knows.
+    without it other tokens are learnt than those the model knows. Empty if none begins so.
     """
     columns = set(dataset.column_names)
     if not {"prompt", "completion"} <= columns or "input_ids" in columns:
-        return
+        return ""
     joined = [
         f"...{prompt[-12:]}{completion[:12]}"
         for prompt, completion in zip(dataset["prompt"], dataset["completion"], strict=True)
         if isinstance(prompt, str) and isinstance(completion, str) and touch(prompt, completion)
     ]
-    if joined:
-        logger.warning(
-            "%s data set: %s of %s answers begin right behind their prompts, without a space, the "
-            "first as in %r. The space is part of an answer's first token: write ' A' and not 'A', "
-            "or end the prompt with a line end.",
-            name,
-            len(joined),
-            len(dataset),
-            joined[0],
-        )
+    if not joined:
+        return ""
+    return (
+        f"{name} data set: {len(joined)} of {len(dataset)} answers begin right behind their "
+        f"prompts, without a space, the first as in {joined[0]!r}. The space is part of an "
+        "answer's first token: write ' A' and not 'A', or end the prompt with a line end."
+    )
 
 
 def touch(prompt: str, completion: str) -> bool:
