@@ -162,6 +162,32 @@ def test_output_is_written_whole_or_not_at_all(atlas, rows, tmp_path, capsys, pi
     ]  # fmt: skip
 
 
+def test_an_array_of_answers_is_written_beside_what_is_shown(
+    atlas, rows, tmp_path, capsys, pipe_in
+) -> None:
+    folder, file = atlas(), tmp_path / "answers.json"
+    assert cli.main(["predict", folder, rows, "--json", str(file)]) == 0
+    assert f"Results: {file}" in capsys.readouterr().out
+    found = json.loads(file.read_text(encoding="utf-8"))
+    assert [row["id"] for row in found] == ["Lyon", "Lima", "Ur"]
+    for words in (["--jsonl"], ["--output", str(tmp_path / "answers.jsonl")]):
+        file.unlink()
+        assert cli.main(["predict", folder, rows, *words, "--json", str(file)]) == 0
+        out, err = capsys.readouterr()
+        lines = out if words == ["--jsonl"] else (tmp_path / "answers.jsonl").read_text()
+        assert [json.loads(line) for line in lines.splitlines()] == found
+        assert json.loads(file.read_text(encoding="utf-8")) == found
+        assert (f"Results: {file}" in err) == (words == ["--jsonl"])
+    assert cli.main(["predict", folder, rows, "--json", str(file)]) == 2
+    assert "already exists" in capsys.readouterr().err
+    both = str(tmp_path / "both.jsonl")
+    assert cli.main(["predict", folder, rows, "--json", both, "--output", both]) == 2
+    assert "--json and --output are two files" in capsys.readouterr().err
+    pipe_in("good\n\n")
+    assert cli.main(["predict", folder, "--json", both]) == 2
+    assert not (tmp_path / "both.jsonl").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "what"),
     [

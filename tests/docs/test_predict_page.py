@@ -48,7 +48,7 @@ def test_every_option_stands_in_the_table() -> None:
     parser = argparse.ArgumentParser()
     predict.add_options(parser)
     found = {name for action in parser._actions for name in action.option_strings}
-    options = {name for name in found if name.startswith("--")} - {"--help"}
+    options = {name for name in found if name.startswith("--")} - {"--help"} | {"--json"}
     assert set(keys_of("Options")) == options
     assert {name.replace("_", "-") for name in ModelAccess.__slots__} <= {
         name.removeprefix("--") for name in options

@@ -65,8 +65,8 @@ VERBS = {
         completion,
     )
 }
-WITHOUT_JSON = ("predict", "completion")
-"""Verbs that write no such file: ``predict`` writes JSON lines, ``completion`` prints a script."""
+WITHOUT_JSON = ("completion",)
+"""Verbs that write no such file: ``completion`` prints a script."""
 
 RESUMABLE = (run, demo, tune, reproduce)
 """Verbs that train: SIGTERM ends them after a checkpoint."""
@@ -106,11 +106,14 @@ def _execute(verb: ModuleType, options: argparse.Namespace) -> None:
     path = getattr(options, "json", None)
     with input_errors():
         check_new("--json", path)
+        if path is not None and path == getattr(options, "output", None):
+            raise InputError(f"--json and --output are two files, got {path} for both")
     if verb not in (doctor, reproduce):  # one says all it finds, the other asks for other names
         check_names(options)
     found = verb.execute(options)
     if path is not None and found is not None:  # of several processes one has results
-        write_results(path, found)
+        # Lines of JSON are for another program, which no other line may disturb.
+        write_results(path, found, sys.stderr if getattr(options, "jsonl", False) else None)
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from cogcalib.artifacts import check_writable
 from cogcalib.records import InputError, write_json
@@ -198,15 +198,20 @@ def check_new(option: str, path: Path | None) -> None:
         raise InputError(f"{option} {path} already exists; remove it or choose another name")
 
 
-def write_results(path: Path, found: Any) -> None:
+def write_results(path: Path, found: Any, told: TextIO | None = None) -> None:
     """Write what a verb found as JSON, atomically: records as objects, paths as text.
+
+    Args:
+        path: The file.
+        found: What was found.
+        told: Where its name is printed; the standard output if None.
 
     Raises:
         InputError: As `check_new`.
     """
     check_new("--json", path)
     write_json(path, _plain(found))
-    print(f"\nResults: {shown(str(path))}")
+    print(f"\nResults: {shown(str(path))}", file=told)
 
 
 def _plain(value: Any) -> Any:

@@ -63,8 +63,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_access(parser)
 
 
-def execute(options: argparse.Namespace) -> None:
-    """Open the model, answer, print or write."""
+def execute(options: argparse.Namespace) -> list[dict[str, Any]] | None:
+    """Open the model, answer, print or write; returns the answers where ``--json`` wants them.
+
+    Without it none is kept: there may be any number.
+    """
     from cogcalib.deployment.access import ModelAccess
 
     with input_errors():
@@ -76,11 +79,12 @@ def execute(options: argparse.Namespace) -> None:
     from cogcalib.deployment.predictor import open_predictor
 
     asked = Asking(options)
+    kept: list[dict[str, Any]] | None = None if options.json is None else []
     try:
         with endpoint_errors(), input_errors():
             predictor = open_predictor(options.model, access, options.calibration, asked.check)
             calibration = predictor.obeying(options.target_error)
-            answered = asked.answered(predictor)
+            answered = _keeping(asked.answered(predictor), kept)
             if options.output is not None:
                 _write(options.output, answered, calibration)
             elif options.jsonl:
@@ -90,6 +94,15 @@ def execute(options: argparse.Namespace) -> None:
     except BrokenPipeError as error:  # whoever reads has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from error
+    return kept
+
+
+def _keeping(pairs: Iterable[Pair], kept: list[dict[str, Any]] | None) -> Iterator[Pair]:
+    """The same pairs, the record of each kept as it passes."""
+    for row, answer in pairs:
+        if kept is not None:
+            kept.append(_record(row, answer))
+        yield row, answer
 
 
 class Asking:
@@ -186,15 +199,19 @@ def _progress(hidden: bool) -> Iterator[Any]:
         yield told
 
 
-def _record(row: QuestionRow, answer: Answer, *, ascii_only: bool = False) -> str:
-    return json.dumps({"id": row.id, **asdict(answer)}, ensure_ascii=ascii_only) + "\n"
+def _record(row: QuestionRow, answer: Answer) -> dict[str, Any]:
+    return {"id": row.id, **asdict(answer)}
+
+
+def _line(row: QuestionRow, answer: Answer, *, ascii_only: bool = False) -> str:
+    return json.dumps(_record(row, answer), ensure_ascii=ascii_only) + "\n"
 
 
 def _write(path: Path, pairs: Iterable[Pair], calibration: Calibration) -> None:
     counted = Counted(calibration)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row, answer in pairs:
-            file.write(_record(row, answer))
+            file.write(_line(row, answer))
             counted.add(answer)
         file.flush()
         check_new("--output", path)
@@ -206,7 +223,7 @@ def _print_lines(pairs: Iterable[Pair]) -> None:
     terminal = out.isatty()  # what a model says must not move its cursor
     last = None
     for row, answer in pairs:
-        out.write(_record(row, answer, ascii_only=terminal))
+        out.write(_line(row, answer, ascii_only=terminal))
         if row is not last:
             out.flush()
         last = row
