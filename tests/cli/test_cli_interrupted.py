@@ -6,7 +6,7 @@ import pytest
 
 from cogcalib import cli
 
-SCORE = ["score", "--model", "atlas", "--task", "t"]
+SCORE = ["score", "--model", "atlas", "--task", "atlas/country"]
 SERVED = [*SCORE, "--endpoint", "http://localhost:1"]
 
 
@@ -21,7 +21,7 @@ SERVED = [*SCORE, "--endpoint", "http://localhost:1"]
         (["run", "c.yaml"], "; finished stages are kept, --resume goes on"),
         (["demo"], "; what is finished is kept, the same command goes on"),
         (["tune", "c.yaml"], "; what is finished is kept, the same command goes on"),
-        (["probe", "--model", "atlas", "--task", "t"], "the same command goes on"),
+        (["probe", "--model", "atlas", "--task", "atlas/country"], "the same command goes on"),
         (["report", "rows.jsonl"], "cogcalib: interrupted\n"),
     ],
 )

@@ -47,6 +47,7 @@ def test_the_command_refuses_them_before_anything_is_read(
     memory = SimpleNamespace(total_memory=80 * 10**9)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: memory)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "A100")
+    monkeypatch.setattr("cogcalib.cli.reproduce.check_configured", lambda *_: None)  # at hand
     words = ["reproduce", "full-finetune", "--model", "meta-llama/Meta-Llama-3-8B"]
     words += ["--runs", str(tmp_path / "runs"), "--output", str(tmp_path / "out")]
     assert cli.main(words) == 2
