@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from pathlib import Path
 
@@ -44,19 +43,20 @@ def put_at_hand(folder: Path, trained: Path) -> None:
     for name, page in (("questions", "predict"), ("rows", "tasks")):
         (shown,) = blocks(DOCS / f"{page}.md", "json")
         (folder / f"{name}.jsonl").write_text(shown, encoding="utf-8")
-    _write_table(folder / "questions.csv")
+    _write_tables(folder)
     _write_samples(folder / "out" / "my-model")
     _write_runs(folder)
 
 
-def _write_table(path: Path) -> None:
-    """Questions to be asked, with and without their options."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["question", "answer", "options"])
-        for each in COUNTRIES:
-            question = f"In which country is the city of New {each}?"
-            table.writerow([question, each, json.dumps([each, "Iran"])])
+def _write_tables(folder: Path) -> None:
+    """Open questions, which are probed, and the same with options, which are answered."""
+    asked = [(f"In which country is the city of New {each}?", each) for each in COUNTRIES]
+    for name, head, rows in (
+        ("questions", ("question", "answer"), asked),
+        ("choices", ("question", "options"), [(text, f"{gold}|Iran") for text, gold in asked]),
+    ):
+        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([head, *rows])
 
 
 def _write_samples(folder: Path) -> None:

@@ -37,6 +37,7 @@ FEW = 64
 """Questions in each split of the embedded world."""
 STAND_INS = {
     r"(--endpoint \S+ --model) merged": r"\1 my-model",
+    r"predict out questions\.csv": "predict out choices.csv",
     r"http://localhost:80[08]0/v1": "{endpoint}",
     r"http://127\.0\.0\.1:8000": "{served}",
     r"Qwen/Qwen2\.5-7B\b": "my-model",
