@@ -32,15 +32,23 @@ def test_a_damaged_file_is_named_and_what_to_do(tmp_path: Path) -> None:
 def test_waiting_is_said_once_with_the_lock(tmp_path: Path) -> None:
     asked_once(tmp_path, "model", ProbeRecord, [EXAMPLE], ask, print)
     (path,) = tmp_path.glob("*.jsonl")
-    lock = FileLock(path.with_suffix(".lock"), thread_local=False)
-    lock.acquire()
-    said: list[str] = []
+    path = path.with_suffix(".lock")
+    held, said = threading.Event(), threading.Event()
+    texts: list[str] = []
 
-    def release(text: str) -> None:
-        said.append(text)
-        threading.Timer(0.05, lock.release).start()
+    def hold() -> None:
+        with FileLock(path):
+            held.set()
+            said.wait(60)
 
-    found = asked_once(tmp_path, "model", ProbeRecord, [EXAMPLE], ask, release)
+    def say(text: str) -> None:
+        texts.append(text)
+        said.set()
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait(60)
+    found = asked_once(tmp_path, "model", ProbeRecord, [EXAMPLE], ask, say)
+    other.join()
     assert [row.id for row in found] == ["a"]
-    assert len(said) == 1
-    assert str(path.with_suffix(".lock")) in said[0]
+    assert texts == [f"waiting for another process that asks the same, which holds {path}"]

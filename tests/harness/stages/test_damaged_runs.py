@@ -48,6 +48,11 @@ def go_on(run: Path) -> None:
     pipeline.run(parse_config(TEXT), run.parent, console, resume=True)
 
 
+def base_predictions(run: Path) -> object:
+    folder = RunFolder(run)
+    return folder.read_predictions(folder.predictions("base", 3))
+
+
 def lines(edit: Callable[[list[str]], list[str]]) -> Callable[[str], str]:
     return lambda text: "".join(edit(text.splitlines(keepends=True)))
 
@@ -164,23 +169,22 @@ def test_a_run_does_not_go_on_with_half_an_adapter(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "file",
+    ("file", "read"),
     [
-        "train/sft/seed-3/adapter_model.safetensors",
-        "train/sft/seed-3/log.jsonl",
-        "splits/manifest.json",
-        "splits/test.jsonl",
+        ("train/sft/seed-3/adapter_model.safetensors", go_on),
+        ("train/sft/seed-3/log.jsonl", go_on),
+        ("splits/manifest.json", base_predictions),
+        ("splits/test.jsonl", base_predictions),
     ],
 )
-def test_what_is_cut_off_is_told_with_one_remedy(run: Path, file: str) -> None:
+def test_what_is_cut_off_is_told_with_one_remedy(
+    run: Path, file: str, read: Callable[[Path], object]
+) -> None:
     whole = (run / file).read_bytes()
     (run / file).write_bytes(whole[: len(whole) // 2])
+    shutil.rmtree(run / "score/sft")
     with pytest.raises(InputError) as told:
-        if file.startswith("splits"):
-            RunFolder(run).read_predictions(run / "score/sft/seed-3")
-        else:
-            shutil.rmtree(run / "score/sft")
-            go_on(run)
+        read(run)
     assert file.rpartition("/")[2] in str(told.value)
     assert len(re.findall(r"remove (it|the folder|/)", str(told.value))) == 1, told.value
 
