@@ -145,7 +145,10 @@ def main() -> None:
         parser.error("torch sees no GPU; --device cpu --tiny shows whether everything runs")
     if options.device == "cuda" and (missing := not_importable(*PEERS)):
         parser.error("; ".join(missing.values()))
-    options.output.mkdir(parents=True)
+    try:
+        options.output.mkdir(parents=True)
+    except FileExistsError:
+        parser.error(f"--output must be a new folder, got {options.output}, which is there")
     began = time.monotonic()
     found: list[Done] = []
     for step in steps([] if options.eager else ["--compiled"]):

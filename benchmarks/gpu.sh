@@ -22,8 +22,13 @@ prepare)
     fi
     ;;
 run)
+    output=${2:?run needs a new folder for the results}
+    if [ -z "$(ls "$wheels" 2>/dev/null)" ]; then
+        echo "no wheels in $wheels: gpu.sh prepare first, where there is a network" >&2
+        exit 1
+    fi
     python -m pip install --quiet --no-deps --no-index "$wheels"/*.whl
-    PYTHONPATH=src python benchmarks/gpu.py --output "${2:?run needs a new folder for the results}"
+    PYTHONPATH=src python benchmarks/gpu.py --output "$output"
     ;;
 *)
     echo "usage: gpu.sh prepare [PACKAGE...] | gpu.sh run OUTPUT" >&2

@@ -9,6 +9,7 @@ from functools import cache
 
 import pytest
 
+from cogcalib.harness.reproduce import cell_cost
 from cogcalib.tasks import Task, atlas
 
 QUESTIONS = 240
@@ -27,7 +28,11 @@ def small_atlas(questions: int = QUESTIONS) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(atlas, "load", cut)
-        yield
+        cell_cost._sizes.cache_clear()  # it keeps how many questions there are
+        try:
+            yield
+        finally:
+            cell_cost._sizes.cache_clear()
 
 
 @pytest.fixture(scope="module", autouse=True)

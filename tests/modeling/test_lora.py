@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 
 from cogcalib.modeling import lora_config
+from cogcalib.modeling.lora import check_targets
+from cogcalib.modeling.model_spec import model_without_weights
 
 
 def test_lora_config_carries_what_was_asked():
@@ -25,3 +27,14 @@ def test_lora_config_carries_what_was_asked():
 def test_lora_config_refuses_numbers_out_of_range(values, message):
     with pytest.raises(ValueError, match=message):
         lora_config(*values)
+
+
+def test_every_name_of_modules_to_adapt_must_be_one():
+    """PEFT would adapt the others and say nothing."""
+    bare = model_without_weights("atlas")
+    for targets in ("all-linear", ["q_proj", "v_proj"], ["layers.0.mlp.up_proj"]):
+        check_targets(bare, targets)
+    with pytest.raises(
+        ValueError, match=r"such as down_proj, .*; got v_prj, proj; did you mean 'v_proj'"
+    ):
+        check_targets(bare, ["q_proj", "v_prj", "proj"])

@@ -46,6 +46,15 @@ def test_jsonl_and_csv_give_the_same_questions(tmp_path):
     assert found == load_table(written(tmp_path, "q.csv", text)).splits["train"]
 
 
+@pytest.mark.parametrize("options", ["me|you", '"{""A"": ""me"", ""B"": ""you""}"', ""])
+def test_an_answer_in_words_is_asked_without_its_options(options, tmp_path):
+    path = written(tmp_path, "q.csv", f"question,answer,options\nWho?,me,{options}\n")
+    (example,) = load_table(path).splits["train"]
+    assert (example.answer, example.options) == ("me", None)
+    several = '{"question": "Who?", "answer": ["I", "me"], "options": ["me", "you"]}'
+    assert load_table(written(tmp_path, "q.jsonl", several)).splits["train"][0].aliases == ("me",)
+
+
 def test_a_question_asked_twice_keeps_two_rows(tmp_path):
     path = written(tmp_path, "q.csv", "question,answer\nWho?,me\nWho?,you\n")
     ids = [example.id for example in load_table(path).splits["train"]]
@@ -72,10 +81,15 @@ def test_ids_of_ones_own(tmp_path):
         (
             "q.csv",
             "question,answer,options\nWho?,A,me|you\n",
-            r"has options, .* a task file of kind multiple-choice .*--task FILE\.yaml",
+            r"names one of the options, .* task file of kind multiple-choice .*--task FILE\.yaml",
+        ),
+        ("q.jsonl", '{"question": "Who?", "answer": 1, "options": ["me", "you"]}', "names one of"),
+        (
+            "q.csv",
+            "question,options,label\nWho?,me|you,A\n",
+            r"one with options .*--task FILE\.yaml",
         ),
         ("q.csv", "prompt,completion\nA:, B\n", "rows to train on, .* of kind prompt-completion"),
-        ("q.csv", "prompt,options\nA:, B| C\n", "has options, .* of kind prompt-completion"),
         ("q.csv", "question,answer\nWho?,\n", r"q.csv, row 1, column 'answer': must be"),
         ("q.csv", "question,answer,group\nWho?,me,\n", "row 1, column 'group': must name a group"),
         ("q.csv", "id,question,answer\n ,Who?,me\n", "row 1, column 'id': must name the question"),

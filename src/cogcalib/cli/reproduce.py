@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -160,6 +161,8 @@ def _run(
 
         check_devices(plan, jobs, len(gpus))
     check_output(plan, options.output, options.rule)
+    if not gpus and jobs > (cores := os.cpu_count() or jobs):
+        console.print(f"  [yellow]{jobs} processes on {cores} processor cores[/]")
     if shares := sorted({round(100 * each) for each in memory_shares(jobs, len(gpus))}):
         console.print(
             f"  {jobs} processes on {len(gpus)} GPU{'s' * (len(gpus) > 1)}: each takes at most "

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from peft import LoraConfig
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from cogcalib.suggest import any_meant
 
 
 def lora_config(
@@ -45,3 +49,33 @@ def lora_config(
         revision=revision,
         task_type="CAUSAL_LM",
     )
+
+
+def check_targets(model: nn.Module, targets: str | Sequence[str]) -> None:
+    """Check that each name of modules to adapt is one, of a model with or without its weights.
+
+    PEFT adapts those that it finds and passes over the others.
+
+    Raises:
+        ValueError: Naming those that are none, and what there is.
+    """
+    if isinstance(targets, str):
+        return
+    names = [name for name, _ in model.named_modules()]
+    lost = [
+        target
+        for target in targets
+        if not any(name == target or name.endswith(f".{target}") for name in names)
+    ]
+    if lost:
+        linear = sorted(
+            {
+                name.rpartition(".")[2]
+                for name, module in model.named_modules()
+                if isinstance(module, (nn.Linear, Conv1D))
+            }
+        )
+        raise ValueError(
+            f"model.lora.targets must name modules of the model, such as {', '.join(linear)}; "
+            f"got {', '.join(lost)}{any_meant(lost, linear)}"
+        )

@@ -10,6 +10,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     GenerationConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
@@ -54,8 +55,8 @@ def read_model_spec(path_or_id: str) -> ModelSpec:
     return ModelSpec(tokenizer, generation_ends(generation), positions, text.vocab_size)
 
 
-def parameter_count(path_or_id: str, revision: str | None = None) -> int | None:
-    """How many numbers a model has by its config.json, tied weights once; None of a GGUF file.
+def model_without_weights(path_or_id: str, revision: str | None = None) -> PreTrainedModel | None:
+    """A model's modules by its config.json, on no device; None of a GGUF file.
 
     Raises:
         ValueError: As `cogcalib.modeling.number_format.read_model_config`.
@@ -65,8 +66,20 @@ def parameter_count(path_or_id: str, revision: str | None = None) -> int | None:
         return None
     source = checked_source(source, "model", "config.json")
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(read_model_config(source, revision))
-    return sum(weight.numel() for weight in model.parameters())
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            read_model_config(source, revision)
+        )
+    return model
+
+
+def parameter_count(path_or_id: str, revision: str | None = None) -> int | None:
+    """How many numbers a model has by its config.json, tied weights once; None of a GGUF file.
+
+    Raises:
+        ValueError: As `model_without_weights`.
+    """
+    model = model_without_weights(path_or_id, revision)
+    return None if model is None else sum(weight.numel() for weight in model.parameters())
 
 
 def generation_ends(generation: GenerationConfig | None) -> tuple[int, ...]:

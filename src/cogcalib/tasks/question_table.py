@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cogcalib.records import PRESETS, Example, check_preset
 from cogcalib.suggest import any_meant, hint_first, slip
-from cogcalib.tasks.read import SEPARATOR, Row, TablePlace, read_from
+from cogcalib.tasks.read import SEPARATOR, Row, TablePlace, read_from, typed_row
 from cogcalib.tasks.rows import accepted, build_example, content_id, question_key, text_of
 from cogcalib.tasks.task import Task
 from cogcalib.tasks.task_file import Definition, Part, Source, Split
@@ -45,7 +45,7 @@ class QuestionTable:
 
     Raises:
         ValueError: If the preset is unknown, the file is missing, empty or of another kind, has no
-            columns ``question`` and ``answer``, or has options.
+            columns ``question`` and ``answer``, or answers that are letters of options.
     """
 
     def __init__(self, path: Path | str, *, prompt: str = PRESETS[0]) -> None:
@@ -56,7 +56,7 @@ class QuestionTable:
         _, first = next(self._rows(TablePlace()), (None, None))
         if first is None:
             raise ValueError(f"{self.path}: there is no row")
-        _check_columns(self.path, first.values)
+        _check_columns(self.path, first)
         self.grouped, self.identified = "group" in first.values, "id" in first.values
         self._definition = Definition(
             name=self.name,
@@ -147,34 +147,48 @@ def load_table(path: Path | str, *, prompt: str = PRESETS[0]) -> Task:
     )
 
 
-def _check_columns(path: Path, values: Mapping[str, Any]) -> None:
+def _check_columns(path: Path, first: Row) -> None:
     """Check that a table holds open-ended questions, by its first row.
 
     Raises:
         ValueError: Naming the column that is missing or misspelt, or the way for another kind.
     """
-    kind = ""
-    if values.get("options"):
-        kind = "prompt-completion" if "prompt" in values else "multiple-choice"
-        found = "options, which a table's questions do not show"
-    elif {"prompt", "completion"} <= values.keys() or "messages" in values:
-        kind, found = "prompt-completion", "rows to train on, which word their prompts themselves"
-    if kind:
+    values = first.values
+    way = "goes into a task file of kind {} (docs/tasks.md), given as task (--task FILE.yaml)"
+    if {"prompt", "completion"} <= values.keys() or "messages" in values:
         raise ValueError(
-            f"{path}: has {found}; put it into a task file of kind {kind} (docs/tasks.md), and "
-            "give that as task (--task FILE.yaml) instead of data"
+            f"{path}: holds rows to train on, not questions to be worded; such a table "
+            f"{way.format('prompt-completion')}"
         )
     if missing := [column for column in COLUMNS[:2] if column not in values]:
+        choice = (
+            f"; one with options {way.format('multiple-choice')}" if "options" in values else ""
+        )
         raise ValueError(
             hint_first(
                 f"{path}: {missing[0]!r} is missing",
                 any_meant(values, COLUMNS[:2]),
                 "a table needs the columns question and answer, and may have aliases, group and "
-                f"id; there are {', '.join(sorted(values))}",
+                f"id{choice}; there are {', '.join(sorted(values))}",
             )
         )
     if told := slip(values, ("aliases", "group")):
         raise ValueError(f"{path}: the column {told}")
+    if _names_an_option(first):
+        raise ValueError(
+            f"{path}: the answer names one of the options, which a table's questions do not show; "
+            f"such a table {way.format('multiple-choice')}"
+        )
+
+
+def _names_an_option(row: Row) -> bool:
+    """Whether a row's answer is the letter or label of an option, and not its text."""
+    given = typed_row(row).values.get("options")
+    texts = given.values() if isinstance(given, Mapping) else given
+    if not isinstance(texts, Iterable) or isinstance(texts, str):
+        return False
+    shown = {str(text).strip() for text in texts}
+    return bool(shown) and shown.isdisjoint(accepted("answer", row))
 
 
 def _files(path: Path) -> list[Path]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cogcalib.harness.reproduce import Cell, Plan, Preset, load_table, make_plan
+from cogcalib.harness.reproduce.execute import check
 from cogcalib.harness.reproduce.planned_cells import (
     baseline_cells,
     prepare_cells,
@@ -159,3 +160,16 @@ def test_what_is_chosen_on_the_first_task_is_so_without_its_rows(
     assert {cell.place.task for cell in trial_cells(limited)} == {"country"}
     whole = plan("paper", twice, tmp_path)
     assert [c.key for c in trial_cells(limited)] == [c.key for c in trial_cells(whole)]
+
+
+def test_a_run_folder_of_another_configuration_is_told_before_anything_runs(
+    small: Preset, tmp_path: Path
+) -> None:
+    plan = make_plan(load_table("main"), small, tmp_path, seeds=[0], tune_seeds=[0])
+    check(plan)
+    assert not plan.places[0].path.exists()
+    folder = plan.places[0].path
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("name: another\n", encoding="utf-8")
+    with pytest.raises(InputError, match="a run of a different configuration"):
+        check(plan)

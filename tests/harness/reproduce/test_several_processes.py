@@ -310,3 +310,22 @@ def test_a_process_that_lost_its_signal_ends_with_its_input(tmp_path: Path) -> N
         process.kill()
         pytest.fail("waits for ever")
     assert process.returncode == 0
+
+
+def test_a_process_that_lost_its_signal_is_told_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "TOLD_AGAIN", 0.2)
+    lost = "lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL)"
+    words = f"import signal, time; signal.signal(signal.SIGTERM, {lost}); print(flush=True)"
+    busy = pool._Worker(tmp_path / "log", {}, ())
+    busy.process = process = subprocess.Popen(
+        [sys.executable, "-c", f"{words}; [time.sleep(1) for _ in range(600)]"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    busy.stop()
+    assert process.returncode == -signal.SIGTERM

@@ -23,9 +23,10 @@ from cogcalib.harness.reproduce.detector import detection
 from cogcalib.harness.reproduce.dynamics import dynamics
 from cogcalib.harness.reproduce.kept_rows import read_rows
 from cogcalib.harness.reproduce.planned_cells import Cell, weights_of
-from cogcalib.harness.run_folder import RunFolder
+from cogcalib.harness.run_folder import MODEL, RunFolder
 from cogcalib.harness.stages import RunContext
 from cogcalib.harness.stages.dropped import were_dropped
+from cogcalib.modeling import fingerprint
 from cogcalib.owned_folder import FolderError
 from cogcalib.provenance import code_state
 from cogcalib.records import write_json
@@ -95,6 +96,10 @@ def timing_path(cell: Cell) -> Path:
     return RunFolder(cell.place.path).cell(f"{'recalibrate-' * bool(only_posthoc)}{cell.name}")
 
 
+_fingerprint = cache(fingerprint)
+"""Of the weights as this process first found them."""
+
+
 @cache
 def _running() -> dict[str, Any]:
     """The code as it was when this process began its first cell."""
@@ -109,6 +114,8 @@ def device() -> str:
 def _run(cell: Cell, console: Console) -> None:
     config = cell.place.config
     folder = stages.open_folder(config, cell.place.path, resume=True)
+    # Weights may have been replaced since the folder was prepared.
+    folder.claim(MODEL, _fingerprint(config.model.path, config.model.revision))
     context = RunContext(config, folder, StageProgress(console, folder.cell_timings(cell.name)))
     splits = stages.read_splits(folder)
     method = Method.parse(cell.method)

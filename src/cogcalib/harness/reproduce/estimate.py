@@ -274,7 +274,7 @@ def show_plan(
     rates = "assumed" if known is None else "that --check measured,"
     console.print(
         f"\nRates {rates} until cells are timed: {escape(rate.device)}, {rate.flops:.0e} FLOPs/s, "
-        f"{1e6 * rate.launch:g} µs a kernel, {rate.load / 1e9:g} GB of weights loaded a second",
+        f"{1e6 * rate.launch:g} µs a kernel, {rate.load / 1e9:.2g} GB of weights loaded a second",
         highlight=False,
     )
     missing = [each for each in cells if each.cell.missing()]

@@ -206,9 +206,12 @@ def check(plan: Plan) -> None:
     """Raise before the first cell what every cell would raise.
 
     Raises:
-        InputError: If a method cannot be used as configured.
+        InputError: If a method cannot be used as configured, or a run folder is another run's.
     """
     with input_errors():
+        for place in plan.places:
+            if place.path.exists():
+                _open(place)
         for place in plan.shown():
             values = place.config.model_dump(mode="json") | {"methods": place.methods}
             check_methods(Config.model_validate_json(json.dumps(values)))

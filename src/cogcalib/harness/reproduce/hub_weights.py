@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from cogcalib.artifacts import read_json
-from cogcalib.hub import mind_the_network
+from cogcalib.hub import mind_the_network, why_away
 from cogcalib.modeling.model_files import in_a_line
 
 WEIGHTS = "model.safetensors"
@@ -35,7 +35,7 @@ def access(model: str, revision: str | None) -> tuple[bool, str]:
         if not lost:
             return True, "in the cache"
         named = f"{lost[0]}{f' and {len(lost) - 1} more' if lost[1:] else ''}"
-        return False, f"{named} not in the cache, and the hub is not asked (offline)"
+        return False, f"{named} not in the cache, and the hub is not asked: {why_away()}"
     try:
         auth_check(model)
         if revision is not None:  # which the check of the login does not look at

@@ -89,7 +89,7 @@ class Cell:
     def _outputs(self) -> Iterator[Path]:
         folder = RunFolder(self.place.path)
         if self.kind == "prepare":
-            yield folder.manifest
+            yield from (folder.probe, folder.manifest)
         elif self.kind == "trial":
             yield folder.tune(self.method, self.seed)
         elif self.kind == "member":

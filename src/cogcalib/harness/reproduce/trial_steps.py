@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -122,8 +124,21 @@ def _step(place: Place, output: Path, splits: dict[str, list[Example]], gated: i
     # Labels are for a gate that is not taken here; a training asks for some.
     labels = {each.id: ProbeRecord(each.id, "unknown", 0.0, 0.0, 0.0) for each in splits["train"]}
     config = _short(place, gated)
-    train_into(output, config, _gated(place), 0, splits, labels, lambda _: clock.tick)
+    with _unwarned():
+        train_into(output, config, _gated(place), 0, splits, labels, lambda _: clock.tick)
     return median(clock.steps())
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Without the trainer's advice, which is for trainings that are meant."""
+    logger = logging.getLogger("cogcalib.training")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _short(place: Place, gated: int) -> Config:

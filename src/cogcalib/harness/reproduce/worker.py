@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -33,6 +34,7 @@ def main() -> None:
                     ours = run_cell(Cell.from_json(line), console, data_dir)
                 print(DONE if ours else TAKEN, file=answers, flush=True)
         except TerminatedError:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it may come again
             sys.exit(EXIT_CODE)
         except InputError as error:
             traceback.print_exc()  # for the log; the user is shown what is behind the mark

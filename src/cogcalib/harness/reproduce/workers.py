@@ -31,6 +31,8 @@ GRACE = 5.0
 """Seconds that a process which has closed its end is given to end."""
 SHARED = 0.9
 """Of a GPU's memory, between all processes that share it; each has a CUDA context besides."""
+TOLD_AGAIN = 10.0
+"""Seconds after which a process that was told to end is told again."""
 PAUSE = 2.0
 """Seconds before cells that other processes are at are asked for again."""
 
@@ -191,7 +193,8 @@ class _Worker:
         """End the process and wait until it has.
 
         Its input is closed first: a signal that comes while Python collects garbage is lost, and a
-        process that waits for its next cell would wait for ever.
+        process that waits for its next cell would wait for ever. One in a cell is told again; where
+        it trains, it ends after its step however often it is told.
         """
         process, self.process = self.process, None
         if process is None:
@@ -200,8 +203,12 @@ class _Worker:
         assert process.stdout is not None
         with suppress(BrokenPipeError):
             process.stdin.close()
-        process.terminate()
-        process.wait()
+        ended = False
+        while not ended:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=TOLD_AGAIN)
+                ended = True
         process.stdout.close()
 
     def _start(self) -> subprocess.Popen[str]:

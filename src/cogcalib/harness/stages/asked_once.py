@@ -1,4 +1,4 @@
-"""What the base model was asked: once for every run folder of a model."""
+"""Answers of the base model, and its labels: asked once for every run folder of a model."""
 
 from __future__ import annotations
 

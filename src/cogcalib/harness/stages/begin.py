@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from cogcalib.artifacts import check_writable
 from cogcalib.harness.config import Config
+from cogcalib.harness.config.train_sections import ModelSection
 from cogcalib.harness.progress import StageProgress
 from cogcalib.harness.run_folder import MODEL, TASKS
 from cogcalib.harness.stages.context import RunContext, Splits, open_folder
@@ -22,6 +23,8 @@ from cogcalib.harness.stages.settle import settled, with_steps
 from cogcalib.harness.stages.train import check_methods
 from cogcalib.harness.stages.whole_training import check_whole_training
 from cogcalib.modeling import fingerprint
+from cogcalib.modeling.lora import check_targets
+from cogcalib.modeling.model_spec import model_without_weights
 from cogcalib.owned_folder import holding
 from cogcalib.provenance import code_state
 from cogcalib.records import ProbeRecord, input_errors
@@ -73,6 +76,7 @@ def begin(
         config, told = settled(config)
         check_methods(config)
         check_whole_training(config)
+        _check_targets(config.model)
         tasks = load_tasks(config, data_dir)
         given = labels_given(config, tasks[0], path)
         for line in (*tell_dropped(tasks[0]), *([told] if told else ())):
@@ -90,3 +94,12 @@ def begin(
         splits = choose_splits(context, tasks, knowledge)
         with_steps(config, len(splits["train"]))  # raises if they are too few
     return Begun(context, splits, knowledge)
+
+
+def _check_targets(model: ModelSection) -> None:
+    """Raise ValueError if an adapter is for modules that the model does not have."""
+    if model.lora is None or isinstance(model.lora.targets, str):
+        return
+    bare = model_without_weights(model.path, model.revision)
+    if bare is not None:
+        check_targets(bare, model.lora.targets)

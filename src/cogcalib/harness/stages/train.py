@@ -26,6 +26,7 @@ from cogcalib.harness.stages.context import (
 from cogcalib.harness.stages.settle import with_steps
 from cogcalib.harness.stages.shared_files import share_tokenizer
 from cogcalib.modeling import load_model, lora_config
+from cogcalib.modeling.lora import check_targets
 from cogcalib.records import Example, ProbeRecord
 from cogcalib.training import CogCalibConfig, FitData, fit
 
@@ -114,6 +115,8 @@ def train_into(
     how = config.model.loading() | ({} if lora else {"dtype": "float32"})
     halves = of_seed(splits, seed)
     model, tokenizer = load_model(config.model.path, **how)
+    if lora:
+        check_targets(model, lora.targets)
     fit(
         model,
         tokenizer,
