@@ -68,6 +68,20 @@ def read_json(path: Path, kind: type[T], remedy: str = "") -> T:
     return content
 
 
+def read_record(path: Path, kind: type[T], remedy: str = "") -> T:
+    """A data class from a JSON file, see `read_json` and `to_record`.
+
+    Raises:
+        InputError: Naming the file.
+    """
+    values = read_json(path, dict, remedy)
+    try:
+        return to_record(kind, values)
+    except ValueError as error:
+        behind = f"; {remedy}" if remedy else ""
+        raise InputError(f"{path}: {error}{behind}") from error
+
+
 def parse_json(text: str) -> Any:
     """What JSON text says.
 

@@ -14,7 +14,7 @@ from peft import LoraConfig
 from test_resume import StopAt
 from tiny_run import make_data, make_model, make_rows, make_trainer
 
-from cogcalib.training.checkpoints import last_complete_checkpoint
+from cogcalib.training.checkpoints import last_complete_checkpoint, missing_parts
 from cogcalib.training.run_identity import describe
 from cogcalib.training.state import STATE_NAME
 
@@ -68,6 +68,14 @@ def test_a_checkpoint_that_lacks_a_part(begun: Path, file: str) -> None:
         run(begun, resume=True)
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "rng_state.pth", STATE_NAME])
+def test_a_checkpoint_with_a_file_that_was_cut_off(begun: Path, file: str) -> None:
+    path = begun / "checkpoint-3" / file
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert last_complete_checkpoint(begun, "nll") == str(begun / "checkpoint-2")
+    assert missing_parts(begun / "checkpoint-3", "nll") == [file]
+
+
 def test_a_folder_that_is_no_checkpoint(begun: Path) -> None:
     for folder in (begun, begun / "nowhere"):
         with pytest.raises(ValueError, match="is no whole checkpoint of a CogCalibTrainer"):
@@ -81,7 +89,7 @@ def test_checkpoints_of_weights_alone(tmp_path: Path, gate: str) -> None:
     lacks = "optimizer.pt, scheduler.pt, rng_state.pth"
     with pytest.raises(ValueError, match=f"has no complete one: checkpoint-3 lacks {lacks}"):
         run(tmp_path, gate=gate, resume=True)
-    with pytest.raises(ValueError, match=rf"{lacks} missing, .*save_only_model=True saves none"):
+    with pytest.raises(ValueError, match=rf"{lacks} missing or cut .*save_only_model=True"):
         run(tmp_path, gate=gate, resume=str(tmp_path / "checkpoint-3"))
 
 

@@ -248,4 +248,4 @@ def _show_missing(outcome: PlanOutcome, console: Console) -> None:
         console.print(f"  [yellow]left out[/] {escape(reason)}", soft_wrap=True)
     for failure in outcome.failures:
         console.print(f"\n[red]failed[/] {escape(failure.cell.label)}", soft_wrap=True)
-        console.print(failure.message, markup=False, highlight=False)
+        console.print(failure.message, markup=False, highlight=False, soft_wrap=True)

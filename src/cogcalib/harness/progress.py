@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cogcalib.artifacts import read_json
@@ -61,6 +62,10 @@ class StageProgress:
         self.named.add(name)
         self.timings[name] = round(seconds, 2)
         write_json(self.path, self.timings)
+
+    def say(self, text: str) -> None:
+        """Say something else for people, on a line of its own."""
+        self.console.print(f"  [dim]{escape(text)}[/dim]", highlight=False, soft_wrap=True)
 
     def skipped(self, name: str) -> None:
         """Say, once, that a stage was finished before."""

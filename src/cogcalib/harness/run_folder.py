@@ -15,13 +15,13 @@ A stage's artifact appears under its final name only when it is whole, so existi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cogcalib.artifacts import read_json
 from cogcalib.harness.config.methods import split_posthoc
+from cogcalib.harness.remedies import ANEW, again, damaged
 from cogcalib.jsonl import read_jsonl, write_jsonl
 from cogcalib.knowledge.ledger import FOLDER as LEDGER
 from cogcalib.owned_folder import CONFIG, FolderError, OwnedFolder
@@ -123,7 +123,7 @@ class RunFolder(OwnedFolder):
         return self.predictions(method, seed) / _predictions_name(task, split)
 
     def summary(self, method: str, seed: int) -> Path:
-        """Rows that a method's predictions sum up to, as `reproduce` keeps them."""
+        """A method's predictions summed up, as `cogcalib.harness.reproduce.kept_rows` has it."""
         return self.predictions(method, seed) / "metrics.json"
 
     def cost(self, method: str, seed: int) -> Path:
@@ -188,22 +188,22 @@ class RunFolder(OwnedFolder):
         """The code that began this run; that is `code` if nothing was noted before."""
         if not self.code.exists():
             write_json(self.code, code)
-        return read_json(self.code, dict, _ANEW)
+        return read_json(self.code, dict, ANEW)
 
     def read_tasks(self) -> dict[str, Any]:
         """Task, by its own name and the one trained on first, -> what was done to it."""
-        return read_json(self.path / TASKS, dict, _ANEW)
+        return read_json(self.path / TASKS, dict, ANEW)
 
     def read_splits(self) -> dict[str, list[Example]]:
         """Split or out-of-domain task -> its examples, as they were chosen."""
-        chosen = read_json(self.manifest, dict, _ANEW)
+        chosen = read_json(self.manifest, dict, ANEW)
         names = [*SPLITS, *(name for name in chosen if name not in SPLITS)]
-        with _damaged(_ANEW):
+        with damaged(ANEW):
             return {name: read_jsonl(self.splits(name), Example) for name in names}
 
     def read_probe(self) -> dict[str, ProbeRecord]:
         """Example id -> what the base model knows of it."""
-        with _damaged(_again(self.probe)):
+        with damaged(again(self.probe)):
             return {record.id: record for record in read_jsonl(self.probe, ProbeRecord)}
 
     def write_predictions(self, folder: Path, predictions: Sequence[Prediction]) -> None:
@@ -219,7 +219,7 @@ class RunFolder(OwnedFolder):
         """
         missing = sorted(folder / name for name in self.questions if not (folder / name).is_file())
         if missing:
-            raise FolderError(f"{missing[0]}: the file is missing; {_again(folder)}")
+            raise FolderError(f"{missing[0]}: the file is missing; {again(folder)}")
         return [self.read_prediction_file(file) for file in sorted(folder.glob("*.jsonl"))]
 
     def read_trial(self, method: str, seed: int) -> list[Prediction]:
@@ -234,13 +234,13 @@ class RunFolder(OwnedFolder):
         if len(found) != 1 or (asked and found[0].name not in asked):
             raise FolderError(
                 f"{folder} must hold {', '.join(asked) or 'one file of predictions'}, got "
-                f"{', '.join(path.name for path in found) or 'nothing'}; {_again(folder)}"
+                f"{', '.join(path.name for path in found) or 'nothing'}; {again(folder)}"
             )
         return self.read_prediction_file(found[0])
 
     def read_prediction_file(self, file: Path) -> list[Prediction]:
         """Predictions of one task and split, see `read_predictions`."""
-        with _damaged(_again(file.parent)):
+        with damaged(again(file.parent)):
             predictions = read_predictions(file)
             if file.name in self.questions:
                 self._check_predictions(file, predictions)
@@ -252,7 +252,7 @@ class RunFolder(OwnedFolder):
     def questions(self) -> Mapping[str, SplitQuestions]:
         """Name of a file of predictions -> its questions; empty if the run keeps none."""
         found = {}
-        with _damaged(_ANEW):
+        with damaged(ANEW):
             chosen = read_json(self.manifest, dict) if self.manifest.is_file() else {}
             if wrong := [k for k, entry in chosen.items() if not isinstance(entry, dict)]:
                 raise ValueError(f"{self.manifest}: {wrong[0]} must be an object")
@@ -268,7 +268,7 @@ class RunFolder(OwnedFolder):
     @cached_property
     def examples(self) -> Mapping[Path, Sequence[Example]]:
         """File -> its questions, of all splits that are kept except train."""
-        with _damaged(_ANEW):
+        with damaged(ANEW):
             return {path: read_jsonl(path, Example) for path in self.tested()}
 
     def _check_predictions(self, file: Path, predictions: Sequence[Prediction]) -> None:
@@ -288,21 +288,6 @@ class RunFolder(OwnedFolder):
 
 
 _UNFINISHED = ".partial"
-_ANEW = "choose another name or remove the folder, and run anew"
-
-
-@contextmanager
-def _damaged(remedy: str) -> Iterator[None]:
-    """Say what to do about an artifact that cannot be read."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise FolderError(f"{error}; {remedy}") from error
-
-
-def _again(path: Path) -> str:
-    """How a part of a run is made again; only ``cogcalib run`` needs to be told to go on."""
-    return f"remove {path}, and the same command makes it again (cogcalib run: with --resume)"
 
 
 def unfinished(path: Path) -> Path:
@@ -318,6 +303,11 @@ def cost_file(folder: Path) -> Path:
 def posthoc_map(folder: Path, posthoc: str, definition: str) -> Path:
     """A fitted map in a folder of predictions, of a confidence definition."""
     return folder / f"{'temperature' if posthoc == 'ts' else posthoc}-{definition}.json"
+
+
+def read_posthoc_map(path: Path) -> dict[str, Any]:
+    """What was fitted, as `posthoc_map` names its file."""
+    return read_json(path, dict, again(path.parent))
 
 
 def _predictions_name(task: str, split: str) -> str:

@@ -6,8 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import is_zipfile
 
 from datasets import Dataset
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.trainer import SCALER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
@@ -35,7 +37,8 @@ def last_complete_checkpoint(directory: Path | str, gate: str) -> str | None:
 
     transformers writes ``trainer_state.json`` last, so a folder without a readable one is what a
     kill during saving left behind. One without optimizer, schedule or random numbers, as
-    ``save_only_model=True`` writes them, has weights, but nothing goes on from it.
+    ``save_only_model=True`` writes them, has weights, but nothing goes on from it. Nor does it from
+    one of whose files an end is cut off, as a full disk or a lost machine leave it.
 
     Args:
         directory: The run's output folder; it need not exist.
@@ -58,7 +61,7 @@ def _newest_first(directory: Path | str) -> list[Path]:
 
 
 def missing_parts(folder: Path | str, gate: str) -> list[str]:
-    """What a checkpoint lacks to be gone on from, as names of files.
+    """What a checkpoint lacks to be gone on from, or has no more than a part of: names of files.
 
     Args:
         folder: Of the checkpoint.
@@ -72,12 +75,13 @@ def missing_parts(folder: Path | str, gate: str) -> list[str]:
     random = any(name.startswith("rng_state") for name in names)
     found = {
         TRAINER_STATE_NAME: _is_json(folder / TRAINER_STATE_NAME),
-        STATE_NAME: gate == "none" or STATE_NAME in names,
+        STATE_NAME: gate == "none" or _is_json(folder / STATE_NAME),
         "optimizer.pt": optimizer,
         SCHEDULER_NAME: deepspeed or SCHEDULER_NAME in names,
         "rng_state.pth": random,
     }
-    return [name for name, there in found.items() if not there]
+    missing = [name for name, there in found.items() if not there]
+    return missing + [n for n in sorted(names) if n not in missing and _is_cut_off(folder / n)]
 
 
 def refuse_missing(checkpoint: str, gate: str, files: Sequence[str] = ()) -> None:
@@ -93,9 +97,9 @@ def refuse_missing(checkpoint: str, gate: str, files: Sequence[str] = ()) -> Non
     if missing:
         raise ValueError(
             f"{checkpoint} is no whole checkpoint of a CogCalibTrainer: {', '.join(missing)} "
-            "missing, hence learning rate, moments, random numbers or thresholds would begin anew "
-            "(save_only_model=True saves none of them); go on from a whole one, or begin anew with "
-            "its weights by giving the folder as the model"
+            "missing or cut off, hence learning rate, moments, random numbers or thresholds would "
+            "begin anew (save_only_model=True saves none of them); go on from a whole one, or "
+            "begin anew with its weights by giving the folder as the model"
         )
 
 
@@ -145,6 +149,20 @@ def begin_checkpoint(folder: Path) -> Path:
     for name in (TRAINER_STATE_NAME, ORDER_NAME):  # the latter is not in every checkpoint
         (folder / name).unlink(missing_ok=True)
     return folder
+
+
+def _is_cut_off(path: Path) -> bool:
+    """Whether a file of tensors lacks its end: neither kind of file is read for it as a whole."""
+    if not path.is_file():
+        return False
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt"):
+                return False
+        except SafetensorError:
+            return True
+    # `torch.save` writes zip archives, whose table stands at the end.
+    return path.suffix in (".pt", ".pth") and not is_zipfile(path)
 
 
 def _is_json(path: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,13 @@ from cogcalib.harness.reproduce.cell_cost import (
     with_measured,
 )
 from cogcalib.harness.reproduce.estimate import hours, show_plan, timed_cells
-from cogcalib.harness.reproduce.measured_rates import MeasuredRates, keep_rates
+from cogcalib.harness.reproduce.measured_rates import (
+    MEASURED,
+    MeasuredRates,
+    keep_rates,
+    measured_rates,
+)
+from cogcalib.records import InputError, write_json
 
 LLAMA = "meta-llama/Meta-Llama-3-8B"
 
@@ -53,6 +59,16 @@ def rates_of(preset: Preset, place: Place, **known: Any) -> MeasuredRates:
         "host": 1,
     }
     return MeasuredRates(**given | known)
+
+
+@pytest.mark.parametrize("wrong", [{"scored": 0}, {"step": "fast"}, {"load": float("inf")}])
+def test_rates_that_nothing_can_have_are_named(wrong: dict[str, Any], tmp_path: Path) -> None:
+    preset = load_preset("atlas")
+    rates = rates_of(preset, place_of(preset, tmp_path))
+    (name,) = wrong
+    write_json(tmp_path / MEASURED, asdict(rates) | wrong)
+    with pytest.raises(InputError, match=rf"{MEASURED}: {name} must be .*; remove it; --check"):
+        measured_rates(tmp_path)
 
 
 def test_rates_that_check_measured_replace_those_assumed(tmp_path: Path) -> None:

@@ -24,8 +24,9 @@ from cogcalib.harness.reproduce import (
     load_table,
     make_plan,
 )
-from cogcalib.harness.reproduce.cell import read_rows, run_cell
+from cogcalib.harness.reproduce.cell import run_cell
 from cogcalib.harness.reproduce.definitions import merge
+from cogcalib.harness.reproduce.kept_rows import read_rows
 from cogcalib.harness.reproduce.planned_cells import baseline_cells, row_cells
 from cogcalib.harness.stages import open_folder
 from cogcalib.tasks import load_task

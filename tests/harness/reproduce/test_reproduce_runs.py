@@ -302,6 +302,10 @@ def test_a_fuller_table_is_not_overwritten(small: Preset, finished: Path, tmp_pa
     write_json(record, held | {"results": [{"trained_on": "atlas/capital", "rows": []}]})
     with pytest.raises(InputError, match="holds the task atlas/capital, which this would drop"):
         check_output(lay_out(small, finished), tmp_path, "nll")
+    for odd in ({"results": 5}, {"results": [{}]}, {"seeds": 3}, {"tuning": []}):
+        write_json(record, odd)
+        with pytest.raises(InputError, match=r"holds no table .*; name another --output, or rem"):
+            check_output(lay_out(small, finished), tmp_path, "nll")
     write_json(record, held)
     with pytest.raises(InputError, match="chosen by the rule nll, not ece"):
         check_output(lay_out(small, finished), tmp_path, "ece")

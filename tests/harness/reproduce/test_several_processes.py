@@ -98,16 +98,21 @@ def test_taken_cells_are_come_back_to(
         done.append(cell.seed)
         if done == [1, 3]:
             (tmp_path / "taken-2").unlink()
-        if done == [1, 3, 2]:
-            (tmp_path / "taken-0").unlink()
+
+    waited = []
+
+    def wait(cell: Cell) -> None:
+        waited.append(cell.seed)
+        threading.Timer(0.3, (tmp_path / "taken-0").unlink).start()
 
     with Workers(1, tmp_path / "logs") as workers:
-        assert workers.run(cells, tell) == []
+        assert workers.run(cells, tell, wait) == []
     assert done == [1, 3, 2, 0]
+    assert waited == [0]  # once, however often it was asked for
 
 
 LOGS = {
-    "cogcalib.records.InputError: one thing\nto mend": "one thing to mend",
+    f"Traceback\n{pool.TO_MEND}one thing\nto mend": "one thing to mend",
     'epoch 1\nTraceback (most recent call last):\n  File "a.py", line 1\n    f()\n\n'
     "OSError: no connection\nCheck yours": "OSError: no connection Check yours",
     'Traceback (most recent call last):\n  File "a"\nKeyError: 1\n\nDuring that another:\n\n'
@@ -207,6 +212,18 @@ def test_a_worker_takes_no_more_than_its_share(
         monkeypatch.setattr(sys, "argv", ["worker", share, str(tmp_path)])
         worker.main()
     assert taken == [0.45]
+
+
+def test_a_worker_says_in_a_line_what_is_to_be_mended(small: Preset, tmp_path: Path) -> None:
+    plan, _ = lay_out(small, tmp_path)
+    (cell,) = prepare_cells(plan)
+    cell.place.path.parent.mkdir()
+    cell.place.path.write_text("no folder", encoding="utf-8")
+    with Workers(1, tmp_path / "logs") as workers:
+        (failure,) = workers.run([cell], lambda *told: None)
+    assert failure.message == f"{cell.place.path} is a file, no run folder; remove it"
+    (log,) = (tmp_path / "logs").iterdir()
+    assert "Traceback" in log.read_text(encoding="utf-8")
 
 
 def command(preset: Preset, folder: Path, seeds: int) -> subprocess.Popen[str]:

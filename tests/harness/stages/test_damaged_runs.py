@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from cogcalib import cli, pipeline
 from cogcalib.harness.config import parse_config
+from cogcalib.harness.run_folder import RunFolder
 from cogcalib.records import InputError
 
 TEXT = """
@@ -44,6 +46,11 @@ def run(finished: Path, tmp_path: Path) -> Path:
 def go_on(run: Path) -> None:
     console = Console(file=io.StringIO())
     pipeline.run(parse_config(TEXT), run.parent, console, resume=True)
+
+
+def base_predictions(run: Path) -> object:
+    folder = RunFolder(run)
+    return folder.read_predictions(folder.predictions("base", 3))
 
 
 def lines(edit: Callable[[list[str]], list[str]]) -> Callable[[str], str]:
@@ -159,6 +166,27 @@ def test_a_run_does_not_go_on_with_half_an_adapter(run: Path) -> None:
     shutil.rmtree(run / "score/sft")
     with pytest.raises(InputError, match="does not fit the model"):
         go_on(run)
+
+
+@pytest.mark.parametrize(
+    ("file", "read"),
+    [
+        ("train/sft/seed-3/adapter_model.safetensors", go_on),
+        ("train/sft/seed-3/log.jsonl", go_on),
+        ("splits/manifest.json", base_predictions),
+        ("splits/test.jsonl", base_predictions),
+    ],
+)
+def test_what_is_cut_off_is_told_with_one_remedy(
+    run: Path, file: str, read: Callable[[Path], object]
+) -> None:
+    whole = (run / file).read_bytes()
+    (run / file).write_bytes(whole[: len(whole) // 2])
+    shutil.rmtree(run / "score/sft")
+    with pytest.raises(InputError) as told:
+        read(run)
+    assert file.rpartition("/")[2] in str(told.value)
+    assert len(re.findall(r"remove (it|the folder|/)", str(told.value))) == 1, told.value
 
 
 def test_a_file_that_score_wrote_is_held_against_its_record(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cogcalib.artifacts import is_number, read_json, to_record
+from cogcalib.harness.remedies import WITHOUT, damaged
 from cogcalib.harness.report.summary import check_rows
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.jsonl import json_lines
@@ -18,7 +19,6 @@ from cogcalib.records import (
     Prediction,
     ProbeRecord,
     Threshold,
-    input_errors,
 )
 
 MOST_KEPT = 500_000
@@ -175,21 +175,21 @@ def _require(path: Path, why: str) -> Path:
 
 def _thresholds(path: Path) -> tuple[Threshold, ...]:
     try:
-        return tuple(to_record(Threshold, row) for row in read_json(path, list))
+        return tuple(to_record(Threshold, row) for row in read_json(path, list, WITHOUT))
     except InputError:
         raise
     except ValueError as error:
-        raise ValueError(f"{path}: no valid thresholds: {error}") from error
+        raise InputError(f"{path}: no valid thresholds: {error}; {WITHOUT}") from error
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The rows of a trainer's log.
 
     Raises:
-        InputError: Naming file, row and key of what is no log.
+        FolderError: Naming file, row and key of what is no log.
     """
     rows = []
-    with input_errors():
+    with damaged(WITHOUT):
         for number, _, row in json_lines(path):
             if not isinstance(row, dict):
                 raise ValueError(f"{path}, row {number}: must be an object, got {str(row)[:80]}")

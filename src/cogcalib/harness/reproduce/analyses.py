@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -13,6 +14,7 @@ from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.markdown import line
 from cogcalib.harness.reproduce.plan import Place
 from cogcalib.harness.run_folder import RunFolder
+from cogcalib.records import InputError
 
 Analysis = Sequence[Mapping[str, Any]]
 """What `analyse` gives."""
@@ -49,9 +51,25 @@ def _found(outcome: PlanOutcome, place: Place) -> dict[str, list[Any]]:
         for seed in outcome.plan.seeds:
             path = RunFolder(place.path).analysis(kind, method, seed)
             if path.exists():
-                content = read_json(path, list if kind == "dynamics" else dict)
+                content = _read(path, kind)
                 found.setdefault(method, []).append(content)
     return found
+
+
+def _read(path: Path, kind: str) -> Any:
+    """What one cell found.
+
+    Raises:
+        InputError: Naming the file, if it is damaged.
+    """
+    remedy = "remove it, and the same command makes it again"
+    content: Any = read_json(path, list if kind == "dynamics" else dict, remedy)
+    try:
+        # Summed up alone, as it will be with others.
+        list(_detector([content]) if kind == "detector" else _dynamics([content]))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: does not hold what {kind} finds; {remedy}") from error
+    return content
 
 
 def _detector(seeds: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,25 +15,21 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from transformers import set_seed
 
-from cogcalib.artifacts import read_json
 from cogcalib.harness import stages
 from cogcalib.harness.config import Method
 from cogcalib.harness.config.methods import split_posthoc
 from cogcalib.harness.progress import StageProgress
-from cogcalib.harness.report.run_results import known_shares
 from cogcalib.harness.reproduce.detector import detection
 from cogcalib.harness.reproduce.dynamics import dynamics
+from cogcalib.harness.reproduce.kept_rows import read_rows
 from cogcalib.harness.reproduce.planned_cells import Cell, weights_of
 from cogcalib.harness.run_folder import MODEL, RunFolder
 from cogcalib.harness.stages import RunContext
 from cogcalib.harness.stages.dropped import were_dropped
 from cogcalib.modeling import fingerprint
+from cogcalib.owned_folder import FolderError
 from cogcalib.provenance import code_state
 from cogcalib.records import write_json
-from cogcalib.scoring import summarize
-
-RESAMPLES = 200
-"""Behind the intervals of one seed's figures, which the tables do not show."""
 
 
 def run_cell(cell: Cell, console: Console, data_dir: Path | None = None) -> bool:
@@ -45,8 +40,13 @@ def run_cell(cell: Cell, console: Console, data_dir: Path | None = None) -> bool
 
     Returns:
         False if another process is at it: nothing was done.
+
+    Raises:
+        FolderError: If a file lies where its run folder belongs.
     """
     folder, code = cell.place.path, _running()
+    if folder.exists() and not folder.is_dir():
+        raise FolderError(f"{folder} is a file, no run folder; remove it")
     folder.mkdir(parents=True, exist_ok=True)
     with locked(cell) as ours:
         if not ours or not cell.missing():
@@ -68,11 +68,9 @@ def run_cell(cell: Cell, console: Console, data_dir: Path | None = None) -> bool
 @contextmanager
 def locked(cell: Cell) -> Iterator[bool]:
     """Whether the lock of what a cell trains is ours, for as long as it lasts."""
-    folder = cell.place.path
-    trained = Method.parse(cell.method).trained if cell.method else "prepare"
-    locks = folder.parent / "locks"
-    locks.mkdir(exist_ok=True)
-    lock = FileLock(locks / f"{folder.name}.{trained}.{cell.seed}.lock")
+    path = lock_path(cell)
+    path.parent.mkdir(exist_ok=True)
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -82,6 +80,13 @@ def locked(cell: Cell) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+def lock_path(cell: Cell) -> Path:
+    """The lock of what a cell trains."""
+    folder = cell.place.path
+    trained = Method.parse(cell.method).trained if cell.method else "prepare"
+    return folder.parent / "locks" / f"{folder.name}.{trained}.{cell.seed}.lock"
 
 
 def timing_path(cell: Cell) -> Path:
@@ -99,17 +104,6 @@ _fingerprint = cache(fingerprint)
 def _running() -> dict[str, Any]:
     """The code as it was when this process began its first cell."""
     return code_state()
-
-
-def code_of_cells(folder: Path) -> Counter[str]:
-    """Commit, ``+`` behind it if it had changes, -> finished cells of a run folder."""
-    held = RunFolder(folder)
-    if not held.code.exists():
-        return Counter()
-    begun = read_json(held.code, dict)
-    cells = [read_json(path, dict, "remove it and begin again") for path in held.cells()]
-    states = [cell.get("code", begun) for cell in cells]
-    return Counter(f"{each['commit']}{'+' * bool(each['dirty'])}" for each in states)
 
 
 def device() -> str:
@@ -185,19 +179,3 @@ def _asks_a_model(cell: Cell, folder: RunFolder) -> bool:
             if not done and not (stages.maps_predictions(method) and before.exists()):
                 return True
     return False
-
-
-def read_rows(folder: RunFolder, method: str, seed: int) -> list[dict[str, Any]]:
-    """A row for each task and split that a method predicted; summed up once, then kept."""
-    kept = folder.summary(method, seed)
-    if kept.exists():
-        rows = read_json(kept, list, "remove it: the same command makes it again")
-        if all("risk_coverage" in row for row in rows):  # else of an earlier release
-            return rows
-    known = known_shares(folder.log(Method.parse(method).trained, seed))
-    rows = [
-        summarize(each, method=method, seed=seed, resamples=RESAMPLES, known=known)
-        for each in folder.read_predictions(folder.predictions(method, seed))
-    ]
-    write_json(kept, rows)
-    return rows

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from cogcalib.artifacts import read_json
 from cogcalib.harness.config import DEFAULT_RULE, Method, Rule
 from cogcalib.harness.config.methods import with_posthoc
 from cogcalib.harness.reproduce.cell import timing_path
 from cogcalib.harness.reproduce.cell_cost import CellCost, cell_cost, with_measured
+from cogcalib.harness.reproduce.cell_record import read_cell
 from cogcalib.harness.reproduce.definitions import Preset
 from cogcalib.harness.reproduce.execute import choices_made
 from cogcalib.harness.reproduce.measured_rates import measured_rates
@@ -220,7 +220,7 @@ def _measured(cells: Sequence[TimedCell]) -> list[TimedCell]:
         key = cell.place.path, cell.kind
         if key not in groups:
             here = [c.cell for c in cells if (c.cell.place.path, c.cell.kind) == key]
-            timed = [_wall(path) for path in _timings(here)]
+            timed = [read_cell(path).wall for path in _timings(here)]
             groups[key] = (median(timed) if timed else None, len(timed))
         measured, number = groups[key]
         found.append(replace(each, measured=measured, timed=number))
@@ -234,11 +234,6 @@ def _timings(cells: Sequence[Cell]) -> list[Path]:
         return own
     others = (path for place in sorted(root.glob("*")) for path in RunFolder(place).cells())
     return [path for path in others if path.stem == kind or path.stem.startswith(f"{kind}-")]
-
-
-def _wall(path: Path) -> float:
-    seconds: float = read_json(path, dict)["wall"]
-    return seconds
 
 
 def _by_kind(cells: Sequence[TimedCell]) -> Iterator[CellEstimate]:

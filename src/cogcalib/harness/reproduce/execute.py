@@ -18,9 +18,10 @@ from rich.markup import escape
 
 from cogcalib.harness.config import DEFAULT_RULE, Config, Method, Rule
 from cogcalib.harness.config.methods import split_posthoc, with_posthoc
-from cogcalib.harness.reproduce.cell import read_rows
+from cogcalib.harness.reproduce.cell import lock_path
 from cogcalib.harness.reproduce.definitions import Best
 from cogcalib.harness.reproduce.dropping import Dropping
+from cogcalib.harness.reproduce.kept_rows import read_rows
 from cogcalib.harness.reproduce.plan import Place, Plan, folder_name
 from cogcalib.harness.reproduce.planned_cells import (
     Cell,
@@ -190,7 +191,15 @@ class _Crew:
                 soft_wrap=True,
             )
 
-        self.outcome.failures += self.workers.run(missing, tell) if missing else []
+        def wait(cell: Cell) -> None:
+            self.console.print(
+                f"  [dim]waiting for another process at {escape(cell.label)}, which holds "
+                f"{escape(str(lock_path(cell)))}[/]",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+        self.outcome.failures += self.workers.run(missing, tell, wait) if missing else []
 
 
 def check(plan: Plan) -> None:

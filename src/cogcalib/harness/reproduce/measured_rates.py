@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cogcalib.artifacts import read_json, to_record
+from cogcalib.artifacts import read_record
 from cogcalib.records import write_json
 
 MEASURED = "measured.json"
 """Beside the run folders of a model."""
+_DIVISORS = (
+    "load", "step", "step_tokens", "long_step", "long_tokens", "scored", "scored_questions",
+    "scored_tokens",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,11 @@ class MeasuredRates:
     host: int
     checkpointing: bool = False
 
+    def __post_init__(self) -> None:
+        for name in _DIVISORS:
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a positive number, got {getattr(self, name)}")
+
     @property
     def questions_per_second(self) -> float:
         """Scored."""
@@ -68,13 +78,13 @@ def measured_rates(path: Path) -> MeasuredRates | None:
         path: The folder with the model's run folders, ``runs/reproduce/MODEL``.
 
     Raises:
-        ValueError: If the file cannot be read.
+        InputError: If the file cannot be read, or holds what nothing can have been measured as.
     """
     file = path / MEASURED
     if not file.exists():
         return None
     remedy = "remove it; --check measures again"
-    return to_record(MeasuredRates, read_json(file, dict, remedy))
+    return read_record(file, MeasuredRates, remedy)
 
 
 def keep_rates(path: Path, rates: MeasuredRates) -> Path:

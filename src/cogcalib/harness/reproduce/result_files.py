@@ -23,6 +23,8 @@ from cogcalib.harness.reproduce.verdicts import open_gates
 from cogcalib.harness.selection import RULES
 from cogcalib.records import InputError, write_text
 
+_ELSEWHERE = "name another --output, or remove it"
+
 
 def write_results(
     outcome: PlanOutcome,
@@ -61,32 +63,36 @@ def check_output(plan: Plan, output: Path, rule: Rule) -> None:
     """Refuse to overwrite a table that holds more, or something else.
 
     Raises:
-        InputError: If the record there has rows, seeds or tasks that the plan does not, or another
-            rule.
+        InputError: If what lies there is no such record, or has rows, seeds or tasks that the plan
+            does not, or another rule.
     """
     path = _named(_stem(plan, output), "json")
     if not path.exists():
         return
-    held = read_json(path, dict, "choose another output")
+    held = read_json(path, dict, _ELSEWHERE)
+    try:
+        lost = list(_lost(held, plan))
+        other = held.get("tuning", {}).get("rule", rule)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(f"{path} holds no table of `cogcalib reproduce`; {_ELSEWHERE}") from error
+    if other != rule:
+        raise InputError(
+            f"{path} holds a table chosen by the rule {other}, not {rule}: {_ELSEWHERE}"
+        )
+    if lost:
+        raise InputError(f"{path} holds {', '.join(lost)}, which this would drop: {_ELSEWHERE}")
+
+
+def _lost(held: Mapping[str, Any], plan: Plan) -> Iterator[str]:
+    """What a record holds that the plan does not."""
     planned = {name for place in plan.shown() for name in (*place.methods, *place.best)}
     rows = {row["row"] for group in held.get("results", ()) for row in group["rows"]}
     # Post-hoc rows of what was chosen are not listed by themselves.
-    lost = sorted(row for row in rows if not {row, split_posthoc(row)[0]} & planned)
-    lost += [f"seed {seed}" for seed in held.get("seeds", ()) if seed not in plan.seeds]
+    yield from sorted(row for row in rows if not {row, split_posthoc(row)[0]} & planned)
+    yield from (f"seed {seed}" for seed in held.get("seeds", ()) if seed not in plan.seeds)
     trained_on = {place.trained_on for place in plan.shown()}
     tasks = {group.get("trained_on") for group in held.get("results", ())} - {None, *trained_on}
-    lost += [f"the task {name}" for name in sorted(tasks)]
-    other = held.get("tuning", {}).get("rule", rule)
-    if other != rule:
-        raise InputError(
-            f"{path} holds a table chosen by the rule {other}, not {rule}: name another "
-            "--output, or remove it"
-        )
-    if lost:
-        raise InputError(
-            f"{path} holds {', '.join(lost)}, which this would drop: name another --output, or "
-            "remove it"
-        )
+    yield from (f"the task {name}" for name in sorted(tasks))
 
 
 def _stem(plan: Plan, output: Path) -> Path:

@@ -17,7 +17,8 @@ from typing import Any
 from cogcalib.harness.config import Rule
 from cogcalib.harness.report.resampled import difference
 from cogcalib.harness.reproduce.analyses import analyse
-from cogcalib.harness.reproduce.cell import code_of_cells, device
+from cogcalib.harness.reproduce.cell import device
+from cogcalib.harness.reproduce.cell_record import code_of_cells
 from cogcalib.harness.reproduce.claims import claims
 from cogcalib.harness.reproduce.definitions import Table
 from cogcalib.harness.reproduce.execute import PlanOutcome

@@ -8,15 +8,18 @@ from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
 
-from cogcalib.artifacts import read_json
+from cogcalib.artifacts import read_record
+from cogcalib.baselines import Cost
 from cogcalib.harness.config import Method
 from cogcalib.harness.config.methods import split_posthoc
+from cogcalib.harness.remedies import again
 from cogcalib.harness.report.resampled import Resampled, resample
-from cogcalib.harness.reproduce.cell import read_rows
+from cogcalib.harness.reproduce.cell_record import read_cost
 from cogcalib.harness.reproduce.definitions import DEFAULT, Table
 from cogcalib.harness.reproduce.execute import PlanOutcome
+from cogcalib.harness.reproduce.kept_rows import read_rows
 from cogcalib.harness.reproduce.plan import Place
-from cogcalib.harness.run_folder import RunFolder
+from cogcalib.harness.run_folder import RunFolder, read_posthoc_map
 from cogcalib.harness.stages import member_seeds, open_folder
 from cogcalib.records import Prediction
 from cogcalib.scoring import primary_definition, ranked
@@ -259,21 +262,20 @@ def _cost(
     if not parsed.baseline:
         return MethodCost(own / sft if own is not None and sft else None, extra_parameters=fitted)
     # Its own where it was asked anew, else that of the predictions it maps.
-    counted = _read(folder.cost(method, seeds[0]))
-    counted = counted or _read(folder.cost(parsed.before_posthoc.name, seeds[0]))
-    if own is not None:
-        own += counted.get("fit_seconds", 0.0)
-    extra = counted.get("extra_parameters")
+    counted = _baseline_cost(folder.cost(method, seeds[0]))
+    counted = counted or _baseline_cost(folder.cost(parsed.before_posthoc.name, seeds[0]))
+    if own is not None and counted:
+        own += counted.fit_seconds
     return MethodCost(
         own / sft if own is not None and sft else None,
-        counted.get("passes", 1),
-        None if extra is None else extra + fitted,
+        counted.passes if counted else 1,
+        counted.extra_parameters + fitted if counted else None,
     )
 
 
 def _map_size(maps: Sequence[Path]) -> int:
     """Numbers that a post-hoc calibration keeps, of the largest of its maps."""
-    return max((_numbers(_read(path)) for path in maps), default=0)
+    return max((_numbers(read_posthoc_map(path)) for path in maps), default=0)
 
 
 def _numbers(content: Any) -> int:
@@ -285,14 +287,11 @@ def _numbers(content: Any) -> int:
 
 
 def _seconds(folder: RunFolder, method: str, seeds: Sequence[int]) -> float | None:
-    """Median over seeds: processor time on a CPU, where other processes would disturb the clock."""
-    found = [_read(folder.training_cost(method, seed)) for seed in seeds]
-    spent = [each["processor" if each["device"] == "cpu" else "wall"] for each in found if each]
+    """Median over seeds."""
+    found = [read_cost(folder.training_cost(method, seed)) for seed in seeds]
+    spent = [each.seconds for each in found if each]
     return median(spent) if spent else None
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    content: dict[str, Any] = read_json(path, dict)
-    return content
+def _baseline_cost(path: Path) -> Cost | None:
+    return read_record(path, Cost, again(path.parent)) if path.exists() else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -12,7 +13,8 @@ from rich.console import Console
 
 from cogcalib.harness.reproduce.cell import run_cell
 from cogcalib.harness.reproduce.planned_cells import Cell
-from cogcalib.harness.reproduce.workers import DONE, TAKEN
+from cogcalib.harness.reproduce.workers import DONE, TAKEN, TO_MEND
+from cogcalib.records import InputError, path_errors
 from cogcalib.termination import EXIT_CODE, TerminatedError, raise_on_sigterm
 
 
@@ -28,11 +30,16 @@ def main() -> None:
         os.dup2(2, 1)
         try:
             for line in sys.stdin:
-                ours = run_cell(Cell.from_json(line), console, data_dir)
+                with path_errors():
+                    ours = run_cell(Cell.from_json(line), console, data_dir)
                 print(DONE if ours else TAKEN, file=answers, flush=True)
         except TerminatedError:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it may come again
             sys.exit(EXIT_CODE)
+        except InputError as error:
+            traceback.print_exc()  # for the log; the user is shown what is behind the mark
+            print(f"{TO_MEND}{error}", file=sys.stderr)
+            sys.exit(2)
 
 
 if __name__ == "__main__":

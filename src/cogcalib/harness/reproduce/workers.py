@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +24,8 @@ from cogcalib.termination import EXIT_CODE
 DONE, TAKEN = "done", "taken"
 """A worker's answers: finished, or another process is at it."""
 LINES_SHOWN = 15
-INPUT_ERROR = "cogcalib.records.InputError: "
+TO_MEND = "cogcalib, to mend: "
+"""What a worker's last words begin with where they say what the user is to mend."""
 TRACEBACK = "Traceback (most recent call last):\n"
 GRACE = 5.0
 """Seconds that a process which has closed its end is given to end."""
@@ -95,12 +96,16 @@ class Workers:
         for worker in self.workers:
             worker.stop()
 
-    def run(self, cells: Sequence[Cell], tell: Tell) -> list[Failure]:
+    def run(
+        self, cells: Sequence[Cell], tell: Tell, wait: Callable[[Cell], object] = lambda cell: None
+    ) -> list[Failure]:
         """Run cells in any order, the first ones first; returns those that failed.
 
-        A cell that another process is at is come back to, until it is finished or free.
+        A cell that another process is at is come back to, until it is finished or free;
+        `wait` is told of it, once, when there is nothing else to do.
         """
         waiting = deque(cells)
+        told: set[Hashable] = set()
 
         def work(worker: _Worker) -> list[Failure]:
             failures: list[Failure] = []
@@ -115,6 +120,9 @@ class Workers:
                     refused += 1
                     if refused >= len(waiting):  # there is nothing else to do
                         refused = 0
+                        if cell.key not in told:
+                            told.add(cell.key)
+                            wait(cell)
                         time.sleep(PAUSE)
                     continue
                 refused = 0
@@ -148,6 +156,7 @@ class _Worker:
         self.words = words
         self.process: subprocess.Popen[str] | None = None
         self.ending = False
+        self.begun = 0  # byte of the log at which this process began
 
     def run(self, cell: Cell) -> Failure | str:
         """Give it a cell: what the process answers, or how it failed."""
@@ -166,8 +175,9 @@ class _Worker:
             pass  # it died before it could read: told below like any other death
         ended = _ended(process)
         self.stop()
-        text = self.log.read_text(encoding="utf-8", errors="replace").rstrip()
-        _, found, message = text.rpartition(INPUT_ERROR)
+        written = self.log.read_bytes()[self.begun :]
+        text = written.decode("utf-8", errors="replace").rstrip()
+        _, found, message = text.rpartition(TO_MEND)
         if found and ended == "":  # a traceback would only hide what is to be mended
             return Failure(cell, message, in_a_line(message))
         lines = text.splitlines()
@@ -205,6 +215,7 @@ class _Worker:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         words = [sys.executable, "-m", "cogcalib.harness.reproduce.worker", *self.words]
         with self.log.open("a", encoding="utf-8") as log:
+            self.begun = self.log.stat().st_size
             self.process = subprocess.Popen(
                 words,
                 stdin=subprocess.PIPE,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from cogcalib.baselines import Baseline
 from cogcalib.harness.config import Method
 from cogcalib.harness.progress import Advance
+from cogcalib.harness.remedies import again
 from cogcalib.harness.stages.asked_once import asked_once
 from cogcalib.harness.stages.baselines import fit_baseline
 from cogcalib.harness.stages.context import RunContext, Splits
 from cogcalib.modeling import fingerprint, load_model
-from cogcalib.records import Example, Prediction, input_errors
+from cogcalib.owned_folder import FolderError
+from cogcalib.records import Example, InputError, Prediction, input_errors
 from cogcalib.scoring import ScoreSettings
 from cogcalib.scoring import score as score_examples
 
@@ -76,10 +79,22 @@ class AskedModels:
             section = context.config.model
             model = fingerprint(section.path, section.revision), section.loading()
             of = [*model, settings.batch_size, sorted({each.task for each in new})]
-            found = asked_once(self._shared, of, Prediction, new, ask)
+            say = context.progress.say
+            found = asked_once(self._shared, of, Prediction, new, ask, say)
         named = (replace(row, model=settings.model_name, run=settings.run) for row in found)
         self._answers |= {(row.task, row.split, row.id): row for row in named}
         return [self._answers[e.task, e.split, e.id] for e in examples]
+
+
+@contextmanager
+def _or_again(trained: Path, method: Method) -> Iterator[None]:
+    """Say what to do about a trained model that cannot be loaded."""
+    try:
+        yield
+    except InputError as error:
+        if method.trained == "base":
+            raise
+        raise FolderError(f"{error}; {again(trained)}") from error
 
 
 def load_trained(context: RunContext, method: Method, seed: int) -> Loaded:
@@ -90,7 +105,7 @@ def load_trained(context: RunContext, method: Method, seed: int) -> Loaded:
     """
     config = context.config
     trained = context.folder.train(method.trained, seed)
-    with input_errors():
+    with _or_again(trained, method), input_errors():
         if method.trained == "base":
             return load_model(config.model.path, **config.model.loading())
         if config.model.lora:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from cogcalib.harness.remedies import damaged
 from cogcalib.jsonl import read_jsonl, write_jsonl
 from cogcalib.records import Example, Prediction, ProbeRecord
 
@@ -23,6 +25,7 @@ def asked_once(
     kind: type[Row],
     examples: Sequence[Example],
     ask: Callable[[list[Example]], list[Row]],
+    say: Callable[[str], object],
 ) -> list[Row]:
     """A row for each example: those that another run left, and what `ask` gives for the rest.
 
@@ -34,21 +37,37 @@ def asked_once(
         kind: Of the rows.
         examples: The questions.
         ask: Rows of those that are new, in their order.
+        say: Told, once, that another process is waited for.
 
     Raises:
-        ValueError: If a file is damaged, naming it and the row.
+        FolderError: If a file is damaged, naming it and the row.
     """
     shared.mkdir(parents=True, exist_ok=True)
     name, names = _hash(of), [_hash(asdict(example)) for example in examples]
     file = shared / f"{name}.jsonl"
-    with FileLock(shared / f"{name}.lock"):
-        held = {row.id: row for row in read_jsonl(file, kind)} if file.exists() else {}
+    with _locked(shared / f"{name}.lock", say):
+        with damaged(f"remove {file}, and the same command asks again"):
+            held = {row.id: row for row in read_jsonl(file, kind)} if file.exists() else {}
         new = {key: each for key, each in zip(names, examples, strict=True) if key not in held}
         if new:
             found = zip(new, ask(list(new.values())), strict=True)
             held |= {key: replace(row, id=key) for key, row in found}
             write_jsonl(file, held.values())
     return [replace(held[key], id=each.id) for key, each in zip(names, examples, strict=True)]
+
+
+@contextmanager
+def _locked(path: Path, say: Callable[[str], object]) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"waiting for another process that asks the same, which holds {path}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _hash(content: Any) -> str:

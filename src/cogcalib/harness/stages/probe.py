@@ -71,7 +71,7 @@ def _ask(context: RunContext, pool: Sequence[Example]) -> list[ProbeRecord]:
 def _ask_once(context: RunContext, pool: Sequence[Example], shared: Path) -> list[ProbeRecord]:
     section, task = context.config.model, context.config.tasks.train
     of = [fingerprint(section.path, section.revision), section.loading(), task]
-    return asked_once(shared, of, ProbeRecord, pool, partial(_ask, context))
+    return asked_once(shared, of, ProbeRecord, pool, partial(_ask, context), context.progress.say)
 
 
 def _pool(config: Config, task: Task) -> list[Example]:

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from cogcalib.artifacts import read_json
 from cogcalib.harness.config import Method
 from cogcalib.harness.report import write_html
 from cogcalib.harness.report.run_results import known_shares
+from cogcalib.harness.run_folder import read_posthoc_map
 from cogcalib.harness.stages.context import THRESHOLD, RunContext, Splits, of_seed
 from cogcalib.modeling import fingerprint
 from cogcalib.provenance import code_state, data_manifest, hardware, versions
@@ -110,7 +110,7 @@ def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
 
 def _fitted(maps: Sequence[Path]) -> dict[str, Any]:
     """Confidence definition, or what else a file is named for, -> what was fitted for it."""
-    return {path.stem.partition("-")[2]: read_json(path, dict) for path in maps}
+    return {path.stem.partition("-")[2]: read_posthoc_map(path) for path in maps}
 
 
 def _halves(splits: Splits, seeds: Sequence[int]) -> dict[str, list[Example]]:
