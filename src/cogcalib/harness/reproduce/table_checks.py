@@ -3,18 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from cogcalib.harness.config import Method
 from cogcalib.harness.config.methods import split_posthoc, with_posthoc
 from cogcalib.harness.config.sections import check_distinct
 from cogcalib.suggest import any_meant, hint_first
 
-if TYPE_CHECKING:
-    from cogcalib.harness.reproduce.definitions import Table
+
+class ListsMethods(Protocol):
+    """What is read of a variant."""
+
+    @property
+    def methods(self) -> tuple[str, ...] | None: ...
 
 
-def check_names(table: Table) -> None:
+class ChoosesAmong(Protocol):
+    """What is read of a choice."""
+
+    @property
+    def among(self) -> tuple[str, ...]: ...
+    @property
+    def posthoc(self) -> tuple[str, ...]: ...
+
+
+class NamesRows(Protocol):
+    """What is read of a `cogcalib.harness.reproduce.definitions.Table`, which imports this."""
+
+    @property
+    def methods(self) -> tuple[str, ...]: ...
+    @property
+    def variants(self) -> Mapping[str, ListsMethods]: ...
+    @property
+    def best(self) -> Mapping[str, ChoosesAmong]: ...
+    @property
+    def against(self) -> tuple[str, ...]: ...
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]: ...
+    @property
+    def cited(self) -> tuple[tuple[str, str], ...]: ...
+    @property
+    def drawn_against(self) -> str | None: ...
+
+
+def check_names(table: NamesRows) -> None:
     """Refuse names that would be overlooked.
 
     Raises:
@@ -39,7 +71,7 @@ def check_names(table: Table) -> None:
             raise ValueError(f"cited must name rows with a temperature, got {name}")
 
 
-def _check_best(table: Table) -> None:
+def _check_best(table: NamesRows) -> None:
     """Choices have names of their own, something to choose from, and SFT to be held against."""
     for name, spec in table.best.items():
         key = f"best.{name}"
@@ -57,7 +89,7 @@ def _check_best(table: Table) -> None:
                 raise ValueError(f"{key}.posthoc: {error}") from error
 
 
-def _check_pairs(table: Table) -> None:
+def _check_pairs(table: NamesRows) -> None:
     """As `cogcalib.harness.reproduce.table_rows` finds them, ``row`` or ``variant:row``."""
     listed = {
         name: table.methods if variant.methods is None else variant.methods
@@ -73,7 +105,7 @@ def _check_pairs(table: Table) -> None:
             _check_known("pairs", [row], _rows(table, here), f"row of {side}" if variant else "row")
 
 
-def _rows(table: Table, listed: Collection[str]) -> tuple[str, ...]:
+def _rows(table: NamesRows, listed: Collection[str]) -> tuple[str, ...]:
     """The rows of a variant that lists some methods, and what is chosen among them."""
     rows = [*listed]
     for name, spec in table.best.items():
@@ -82,9 +114,7 @@ def _rows(table: Table, listed: Collection[str]) -> tuple[str, ...]:
     return tuple(rows)
 
 
-def _check_known(
-    key: str, names: Iterable[str], known: Collection[str] | Mapping[str, object], kind: str = "row"
-) -> None:
+def _check_known(key: str, names: Iterable[str], known: Collection[str], kind: str = "row") -> None:
     if lost := [name for name in dict.fromkeys(names) if name not in known]:
         raise ValueError(
             hint_first(
