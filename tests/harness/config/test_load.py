@@ -147,3 +147,11 @@ def test_what_is_there_and_no_file_is_told_so(tmp_path: Path) -> None:
 def test_the_shipped_demo_is_valid() -> None:
     config = shipped_config("demo")
     assert {"base", "sft", "sft+ts", "ls", "cols", "combls", "coecp"} <= set(config.methods)
+
+
+def test_limits_are_written_in_one_order() -> None:
+    one, other = (
+        dump_config(parse_config(f"name: x\ntasks: {{limit: {{{limits}}}}}"))
+        for limits in ("train: 2, calibration: 3", "calibration: 3, train: 2")
+    )
+    assert one == other

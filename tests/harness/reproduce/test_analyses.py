@@ -70,6 +70,15 @@ def test_detector_page(small: Preset, root: Path, tmp_path: Path) -> None:
     assert "deviation" not in row, "of one seed there is none"
 
 
+def test_seeds_that_are_missing_are_told(small: Preset, root: Path, tmp_path: Path) -> None:
+    for renderer in ("detector", "dynamics", "methods"):
+        asked = table(renderer)
+        plan = make_plan(asked, small, root, seeds=[0, 1], tune_seeds=[0])
+        (place,) = plan.places
+        page, _ = results(PlanOutcome(plan, {place.path: {"sft": "sft"}}), tmp_path / renderer)
+        assert "| SFT (1 of 2 seeds)" in page
+
+
 def test_dynamics_page(small: Preset, root: Path, tmp_path: Path) -> None:
     page, record = results(outcome_of(small, root, table("dynamics")), tmp_path)
     assert "| SFT, calibration, known | 100.0 / " in page
@@ -103,7 +112,8 @@ def test_looking_at_a_training_does_not_disturb_it(small: Preset, root: Path) ->
 def test_variants_stand_under_each_other(small: Preset, root: Path, tmp_path: Path) -> None:
     hot = {"about": "a higher rate", "config": {"train": {"learning_rate": 0.02}}}
     pairs = (("hot:sft", "sft"), ("hot:sft", "default:sft"), ("hot:ls", "sft"))
-    asked = table("variants", pairs=pairs, variants={"default": {"about": ""}, "hot": hot})
+    asked = table("variants", variants={"default": {"about": ""}, "hot": hot})
+    asked = asked.model_copy(update={"pairs": pairs})
     outcome = outcome_of(small, root, asked)
     place = outcome.plan.places[1]
     for cell in (Cell(place, "prepare"), Cell(place, "train", "sft", 0, ("sft",))):

@@ -111,6 +111,52 @@ def test_names_that_do_not_exist_are_told_with_those_that_do(small: Preset, tmp_
                   limit_methods=["cols-soft"])  # fmt: skip
 
 
+OWN = {"name": "mine", "title": "t", "question": "q", "methods": ["sft", "sft+ts", "cols", "ls"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": []}, "at least one method"),
+        ({"methods": ["sft", "sft"]}, "methods: must name at least one method, and none twice"),
+        ({"methods": ["cols@0.1", "cols@0.10"]}, "are one method"),
+        ({"variants": {}}, "variants must hold at least one"),
+        (
+            {"variants": {"default": {"about": "", "methods": ["sft", "colz"]}}},
+            r"variants.default.methods: colz is no row; did you mean 'cols'\? There are sft",
+        ),
+        ({"variants": {"default": {"about": "", "methods": []}}}, "variants.default.methods: must"),
+        ({"against": ["stf"]}, r"against: stf is no row; did you mean 'sft'"),
+        ({"pairs": [["sft", "gated"]]}, "pairs: gated is no row; there are sft"),
+        ({"pairs": [["fixd:cols", "cols"]]}, "pairs: fixd is no variant; did you mean 'fixed'"),
+        ({"pairs": [["fixed:ls", "ls"]]}, "pairs: ls is no row of fixed:ls; did you mean"),
+        ({"best": {"gated": {"among": ["colz"]}}}, "best.gated.among: colz is no row; did you"),
+        ({"best": {"gated": {"among": []}}}, "best.gated.among must name at least one row"),
+        ({"best": {"sft": {"among": ["cols"]}}}, "best.sft: must not be called like a method"),
+        ({"best": {"a+ts": {"among": ["cols"]}}}, r"best.a\+ts: must not be called like"),
+        (
+            {"best": {"gated": {"among": ["cols"], "posthoc": ["tss"]}}},
+            r"best.gated.posthoc: method 'cols\+tss': .*; did you mean 'cols\+ts'",
+        ),
+        ({"methods": ["cols"], "best": {"gated": {"among": ["cols"]}}}, "sft, which must be a row"),
+    ],
+)
+def test_a_name_in_a_table_that_stands_for_nothing_is_refused(
+    change: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    written = tmp_path / "table.yaml"
+    variants = {"default": {"about": ""}, "fixed": {"about": "", "methods": ["cols"]}}
+    best = {"gated": {"among": ["cols"], "posthoc": ["ts"]}}
+    pairs = [["fixed:cols", "cols"], ["gated+ts", "sft+ts"]]
+    right = OWN | {"variants": variants, "best": best, "pairs": pairs, "against": ["gated"]}
+    written.write_text(yaml.safe_dump(right), encoding="utf-8")
+    load_table(str(written))
+    written.write_text(yaml.safe_dump(OWN | {"variants": variants} | change), encoding="utf-8")
+    with pytest.raises(InputError, match=message) as refused:
+        load_table(str(written))
+    assert "\n" not in str(refused.value)
+
+
 def test_what_one_caller_does_to_a_preset_reaches_no_other() -> None:
     load_preset("atlas").config.clear()
     load_table("main").best.clear()
@@ -155,6 +201,17 @@ def test_no_two_variants_are_the_same(name: str, model: str, tmp_path: Path) -> 
         ({"config": {"seeds": [3]}}, "seeds is the table's and the command's to say"),
         ({"tasks": {"one": {"methods": ["cols"]}}}, "methods is the table's"),
         ({"tasks": {"one": {"tasks": {"train": "atlas/contry"}}}}, "no task 'atlas/contry'"),
+        ({"tasks": {}}, "tasks: Dictionary should have at least 1 item"),
+        ({"tasks": {"one": {"tasks": "atlas/country"}}}, "tasks.one must say what is trained on"),
+        ({"tasks": {"one": {"tasks": None}}}, "tasks.one must say what is trained on"),
+        ({"tasks": {"one": {"train": {"steps": 3}}}}, "tasks.one must say what is trained on"),
+        (
+            {"tasks": {"one": {"tasks": {"train": "atlas/country", "out_of_domain": None}}}},
+            "tasks.one.tasks.out_of_domain must be a list of tasks, got null",
+        ),
+        ({"name": ".."}, "name: String should match pattern"),
+        ({"name": ""}, "name: String should match pattern"),
+        ({"name": "foo/"}, "name: String should match pattern"),
         ({"family": ["atlas", "nosuch"]}, "small: family: there is no model preset 'nosuch'"),
     ],
 )

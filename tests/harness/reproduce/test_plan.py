@@ -87,6 +87,34 @@ def test_a_task_file_of_one_s_own_says_whether_it_has_options(
     assert "cols-options" not in place.methods
 
 
+def test_a_plan_without_run_folders_or_rows_is_refused(small: Preset, tmp_path: Path) -> None:
+    spoken = small.model_copy(update={"tasks": {"open": small.tasks["country-open"]}})
+    for table in ("ood", "carry"):
+        with pytest.raises(InputError, match=f"{table} on small: no task of .* out_of_domain"):
+            plan(table, spoken, tmp_path)
+    everything = load_table("main").methods
+    with pytest.raises(InputError, match="no row of main is left to run"):
+        plan("main", small, tmp_path, without=everything)
+    others = [name for name in everything if name not in ("ensemble", "sft+vector")]
+    with pytest.raises(InputError, match=r"has no row: sft\+vector, .* for multiple choice only"):
+        plan("main", spoken, tmp_path, without=others)
+
+
+def test_tasks_that_the_whole_model_is_tested_on_count(small: Preset, tmp_path: Path) -> None:
+    tasks = {"one": {"tasks": {"train": "atlas/country"}}}
+    config = small.config | {"tasks": {"out_of_domain": ["atlas/capital"]}}
+    tested = small.model_copy(update={"tasks": tasks, "config": config})
+    (place,) = plan("ood", tested, tmp_path).places
+    assert place.tested_on == ("atlas/country", "atlas/capital")
+
+
+def test_a_row_that_cannot_be_trained_is_told_on_one_line(small: Preset, tmp_path: Path) -> None:
+    table = load_table("main").model_copy(update={"methods": ("sft", "ls@2"), "best": {}})
+    asked = make_plan(table, small, tmp_path, seeds=[0], tune_seeds=[0])
+    with pytest.raises(InputError, match=r"^main on small/country: [^\n]*ls@2[^\n]*$"):
+        check(asked)
+
+
 def test_trials_cover_the_grid_and_sft(small: Preset, tmp_path: Path) -> None:
     limited = plan("main", small, tmp_path, limit_methods=["cols", "cols-auto", "focal"])
     names = [cell.method for cell in trial_cells(limited) if cell.place.task == "country"]

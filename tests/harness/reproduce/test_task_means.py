@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -108,6 +109,15 @@ def test_the_page_prints_them(groups: list[RowGroup]) -> None:
     assert line.endswith(
         " | ".join(f"{100 * cols.reductions[name]:+.0f}" for name in CHOICE) + " |"
     )
+
+
+def test_a_mean_over_rows_that_lack_seeds_says_so(groups: list[RowGroup]) -> None:
+    first, *others = groups
+    sft, *rest = first.rows
+    fewer = replace(first, rows=(replace(sft, missing=1), *rest))
+    page = "\n".join(means_page([fewer, *others]))
+    assert "| SFT (2 of 3 seeds) |" in page
+    assert "| CoLS |" in page
 
 
 def test_alphas_of_the_papers_table_are_chosen_on_its_first_task(tmp_path: Path) -> None:

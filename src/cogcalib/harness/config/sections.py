@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     Field,
@@ -23,6 +24,31 @@ from cogcalib.harness.config.train_sections import (
     without_null,
 )
 from cogcalib.records import PRESETS, check_preset
+
+Split = Literal["train", "calibration", "test"]
+
+
+def check_distinct(names: Sequence[str], key: str = "") -> None:
+    """Refuse a list of methods that is empty or has one of them twice, however spelled.
+
+    Args:
+        names: The methods.
+        key: Where they stand, for the message.
+
+    Raises:
+        ValueError: Also if a name is not of the grammar.
+    """
+    where = f"{key}: " if key else ""
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"{where}must name at least one method, and none twice")
+    spelled: dict[Method, str] = {}
+    for method in map(Method.parse, names):
+        name = method.before_posthoc.name
+        if (other := spelled.setdefault(method.training, name)) != name:
+            raise ValueError(
+                f"{where}{other} and {name} are one method, which would be trained twice; spell it "
+                "in one way"
+            )
 
 
 class TasksSection(ConfigSection):
@@ -45,10 +71,15 @@ class TasksSection(ConfigSection):
     train: str = "atlas/country"
     out_of_domain: tuple[str, ...] = ()
     prompt: str = PRESETS[0]
-    limit: dict[Literal["train", "calibration", "test"], Positive] = {}  # noqa: RUF012
+    limit: dict[Split, Positive] = {}  # noqa: RUF012
     unknown_share: Annotated[float, Field(ge=0, le=1)] | None = None
     equal_to: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
     seed: int = 0
+
+    @field_validator("limit")
+    @classmethod
+    def _limits_in_one_order(cls, limit: dict[Split, int]) -> dict[Split, int]:
+        return {split: limit[split] for split in get_args(Split) if split in limit}
 
     @model_validator(mode="after")
     def _mixtures_are_mixed(self) -> TasksSection:
@@ -137,16 +168,7 @@ class Config(ConfigSection):
     @field_validator("methods")
     @classmethod
     def _methods_exist(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
-        if not methods or len(set(methods)) != len(methods):
-            raise ValueError("must name at least one method, and none twice")
-        spelled: dict[Method, str] = {}
-        for method in map(Method.parse, methods):
-            name = method.before_posthoc.name
-            if (other := spelled.setdefault(method.training, name)) != name:
-                raise ValueError(
-                    f"{other} and {name} are one method, which would be trained twice; spell it "
-                    "in one way"
-                )
+        check_distinct(methods)
         return methods
 
     @field_validator("seeds")

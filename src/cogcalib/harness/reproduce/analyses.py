@@ -13,6 +13,7 @@ from cogcalib.harness.config.methods import label
 from cogcalib.harness.reproduce.execute import PlanOutcome
 from cogcalib.harness.reproduce.markdown import line
 from cogcalib.harness.reproduce.plan import Place
+from cogcalib.harness.reproduce.table_rows import seeds_note
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.records import InputError
 
@@ -29,7 +30,8 @@ def analyse(outcome: PlanOutcome) -> list[dict[str, Any]]:
         Rows with ``model``, ``trained_on`` and ``method``. Of a detector: ``mean`` and, from two
         seeds on, ``deviation`` of its figures, those of `detection`, each detector's as
         ``auroc.NAME``. Of dynamics: ``split``, ``group``, ``step`` (all that were looked at), and
-        the mean ``accuracy`` and ``confidence`` at each. Other tables have none.
+        the mean ``accuracy`` and ``confidence`` at each. Where some seeds are not finished,
+        ``seeds``: how many are, and of how many. Other tables have none.
     """
     kind = outcome.plan.table.renderer
     if kind not in ("detector", "dynamics"):
@@ -37,7 +39,13 @@ def analyse(outcome: PlanOutcome) -> list[dict[str, Any]]:
     rows = []
     for place in outcome.plan.shown():
         for method, seeds in _found(outcome, place).items():
-            where = {"model": place.model, "trained_on": place.trained_on, "method": method}
+            where: dict[str, Any] = {
+                "model": place.model,
+                "trained_on": place.trained_on,
+                "method": method,
+            }
+            if len(seeds) < len(outcome.plan.seeds):
+                where["seeds"] = (len(seeds), len(outcome.plan.seeds))
             found = _detector(seeds) if kind == "detector" else _dynamics(seeds)
             rows += [where | row for row in found]
     return rows
@@ -120,7 +128,7 @@ def detector_page(analysis: Analysis) -> Iterator[str]:
             cells = [_spread(row, "threshold", 1, 3)]
             for name in ("separation", "accuracy", "share_known", *detectors):
                 cells.append(_spread(row, name, 100, 1))
-            yield line([label(row["method"]), *cells])
+            yield line([_label(row), *cells])
         yield ""
     yield (
         "Mean ± standard deviation over seeds. Known: what the model answers correctly by itself. "
@@ -144,12 +152,16 @@ def dynamics_page(analysis: Analysis) -> Iterator[str]:
                 f"{100 * row['accuracy'][at]:.1f} / {100 * row['confidence'][at]:.1f}"
                 for at in shown
             ]
-            yield line([f"{label(row['method'])}, {row['split']}, {row['group']}", *cells])
+            yield line([f"{_label(row)}, {row['split']}, {row['group']}", *cells])
         yield ""
     yield (
         "Accuracy % / mean confidence %, mean over seeds, on questions that the base model answers "
         "correctly (known) and on the others (unknown)."
     )
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    return f"{label(row['method'])}{seeds_note(*row['seeds']) if 'seeds' in row else ''}"
 
 
 def _spread(row: Mapping[str, Any], name: str, scale: int, digits: int) -> str:

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from cogcalib.harness.config import Method
-from cogcalib.harness.config.methods import split_posthoc, with_posthoc
 from cogcalib.harness.config.read_config import explain
+from cogcalib.harness.config.sections import check_distinct
 from cogcalib.harness.config.train_sections import ConfigSection
+from cogcalib.harness.reproduce.table_checks import check_names
 from cogcalib.records import InputError
 from cogcalib.suggest import did_you_mean, hint_first
 from cogcalib.yaml_files import read_yaml
@@ -114,21 +114,12 @@ class Table(ConfigSection):
     @field_validator("methods")
     @classmethod
     def _methods_exist(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
-        for name in methods:
-            Method.parse(name)
+        check_distinct(methods)
         return methods
 
     @model_validator(mode="after")
-    def _cited_rows_are_there(self) -> Table:
-        rows = {*self.methods}
-        for name, spec in self.best.items():
-            rows |= {name, *(with_posthoc(name, kind) for kind in spec.posthoc)}
-        if self.drawn_against is not None and self.drawn_against not in rows:
-            raise ValueError(f"drawn_against must name a row, got {self.drawn_against}")
-        for name in {name for pair in self.cited for name in pair}:
-            tempered = split_posthoc(name)[1] == "ts" or self.drawn_against is not None
-            if name not in rows or not tempered:
-                raise ValueError(f"cited must name rows with a temperature, got {name}")
+    def _names_are_there(self) -> Table:
+        check_names(self)
         return self
 
 
@@ -154,13 +145,14 @@ class Rate(ConfigSection):
 
 
 Tokens = Annotated[int, Field(gt=0)]
+_PART = "[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 class Preset(ConfigSection):
     """A model and how it is fine-tuned.
 
     Attributes:
-        name: As in ``--model NAME``.
+        name: As in ``--model NAME``; its last part is that of a folder, and of the files written.
         about: For people.
         parameters: Of the model, for estimates.
         layers: Of the model, for estimates; needed where `rate` has a ``launch``.
@@ -169,11 +161,12 @@ class Preset(ConfigSection):
         rate: Of the device it is meant for.
         family: Presets that a table over families runs on.
         config: Of every run: sections of `cogcalib.harness.config.Config`.
-        tasks: Name -> sections that differ by task; the first is the primary one.
+        tasks: Name -> sections that differ by task, ``tasks.train`` among them; the first is the
+            primary one.
         variants: Variant of a table -> values this model needs there besides.
     """
 
-    name: str
+    name: Annotated[str, Field(pattern=rf"^{_PART}(/{_PART})*$")]
     about: str
     parameters: Annotated[float, Field(gt=0)]
     layers: Annotated[int, Field(ge=0)] = 0
@@ -181,24 +174,42 @@ class Preset(ConfigSection):
     rate: Rate
     family: tuple[str, ...] = ()
     config: dict[str, Any]
-    tasks: dict[str, dict[str, Any]]
+    tasks: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     def tokens_of(self, task: str) -> int:
         """Tokens of a question of a task with its answer."""
         return self.tokens if isinstance(self.tokens, int) else self.tokens[task]
 
+    def asked(self, task: str) -> dict[str, Any]:
+        """The section ``tasks`` of one of the tasks: its own on top of that of `config`."""
+        section: dict[str, Any] = merge(self.config, self.tasks[task])["tasks"]
+        return section
+
+    @model_validator(mode="after")
+    def _tasks_are_named(self) -> Preset:
+        for name, sections in self.tasks.items():
+            section = merge(self.config, sections).get("tasks")
+            if not isinstance(section, dict) or not isinstance(section.get("train"), str):
+                raise ValueError(
+                    f"tasks.{name} must say what is trained on, such as "
+                    f"{{tasks: {{train: atlas/country}}}}, got {json.dumps(sections)[:80]}"
+                )
+            others = section.get("out_of_domain", [])
+            if not isinstance(others, list) or not all(isinstance(each, str) for each in others):
+                raise ValueError(
+                    f"tasks.{name}.tasks.out_of_domain must be a list of tasks, got "
+                    f"{json.dumps(others)[:80]}"
+                )
+        return self
+
     @model_validator(mode="after")
     def _what_estimates_need_is_there(self) -> Preset:
         if self.rate.launch and not self.layers:
             raise ValueError("layers must be given with rate.launch: the kernels of a step")
-        asked = [task.get("tasks", {}) for task in self.tasks.values()]
-        names = {
-            name for each in asked for name in (each.get("train"), *each.get("out_of_domain", ()))
-        }
-        if not isinstance(self.tokens, int) and (
-            lost := sorted(names - {None} - self.tokens.keys())
-        ):
+        asked = map(self.asked, self.tasks)
+        names = {name for each in asked for name in (each["train"], *each.get("out_of_domain", ()))}
+        if not isinstance(self.tokens, int) and (lost := sorted(names - self.tokens.keys())):
             raise ValueError(f"tokens must name every task, and lacks {', '.join(lost)}")
         return self
 

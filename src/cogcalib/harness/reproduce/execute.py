@@ -13,11 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
 from cogcalib.harness.config import DEFAULT_RULE, Config, Method, Rule
 from cogcalib.harness.config.methods import split_posthoc, with_posthoc
+from cogcalib.harness.config.read_config import explain
 from cogcalib.harness.reproduce.cell import lock_path
 from cogcalib.harness.reproduce.definitions import Best
 from cogcalib.harness.reproduce.dropping import Dropping
@@ -214,7 +216,12 @@ def check(plan: Plan) -> None:
                 _open(place)
         for place in plan.shown():
             values = place.config.model_dump(mode="json") | {"methods": place.methods}
-            check_methods(Config.model_validate_json(json.dumps(values)))
+            try:
+                config = Config.model_validate_json(json.dumps(values))
+            except ValidationError as error:
+                told = f"{plan.table.name} on {folder_name(place.path)}: {explain(error, Config)}"
+                raise InputError(told) from error
+            check_methods(config)
 
 
 def _waits(plan: Plan, place: Place, name: str) -> bool:

@@ -278,8 +278,8 @@ def difference_text(found: PairedDifference, metric: str, *, starred: bool = Tru
 
 
 def row_label(row: TableRow) -> str:
-    """The method's label; a row that was chosen says which it is."""
-    name = label(row.method)
+    """The method's label; a row says which it is if it was chosen, and which seeds it lacks."""
+    name = f"{label(row.method)}{row.seeds_note}"
     return f"{split_posthoc(row.name)[0]}, chosen: {name}" if row.chosen else name
 
 

@@ -140,21 +140,25 @@ def make_plan(
             on the first task it still chooses there.
 
     Raises:
-        InputError: If a configuration is invalid, a name in `limit_methods` is no row, or one in
-            `limit_tasks` is no task of the table on this model.
+        InputError: If a configuration is invalid, a name in `limit_methods` is no row, one in
+            `limit_tasks` is no task of the table on this model, or nothing is left to be run.
     """
     kept = kept_rows(table, limit_methods, without)
     places: list[Place] = []
     for each in presets_of(table, preset):
         tasks = tasks_of(table, each)
         wanted = kept_tasks(table, each, limit_tasks)
-        first = _place(each, tasks[0], DEFAULT, UNCHANGED, root) if tasks else None
-        at = first.path if first else root
+        first = _place(each, tasks[0], DEFAULT, UNCHANGED, root)
+        at = first.path
         here = [place for task in wanted for place in _places(table, each, task, root, kept, at)]
-        if table.tune == "first" and first and first.task not in wanted:
+        if table.tune == "first" and first.task not in wanted:
             here.insert(0, replace(first, tuned_at=first.path))
         _check_first(table, here)
         places += here
+    if not any(place.methods for place in places):
+        unfit = any(place.inapplicable for place in places)
+        why = "for multiple choice only" if unfit else "which no variant has"
+        raise InputError(f"{table.name} on {preset.name} has no row: {', '.join(kept)}, {why}")
     return Plan(table, preset, tuple(seeds), tuple(tune_seeds), tuple(places))
 
 

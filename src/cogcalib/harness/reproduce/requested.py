@@ -28,7 +28,7 @@ def kept_rows(
     """Those rows of a table that are asked for, in its order; ``sft`` always stays.
 
     Raises:
-        InputError: If one that is named is none.
+        InputError: If one that is named is none, or none is left.
     """
     if unknown := sorted({*(limit or ()), *without} - set(table.methods)):
         raise InputError(
@@ -38,11 +38,14 @@ def kept_rows(
                 f"there are {', '.join(table.methods)}",
             )
         )
-    return tuple(
+    kept = tuple(
         name
         for name in table.methods
         if (not limit or name in limit or name == "sft") and name not in without
     )
+    if not kept:
+        raise InputError(f"no row of {table.name} is left to run")
+    return kept
 
 
 def presets_of(table: Table, preset: Preset) -> list[Preset]:
@@ -60,13 +63,23 @@ def presets_of(table: Table, preset: Preset) -> list[Preset]:
 
 
 def tasks_of(table: Table, preset: Preset) -> list[str]:
-    """The tasks of a preset that a table is about, in their order."""
+    """The tasks of a preset that a table is about, in their order.
+
+    Raises:
+        InputError: If there are none.
+    """
     if table.where == "primary":
         return list(preset.tasks)[:1]
-    names = []
-    for name, sections in preset.tasks.items():
-        if table.where == "all" or sections.get("tasks", {}).get("out_of_domain"):
-            names.append(name)
+    names = [
+        name
+        for name in preset.tasks
+        if table.where == "all" or preset.asked(name).get("out_of_domain")
+    ]
+    if not names:
+        raise InputError(
+            f"{table.name} on {preset.name}: no task of the model has tests out_of_domain, which "
+            "the table is about"
+        )
     return [name for name in table.tasks if name in names] or names
 
 
@@ -74,7 +87,7 @@ def kept_tasks(table: Table, preset: Preset, limit: Sequence[str] | None = None)
     """Those of `tasks_of` that are asked for.
 
     Raises:
-        InputError: If one that is named is none.
+        InputError: If one that is named is none, and as `tasks_of`.
     """
     tasks = tasks_of(table, preset)
     if unknown := [name for name in limit or () if name not in tasks]:
@@ -82,7 +95,7 @@ def kept_tasks(table: Table, preset: Preset, limit: Sequence[str] | None = None)
             hint_first(
                 f"--limit-tasks: {table.name} on {preset.name} has no task {', '.join(unknown)}",
                 any_meant(unknown, tasks),
-                f"there are {', '.join(tasks) or 'none'}",
+                f"there are {', '.join(tasks)}",
             )
         )
     return [name for name in tasks if not limit or name in limit]

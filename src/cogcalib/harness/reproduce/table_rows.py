@@ -93,6 +93,7 @@ class TableRow:
         resampled: The metrics that are compared on resamples of the questions.
         cost: What it costs.
         chosen: Whether it was chosen among others on the calibration split.
+        missing: Seeds of the plan that it has no predictions of.
     """
 
     name: str
@@ -102,6 +103,12 @@ class TableRow:
     resampled: Resampled
     cost: MethodCost
     chosen: bool
+    missing: int = 0
+
+    @property
+    def seeds_note(self) -> str:
+        """What stands behind its name: `seeds_note` of its seeds."""
+        return seeds_note(len(self.seeds), len(self.seeds) + self.missing)
 
     def mean(self, metric: str) -> float | None:
         """Mean over seeds; None where the metric is not defined."""
@@ -141,6 +148,11 @@ class MethodCost:
     training: float | None
     passes: int = 1
     extra_parameters: int | None = 0
+
+
+def seeds_note(done: int, planned: int) -> str:
+    """`` (1 of 2 seeds)``, to be put behind a row's name; empty where none is missing."""
+    return f" ({done} of {planned} seeds)" if done < planned else ""
 
 
 def collect(outcome: PlanOutcome) -> list[RowGroup]:
@@ -210,6 +222,7 @@ def _groups(
                     resampled,
                     _cost(place, folder, method, done, sft),
                     split_posthoc(name)[0] in place.best,
+                    len(seeds) - len(done),
                 )
             )
         if rows:

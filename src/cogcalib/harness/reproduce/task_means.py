@@ -34,6 +34,7 @@ class MeanRow:
         values: Metric -> mean over these tasks, by seed; fractions, ``nll`` in nats.
         reductions: Confidence definition -> by which share its ECE is below `REFERENCE`'s; below 0
             where it is above. Empty for the reference itself.
+        seeds_note: Of the task that most seeds are missing of, see `TableRow`; empty where none is.
     """
 
     name: str
@@ -41,6 +42,7 @@ class MeanRow:
     tasks: tuple[str, ...]
     values: Mapping[str, tuple[float, ...]]
     reductions: Mapping[str, float]
+    seeds_note: str = ""
 
     def mean(self, metric: str) -> float:
         """Over tasks and seeds."""
@@ -99,7 +101,7 @@ def mean_table(rows: Sequence[MeanRow]) -> Iterator[str]:
     yield line([":---", *["---:"] * (len(heads) - 1)])
     for row in rows:
         few = len(most.tasks) - len(row.tasks)
-        name = f"{label(row.name)}{f' (without {few} of them)' * bool(few)}"
+        name = f"{label(row.name)}{f' (without {few} of them)' * bool(few)}{row.seeds_note}"
         shares = [row.reductions.get(each) for each in errors]
         yield line([name, *(_cell(row, metric) for metric in metrics), *map(_share, shares)])
 
@@ -121,9 +123,9 @@ def mean_row(name: str, groups: Sequence[RowGroup]) -> MeanRow:
             share = _reduction(metric, pairs)
             if share is not None:
                 reductions[metric.removeprefix("ece.")] = share
-    return MeanRow(
-        name, groups[0].place.model, tuple(group.task for group, _ in found), values, reductions
-    )
+    tasks = tuple(group.task for group, _ in found)
+    note = max(rows, key=lambda row: row.missing).seeds_note
+    return MeanRow(name, groups[0].place.model, tasks, values, reductions, note)
 
 
 def _shared(metric: str, rows: Sequence[TableRow]) -> bool:

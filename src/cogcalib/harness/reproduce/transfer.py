@@ -61,6 +61,10 @@ class Transfer:
     against: Mapping[str, Differences]
     claims: Sequence[TransferClaim]
 
+    def label_of(self, name: str) -> str:
+        """A row's label, and which seeds it lacks."""
+        return f"{label(name)}{self.rows[name].seeds_note}"
+
     def to_json(self) -> dict[str, Any]:
         """As the record keeps it: a difference is [value, low, high]."""
         place = self.place
@@ -192,7 +196,7 @@ def _against(table: Table, found: Transfer) -> Iterator[str]:
     yield line([":---", *["---: | ---:"] * len(metrics)])
     for name, each in found.against.items():
         cells = [_cells(each, metric, len(found.tasks)) for metric in metrics]
-        yield line([label(name), *cells])
+        yield line([found.label_of(name), *cells])
     yield ""
 
 
@@ -213,7 +217,7 @@ def _claims(table: Table, found: Sequence[Transfer]) -> Iterator[str]:
     yield line([":---", ":---", *["---: | ---: | ---:"] * len(table.endpoint)])
     for each in found:
         for claim in each.claims:
-            names = f"{label(claim.one)} - {label(claim.other)}"
+            names = f"{each.label_of(claim.one)} - {each.label_of(claim.other)}"
             cells = [_claim_cells(claim, metric, len(each.tasks)) for metric in table.endpoint]
             yield line([names, f"{each.place.model}, {len(each.tasks)} tasks", *cells])
     yield ""
