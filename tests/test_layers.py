@@ -42,7 +42,13 @@ LIBRARY = (
     ("serving",),
 )
 HARNESS = (
-    ("harness", "harness.config", "harness.progress", "harness.terminal_tables"),
+    (
+        "harness",
+        "harness.config",
+        "harness.progress",
+        "harness.remedies",
+        "harness.terminal_tables",
+    ),
     ("harness.run_folder", "harness.selection"),
     ("harness.report",),
     ("harness.stages",),

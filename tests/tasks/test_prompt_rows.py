@@ -223,5 +223,5 @@ def test_a_file_in_the_place_of_a_task_is_told_where_it_goes() -> None:
     for name in ("rows.jsonl", "table.csv", "a/b.parquet"):
         with pytest.raises(ValueError, match=r"; a file of rows goes with data, or into a ta"):
             load_task(name)
-    with pytest.raises(ValueError, match=r"got 'rows.txt'$"):
+    with pytest.raises(ValueError, match=r"no task 'rows.txt'.*is the path of a YAML file$"):
         load_task("rows.txt")

@@ -1,4 +1,4 @@
-"""What to do about a damaged file of a run: said behind what is wrong with it, once."""
+"""Remedies for damaged files of a run: said behind what is wrong, once."""
 
 from __future__ import annotations
 

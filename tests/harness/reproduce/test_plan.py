@@ -193,7 +193,8 @@ def test_what_is_chosen_on_the_first_task_is_so_without_its_rows(
 def test_a_run_folder_of_another_configuration_is_told_before_anything_runs(
     small: Preset, tmp_path: Path
 ) -> None:
-    plan = make_plan(load_table("main"), small, tmp_path, seeds=[0], tune_seeds=[0])
+    table = load_table("main")
+    plan = make_plan(table, small, tmp_path, seeds=[0], tune_seeds=[0], limit_methods=["sft"])
     check(plan)
     assert not plan.places[0].path.exists()
     folder = plan.places[0].path

@@ -1,4 +1,4 @@
-"""What finished cells note beside their artifacts: how long they took, on what, by which code."""
+"""Records of finished cells: how long they took, on what, by which code."""
 
 from __future__ import annotations
 
