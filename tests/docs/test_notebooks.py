@@ -45,7 +45,7 @@ def test_cells_share_a_namespace_and_leave_what_they_print_and_draw() -> None:
 
 def masked(outputs: list[dict[str, Any]]) -> list[str]:
     """Kinds and lines of a cell's outputs, without what may differ between machines: decimals,
-    counts of answers, the answers themselves, why a rule promises nothing, and the width of tables."""
+    counts of answers, the answers themselves, why nothing is promised, and the width of tables."""
     found = []
     for output in outputs:
         found.append(output["output_type"])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -260,9 +260,7 @@ def test_two_commands_share_the_cells_of_a_table_and_both_write_it(
     assert sum(trained) == 6
     assert min(trained) >= 1, trained
     for kind in ("md", "json", "svg"):
-        path = tmp_path / "out" / f"main-small.{kind}"
-        assert path.exists()
-        assert all(str(path) in text for text in shown), shown
+        assert (tmp_path / "out" / f"main-small.{kind}").exists()
     record = json.loads((tmp_path / "out" / "main-small.json").read_text(encoding="utf-8"))
     assert record["seeds"] == list(range(6))
     assert {row["row"] for group in record["results"] for row in group["rows"]} == {"sft"}
