@@ -251,7 +251,6 @@ def test_two_commands_share_the_cells_of_a_table_and_both_write_it(
             each.kill()
     assert [each.returncode for each in commands] == [0, 0], shown
     logs = tmp_path / "runs" / "reproduce" / "small" / "logs"
-    # A trial's training serves the row as well: that stands there as "from before".
     trained = [
         len(re.findall(r"train: sft, seed \d +[\d.]+ s", log.read_text()))
         for each in commands

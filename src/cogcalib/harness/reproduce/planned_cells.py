@@ -126,9 +126,9 @@ def trial_cells(plan: Plan) -> list[Cell]:
     """Every alpha of the grid, and SFT to compare them with."""
     cells = []
     for place in plan.tuned():
-        names = ["sft"]
-        for method in plan.tunable(place):
-            names += [each.name for each in candidates(method)]
+        names = [each.name for method in plan.tunable(place) for each in candidates(method)]
+        if names:  # else there is nothing to compare SFT with
+            names.insert(0, "sft")
         cells += [
             Cell(place, "trial", name, seed)
             for seed in plan.tune_seeds

@@ -32,7 +32,7 @@ GRACE = 5.0
 SHARED = 0.9
 """Of a GPU's memory, between all processes that share it; each has a CUDA context besides."""
 TOLD_AGAIN = 10.0
-"""Seconds after which a process that was told to end is told again."""
+"""Seconds between two SIGTERMs to a process that has not ended yet."""
 PAUSE = 2.0
 """Seconds before cells that other processes are at are asked for again."""
 
@@ -102,7 +102,7 @@ class Workers:
         """Run cells in any order, the first ones first; returns those that failed.
 
         A cell that another process is at is come back to, until it is finished or free;
-        `wait` is told of it, once, when there is nothing else to do.
+        `wait` is called with it, once, when there is nothing else to do.
         """
         waiting = deque(cells)
         told: set[Hashable] = set()
@@ -193,8 +193,8 @@ class _Worker:
         """End the process and wait until it has.
 
         Its input is closed first: a signal that comes while Python collects garbage is lost, and a
-        process that waits for its next cell would wait for ever. One in a cell is told again; where
-        it trains, it ends after its step however often it is told.
+        process that waits for its next cell would wait for ever. SIGTERM is sent again until it has
+        ended: a training ends after the step it is in, however many signals come.
         """
         process, self.process = self.process, None
         if process is None:

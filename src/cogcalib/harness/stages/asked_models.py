@@ -9,14 +9,16 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from cogcalib.artifacts import read_json
 from cogcalib.baselines import Baseline
 from cogcalib.harness.config import Method
 from cogcalib.harness.progress import Advance
-from cogcalib.harness.remedies import again
+from cogcalib.harness.remedies import ANEW, again
+from cogcalib.harness.run_folder import MODEL
 from cogcalib.harness.stages.asked_once import asked_once
 from cogcalib.harness.stages.baselines import fit_baseline
 from cogcalib.harness.stages.context import RunContext, Splits
-from cogcalib.modeling import fingerprint, load_model
+from cogcalib.modeling import load_model
 from cogcalib.owned_folder import FolderError
 from cogcalib.records import Example, InputError, Prediction, input_errors
 from cogcalib.scoring import ScoreSettings
@@ -76,9 +78,10 @@ class AskedModels:
         if self._shared is None or not new:
             found = ask(new) if new else []
         else:
-            section = context.config.model
-            model = fingerprint(section.path, section.revision), section.loading()
-            of = [*model, settings.batch_size, sorted({each.task for each in new})]
+            # What the folder is claimed for: to hash large weights for every split takes minutes.
+            model = read_json(context.folder.path / MODEL, dict, ANEW)
+            tasks = sorted({each.task for each in new})
+            of = [model, context.config.model.loading(), settings.batch_size, tasks]
             say = context.progress.say
             found = asked_once(self._shared, of, Prediction, new, ask, say)
         named = (replace(row, model=settings.model_name, run=settings.run) for row in found)
