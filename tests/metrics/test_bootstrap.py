@@ -153,3 +153,11 @@ def test_paired_methods_need_the_same_examples():
 def test_consistency_interval_needs_confidences():
     with pytest.raises(ValueError, match="confidence must lie in"):
         consistency_interval(brier_score, [1.2])
+
+
+def test_a_difference_that_is_rounding_alone_is_none():
+    """0.1 + 0.2 - 0.3 is 6e-17 on every resample: not a significant difference."""
+    values = np.full(50, 0.1 + 0.2), np.full(50, 0.3)
+    found = paired_bootstrap(lambda each: float(each[0]), values[:1], values[1:], resamples=50)
+    assert (found.low, found.high, found.p_value) == (0.0, 0.0, 1.0)
+    assert not found.significant

@@ -26,6 +26,9 @@ from cogcalib.metrics.resampling import (
     on_outcomes,
 )
 
+ROUNDING = 1e-12
+"""A smaller difference on a resample is of the arithmetic: it counts as none, on neither side."""
+
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
@@ -220,7 +223,8 @@ def paired_bootstraps(
     def on(draws: Draws) -> dict[str, FloatVector]:
         on_a, on_b = of_a.on(draws), of_b.on(draws)
         with np.errstate(invalid="ignore"):  # infinite for both: no difference to speak of
-            return {name: on_a[name] - on_b[name] for name in defined}
+            gaps = {name: on_a[name] - on_b[name] for name in defined}
+        return {name: np.where(np.abs(gap) < ROUNDING, 0.0, gap) for name, gap in gaps.items()}
 
     blocks = list(each_block(on, n, resamples, seed))
     values = {name: np.concatenate([row[name] for row in blocks]) for name in defined}

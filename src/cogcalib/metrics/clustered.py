@@ -24,8 +24,8 @@ from cogcalib.metrics.bootstrap import (
     percentile_interval,
     two_sided_p_value,
 )
-from cogcalib.metrics.counted import counted_metrics
-from cogcalib.metrics.resampling import draw_rows
+from cogcalib.metrics.counted import CountedMetrics
+from cogcalib.metrics.resampling import BLOCK, draw_rows
 from cogcalib.metrics.selective import aurc
 
 Floats = NDArray[np.float64]
@@ -84,9 +84,10 @@ def resampled_aurc(weights: Floats, confidence: Floats, correct: Floats) -> Floa
         confidence: Fraction, [n].
         correct: 0 or 1, [n].
     """
-    on_counts = counted_metrics({"aurc": aurc}, [confidence, correct.astype(bool)])["aurc"]
+    counted = CountedMetrics({"aurc": aurc}, [confidence, correct.astype(bool)])
     counts = np.rint(weights * len(confidence)).astype(np.int64)
-    return np.array([on_counts(row) for row in counts])
+    blocks = np.array_split(counts, max(1, counts.size // BLOCK))
+    return np.concatenate([counted.on(each)["aurc"] for each in blocks])
 
 
 def clustered_paired_bootstrap(

@@ -1,13 +1,10 @@
 """Resamples of sorted predictions, as how often each row was drawn.
 
-`CountedRows` holds what every resample shares, `Resample` what belongs to one. Rows are worked on
-in blocks that fit a processor core's own cache.
+`CountedRows` holds what every resample shares, `Resamples` what belongs to some of them.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,190 +13,141 @@ from numpy.typing import NDArray
 
 from cogcalib.metrics._validate import BoolVector, FloatVector
 from cogcalib.metrics.calibration import bin_index, mass_ranks
-from cogcalib.metrics.smooth import on_grid
-
-BLOCK = 1 << 15
-"""Rows worked on at once: their few arrays of floats fit a processor core's own cache."""
-
-FEW = 1 << 10
-"""Rows among which one is looked for."""
+from cogcalib.metrics.smooth import grid_place
 
 Counts = NDArray[np.integer[Any]]
-OnCounts = Callable[[Counts], float]
+Whole = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 class CountedRows:
-    """Predictions sorted by confidence, highest first, for any number of resamples."""
+    """Predictions sorted by confidence, highest first, for any number of resamples.
+
+    Attributes:
+        n: Number of predictions.
+        order: The prediction in each row, [n].
+        confidence, correct: Of each row, [n].
+        groups: The first row of each group of equal confidence, [groups].
+    """
 
     def __init__(self, confidence: FloatVector, correct: BoolVector) -> None:
         self.n = len(confidence)
         self.order = np.argsort(-confidence, kind="stable")
-        self.confidence = confidence[self.order]
-        self.correct = correct[self.order].astype(np.float64)
-        self.residual = self.correct - self.confidence
+        self.confidence, self.correct = confidence[self.order], correct[self.order]
         begins = np.ones(self.n, dtype=bool)
         np.not_equal(self.confidence[1:], self.confidence[:-1], out=begins[1:])
-        self.ties = np.flatnonzero(begins)
-        self.tied = len(self.ties) < self.n
-        # Blocks of rows begin where a group of equal confidence does.
-        firsts = np.searchsorted(self.ties, np.arange(0, self.n, BLOCK))
-        self.groups = np.unique(np.minimum(firsts, len(self.ties) - 1))
-        ends = np.append(self.ties[self.groups[1:]], self.n)
-        self.blocks = list(map(slice, self.ties[self.groups].tolist(), ends.tolist()))
+        self.groups = np.flatnonzero(begins)
         self._bins: dict[int, NDArray[np.intp]] = {}
-        # A resample of each thread's own.
-        self._last = threading.local()
 
-    def metric(self, of: Callable[..., float], named: dict[str, Any]) -> OnCounts:
-        """A metric of a resample as a function of its counts."""
-        return lambda counts: of(self.resample(counts), **named)
-
-    def resample(self, counts: Counts) -> Resample:
-        """What the metrics of one resample share; that of the counts last asked for is kept."""
-        last = self._last
-        if getattr(last, "counts", None) is not counts:
-            if not hasattr(last, "places"):
-                last.places = np.empty(self.n)  # used again: new memory costs page faults
-            last.counts, last.resample = counts, Resample(self, counts, last.places)
-        resample: Resample = last.resample
-        return resample
-
-    def bin_starts(self, bins: int) -> NDArray[np.intp]:
-        """The row at which each equal-width bin that is not empty begins."""
+    def bins(self, bins: int) -> NDArray[np.intp]:
+        """The row at which each bin of equal width that is not empty begins."""
         if bins not in self._bins:
             index = bin_index(self.confidence, bins)
             self._bins[bins] = np.flatnonzero(np.diff(index, prepend=-1))
         return self._bins[bins]
 
     @cached_property
-    def grid(self) -> tuple[NDArray[np.intp], NDArray[np.intp], FloatVector, FloatVector]:
-        """Cells of smooth ECE that are not empty, where each begins, and the residuals' parts."""
-        cell, lower, upper = on_grid(self.confidence, self.correct > 0)
-        starts = np.flatnonzero(np.diff(cell, prepend=-1))
-        return cell[starts].astype(np.intp), starts, lower, upper
+    def grid(self) -> tuple[Whole, FloatVector]:
+        """As of `cogcalib.metrics.smooth.grid_place`, [n] each."""
+        return grid_place(self.confidence)
 
     @cached_property
-    def squares(self) -> FloatVector:
-        """Squared residuals."""
-        return np.square(self.residual)
+    def harmonic(self) -> FloatVector:
+        """The sum of 1/1 to 1/k for k from 0 to n, [n + 1]."""
+        return np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, self.n + 1))])
 
 
-class Resample:
-    """One resample: how often each sorted row was drawn, and what follows from it when asked.
+class Resamples:
+    """Resamples of the same rows, and what several metrics need of them.
 
     Args:
         rows: What every resample shares.
-        counts: How often each row was drawn, in their own order, [n].
-        places: Memory for `accuracy_by_coverage`, [n].
+        counts: How often each prediction was drawn, [resamples, n]; every resample has n draws.
+        correct: Whether each prediction is taken to be correct, [resamples, n]; as it is if None.
+
+    Attributes:
+        drawn: Draws of each sorted row, [resamples, n].
+        right: Correct ones among them, [resamples, n].
     """
 
-    def __init__(self, rows: CountedRows, counts: Counts, places: FloatVector) -> None:
-        self.rows, self.n = rows, rows.n
-        self.drawn = counts[rows.order]
-        self._places = places
-        self._gaps: dict[tuple[int, str], tuple[FloatVector, NDArray[np.intp]]] = {}
+    def __init__(self, rows: CountedRows, counts: Counts, correct: BoolVector | None) -> None:
+        self.rows, self.n, self.number = rows, rows.n, len(counts)
+        self.drawn = counts.take(rows.order, axis=1)
+        outcome = rows.correct if correct is None else correct.take(rows.order, axis=1)
+        self.right = self.drawn * outcome
+        self._gaps: dict[tuple[int, str], tuple[Floats, Floats]] = {}
 
-    def sums(self, values: FloatVector, starts: NDArray[np.intp]) -> FloatVector:
-        """Sums of values over the draws from the rows from each start to the next.
+    @cached_property
+    def residual(self) -> Floats:
+        """Correctness less confidence of the draws of each row, added up, [resamples, n]."""
+        return self.right - self.drawn * self.rows.confidence
 
-        Args:
-            values: Of the sorted rows, [n].
-            starts: Rows in rising order, the first of them 0.
+    @cached_property
+    def answered(self) -> Whole:
+        """Draws from the groups above each and, last, from all, [resamples, groups + 1].
+
+        A group is rows of equal confidence, the highest first.
         """
-        found = np.zeros(len(starts))
-        for block in self.rows.blocks:
-            begin, end = np.searchsorted(starts, (block.start, block.stop))
-            if begin == len(starts) or starts[begin] > block.start:
-                begin -= 1
-            local = np.maximum(starts[begin:end] - block.start, 0)
-            found[begin:end] += np.add.reduceat(self.drawn[block] * values[block], local)
-        return found
+        return _so_far(self._by_group(self.drawn))
 
-    def total(self, values: FloatVector) -> float:
-        """Sum of values over all draws."""
-        return drawn_sum(self.drawn, values, self.rows.blocks)
+    @cached_property
+    def answered_right(self) -> Whole:
+        """Correct ones among them."""
+        return _so_far(self._by_group(self.right))
 
-    def gaps(self, bins: int, binning: str) -> tuple[FloatVector, NDArray[np.intp]]:
-        """Sum of the residuals in each bin, and the row at which it begins."""
+    @cached_property
+    def shares(self) -> Floats:
+        """Accuracy of the draws from each group, [resamples, groups]; 0 of one not drawn."""
+        size = np.maximum(self._by_group(self.drawn), 1)
+        return np.divide(self._by_group(self.right), size, dtype=np.float64)
+
+    def group_at(self, places: Whole) -> Whole:
+        """The group of the draw at each place, [resamples, k], counted from 1 and the surest."""
+        offsets = np.arange(self.number)[:, np.newaxis]
+        so_far = (self.answered[:, 1:] + offsets * self.n).ravel()
+        found = so_far.searchsorted((places + offsets * self.n).ravel())
+        return found.reshape(self.number, -1) - offsets * len(self.rows.groups)
+
+    def gaps(self, bins: int, binning: str) -> tuple[Floats, Floats]:
+        """Sum of the residuals in each bin, and number of draws; [resamples, bins] or fewer."""
         if (bins, binning) not in self._gaps:
-            if binning == "width":
-                starts = self.rows.bin_starts(bins)
-            else:
-                # The edge below is the confidence at a rank from below; all above are the next's.
-                edges = self._row_at(self.n - 1 - mass_ranks(self.n, bins))
-                groups = np.searchsorted(self.rows.ties, edges, side="right") - 1
-                starts = np.unique(np.concatenate([[0], self.rows.ties[groups]]))
-            self._gaps[bins, binning] = self.sums(self.rows.residual, starts), starts
+            of_width = binning == "width"
+            gaps = self._by_width(bins) if of_width else self._by_mass(bins)
+            self._gaps[bins, binning] = gaps
         return self._gaps[bins, binning]
 
-    @cached_property
-    def right(self) -> int:
-        """Draws of correct predictions."""
-        return int(self.total(self.rows.correct))
+    def _by_width(self, bins: int) -> tuple[Floats, Floats]:
+        starts = self.rows.bins(bins)
+        gaps = np.add.reduceat(self.residual, starts, axis=1)
+        return gaps, np.add.reduceat(self.drawn, starts, axis=1, dtype=np.float64)
 
-    def _row_at(self, places: NDArray[np.int64]) -> NDArray[np.intp]:
-        """The row whose draws are at each place, counted from 0, among the sorted draws."""
-        starts, found = np.arange(0, self.n, FEW), []
-        reached = np.cumsum(np.add.reduceat(self.drawn, starts, dtype=np.int64))
-        for place, number in zip(places, reached.searchsorted(places, side="right"), strict=True):
-            before = place - (reached[number - 1] if number else 0)
-            up_to = np.cumsum(self.drawn[starts[number] :][:FEW], dtype=np.int64)
-            found.append(starts[number] + up_to.searchsorted(before, side="right"))
-        return np.array(found, dtype=np.intp)
+    def _by_mass(self, bins: int) -> tuple[Floats, Floats]:
+        # The edge below is the confidence at a rank from below; all above are the next bin's.
+        places = self.n - mass_ranks(self.n, bins)
+        edges = np.zeros((self.number, bins), dtype=np.int64)
+        edges[:, 1:] = self.group_at(np.broadcast_to(places, (self.number, bins - 1)))
+        edges += np.arange(self.number)[:, np.newaxis] * len(self.rows.groups)
+        # Edges within a tie are one, and the bins between them empty.
+        starts, bin_of = np.unique(edges, return_index=True)
+        found = np.zeros((2, self.number * bins))
+        for sums, values in zip(found, (self.residual, self.drawn), strict=True):
+            of_groups = self._by_group(values).ravel()
+            sums[bin_of] = np.add.reduceat(of_groups, starts, dtype=np.float64)
+        gaps, size = found.reshape(2, self.number, bins)
+        return gaps, size
 
-    def answered_by(self, place: int) -> int:
-        """Draws of all rows up to a place, of its own row all or, where it is cut, none."""
-        (row,) = self._row_at(np.array([place]))
-        before = int(self.drawn[:row].sum(dtype=np.int64))
-        whole = before + int(self.drawn[row])
-        return whole if place + 1 == whole else before
-
-    @property
-    def is_ranked(self) -> bool:
-        """Whether `accuracy_by_coverage` and `summed` are there, and each row is its own group."""
-        return not self.rows.tied and "accuracy_by_coverage" in self.__dict__
-
-    def by_group(self) -> Iterator[tuple[FloatVector, FloatVector, FloatVector]]:
-        """Of the groups of equal confidence of each block: draws, correct ones, draws so far."""
-        rows, answered = self.rows, 0.0
-        ends = np.append(rows.groups[1:], len(rows.ties))
-        for block, first, end in zip(rows.blocks, rows.groups, ends, strict=True):
-            size = self.drawn[block].astype(np.float64)
-            right = size * rows.correct[block]
-            if rows.tied:
-                starts = rows.ties[first:end] - block.start
-                size, right = np.add.reduceat(size, starts), np.add.reduceat(right, starts)
-            so_far = np.cumsum(size)
-            so_far += answered
-            answered = float(so_far[-1])
-            yield size, right, so_far
-
-    @cached_property
-    def accuracy_by_coverage(self) -> FloatVector:
-        """As `cogcalib.metrics.selective` has it, [n]."""
-        rows, at, summed, self.summed = self.rows, 0, 0.0, 0.0
-        tied = self.by_group() if rows.tied else None
-        for block in rows.blocks:
-            if tied is None:
-                expected = np.repeat(rows.correct[block], self.drawn[block])
-            else:
-                size, right, _ = next(tied)
-                drawn = np.flatnonzero(size)
-                size = size[drawn]
-                expected = np.repeat(right[drawn] / size, size.astype(np.intp))
-            if not len(expected):
-                continue
-            # In the order in which one sum over all would be made, so that it is the same.
-            expected[0] += summed
-            np.cumsum(expected, out=expected)
-            summed = float(expected[-1])
-            self.summed += float(expected.sum())
-            end = at + len(expected)
-            np.divide(expected, np.arange(at + 1, end + 1), out=self._places[at:end])
-            at = end
-        return self._places
+    def _by_group(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Sums over the rows of each group, [resamples, groups]."""
+        groups = self.rows.groups
+        if len(groups) == self.n:
+            return values
+        whole = np.issubdtype(values.dtype, np.integer)
+        dtype = np.int64 if whole else np.float64
+        return np.asarray(np.add.reduceat(values, groups, axis=1, dtype=dtype))
 
 
-def drawn_sum(counts: Counts, values: FloatVector, blocks: Sequence[slice]) -> float:
-    """Sum of values over the draws of the rows of some blocks."""
-    return float(sum(counts[each].astype(np.float64) @ values[each] for each in blocks))
+def _so_far(sizes: NDArray[np.integer[Any]]) -> Whole:
+    """Sums of the columns before each, and of all, [resamples, columns + 1]."""
+    sums = np.zeros((len(sizes), sizes.shape[1] + 1), dtype=np.int64)
+    np.cumsum(sizes, axis=1, out=sums[:, 1:])
+    return sums

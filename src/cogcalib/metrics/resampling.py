@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cogcalib.metrics._validate import FloatVector
-from cogcalib.metrics.counted import counted_metrics
+from cogcalib.metrics.counted import CountedMetrics
 from cogcalib.metrics.counted_rows import Counts
-from cogcalib.metrics.drawn_rows import DrawnMetrics
 
 MANY = 10_000
-"""Rows from which metrics are computed from counts of sorted rows, one resample at a time."""
+"""Rows from which resamples are worked on one at a time, several in threads."""
 
 BLOCK = 1 << 17
 """Drawn rows worked on at once, where there are fewer than `MANY`."""
@@ -51,11 +50,12 @@ class Draws:
     rows: NDArray[np.int64]
 
     @cached_property
-    def counts(self) -> list[Counts]:
-        """How often each row was drawn, [n] for each resample, as small integers."""
-        found = [np.bincount(rows, minlength=len(rows)) for rows in self.rows]
-        few = np.iinfo(np.uint8).max
-        return [each.astype(np.uint8 if each.max() <= few else np.int64) for each in found]
+    def counts(self) -> Counts:
+        """How often each row was drawn, [resamples, n], as small integers where they suffice."""
+        number, n = self.rows.shape
+        cells = self.rows + np.arange(number)[:, np.newaxis] * n
+        found = np.bincount(cells.ravel(), minlength=number * n).reshape(number, n)
+        return found.astype(np.uint8) if found.max() <= np.iinfo(np.uint8).max else found
 
 
 class ResampledMetrics:
@@ -63,18 +63,14 @@ class ResampledMetrics:
 
     def __init__(self, metrics: Mapping[str, Metric], arrays: Arrays) -> None:
         self._arrays = arrays
-        few = len(arrays[0]) < MANY
-        self._drawn = DrawnMetrics(metrics if few else {}, arrays)
-        counted = {} if few else counted_metrics(metrics, arrays)
-        self._counted = counted
-        known = {*self._drawn.names, *counted}
-        self._others = {name: each for name, each in metrics.items() if name not in known}
+        self._counted = CountedMetrics(metrics, arrays)
+        self._others = {
+            name: each for name, each in metrics.items() if name not in self._counted.names
+        }
 
     def on(self, draws: Draws) -> dict[str, FloatVector]:
         """Name -> the metric on each resample, [resamples]."""
-        found = self._drawn.on(draws.rows)
-        for name, on_counts in self._counted.items():
-            found[name] = np.array([on_counts(each) for each in draws.counts])
+        found = self._counted.on(draws.counts) if self._counted.names else {}
         if self._others:
             drawn = [[array[rows] for array in self._arrays] for rows in draws.rows]
             for name, metric in self._others.items():
@@ -113,13 +109,12 @@ def on_outcomes(
 ) -> Iterator[FloatVector]:
     """A metric where each prediction is correct with just its confidence, [resamples] in blocks."""
     n, generator = len(confidences), np.random.default_rng(seed)
-    drawn = DrawnMetrics({"metric": metric}, [confidences, np.ones(n, dtype=bool)])
+    counted = CountedMetrics({"metric": metric}, [confidences, np.ones(n, dtype=bool)])
     at_once = max(1, BLOCK // n)
     for start in range(0, resamples, at_once):
         correct = generator.random((min(at_once, resamples - start), n)) < confidences
-        if drawn.names:
-            rows = np.broadcast_to(np.arange(n), correct.shape)
-            yield drawn.on(rows, correct)["metric"]
+        if counted.names:
+            yield counted.on(np.ones(correct.shape, dtype=np.uint8), correct)["metric"]
         else:
             yield np.array([metric(confidences, each) for each in correct])
 
