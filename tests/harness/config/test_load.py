@@ -144,6 +144,12 @@ def test_what_is_there_and_no_file_is_told_so(tmp_path: Path) -> None:
         parse_config("name: x", ["/tmp/out"])
 
 
+def test_a_long_value_is_shown_by_its_start() -> None:
+    with pytest.raises(ConfigError, match=r"\(got \"m{78}…\)") as caught:
+        parse_config(f"train: {{steps: {'m' * 500}}}")
+    assert len(str(caught.value)) < 300
+
+
 def test_the_shipped_demo_is_valid() -> None:
     config = shipped_config("demo")
     assert {"base", "sft", "sft+ts", "ls", "cols", "combls", "coecp"} <= set(config.methods)

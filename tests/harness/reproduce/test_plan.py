@@ -100,6 +100,15 @@ def test_a_plan_without_run_folders_or_rows_is_refused(small: Preset, tmp_path: 
         plan("main", spoken, tmp_path, without=others)
 
 
+def test_two_rows_never_share_a_run_folder(small: Preset, tmp_path: Path) -> None:
+    """Task ``country-none`` beside task ``country`` under the variant ``none``."""
+    table = load_table("style").model_copy(update={"where": "all"})
+    tasks = {name: small.tasks["country"] for name in ("country", "country-none")}
+    both = small.model_copy(update={"tasks": tasks})
+    with pytest.raises(InputError, match=r"would share the run folder .*country-none: rename one"):
+        make_plan(table, both, tmp_path, seeds=[0], tune_seeds=[0])
+
+
 def test_tasks_that_the_whole_model_is_tested_on_count(small: Preset, tmp_path: Path) -> None:
     tasks = {"one": {"tasks": {"train": "atlas/country"}}}
     config = small.config | {"tasks": {"out_of_domain": ["atlas/capital"]}}

@@ -17,6 +17,9 @@ from cogcalib.records import InputError
 from cogcalib.suggest import did_you_mean, keys_at
 from cogcalib.yaml_files import DEEPEST, dump_yaml, parse_yaml, read_yaml
 
+LONGEST = 80
+"""Characters of a wrong value that a message shows."""
+
 
 class ConfigError(InputError):
     """A configuration that cannot be used; the message names each offending key."""
@@ -107,7 +110,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         came = (
             ""
             if problem["type"] in ("missing", "extra_forbidden")
-            else (f" (got {json.dumps(problem['input'], default=str)[:80]})")
+            else f" (got {_shown(problem['input'])})"
         )
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
@@ -115,3 +118,9 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
             message = f"no such key{did_you_mean(str(last), keys_at(model, section))}"
         lines.append(f"{key}: {message}{came}")
     return "; ".join(lines)
+
+
+def _shown(value: Any) -> str:
+    """As JSON, the start of what is long."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

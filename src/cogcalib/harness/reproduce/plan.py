@@ -141,7 +141,8 @@ def make_plan(
 
     Raises:
         InputError: If a configuration is invalid, a name in `limit_methods` is no row, one in
-            `limit_tasks` is no task of the table on this model, or nothing is left to be run.
+            `limit_tasks` is no task of the table on this model, two rows' run folders would be one,
+            or nothing is left to be run.
     """
     kept = kept_rows(table, limit_methods, without)
     places: list[Place] = []
@@ -155,11 +156,24 @@ def make_plan(
             here.insert(0, replace(first, tuned_at=first.path))
         _check_first(table, here)
         places += here
+    _check_folders(places)
     if not any(place.methods for place in places):
         unfit = any(place.inapplicable for place in places)
         why = "for multiple choice only" if unfit else "which no variant has"
         raise InputError(f"{table.name} on {preset.name} has no row: {', '.join(kept)}, {why}")
     return Plan(table, preset, tuple(seeds), tuple(tune_seeds), tuple(places))
+
+
+def _check_folders(places: Sequence[Place]) -> None:
+    """Raise an InputError if two of them would be one run folder: task ``a-b``, variant b of a."""
+    names: dict[Path, str] = {}
+    for place in places:
+        name = f"task {place.task}, variant {place.variant}, of {place.model}"
+        if names.setdefault(place.path, name) != name:
+            raise InputError(
+                f"{names[place.path]}, and {name} would share the run folder {place.path}: "
+                f"rename one of them"
+            )
 
 
 def _check_first(table: Table, places: Sequence[Place]) -> None:
