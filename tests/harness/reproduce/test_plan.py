@@ -103,7 +103,7 @@ def test_a_plan_without_run_folders_or_rows_is_refused(small: Preset, tmp_path: 
 def test_two_rows_never_share_a_run_folder(small: Preset, tmp_path: Path) -> None:
     """Task ``country-none`` beside task ``country`` under the variant ``none``."""
     table = load_table("style").model_copy(update={"where": "all"})
-    tasks = {name: small.tasks["country"] for name in ("country", "country-none")}
+    tasks = dict.fromkeys(("country", "country-none"), small.tasks["country"])
     both = small.model_copy(update={"tasks": tasks})
     with pytest.raises(InputError, match=r"would share the run folder .*country-none: rename one"):
         make_plan(table, both, tmp_path, seeds=[0], tune_seeds=[0])
