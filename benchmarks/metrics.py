@@ -106,7 +106,7 @@ def resamples_of(n: int) -> int:
 
 
 def our_evaluation(arrays: Arrays) -> Work:
-    """cogcalib's every metric with its interval; rows sorted once, or few of them all at once."""
+    """cogcalib's every metric with its interval; rows are sorted once."""
     return partial(evaluate, *arrays, resamples=resamples_of(len(arrays[0])))
 
 
