@@ -159,5 +159,19 @@ def test_a_difference_that_is_rounding_alone_is_none():
     """0.1 + 0.2 - 0.3 is 6e-17 on every resample: not a significant difference."""
     values = np.full(50, 0.1 + 0.2), np.full(50, 0.3)
     found = paired_bootstrap(lambda each: float(each[0]), values[:1], values[1:], resamples=50)
-    assert (found.low, found.high, found.p_value) == (0.0, 0.0, 1.0)
+    assert (found.difference, found.low, found.high, found.p_value) == (0.0, 0.0, 0.0, 1.0)
     assert not found.significant
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e9])
+def test_a_small_difference_in_any_unit_is_one(unit):
+    noise = np.random.default_rng(0).normal(size=50) * 1e-3
+    one, other = unit * (1e-5 * noise + 1 + 1e-7), unit * np.ones(50)
+    assert paired_bootstrap(np.mean, [one], [other], resamples=50).significant
+
+
+def test_a_floor_refuses_what_the_metric_refuses():
+    for wrong in ({"bins": 0}, {"binning": "foo"}):
+        metric = partial(expected_calibration_error, **wrong)
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            consistency_interval(metric, [0.5, 0.6], resamples=10)

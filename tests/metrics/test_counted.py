@@ -139,6 +139,10 @@ def test_means_are_those_of_the_drawn_rows_and_may_be_infinite():
         values[infinite] = np.inf
         found = ResampledMetrics({"nll": mean}, [values]).on(Draws(draws))["nll"]
         assert found.tolist() == near([values[rows].mean() for rows in draws])
+    half = values[1:].astype(np.float16) * 100
+    found_of_half = ResampledMetrics({"nll": mean}, [half]).on(Draws(draws[:, 1:] % 300))["nll"]
+    exact = [half[rows].astype(np.float64).mean() for rows in draws[:, 1:] % 300]
+    assert found_of_half.tolist() == near(exact)
     assert np.isinf(found).any()
     assert np.isfinite(found).any()
 

@@ -26,8 +26,8 @@ from cogcalib.metrics.resampling import (
     on_outcomes,
 )
 
-ROUNDING = 1e-12
-"""A smaller difference on a resample is of the arithmetic: it counts as none, on neither side."""
+ROUNDING, TINY = 1e-12, 1e-15
+"""A difference below this share of the larger value, or below this, is rounding: it counts as 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +166,7 @@ def paired_bootstrap(
 ) -> PairedDifference:
     """Difference of a metric between two methods, resampling the same examples for both.
 
+    A difference that is rounding alone (`differences_beyond_rounding`) counts on both sides of 0.
     The p-value is twice the smaller share of resamples with a difference on either side of zero,
     (1 + count) / (1 + resamples) each, at most 1 (Efron & Tibshirani 1993; the added one keeps it
     above zero, Davison & Hinkley 1997).
@@ -216,15 +217,16 @@ def paired_bootstraps(
     level, resamples = check_open_fraction("level", level), check_whole("resamples", resamples)
     rows_a, rows_b = _rows("arrays_a", arrays_a), _rows("arrays_b", arrays_b)
     n = check_same_length(arrays_a=rows_a[0], arrays_b=rows_b[0])
-    observed = {name: float(metric(*rows_a) - metric(*rows_b)) for name, metric in metrics.items()}
+    observed = {
+        name: float(differences_beyond_rounding(metric(*rows_a), metric(*rows_b)))
+        for name, metric in metrics.items()
+    }
     defined = {name: metrics[name] for name, each in observed.items() if not np.isnan(each)}
     of_a, of_b = ResampledMetrics(defined, rows_a), ResampledMetrics(defined, rows_b)
 
     def on(draws: Draws) -> dict[str, FloatVector]:
         on_a, on_b = of_a.on(draws), of_b.on(draws)
-        with np.errstate(invalid="ignore"):  # infinite for both: no difference to speak of
-            gaps = {name: on_a[name] - on_b[name] for name in defined}
-        return {name: np.where(np.abs(gap) < ROUNDING, 0.0, gap) for name, gap in gaps.items()}
+        return {name: differences_beyond_rounding(on_a[name], on_b[name]) for name in defined}
 
     blocks = list(each_block(on, n, resamples, seed))
     values = {name: np.concatenate([row[name] for row in blocks]) for name in defined}
@@ -237,6 +239,16 @@ def paired_bootstraps(
         else PairedDifference(nan, nan, nan, nan)
         for name, each in observed.items()
     }
+
+
+def differences_beyond_rounding(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
+    """Values less others, those that are rounding alone set to 0; nan where both are infinite."""
+    of_a, of_b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    with np.errstate(invalid="ignore"):  # infinite for both: no difference to speak of
+        gaps = of_a - of_b
+        larger = np.maximum(np.abs(of_a), np.abs(of_b))
+        rounding = np.isfinite(gaps) & (np.abs(gaps) <= ROUNDING * larger + TINY)
+    return np.where(rounding, 0.0, gaps)
 
 
 def consistency_interval(
@@ -265,10 +277,12 @@ def consistency_interval(
         is nan are left out, and both ends are nan if none is left.
 
     Raises:
-        ValueError: For a malformed `confidence`, or `level` or `resamples` out of range.
+        ValueError: For a malformed `confidence`, `level` or `resamples` out of range, and what
+            the metric refuses.
     """
     level, resamples = check_open_fraction("level", level), check_whole("resamples", resamples)
     confidences = check_confidence(confidence)
+    metric(confidences, np.ones(len(confidences), dtype=bool))  # refuses arguments out of range
     blocks = list(on_outcomes(metric, confidences, resamples, seed))
     return percentile_interval(np.concatenate(blocks), level)
 

@@ -5,8 +5,8 @@ seeds: would a difference hold on other questions of the task after other traini
 questions alone (`paired_bootstrap`) asks about the models at hand.
 
 A metric is computed on every resample of the questions by one product of matrices, once for each
-method and seed: `resample_weights`, then `resampled_mean` or `resampled_ece` (`resampled_aurc` has
-to go through the resamples one by one). Any two methods are then compared by
+method and seed: `resample_weights`, then `resampled_mean` or `resampled_ece` (`resampled_aurc`
+takes a few passes over all weights). Any two methods are then compared by
 `clustered_paired_bootstrap`, over the tasks of a table by `drawn_tasks_bootstrap`.
 """
 
@@ -21,6 +21,7 @@ from cogcalib.arrays import as_array
 from cogcalib.metrics._validate import check_open_fraction, check_whole
 from cogcalib.metrics.bootstrap import (
     PairedDifference,
+    differences_beyond_rounding,
     percentile_interval,
     two_sided_p_value,
 )
@@ -127,9 +128,8 @@ def clustered_paired_bootstrap(
             f"{on_b.shape}"
         )
     drawn = np.random.default_rng(seed).integers(len(a), size=on_a.shape)
-    with np.errstate(invalid="ignore"):  # infinite for both methods: no difference to speak of
-        draws = np.take_along_axis(on_a - on_b, drawn, axis=0).mean(axis=0)
-        value = float((a - b).mean())
+    draws = np.take_along_axis(differences_beyond_rounding(on_a, on_b), drawn, axis=0).mean(axis=0)
+    value = float(differences_beyond_rounding(a, b).mean())
     interval = percentile_interval(draws, level, method="nearest")
     return PairedDifference(value, *interval, two_sided_p_value(draws))
 

@@ -1,7 +1,7 @@
 """Metrics of many resamples at once, from how often each row was drawn.
 
 Rows are sorted by confidence once (`cogcalib.metrics.counted_rows`). A resample is then a count for
-each of them, so that no metric sorts or gathers its own, and each takes a few passes over the
+each of them, so that no metric sorts or gathers rows, and each takes a few passes over the
 counts of all resamples in place of some dozen small steps for each. Values agree with those of the
 drawn rows to rounding: sums are added up in another order.
 """
@@ -29,7 +29,7 @@ from cogcalib.metrics.selective import (
 from cogcalib.metrics.smooth import CELLS, errors_of, smooth_calibration_error, spectrum_of
 
 GRIDS = 64
-"""Resamples whose grids of smooth ECE are worked on at once: each is larger than a few rows."""
+"""Resamples whose grids of smooth ECE, of 4,096 cells each, are worked on at once."""
 
 
 class CountedMetrics:
@@ -75,6 +75,7 @@ def _unwrapped(metric: Callable[..., float]) -> tuple[Callable[..., float], dict
 
 
 def _mean(counts: Counts, values: NDArray[Any]) -> Floats:
+    values = np.asarray(values, np.float64)
     finite = np.isfinite(values)
     summed = (counts * np.where(finite, values, 0.0)).sum(axis=1)
     if not finite.all():
@@ -124,17 +125,17 @@ def _auroc(drawn: Resamples) -> Floats:
     right = drawn.answered_right
     all_right = right[:, -1]
     all_wrong = drawn.n - all_right
-    # Of correct draws in each group: wrong ones of lower confidence twice, equal ones once.
+    # For correct draws in each group: wrong ones of higher confidence twice, of equal once.
     wrong = drawn.answered - right
-    passed = np.einsum("rg,rg->r", np.diff(right, axis=1), wrong[:, :-1] + wrong[:, 1:])
-    twice = 2 * all_right * all_wrong - passed
+    above = np.einsum("rg,rg->r", np.diff(right, axis=1), wrong[:, :-1] + wrong[:, 1:])
+    twice = 2 * all_right * all_wrong - above
     with np.errstate(invalid="ignore"):  # undefined where all are correct or wrong
         return np.asarray(twice / (2 * all_right * all_wrong))
 
 
 def _aurc(drawn: Resamples) -> Floats:
-    # After a answers, r of them correct, the j-th of a tie of d that are correct in a share s has
-    # an expected accuracy of (r + j s) / (a + j); over j = 1..d that adds up to
+    # Where a tie of d with accuracy s follows a answers, r of them correct, the first a + j answers
+    # have an expected accuracy of (r + j s) / (a + j); over j = 1..d that adds up to
     # s d + (r - s a) (1 / (a + 1) + ... + 1 / (a + d)).
     answered, right = drawn.answered, drawn.answered_right
     rest = right[:, :-1] - drawn.shares * answered[:, :-1]

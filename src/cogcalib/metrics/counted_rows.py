@@ -102,14 +102,21 @@ class Resamples:
         return np.divide(self._by_group(self.right), size, dtype=np.float64)
 
     def group_at(self, places: Whole) -> Whole:
-        """The group of the draw at each place, [resamples, k], counted from 1 and the surest."""
+        """Number of the group of the k-th most confident draw, for each k of `places`, from 1 on.
+
+        Args:
+            places: [resamples, k].
+        """
         offsets = np.arange(self.number)[:, np.newaxis]
         so_far = (self.answered[:, 1:] + offsets * self.n).ravel()
         found = so_far.searchsorted((places + offsets * self.n).ravel())
         return found.reshape(self.number, -1) - offsets * len(self.rows.groups)
 
     def gaps(self, bins: int, binning: str) -> tuple[Floats, Floats]:
-        """Sum of the residuals in each bin, and number of draws; [resamples, bins] or fewer."""
+        """Sum of the residuals in each bin, in no order, and number of draws, [resamples, bins].
+
+        Bins that no resample can fill may be missing.
+        """
         if (bins, binning) not in self._gaps:
             of_width = binning == "width"
             gaps = self._by_width(bins) if of_width else self._by_mass(bins)

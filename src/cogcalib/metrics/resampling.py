@@ -22,7 +22,7 @@ MANY = 10_000
 """Rows from which resamples are worked on one at a time, several in threads."""
 
 BLOCK = 1 << 17
-"""Drawn rows worked on at once, where there are fewer than `MANY`."""
+"""Drawn rows worked on at once, where a resample has fewer than `MANY`."""
 
 KEPT = 1 << 24
 """Bytes, more than the arrays of a block take."""
@@ -96,8 +96,8 @@ def each_block(work: Callable[[Draws], T], n: int, resamples: int, seed: int) ->
     with ThreadPoolExecutor(threads, "cogcalib-bootstrap") as pool:
         for block in blocks:
             waiting.append(pool.submit(work, block))
-            # One is drawn while the others are worked on, and no more: each takes as much memory
-            # as the arrays.
+            # One is drawn while the others are worked on, and no more: each takes several times the
+            # memory of the arrays.
             if len(waiting) > threads:
                 yield waiting.popleft().result()
         while waiting:

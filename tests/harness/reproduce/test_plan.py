@@ -105,7 +105,9 @@ def test_two_rows_never_share_a_run_folder(small: Preset, tmp_path: Path) -> Non
     table = load_table("style").model_copy(update={"where": "all"})
     tasks = dict.fromkeys(("country", "country-none"), small.tasks["country"])
     both = small.model_copy(update={"tasks": tasks})
-    with pytest.raises(InputError, match=r"would share the run folder .*country-none: rename one"):
+    with pytest.raises(
+        InputError, match=r"country-none would be the run folder of two: .*; rename one"
+    ):
         make_plan(table, both, tmp_path, seeds=[0], tune_seeds=[0])
 
 

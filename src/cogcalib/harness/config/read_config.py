@@ -121,6 +121,6 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """As JSON, the start of what is long."""
-    text = json.dumps(value, default=str)
+    """As JSON, cut to `LONGEST` characters."""
+    text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

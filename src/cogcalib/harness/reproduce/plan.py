@@ -171,7 +171,7 @@ def _check_folders(places: Sequence[Place]) -> None:
         name = f"task {place.task}, variant {place.variant}, of {place.model}"
         if names.setdefault(place.path, name) != name:
             raise InputError(
-                f"{names[place.path]}, and {name} would share the run folder {place.path}: "
+                f"{place.path} would be the run folder of two: {names[place.path]}; and {name}; "
                 f"rename one of them"
             )
 

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from cogcalib.harness.config.methods import label
 from cogcalib.harness.report.columns import MISSING
 from cogcalib.harness.report.resampled import BINS
@@ -16,7 +14,12 @@ from cogcalib.harness.reproduce.markdown import difference_text, head, line, met
 from cogcalib.harness.reproduce.plan import Place
 from cogcalib.harness.reproduce.table_rows import RowGroup
 from cogcalib.harness.reproduce.task_means import MeanRow, mean_row, mean_table
-from cogcalib.metrics import PairedDifference, drawn_tasks_bootstrap, holm
+from cogcalib.metrics import (
+    PairedDifference,
+    differences_beyond_rounding,
+    drawn_tasks_bootstrap,
+    holm,
+)
 
 LEAST = 200
 """Questions of a task that counts: of fewer an ECE is noise, and as one of few tasks it would be
@@ -152,9 +155,8 @@ def differences(
         gaps, draws = [], []
         for a, b in pairs:
             at, by = ([each.seeds.index(seed) for seed in seeds] for each in (a, b))
-            with np.errstate(invalid="ignore"):  # an NLL that is infinite for both
-                gaps.append(a.values[metric][at] - b.values[metric][by])
-                draws.append(a.draws[metric][at] - b.draws[metric][by])
+            gaps.append(differences_beyond_rounding(a.values[metric][at], b.values[metric][by]))
+            draws.append(differences_beyond_rounding(a.draws[metric][at], b.draws[metric][by]))
         sign = -1 if metric == "accuracy" else 1
         better = sum(bool(sign * gap.mean() < 0) for gap in gaps)
         found[metric] = drawn_tasks_bootstrap(gaps, draws), better
