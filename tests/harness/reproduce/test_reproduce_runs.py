@@ -263,6 +263,18 @@ def test_a_process_that_was_killed_is_told_from_one_that_failed(
     assert failure.message == "killed by signal 9 (9: out of memory?)"
 
 
+def test_a_page_speaks_of_a_search_only_where_there_was_one(
+    small: Preset, finished: Path, tmp_path: Path
+) -> None:
+    given = TABLE.model_copy(update={"tune": "no", "methods": ("base", "sft"), "best": {}})
+    for table, searched in ((TABLE, True), (given, False)):
+        plan = make_plan(table, small, finished, seeds=[0], tune_seeds=[0])
+        outcome, _ = run(plan)
+        write_results(outcome, tmp_path, "cogcalib reproduce tiny", "nll")
+        page = (tmp_path / "tiny-small.md").read_text(encoding="utf-8")
+        assert ("An alpha after @ was chosen" in page) is searched
+
+
 def test_rows_for_multiple_choice_are_said_to_be_absent(
     small: Preset, finished: Path, tmp_path: Path
 ) -> None:

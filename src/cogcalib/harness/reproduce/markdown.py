@@ -28,6 +28,10 @@ from cogcalib.scoring import ranked
 from cogcalib.scoring.metrics_row import COVERAGES, WANTED
 
 PERCENT = ("accuracy", "confidence", "ece")
+_ALPHA_CHOSEN = (
+    " An alpha after @ was chosen on the calibration split, by a training for each of the grid, "
+    "which is not in its cost."
+)
 
 
 def methods_page(table: Table, groups: Sequence[RowGroup]) -> Iterator[str]:
@@ -292,6 +296,7 @@ def _caption(groups: Sequence[RowGroup]) -> Iterator[str]:
         yield f"Fewer than {SMALL_N} questions, so that an ECE is mostly noise: {', '.join(small)}."
         yield ""
     rows = [row for group in groups for row in group.rows]
+    searched = any(group.place.tuned_at for group in groups)
     aids = reading_aids(
         floor=True,
         coverage=True,
@@ -309,8 +314,7 @@ def _caption(groups: Sequence[RowGroup]) -> Iterator[str]:
         "exploratory: not adjusted for their number, some of many are chance. Brier and AURC are "
         "those of the first confidence definition that the method has. Training: time as a "
         "multiple of SFT's, processor time on a CPU; passes: per question; extra parameters: kept "
-        "beside one fine-tuned model. An alpha after @ was chosen on the calibration split, by a "
-        "training for each of the grid, which is not in its cost."
+        f"beside one fine-tuned model.{_ALPHA_CHOSEN if searched else ''}"
     )
 
 
