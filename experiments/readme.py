@@ -36,6 +36,7 @@ TABLES: Mapping[Path, Mapping[Callable[..., Iterator[str]], tuple[str, ...]]] = 
         tables.transfer: ("main-atlas",),
         tables.carried: ("carry-atlas",),
         tables.real_model: ("open-ended-smollm2-open",),
+        tables.paper_real_country: ("paper-open-smollm2-country",),
         tables.paper_real: ("paper-open-smollm2-paper",),
         tables.readings: ("entity-24m-build",),
         tables.entity: ("main-entity-24m",),

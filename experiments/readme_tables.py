@@ -370,6 +370,11 @@ def paper_real(record: Record) -> Iterator[str]:
     return _reductions(record, "entity_questions/P17", ("mean", "joint"))
 
 
+def paper_real_country(record: Record) -> Iterator[str]:
+    """All of the paper's open-ended rows on one relation."""
+    return paper_real(record)
+
+
 def _reductions(record: Record, task: str, definitions: Sequence[str]) -> Iterator[str]:
     changes = [f"ECE {each} below SFT's by %" for each in definitions]
     eces = {f"ECE {each} %": (f"ece.{each}", 100, 1) for each in definitions}
