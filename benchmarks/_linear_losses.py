@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from _measure import Work
 from _peers import CCE, LIGER
 from torch import Tensor
-from torch.nn import LinearCrossEntropyOptions
 
 from cogcalib.losses import Gate, LinearHead, Penalty, fused_cogcalib_loss
 
@@ -34,6 +33,13 @@ AGAINST = {
     LIGER: "Liger's fused linear cross-entropy, sums in float32",
     CCE: "Apple's cut cross-entropy, every gradient (filter_eps=None)",
 }
+
+
+def absent_from_torch() -> dict[str, str]:
+    """Its own losses, and why they cannot take part, where it is too old for them."""
+    if hasattr(torch.nn, "LinearCrossEntropyOptions"):
+        return {}
+    return dict.fromkeys((TORCH, TORCH_WIDE), f"torch {torch.__version__} does not have it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,8 @@ def loss_of(name: str, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tenso
     if name == TRL:
         return _trl(hidden, weight, targets)
     if name in (TORCH, TORCH_WIDE):
+        from torch.nn import LinearCrossEntropyOptions
+
         options = LinearCrossEntropyOptions()
         if name == TORCH_WIDE:
             options = LinearCrossEntropyOptions(batch_chunk_size=128, chunking_method=None)

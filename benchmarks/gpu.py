@@ -130,6 +130,14 @@ def run_step(step: Step, output: Path, device: str, tiny: bool, limit: float) ->
     return Done(step.name, "failed", seconds, "\n".join(last))
 
 
+def scripts_fail() -> str:
+    """Why a benchmark does not import, the last line of it; empty if all do."""
+    scripts = sorted({Path(step.script).stem for step in steps([])})
+    words = [sys.executable, "-c", f"import {', '.join(scripts)}"]
+    done = subprocess.run(words, cwd=HERE, capture_output=True, text=True, check=False)
+    return done.stderr.strip().splitlines()[-1] if done.returncode else ""
+
+
 def main() -> None:
     """Run every step that there is time for; exit code 1 if one was not measured."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -145,6 +153,8 @@ def main() -> None:
         parser.error("torch sees no GPU; --device cpu --tiny shows whether everything runs")
     if options.device == "cuda" and (missing := not_importable(*PEERS)):
         parser.error("; ".join(missing.values()))
+    if options.device == "cuda" and (failure := scripts_fail()):
+        parser.error(f"a benchmark does not import: {failure}")
     try:
         options.output.mkdir(parents=True)
     except FileExistsError:

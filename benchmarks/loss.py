@@ -33,6 +33,7 @@ from _linear_losses import (
     TRL,
     USUAL,
     Shape,
+    absent_from_torch,
     make_inputs,
     make_work,
     run,
@@ -104,7 +105,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     options = parse_arguments()
     torch.set_num_threads(options.threads)
-    device, dtype, missing = options.device, options.dtype, options.absent
+    device, dtype, missing = options.device, options.dtype, options.absent | absent_from_torch()
     others = [name for name in AGAINST if name not in missing]
     ours = [f"{term}/{length}" for term in options.term or USUAL for length in LENGTHS]
     if options.compiled:

@@ -187,6 +187,7 @@ def test_on_cuda_nothing_begins_without_what_it_is_compared_with(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(tool, "run_step" if tool is gpu else "measure_peak_rates", begin)
+    monkeypatch.setattr(gpu, "scripts_fail", str)
     threads = torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):
         start("there")
@@ -204,6 +205,37 @@ def test_on_cuda_nothing_begins_without_what_it_is_compared_with(
         said = capsys.readouterr().err
         assert f"does not import (pip install {requirement}): RuntimeError: no driver" in said
         assert not (tmp_path / "lacking").exists()
+
+
+def test_on_cuda_nothing_begins_unless_every_benchmark_imports(
+    gpu: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A machine without TRL would have failed step by step, on time that is lent."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(gpu, "PEERS", {})
+    monkeypatch.setattr(gpu, "HERE", tmp_path)
+    for name in ("loss", "scoring", "train_step"):
+        (tmp_path / f"{name}.py").touch()
+    assert gpu.scripts_fail() == ""
+    (tmp_path / "train_step.py").write_text("import no_such_trl\n")
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--output", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match="2"):
+        gpu.main()
+    said = capsys.readouterr().err
+    assert "a benchmark does not import: ModuleNotFoundError: No module named 'no_such_trl'" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_torch_without_its_fused_loss_leaves_that_out(
+    gpu: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = importlib.import_module("_linear_losses")
+    assert losses.absent_from_torch() == {}
+    monkeypatch.delattr(torch.nn, "LinearCrossEntropyOptions")
+    assert losses.absent_from_torch().keys() == {"torch", "torch-128-rows"}
 
 
 @pytest.mark.parametrize("state", ["measured", "failed", "out of time", "left out"])
