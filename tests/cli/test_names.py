@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -101,3 +102,18 @@ def test_tasks_of_a_configuration_are_checked_out_of_domain_too() -> None:
     config = Config.model_validate({"name": "mine", "tasks": {"out_of_domain": ("atlas/rivr",)}})
     with pytest.raises(InputError, match="there is no task 'atlas/rivr'"):
         check_configured(config, None)
+
+
+def test_bars_of_libraries_are_off_before_a_name_is_looked_up() -> None:
+    """They read it as they are imported, and names are looked up with the hub's client."""
+    code = (
+        "from cogcalib.cli import main\n"
+        "assert main(['demo', '-o', 'tasks.train=atlas/contry']) == 2\n"
+        "from huggingface_hub.utils import are_progress_bars_disabled\n"
+        "assert are_progress_bars_disabled()\n"
+    )
+    plain = {name: value for name, value in os.environ.items() if "PROGRESS_BARS" not in name}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=plain
+    )
+    assert done.returncode == 0, done.stderr

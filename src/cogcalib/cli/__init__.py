@@ -36,7 +36,7 @@ from cogcalib.cli import (
     tasks,
     tune,
 )
-from cogcalib.cli.console import check_new, settle_streams, shown, write_results
+from cogcalib.cli.console import check_new, quiet, settle_streams, shown, write_results
 from cogcalib.cli.examples import EXAMPLES
 from cogcalib.cli.names import check_names
 from cogcalib.records import InputError, input_errors, path_errors
@@ -79,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = VERBS[options.verb]
     if verb is completion:
         options.parser = build_parser()
+    if verb is not tasks:  # which shows no stages, so that a download may show itself
+        quiet()
     ending = raising_on_sigterm() if verb in RESUMABLE else nullcontext()
     try:
         with ending, path_errors():

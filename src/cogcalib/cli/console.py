@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def quiet() -> None:
-    """Silence what would run through our own output; to be called before torch is imported."""
+    """Silence what would run through our own output; libraries read it as they are imported."""
     # What a user set himself stays.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cogcalib.cli.console import quiet, screen, write_results
+from cogcalib.cli.console import screen, write_results
 from cogcalib.records import input_errors
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ def execute(options: argparse.Namespace) -> list[Finding]:
     """Print the findings and return them; exit code 1 if something needed is broken."""
     from cogcalib.cli.findings import BROKEN, environment, reachable
 
-    quiet()
     with input_errors():
         if options.base is not None and options.model is None:
             raise ValueError("--base goes with a MODEL, the adapter")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from cogcalib.artifacts import check_writable
-from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen, shown
+from cogcalib.cli.console import endpoint_errors, progress_bar, screen, shown
 from cogcalib.cli.options import add_access, read_fields
 from cogcalib.records import InputError, input_errors
 
@@ -73,7 +73,6 @@ def execute(options: argparse.Namespace) -> Any:
     with input_errors():
         access = ModelAccess(**read_fields(options, ModelAccess))
         _check_plot(options.plot)
-    quiet()
     from cogcalib.deployment.guarding import guard, risk_coverage_curve
 
     with endpoint_errors(), progress_bar("guard") as told:

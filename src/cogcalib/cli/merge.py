@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cogcalib.cli.console import quiet, shown
+from cogcalib.cli.console import shown
 from cogcalib.records import DTYPES, input_errors
 
 if TYPE_CHECKING:
@@ -67,7 +67,6 @@ def _merge(options: argparse.Namespace) -> Merged:
         if options.gguf is not None:
             check_gguf(options.gguf)
             converter = find_converter(options.converter)
-    quiet()
     from cogcalib.deployment.merge_plan import plan_merge
     from cogcalib.deployment.merging import MergeError, merge
 

@@ -13,7 +13,7 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from cogcalib.cli.console import check_new, endpoint_errors, progress_bar, quiet, screen, shown
+from cogcalib.cli.console import check_new, endpoint_errors, progress_bar, screen, shown
 from cogcalib.cli.options import add_access, read_fields
 from cogcalib.records import InputError, input_errors, replacing
 
@@ -75,7 +75,6 @@ def execute(options: argparse.Namespace) -> list[dict[str, Any]] | None:
         if options.questions is None and sys.stdin.isatty():
             raise InputError("there is no question: name a file, type one, or pipe some in")
         access = ModelAccess(**read_fields(options, ModelAccess))
-    quiet()
     from cogcalib.deployment.predictor import open_predictor
 
     asked = Asking(options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen
+from cogcalib.cli.console import endpoint_errors, progress_bar, screen
 from cogcalib.cli.options import add_fields, read_fields
 from cogcalib.records import AUTO, DTYPES, PRESETS, input_errors
 
@@ -43,7 +43,6 @@ def execute(options: argparse.Namespace) -> Any:
 
     with input_errors():
         asked = ProbeTask(**read_fields(options, ProbeTask))
-    quiet()
     from rich.markup import escape
 
     from cogcalib.harness.report.probe_page import MOST_ROWS, write_probe_html

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from cogcalib.cli.console import endpoint_errors, progress_bar, quiet, screen, shown
+from cogcalib.cli.console import endpoint_errors, progress_bar, screen, shown
 from cogcalib.cli.options import add_access, read_fields
 from cogcalib.records import input_errors
 
@@ -57,7 +57,6 @@ def execute(options: argparse.Namespace) -> Any:
 
     with input_errors():
         access = ModelAccess(**read_fields(options, ModelAccess))
-    quiet()
     from cogcalib.deployment.recalibration import recalibrate
 
     with endpoint_errors(), progress_bar("recalibrate") as told:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cogcalib.artifacts import check_writable
 from cogcalib.cli.console import console as terminal
-from cogcalib.cli.console import quiet, refuse_launched, screen
+from cogcalib.cli.console import refuse_launched, screen
 from cogcalib.cli.names import check_configured
 from cogcalib.cli.options import add_shared
 from cogcalib.records import InputError
@@ -84,7 +84,6 @@ def execute(options: argparse.Namespace) -> Any:
     refuse_launched("reproduce")
     if options.dry_run and options.check:
         raise InputError("--check and --dry-run are two commands")
-    quiet()
     table, preset = _named(options)
     import torch
     from rich.markup import escape

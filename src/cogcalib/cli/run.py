@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cogcalib.cli.console import console, quiet, show_run, take_one_device
+from cogcalib.cli.console import console, show_run, take_one_device
 from cogcalib.cli.names import check_configured
 from cogcalib.cli.options import add_shared
 from cogcalib.records import input_errors
@@ -40,7 +40,6 @@ def run_and_show(config: Config, runs: Path, *, resume: bool, data_dir: Path | N
 
     check_configured(config, data_dir)
     terminal = console()
-    quiet()
     with input_errors():
         task = own_name(config.tasks.train)
     take_one_device("run")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from cogcalib.cli.console import (
     print_tables,
     progress_bar,
-    quiet,
     shown,
 )
 from cogcalib.cli.options import add_fields, read_fields
@@ -52,7 +51,6 @@ def execute(options: argparse.Namespace) -> Any:
 
     with input_errors():
         asked = ScoreTask(**read_fields(options, ScoreTask))
-    quiet()
     from cogcalib.inference.experimental.endpoint_client import EndpointError
     from cogcalib.scoring.score_run import score_task
 

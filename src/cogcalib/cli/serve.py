@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cogcalib.cli.console import endpoint_errors, quiet, shown, write_results
+from cogcalib.cli.console import endpoint_errors, shown, write_results
 from cogcalib.cli.options import add_fields, read_fields
 from cogcalib.records import AUTO, DTYPES, InputError, input_errors
 
@@ -62,7 +62,6 @@ def execute(options: argparse.Namespace) -> None:
     with input_errors():
         settings = ServeSettings(**read_fields(options, ServeSettings))
         access = _access(options)
-    quiet()
     from cogcalib.serving.run_server import take_port
 
     with take_port(settings.host, settings.port) as taken:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cogcalib.cli.console import console as terminal
-from cogcalib.cli.console import quiet, take_one_device
+from cogcalib.cli.console import take_one_device
 from cogcalib.cli.names import check_configured
 from cogcalib.cli.options import add_shared
 
@@ -36,7 +36,6 @@ def execute(options: argparse.Namespace) -> Any:
 
     config = load_config(options.config, options.overrides)
     check_configured(config, options.data_dir)
-    quiet()
     take_one_device("tune")
     from cogcalib.harness.run_folder import RunFolder
     from cogcalib.harness.tuning import tune
