@@ -6,11 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from cogcalib.cli.console import (
-    print_tables,
-    progress_bar,
-    shown,
-)
+from cogcalib.cli.console import print_tables, progress_bar, shown
 from cogcalib.cli.options import add_fields, read_fields
 from cogcalib.records import AUTO, DTYPES, PRESETS, input_errors
 
