@@ -57,7 +57,7 @@ def main() -> None:
             step += 1
             if step == steps:
                 break
-    print(f"step {step}: loss {loss.item():.3f}")
+    print(f"step {step}: loss {loss.item():.3f}", loss_of.gate_warning())
 
 
 @torch.no_grad()

@@ -52,6 +52,12 @@ class Threshold(TrainerCallback):
         self.loss_of.threshold = estimate_threshold(nll, known).value
         print(f"step {state.global_step}: t = {self.loss_of.threshold:.3f} nats")
 
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if warning := self.loss_of.gate_warning():
+            print(warning)
+
 
 def main() -> None:
     """Fine-tune the embedded model on geography it half knows."""

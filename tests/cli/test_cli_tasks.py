@@ -81,7 +81,7 @@ def test_repeats_are_shown(shared_data: Path, capsys: pytest.CaptureFixture[str]
     words = ["tasks", "show", "openbookqa", "--data-dir", str(shared_data), "--prompt", "blob"]
     assert cli.main(words) == 0
     out = capsys.readouterr().out
-    assert "dropped from train: 22 questions (22 rows) that stand in test" in out
+    assert "openbookqa: 22 rows dropped from train, their questions stand in test too" in out
     assert "Chioces:" in out
 
 

@@ -129,3 +129,41 @@ def test_shapes_that_do_not_fit_are_named() -> None:
     logits, labels = batch()
     with pytest.raises(ValueError, match=r"\[B, T, V\]"):
         CogCalibLoss(LS, 0.1)(logits[:, :-1], labels)
+
+
+def trained(loss: CogCalibLoss, threshold: float | None) -> str:
+    """What is said after ten batches of three examples at a threshold."""
+    for seed in range(10):
+        logits, labels = batch(seed)
+        loss(logits, labels)  # the style phase does not count
+        loss.threshold = threshold
+        loss(logits, labels)
+        with torch.no_grad():
+            loss(logits, labels)  # nor does an evaluation
+        loss.threshold = None
+    return loss.gate_warning()
+
+
+@pytest.mark.parametrize(
+    ("threshold", "said"),
+    [
+        (float("inf"), "100.0% of the training examples counted as known"),
+        (float("-inf"), "0.0% of the training examples counted as known"),
+        (None, "this was plain fine-tuning"),
+    ],
+)
+def test_a_gate_that_never_chose_is_told(threshold: float | None, said: str) -> None:
+    assert said in trained(CogCalibLoss(LS, 0.2), threshold)
+    assert trained(CogCalibLoss(LS, 0.2, gate="none"), threshold) == ""
+    assert trained(CogCalibLoss(LS, 0.2, gate="all"), threshold) == ""
+
+
+def test_only_examples_that_were_gated_are_counted() -> None:
+    loss = CogCalibLoss(LS, 0.2)
+    logits, labels = batch()
+    loss(logits, labels)
+    assert loss.nll is not None
+    assert trained(loss, float(loss.nll[:3].median())) == ""
+    # Rows without a supervised token have an NLL of 0 and would count as known.
+    hard = CogCalibLoss(LS, 0.2)
+    assert trained(hard, 0.0).startswith("0.0% of the training examples")

@@ -75,6 +75,8 @@ def _show(scored: Scored, options: argparse.Namespace) -> None:
         )
     if scored.f1 is not None:
         print(f"\nToken F1: {100 * scored.f1:.1f} %")
+    for line in scored.dropped:
+        print(f"\n{shown(line)}")
     if scored.shortened:
         print(f"\nPassages shortened to fit the model: {scored.shortened}")
     if options.output is not None:

@@ -60,11 +60,8 @@ def _show_task(options: argparse.Namespace) -> Any:
     print(shown(f"{task.name}, version {task.version}: {task.description}"))
     print(shown(f"from {task.source}; licence: {task.licence}"))
     print(f"rows: {rows}")
-    for repeats in task.dropped:
-        print(
-            f"dropped from {repeats.split}: {repeats.questions} questions ({repeats.rows} rows) "
-            f"that stand in {repeats.found_in}"
-        )
+    for line in task.dropped_lines():
+        print(shown(line))
     for split, number in task.equal_options.items():
         print(f"{split}: {number} questions show one text under two letters")
     print("", *(shown(text) for text in texts), sep="\n")

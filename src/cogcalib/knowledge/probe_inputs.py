@@ -23,7 +23,8 @@ class Data(NamedTuple):
         group_of: Example id -> group, for those of the pool.
         groups: That prompts are needed for.
         manifest: Numbers and hashes of the questions and of the pool.
-        repeats: A sentence on rows of a table that ask the same; empty if there are none.
+        repeats: Sentences on rows of a table that ask the same, or on those of a task that were
+            dropped for it; empty if there are none.
     """
 
     name: str
@@ -69,7 +70,8 @@ def of_task(asked: ProbeTask) -> Data:
     questions = Listed(rows, asked.partition)
     groups = list(dict.fromkeys(row.group for row in rows))
     manifest = data_manifest({"asked": examples, "shots": pool})
-    return Data(task.name, questions, pool, dict(task.group_of), groups, manifest)
+    repeats = "\n".join(task.dropped_lines(asked.split, _shown(asked, task)))
+    return Data(task.name, questions, pool, dict(task.group_of), groups, manifest, repeats)
 
 
 def _picked(table: QuestionTable, count: int, limit: int, seed: int) -> list[Asked]:
@@ -82,8 +84,13 @@ def _picked(table: QuestionTable, count: int, limit: int, seed: int) -> list[Ask
 
 def _questions(asked: ProbeTask, task: Task) -> tuple[list[Example], list[Example]]:
     """The questions to probe, and those to draw shots from."""
-    shown = asked.shot_split or ("train" if "train" in task.splits else asked.split)
+    shown = _shown(asked, task)
     for name, split in (("split", asked.split), ("shot_split", shown)):
         if split not in task.splits:
             raise no_such_split(name, split, task.name, task.splits)
     return draw(task.splits[asked.split], asked.limit, asked.seed), task.splits[shown]
+
+
+def _shown(asked: ProbeTask, task: Task) -> str:
+    """The split that shots are drawn from."""
+    return asked.shot_split or ("train" if "train" in task.splits else asked.split)

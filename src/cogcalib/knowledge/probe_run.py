@@ -48,7 +48,8 @@ class Probe:
         kept: Questions whose rows an earlier call had left.
         shortened: Passages this call cut so that their questions fit the model.
         prompts, shots: As asked: without shots there is one prompt, see `ProbeTask`.
-        repeats: A sentence on rows of a table that ask the same; empty if there are none.
+        repeats: Sentences on rows of a table that ask the same, or on those of a task that were
+            dropped for it; empty if there are none.
         main: Whether this is the process that writes and prints.
     """
 

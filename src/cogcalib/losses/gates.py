@@ -18,6 +18,23 @@ from cogcalib.losses.terms import check_choice
 GateKind = Literal["nll", "none", "all", "random", "inverted", "oracle", "soft", "prior"]
 GATES: tuple[GateKind, ...] = get_args(GateKind)
 
+CHOOSING = ("nll", "random", "inverted", "soft", "prior")
+"""Gates that choose by the threshold."""
+
+NONE, ALL = 0.01, 0.99
+"""Shares in the whole gated training below and above which a gate never chose."""
+
+FEW_REASONS = (
+    "Either the model knows little of the task, or the NLL does not separate what it knows (see "
+    "the separation of the thresholds), or answers are not written as the model writes them: their "
+    "leading space, the end token, prompts that are learnt too."
+)
+
+_MOST_REASONS = (
+    "Either the model knew nearly all of the task before, or it had memorised the examples by the "
+    "first threshold: shorten the style phase, and train for fewer epochs."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
@@ -93,9 +110,10 @@ class Gate:
     def count_known(self, nll: Tensor) -> Tensor:
         """How many units of a whole batch count as known, whatever the gate makes of it.
 
-        By the threshold; with ``prior`` by the labels.
+        By the threshold; with ``prior`` and ``oracle`` by the labels.
         """
-        known = self._opens(nll, slice(None)) if self.kind == "prior" else self._below(nll)
+        labelled = self.kind in ("prior", "oracle")
+        known = self._opens(nll, slice(None)) if labelled else self._below(nll)
         return known.sum()
 
     def _below(self, nll: Tensor) -> Tensor:
@@ -121,3 +139,26 @@ class Gate:
 
 CLOSED = Gate("none")
 """Plain cross-entropy, as in evaluation."""
+
+
+def never_chose(gate: str, known: float, units: float) -> str:
+    """What is wrong where nearly all or hardly any of what was seen counted as known.
+
+    Args:
+        gate: Which.
+        known: Known units of the whole gated training.
+        units: All of its units.
+
+    Returns:
+        A message with the likely reason; empty if nothing is wrong, or the gate does not choose.
+    """
+    if gate not in (*CHOOSING, "oracle") or not units or NONE <= known / units <= ALL:
+        return ""
+    few = known / units < NONE
+    said = (
+        f"{known / units:.1%} of the training examples counted as known in all of the gated "
+        "training: the gate never chose."
+    )
+    if gate == "oracle":
+        return f"{said} The column of labels says so: the probe they are from may be of other data."
+    return f"{said} {FEW_REASONS if few else _MOST_REASONS}"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cogcalib.losses.gates import CLOSED, GATES, Gate, GateKind
+from cogcalib.losses.gates import CLOSED, GATES, Gate, GateKind, never_chose
 from cogcalib.losses.objective import NllReduction, cogcalib_loss, example_nll
 from cogcalib.losses.statistics import known_examples, token_statistics
 from cogcalib.losses.terms import NO_OPTION, Penalty, cross_entropy, token_penalty
@@ -79,6 +79,7 @@ class CogCalibLoss:
         self.threshold: float | None = None
         self.nll: Tensor | None = None
         self.weights: Tensor | None = None
+        self._seen: Tensor | None = None
 
     def __call__(
         self,
@@ -109,6 +110,7 @@ class CogCalibLoss:
             nll_reduction=self.nll_reduction,
         )
         self.nll, self.weights = parts.nll, parts.weights
+        self._count(parts.nll, example)
         return parts.loss
 
     @torch.no_grad()
@@ -135,6 +137,30 @@ class CogCalibLoss:
         known = known_examples(found, targets, example, n, options)
         present = torch.bincount(example, minlength=n) > 0
         return nll[present].tolist(), known[present].tolist()
+
+    def gate_warning(self) -> str:
+        """What was wrong with the gate so far, to say at the end of a training; empty if nothing.
+
+        Nothing was regularised without a threshold; over 99 % or under 1 % known examples, the
+        gate never chose.
+        """
+        if self.gate in ("none", "all"):
+            return ""
+        if self._seen is None:
+            return (
+                "CogCalibLoss never had a threshold in training: this was plain fine-tuning. Set "
+                "threshold, see its documentation."
+            )
+        known, units = self._seen.tolist()
+        return never_chose(self.gate, known, units)
+
+    def _count(self, nll: Tensor, example: Tensor) -> None:
+        """Count the batch's examples, and the known ones, if the gate was in force."""
+        if self.gate == "none" or self.threshold is None or not torch.is_grad_enabled():
+            return
+        present = torch.bincount(example, minlength=len(nll)) > 0
+        found = torch.stack([(present & (nll <= self.threshold)).sum(), present.sum()])
+        self._seen = found if self._seen is None else self._seen + found
 
     def _gate(self) -> Gate:
         evaluating = not torch.is_grad_enabled()  # so that losses compare across methods

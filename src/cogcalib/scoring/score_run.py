@@ -44,6 +44,7 @@ class Scored:
         shortened: How many passages were cut so that their questions fit the model.
         labels: Audit of the option labels, made before any question was asked; None where none is
             read: open-ended, or options answered with their text.
+        dropped: Sentences on rows that the asked split lost because a later one asks them too.
         main: Whether this is the process that writes and prints.
     """
 
@@ -52,6 +53,7 @@ class Scored:
     f1: float | None
     shortened: int
     labels: LabelAudit | None
+    dropped: list[str]
     main: bool
 
 
@@ -107,6 +109,7 @@ def score_task(
         f1=_mean_f1(found.examples, found.predictions),
         shortened=found.shortened,
         labels=found.labels,
+        dropped=task.dropped_lines(asked.split, asked.shot_split if asked.shots else None),
         main=main,
     )
 

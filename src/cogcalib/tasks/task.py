@@ -58,6 +58,19 @@ class Task:
     def __post_init__(self) -> None:
         check_disjoint(self.splits)
 
+    def dropped_lines(self, *splits: str | None) -> list[str]:
+        """What was dropped because a later split asks it too, a sentence each, for people.
+
+        Args:
+            splits: Those of interest; without any, all that are there.
+        """
+        return [
+            f"{self.name}: {repeats.rows:,} rows dropped from {repeats.split}, their questions "
+            f"stand in {repeats.found_in} too; {len(self.splits[repeats.split]):,} are left"
+            for repeats in self.dropped
+            if repeats.split in (splits or self.splits)
+        ]
+
 
 def check_disjoint(splits: Mapping[str, Sequence[Example]]) -> None:
     """Raise if a question and its answer stand in two splits, whatever its id or option order.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cogcalib.losses import GapCurve
+from cogcalib.losses.gates import CHOOSING
 from cogcalib.training.alpha_controller import WORDS
-from cogcalib.training.state import CHOOSING, KnowledgeState
+from cogcalib.training.state import KnowledgeState
 
 NOTHING = 0.001
 """Mean alpha over the gated training, closed gates as 0, below which nothing was penalised."""

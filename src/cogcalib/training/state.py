@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cogcalib.losses import AccuracyCurve, GapCurve
+from cogcalib.losses.gates import CHOOSING, FEW_REASONS, never_chose
 from cogcalib.records import Threshold, write_json
 from cogcalib.training.alpha_controller import AlphaStep
 
@@ -21,12 +22,6 @@ with one example per batch."""
 
 FEW, MOST = 0.05, 0.95
 """Shares in the last gated epoch below and above which the gate hardly chooses any more."""
-
-NONE, ALL = 0.01, 0.99
-"""Shares in the whole gated training below and above which the gate never chose."""
-
-CHOOSING = ("nll", "random", "inverted", "soft", "prior")
-"""Gates that choose by the threshold."""
 
 
 @dataclass
@@ -68,22 +63,9 @@ class KnownShare:
 
         Empty if nothing is.
         """
-        if gate not in CHOOSING:
-            return ""
-        return self._warning_of_all() or self._warning_of_the_end(gate)
-
-    def _warning_of_all(self) -> str:
-        known, units = self.seen
-        if not units or NONE <= known / units <= ALL:
-            return ""
-        said = f"{known / units:.1%} of the training examples counted as known in all of the gated "
-        if known / units < NONE:
-            return f"{said}training: the gate never chose. {_FEW_REASONS}"
-        return (
-            f"{said}training: the gate never chose. Either the model knew nearly all of the task "
-            "before, or it had memorised the examples by the first threshold: shorten the style "
-            "phase, and train for fewer epochs."
-        )
+        if said := never_chose(gate, *self.seen):
+            return said
+        return self._warning_of_the_end(gate) if gate in CHOOSING else ""
 
     def _warning_of_the_end(self, gate: str) -> str:
         last = self.as_logged().get("known_last_epoch")
@@ -92,7 +74,7 @@ class KnownShare:
         if last < FEW:
             return (
                 f"{last:.1%} of the training examples count as known in the last epoch: hardly any "
-                f"is penalised, as in plain fine-tuning. {_FEW_REASONS}"
+                f"is penalised, as in plain fine-tuning. {FEW_REASONS}"
             )
         if gate == "prior":
             return (
@@ -104,13 +86,6 @@ class KnownShare:
             "threshold hardly separates them any more. Most likely they have been memorised, "
             "and memorised examples fall under any threshold: train for fewer epochs."
         )
-
-
-_FEW_REASONS = (
-    "Either the model knows little of the task, or the NLL does not separate what it knows (see "
-    "separation in thresholds.json), or answers are not written as the model writes them: their "
-    "leading space, the end token, prompts that are learnt too."
-)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from cogcalib.harness.config.train_sections import ModelSection
 from cogcalib.harness.progress import StageProgress
 from cogcalib.harness.run_folder import MODEL, TASKS
 from cogcalib.harness.stages.context import RunContext, Splits, open_folder
-from cogcalib.harness.stages.prepare import choose_splits, describe_tasks, load_tasks, tell_dropped
+from cogcalib.harness.stages.prepare import choose_splits, describe_tasks, load_tasks
 from cogcalib.harness.stages.probe import labels_given, probe_base
 from cogcalib.harness.stages.settle import settled, with_steps
 from cogcalib.harness.stages.train import check_methods
@@ -79,7 +79,7 @@ def begin(
         _check_targets(config.model)
         tasks = load_tasks(config, data_dir)
         given = labels_given(config, tasks[0], path)
-        for line in (*tell_dropped(tasks[0]), *([told] if told else ())):
+        for line in (*tasks[0].dropped_lines(), *([told] if told else ())):
             console.print(f"  [yellow]{escape(line)}[/]", highlight=False, soft_wrap=True)
         if until is not None:
             until.enter_context(holding(path))

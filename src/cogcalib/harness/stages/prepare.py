@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -153,13 +153,3 @@ def read_splits(folder: RunFolder) -> Splits:
     splits = folder.read_splits()
     folder.claim(MANIFEST, data_manifest(splits))
     return splits
-
-
-def tell_dropped(task: Task) -> Iterator[str]:
-    """What was dropped from the splits of a task because a later one asks it too, for people."""
-    for repeats in task.dropped:
-        left = len(task.splits[repeats.split])
-        yield (
-            f"{task.name}: {repeats.rows:,} rows dropped from {repeats.split}, their questions "
-            f"stand in {repeats.found_in} too; {left:,} are left"
-        )
