@@ -37,7 +37,7 @@ from cogcalib.cli import (
     tune,
 )
 from cogcalib.cli.console import check_new, quiet, settle_streams, shown, write_results
-from cogcalib.cli.examples import EXAMPLES
+from cogcalib.cli.examples import examples_of
 from cogcalib.cli.names import check_names
 from cogcalib.records import InputError, input_errors, path_errors
 from cogcalib.suggest import did_you_mean
@@ -65,9 +65,6 @@ VERBS = {
         completion,
     )
 }
-WITHOUT_JSON = ("completion",)
-"""Verbs that write no such file: ``completion`` prints a script."""
-
 RESUMABLE = (run, demo, tune, reproduce)
 """Verbs that train: SIGTERM ends them after a checkpoint."""
 
@@ -161,6 +158,8 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cogcalib",
         description="Fine-tune language models so that their confidence can be trusted.",
+        epilog=examples_of("cogcalib"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"cogcalib {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", dest="verb", required=True)
@@ -168,15 +167,14 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
         added = verbs.add_parser(
             name,
             help=verb.HELP,
-            epilog="\n".join(["examples:", *(f"  {line}" for line in EXAMPLES[name])]),
+            epilog=examples_of(name),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if chosen in (None, name):
             verb.add_options(added)
-            if name not in WITHOUT_JSON:
-                added.add_argument(
-                    "--json", type=Path, metavar="FILE", help="write the results to a new file"
-                )
+            added.add_argument(
+                "--json", type=Path, metavar="FILE", help="write the results to a new file"
+            )
     return parser
 
 

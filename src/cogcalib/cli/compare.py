@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cogcalib.cli.console import check_new, print_tables, shown
+from cogcalib.cli.console import check_new, print_sentences, print_tables
 from cogcalib.cli.report import (
     add_samples_options,
     check_figures,
@@ -55,8 +55,7 @@ def execute(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = [dict(row) for row in found.rows]
     for split in dict.fromkeys(row["split"] for row in rows):
         print_tables(rows, split, found.pairs, in_domain=found.trained_on)
-    for note in found.notes:
-        print(f"\n{shown(note)}")
+    print_sentences([*(pair.sentence for pair in found.pairs), *found.notes])
     for pair in found.pairs:
         for row in rows:
             if (row["method"], row["task"], row["split"]) == (pair.one, pair.task, pair.split):

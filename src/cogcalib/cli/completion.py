@@ -16,10 +16,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", choices=SHELLS, help="whose script")
 
 
-def execute(options: argparse.Namespace) -> None:
-    """Print the script; `options.parser` knows every verb."""
+def execute(options: argparse.Namespace) -> dict[str, str]:
+    """Print the script and return it; `options.parser` knows every verb."""
     try:
         import shtab
     except ImportError as error:
         raise InputError('completion needs shtab: pip install "cogcalib[completion]"') from error
-    print(shtab.complete(options.parser, options.shell))
+    script = shtab.complete(options.parser, options.shell)
+    print(script)
+    return {"shell": options.shell, "script": script}

@@ -185,6 +185,14 @@ def print_tables(
     _print(difference_tables(pairs, split=split), screen())
 
 
+def print_sentences(sentences: Iterable[str]) -> None:
+    """Sentences below the tables, wrapped, a line apart."""
+    from rich.markup import escape
+
+    for sentence in sentences:
+        screen().print(f"\n{escape(sentence)}", highlight=False)
+
+
 def check_new(option: str, path: Path | None) -> None:
     """Check that the file an option names can be written, before anything is computed.
 
@@ -241,8 +249,7 @@ def show_run(run: Run, findings: Sequence[str], *, page: bool = True) -> None:
     terminal = screen()
     _print(metrics_table(run.rows, in_domain=run.trained_on), terminal)
     verdict, *others = findings
-    for sentence in others:
-        terminal.print(f"\n{escape(sentence)}", highlight=False)
+    print_sentences(others)
     if page:
         # Not wrapped: a path is there to be copied.
         path = escape(str(run.folder.page))

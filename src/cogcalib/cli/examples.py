@@ -1,8 +1,9 @@
-"""Two examples of each verb, printed below its help."""
+"""Two examples of each command, printed below its help."""
 
 from __future__ import annotations
 
 EXAMPLES = {
+    "cogcalib": ("cogcalib demo", "cogcalib probe --help"),
     "run": (
         "cogcalib run experiment.yaml",
         "cogcalib run experiment.yaml --resume --runs results",
@@ -51,9 +52,18 @@ EXAMPLES = {
         "cogcalib compare sft.jsonl mine.jsonl --json rows.json",
     ),
     "tasks": ("cogcalib tasks", "cogcalib tasks show atlas/country"),
+    "tasks show": (
+        "cogcalib tasks show atlas/country",
+        "cogcalib tasks show mine.yaml --model my-model",
+    ),
     "doctor": ("cogcalib doctor", "cogcalib doctor my-model --json findings.json"),
     "completion": (
         "cogcalib completion bash > ~/.local/share/bash-completion/completions/cogcalib",
         "cogcalib completion zsh > ~/.zfunc/_cogcalib",
     ),
 }
+
+
+def examples_of(command: str) -> str:
+    """Those of a command, a verb or one of its own, as argparse prints them last."""
+    return "\n".join(["examples:", *(f"  {line}" for line in EXAMPLES[command])])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cogcalib.artifacts import check_writable
-from cogcalib.cli.console import check_new, print_tables, show_run, shown
+from cogcalib.cli.console import check_new, print_sentences, print_tables, show_run, shown
 from cogcalib.records import InputError, input_errors, write_text
 
 if TYPE_CHECKING:
@@ -31,7 +31,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, metavar="PAGE", help="of predictions: write a page, a new HTML file"
     )
     parser.add_argument(
-        "--figures", type=Path, metavar="DIR", help="write every chart of the page as an SVG file"
+        "--figures",
+        type=Path,
+        metavar="DIR",
+        help="write every chart of the page as an SVG file; of several runs in a folder each",
     )
 
 
@@ -66,8 +69,7 @@ def execute(options: argparse.Namespace) -> Any:
         pairs, notes = paired_predictions(groups)
     for split in dict.fromkeys(row["split"] for row in rows):
         print_tables(rows, split, pairs)
-    for note in notes:
-        print(f"\n{shown(note)}")
+    print_sentences([*(pair.sentence for pair in pairs), *notes])
     for pair in pairs:
         for row in rows:
             if (row["method"], row["task"], row["split"]) == (pair.one, pair.task, pair.split):
@@ -106,10 +108,14 @@ def check_figures(folder: Path | None) -> None:
 
 
 def _report_runs(options: argparse.Namespace) -> Any:
-    """Show every run's table and write its page anew, where that can be written."""
+    """Show every run's table and write its page anew, where that can be written.
+
+    Returns the rows of metrics; of several runs each with the name of its own.
+    """
     from cogcalib.harness.report import load_run
     from cogcalib.harness.report.html import render_page, write_figures
     from cogcalib.harness.report.page import page_content
+    from cogcalib.harness.report.predictions import distinct_names
 
     if files := [path for path in options.paths if not path.is_dir()]:
         raise ValueError(f"runs and files of predictions cannot be mixed, {files[0]} is a file")
@@ -121,13 +127,10 @@ def _report_runs(options: argparse.Namespace) -> Any:
             "--output is for files of predictions; a run's page is its report.html, and `cogcalib "
             "compare --output` writes one of several runs"
         )
-    for option, given, what in (
-        ("--json", options.json, "rows"),
-        ("--figures", options.figures, "charts"),
-    ):
-        if given is not None and len(options.paths) > 1:
-            raise ValueError(f"{option} takes the {what} of one run, got {len(options.paths)} runs")
-    for path in options.paths:
+    if len({path.resolve() for path in options.paths}) < len(options.paths):
+        raise ValueError("runs must be distinct, one comes more than once")
+    several, rows = len(options.paths) > 1, []
+    for number, (path, name) in enumerate(distinct_names(options.paths).items(), start=1):
         run = load_run(path)
         # Read and resampled once, for the page, its figures and the terminal.
         page = page_content(run)
@@ -140,9 +143,12 @@ def _report_runs(options: argparse.Namespace) -> Any:
             write_text(run.folder.page, render_page(page))
             show_run(run, page.findings)
         if options.figures is not None:
-            written = write_figures(page, options.figures)
-            print(f"Figures: {len(written)} in {shown(str(options.figures))}")
-    return run.rows
+            own = f"{number}-{path.resolve().name}" if several else ""
+            folder = options.figures / own
+            written = write_figures(page, folder)
+            print(f"Figures: {len(written)} in {shown(str(folder))}")
+        rows += [{"run": name, **row} if several else row for row in run.rows]
+    return rows
 
 
 def check_path(path: Path) -> None:

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from cogcalib.cli.console import screen, shown
+from cogcalib.cli.examples import examples_of
 from cogcalib.cli.options import add_shared
 from cogcalib.records import PRESETS, input_errors
 
@@ -16,7 +17,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.set_defaults(task=None)
     show = parser.add_subparsers(metavar="[show NAME]").add_parser(
-        "show", help="a rendered example with its tokens, the supervised span marked"
+        "show",
+        help="a rendered example with its tokens, the supervised span marked",
+        epilog=examples_of("tasks show"),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     show.add_argument("task", metavar="NAME", help="of a task, or the path of a task file")
     show.add_argument("--model", default="atlas", help="whose tokenizer (atlas)")

@@ -89,7 +89,7 @@ def test_a_file_is_compared_with_every_method_of_a_run(
     assert {each.difference for each in same.metrics.values()} == {0.0}
     assert {pair.one for pair in pairs} == {"one-seed: SFT", "one-seed: CoLS"}
     assert {row[1:] for row in difference_rows(same)} == {("equal", "", "")}
-    assert [pair.one for pair in pairs if pair.equal] == ["one-seed: SFT"]
+    assert [pair.one for pair in pairs if pair.verdict.equal] == ["one-seed: SFT"]
 
 
 def test_page_has_tables_diagrams_and_differences(runs: tuple[Path, Path]) -> None:
@@ -100,8 +100,33 @@ def test_page_has_tables_diagrams_and_differences(runs: tuple[Path, Path]) -> No
     text = render_page(page)
     assert "Paired differences" in text
     assert "<h2>Record</h2>" not in text
-    assert "two: CoLS against one: CoLS on atlas/country" in text
+    assert "On atlas/country: two: CoLS answers exactly as one: CoLS does" in text
     assert not re.search(r'(?:src|href)="http', text)
+
+
+def test_the_verdict_stands_first_and_asks_for_every_definition(tmp_path: Path) -> None:
+    sure = predictions("sft", 0, CAPITAL, "r")
+    # Lower under one definition only: shrinking it alone is no ground for trust.
+    calm = [
+        replace(row, confidence={**row.confidence, "options": 0.9 * row.correct + 0.05})
+        for row in sure
+    ]
+    files = [
+        write_jsonl(tmp_path / f"{name}.jsonl", rows) for name, rows in (("a", sure), ("b", calm))
+    ]
+    found = compare(files, resamples=200)
+    (pair,) = found.pairs
+    assert set(pair.verdict.errors) == set(sure[0].confidence)
+    assert pair.verdict.failing == ("ece.vocab",)
+    first, second, *_ = comparison_page(found).findings
+    assert first.startswith("On atlas/capital: b is not trustworthy against a: ECE vocab equal")
+    assert "AURC" in second
+    calmer = [replace(row, confidence=dict.fromkeys(row.confidence, 0.9 * row.correct + 0.05))
+              for row in sure]  # fmt: skip
+    other = write_jsonl(tmp_path / "c.jsonl", calmer)
+    (pair,) = compare([files[0], other], resamples=200).pairs
+    assert pair.verdict.trustworthy
+    assert pair.sentence.startswith("On atlas/capital: c is trustworthy against a: ECE falls under")
 
 
 def test_command_prints_and_writes(

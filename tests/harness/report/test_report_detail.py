@@ -151,6 +151,22 @@ def test_other_questions_are_not_compared_and_that_is_said(tmp_path, files, caps
     assert "they share no confidence" in note
 
 
+def test_rows_and_figures_of_several_runs_stand_apart(run_dir, tmp_path, capsys):
+    one, two = (Path(shutil.copytree(run_dir, tmp_path / name / "demo")) for name in ("one", "two"))
+    rows, figures = tmp_path / "rows.json", tmp_path / "figures"
+    words = ["report", str(one), str(two), "--json", str(rows), "--figures", str(figures)]
+    assert cli.main(words) == 0
+    alone = json.loads((one / "metrics.json").read_text())
+    found = json.loads(rows.read_text())
+    assert found == [{"run": name, **row} for name in ("one/demo", "two/demo") for row in alone]
+    drawn = [{path.name for path in (figures / f"{n}-demo").iterdir()} for n in (1, 2)]
+    assert drawn[0] == drawn[1]
+    assert drawn[0]
+    capsys.readouterr()
+    assert cli.main(["report", str(one), str(one)]) == 2
+    assert "runs must be distinct" in capsys.readouterr().err
+
+
 def test_a_runs_rows_are_written_as_they_stand(run_dir, tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(run_dir, folder)

@@ -7,8 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cogcalib.harness.config.methods import label
-from cogcalib.harness.report.differences import SHOWN, Pair, paired_groups, shared_definition
+from cogcalib.harness.config.methods import Method, label
+from cogcalib.harness.report.differences import (
+    Pair,
+    paired_groups,
+    shared_definition,
+    shared_definitions,
+)
 from cogcalib.harness.report.predictions import (
     PredictionGroup,
     distinct_names,
@@ -18,6 +23,7 @@ from cogcalib.harness.report.predictions import (
 from cogcalib.harness.report.resampled import RESAMPLES, difference, resample
 from cogcalib.harness.report.run_results import Run, load_run
 from cogcalib.records import Example, Prediction
+from cogcalib.scoring.confidence_names import CONFIDENCE_MAPS
 from cogcalib.suggest import did_you_mean, hint_first
 
 
@@ -219,9 +225,9 @@ def _first(entry: Entry) -> PredictionGroup:
     return PredictionGroup(Path(), entry.title, list(next(iter(entry.answers.values()))))
 
 
-def _reading(rows: Sequence[Prediction], definition: str) -> list[Prediction]:
-    """Predictions with one confidence alone, which the Brier score is then of."""
-    return [replace(row, confidence={definition: row.confidence[definition]}) for row in rows]
+def _reading(rows: Sequence[Prediction], definitions: Sequence[str]) -> list[Prediction]:
+    """Predictions with some confidences alone; the Brier score is of the first."""
+    return [replace(row, confidence={d: row.confidence[d] for d in definitions}) for row in rows]
 
 
 def _nothing_shared(ordered: Sequence[Sequence[Entry]]) -> str:
@@ -242,17 +248,28 @@ def _nothing_shared(ordered: Sequence[Sequence[Entry]]) -> str:
 
 
 def _pair(entry: Entry, base: Entry, resamples: int) -> Pair:
-    first = _first(entry)
+    first, second = _first(entry), _first(base)
+    mapped = any(Method.read(each.method).posthoc in CONFIDENCE_MAPS for each in (entry, base))
     if len(entry.answers) == len(base.answers) == 1:
-        return paired_groups(first, _first(base), resamples=resamples)
-    definition = shared_definition(first, _first(base))
-    assert definition is not None  # `_why_not` has looked
+        return replace(paired_groups(first, second, resamples=resamples), mapped=mapped)
+    definitions = shared_definitions(first, second)
     seeds = [seed for seed in entry.answers if seed in base.answers]
     one, other = (
-        resample({seed or 0: _reading(each.answers[seed], definition) for seed in seeds}, resamples)
+        resample(
+            {seed or 0: _reading(each.answers[seed], definitions) for seed in seeds},
+            resamples,
+            ranking=resamples,
+        )
         for each in (entry, base)
     )
-    names = {name: f"ece.{definition}" if name == "ece" else name for name in SHOWN}
-    found = {name: difference(one, other, metric) for name, metric in names.items()}
-    n = len(first.predictions)
-    return Pair(entry.task, entry.split, n, definition, entry.title, base.title, found)
+    found = {metric: difference(one, other, metric) for metric in one.values}
+    return Pair(
+        entry.task,
+        entry.split,
+        len(first.predictions),
+        definitions[0],
+        entry.title,
+        base.title,
+        found,
+        mapped,
+    )

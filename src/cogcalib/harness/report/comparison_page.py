@@ -5,7 +5,7 @@ from __future__ import annotations
 from cogcalib.harness.config.methods import label
 from cogcalib.harness.report.columns import CONFIDENCE, as_percent, title
 from cogcalib.harness.report.comparison import Comparison
-from cogcalib.harness.report.differences import Pair, difference_rows
+from cogcalib.harness.report.differences import SHOWN, Pair, difference_rows
 from cogcalib.harness.report.page_data import page_data, risk_curves
 from cogcalib.harness.report.page_parts import (
     Grid,
@@ -17,6 +17,7 @@ from cogcalib.harness.report.page_parts import (
 )
 from cogcalib.harness.report.style import looks
 from cogcalib.harness.report.summary import TaskSummary, group_rows
+from cogcalib.harness.report.verdict_words import PAIRED, judged
 from cogcalib.metrics import ece_label
 from cogcalib.scoring.metrics_row import BINS
 
@@ -65,29 +66,18 @@ def comparison_page(comparison: Comparison) -> Page:
 
 
 def _findings(comparison: Comparison, main: TaskSummary) -> list[str]:
-    """A sentence a pair on the main task: what differs beyond chance."""
+    """A verdict a pair on the main task, and what it rests on."""
     if not comparison.pairs:
         return [
             f"{label(row.method)}: ECE {as_percent(main.ece(row.method))} % at accuracy "
             f"{as_percent(row.accuracy)} %, {main.ece_label}."
             for row in main.methods
         ]
-    sentences = []
-    for pair in comparison.pairs:
-        if (pair.task, pair.split) != (main.task, main.split):
-            continue
-        models = f"{label(pair.one)} against {label(pair.other)} on {pair.task}"
-        certain = [
-            f"{name} {change} [{interval}]"
-            for (name, change, interval, _), each in zip(
-                difference_rows(pair), pair.metrics.values(), strict=True
-            )
-            if each.significant
-        ]
-        nothing = "no difference whose interval excludes 0"
-        found = "; ".join(certain) or ("every figure is equal" if pair.equal else nothing)
-        sentences.append(f"{models}: {found}.")
-    return sentences
+    shown = [
+        pair for pair in comparison.pairs if (pair.task, pair.split) == (main.task, main.split)
+    ]
+    sentences = [pair.sentence for pair in shown]
+    return [*sentences, judged(shown[0].verdict) if len(shown) == 1 else PAIRED]
 
 
 def _differences(task: TaskSummary, pairs: tuple[Pair, ...]) -> Grid:
@@ -96,7 +86,7 @@ def _differences(task: TaskSummary, pairs: tuple[Pair, ...]) -> Grid:
         [(models, False), *((text, False) for text in row)]
         for pair in shown
         for models, row in zip(
-            (f"{label(pair.one)} - {label(pair.other)}", "", "", ""),
+            (f"{label(pair.one)} - {label(pair.other)}", *[""] * (len(SHOWN) - 1)),
             difference_rows(pair),
             strict=True,
         )

@@ -17,9 +17,12 @@ from cogcalib.harness.config.methods import label
 from cogcalib.harness.report.detail import plain_table
 from cogcalib.harness.report.predictions import PredictionGroup
 from cogcalib.harness.report.resampled import is_equal
+from cogcalib.harness.report.verdict import Verdict
+from cogcalib.harness.report.verdict_words import alike, trust
 from cogcalib.metrics import (
     PairedDifference,
     ece_label,
+    enough_resamples,
     mean,
     paired_bootstrap,
     paired_bootstraps,
@@ -29,7 +32,13 @@ from cogcalib.records import Prediction
 from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED, ranked
 from cogcalib.scoring.metrics_row import BINS
 
-SHOWN = {"accuracy": "Accuracy, points", "nll": "NLL", "brier": "Brier", "ece": "ECE, points"}
+SHOWN = {
+    "accuracy": "Accuracy, points",
+    "nll": "NLL",
+    "brier": "Brier",
+    "ece": "ECE, points",
+    "aurc": "AURC",
+}
 """Metrics that are compared, and how they are headed; a point is a hundredth."""
 
 
@@ -39,9 +48,11 @@ class Pair:
 
     Attributes:
         task, split, n: What both answered, and how many questions.
-        definition: Confidence definition of the Brier score and the ECE.
+        definition: Confidence definition of the Brier score, the ECE and the AURC.
         one, other: What their rows are called.
-        metrics: Metric -> that of `one` minus that of `other`; fractions, the NLL in nats.
+        differences: Of `one` minus `other`, named as in a `Verdict`, with the ECE under every
+            confidence definition that both have; fractions, the NLL in nats.
+        mapped: Whether a map of the confidence was fitted to one of them, which leaves its NLL.
     """
 
     task: str
@@ -50,12 +61,28 @@ class Pair:
     definition: str
     one: str
     other: str
-    metrics: Mapping[str, PairedDifference]
+    differences: Mapping[str, PairedDifference]
+    mapped: bool = False
 
     @property
-    def equal(self) -> bool:
-        """Whether both answer alike: every metric is the same on every resample."""
-        return all(map(is_equal, self.metrics.values()))
+    def metrics(self) -> dict[str, PairedDifference]:
+        """Those that tables show, see `SHOWN`: the ECE is that of `definition`."""
+        named = {name: f"ece.{self.definition}" if name == "ece" else name for name in SHOWN}
+        return {name: self.differences[key] for name, key in named.items()}
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether `one` is to be trusted more than `other`."""
+        shared = self.differences.items()
+        kept = {name: each for name, each in shared if not (self.mapped and name == "nll")}
+        return Verdict(self.one, self.other, kept)
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in a sentence, with the task."""
+        verdict = self.verdict
+        told = f"{alike(verdict)}." if verdict.equal else trust(verdict)
+        return f"On {self.task}: {told}"
 
     def to_json(self) -> dict[str, Any]:
         """Metric -> difference, interval and p-value; null where undefined."""
@@ -97,9 +124,13 @@ def paired_predictions(
 
 def shared_definition(one: PredictionGroup, other: PredictionGroup) -> str | None:
     """The first confidence definition that the predictions of both have; None if there is none."""
-    shared = set(one.predictions[0].confidence) & set(other.predictions[0].confidence)
-    first = next(iter(ranked(shared)), None)
+    first = next(iter(shared_definitions(one, other)), None)
     return first if first in (*MULTIPLE_CHOICE, *OPEN_ENDED) else None
+
+
+def shared_definitions(one: PredictionGroup, other: PredictionGroup) -> list[str]:
+    """All that the predictions of both have, the primary one first."""
+    return ranked(set(one.predictions[0].confidence) & set(other.predictions[0].confidence))
 
 
 def paired_groups(one: PredictionGroup, other: PredictionGroup, *, resamples: int = 1000) -> Pair:
@@ -113,19 +144,17 @@ def paired_groups(one: PredictionGroup, other: PredictionGroup, *, resamples: in
         raise ValueError(f"{one.method} and {other.method} share no confidence")
     by_id = {row.id: row for row in other.predictions}
     aligned = [by_id[row.id] for row in one.predictions]
-    metrics = standard_metrics(bins=BINS)
-    *rows_a, nll_a = _arrays(one.predictions, definition)
-    *rows_b, nll_b = _arrays(aligned, definition)
-    by_name = {
-        **paired_bootstraps(
-            {name: metrics[name] for name in SHOWN if name != "nll"},
-            rows_a,
-            rows_b,
-            resamples=resamples,
-        ),
-        "nll": paired_bootstrap(mean, [nll_a], [nll_b], resamples=resamples),
-    }
-    found = {name: by_name[name] for name in SHOWN}
+    resamples = enough_resamples(len(aligned), resamples)
+    standard = standard_metrics(bins=BINS)
+    found: dict[str, PairedDifference] = {}
+    for name in shared_definitions(one, other):
+        # Everything but the ECE is of the primary confidence alone.
+        wanted = ("accuracy", "brier", "aurc", "ece") if name == definition else ("ece",)
+        arrays = [_arrays(rows, name) for rows in (one.predictions, aligned)]
+        metrics = {f"ece.{name}" if key == "ece" else key: standard[key] for key in wanted}
+        found |= paired_bootstraps(metrics, *arrays, resamples=resamples)
+    nll = [[[row.nll for row in rows]] for rows in (one.predictions, aligned)]
+    found["nll"] = paired_bootstrap(mean, *nll, resamples=resamples)
     first = one.predictions[0]
     return Pair(first.task, first.split, len(aligned), definition, one.method, other.method, found)
 
@@ -179,9 +208,8 @@ def _signed(value: float, *, points: bool) -> str:
 
 
 def _arrays(rows: Sequence[Prediction], definition: str) -> tuple[NDArray[Any], ...]:
-    """Confidence, correctness and NLL, each [n]."""
+    """Confidence and correctness, each [n]."""
     return (
         np.array([row.confidence[definition] for row in rows], dtype=np.float64),
         np.array([row.correct for row in rows], dtype=bool),
-        np.array([row.nll for row in rows], dtype=np.float64),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 
 from cogcalib.harness.config.methods import label
 from cogcalib.harness.report.resampled import is_equal
@@ -142,6 +143,8 @@ def change(verdict: Verdict, metric: str) -> str:
     """A difference with its interval, such as ``AURC +0.012 [+0.004 to +0.020]``, or ``equal``."""
     if is_equal(verdict.differences[metric]):
         return f"{metric_name(metric)} equal"
+    if isnan(verdict.differences[metric].difference):
+        return f"{metric_name(metric)} undefined"
     each, points = verdict.differences[metric], metric == "accuracy" or metric.startswith("ece.")
     show = _points if points else _three
     unit = " points" if points else ""
