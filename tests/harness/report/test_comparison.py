@@ -99,6 +99,8 @@ def test_page_has_tables_diagrams_and_differences(runs: tuple[Path, Path]) -> No
     assert len(page.bin_panels) == 4 * 2
     text = render_page(page)
     assert "Paired differences" in text
+    # Sorted, a row stands alone: each names its models.
+    assert {row[0][0] for row in page.differences[0].rows} == {"two: CoLS - one: CoLS"}
     assert "<h2>Record</h2>" not in text
     assert "On atlas/country: two: CoLS answers exactly as one: CoLS does" in text
     assert not re.search(r'(?:src|href)="http', text)

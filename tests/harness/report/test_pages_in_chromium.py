@@ -219,6 +219,12 @@ def test_a_bin_lists_its_answers_and_their_text_is_inert(
     assert tab.run("window.hit") is None
     assert tab.run('document.querySelectorAll("img").length') == 0
     assert tab.errors == []
+    sure = """[...document.querySelectorAll("#reliability .answers tbody tr")].map(r =>
+      parseFloat(r.cells[3].textContent))"""
+    before = tab.run(sure)
+    tab.run('document.querySelector("#reliability .answers th:nth-child(4) button").click()')
+    assert before == sorted(before, reverse=True)
+    assert tab.run(sure) == before[::-1]
     tab.run('document.querySelector("#reliability .answers > button").click()')
     assert tab.run('document.querySelector("#reliability .answers").hidden')
 
@@ -243,6 +249,23 @@ def test_mistakes_are_filtered(tab: Tab, page: Path) -> None:
     found = tab.run(rows)
     assert found
     assert all("city 21" in row[0] for row in found)
+
+
+def test_mistakes_stay_sorted_when_the_filter_changes(tab: Tab, page: Path) -> None:
+    tab.open(page)
+    rows = """[...document.getElementById("mistake-table").tBodies[0].rows].map(r =>
+      [r.cells[0].textContent, parseFloat(r.cells[3].textContent)])"""
+    every = tab.run(rows)
+    tab.run('document.querySelector("#mistake-table th:nth-child(4) button").click()')
+    rising = tab.run(rows)
+    assert [sure for _, sure in rising] == sorted(sure for _, sure in every)
+    assert sorted(rising) == sorted(every), "a row stays whole"
+    least = 'const e = document.querySelectorAll(".filters input")[1]'
+    tab.run(f"(() => {{ {least}; e.value = 90; e.dispatchEvent(new Event('input')) }})()")
+    sure = [each for _, each in tab.run(rows)]
+    assert 1 < len(sure) < len(every)
+    assert sure == sorted(sure)
+    assert tab.run('document.querySelector("#mistake-table th:nth-child(4)").ariaSort')
 
 
 def test_it_reads_without_its_script(tab: Tab, page: Path) -> None:

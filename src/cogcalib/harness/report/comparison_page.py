@@ -5,7 +5,7 @@ from __future__ import annotations
 from cogcalib.harness.config.methods import label
 from cogcalib.harness.report.columns import CONFIDENCE, as_percent, title
 from cogcalib.harness.report.comparison import Comparison
-from cogcalib.harness.report.differences import SHOWN, Pair, difference_rows
+from cogcalib.harness.report.differences import Pair, difference_rows
 from cogcalib.harness.report.page_data import page_data, risk_curves
 from cogcalib.harness.report.page_parts import (
     Grid,
@@ -82,14 +82,11 @@ def _findings(comparison: Comparison, main: TaskSummary) -> list[str]:
 
 def _differences(task: TaskSummary, pairs: tuple[Pair, ...]) -> Grid:
     shown = [pair for pair in pairs if (pair.task, pair.split) == (task.task, task.split)]
+    # The models in every row: sorted, a row stands alone.
     rows = [
-        [(models, False), *((text, False) for text in row)]
+        [(f"{label(pair.one)} - {label(pair.other)}", False), *((text, False) for text in row)]
         for pair in shown
-        for models, row in zip(
-            (f"{label(pair.one)} - {label(pair.other)}", *[""] * (len(SHOWN) - 1)),
-            difference_rows(pair),
-            strict=True,
-        )
+        for row in difference_rows(pair)
     ]
     labels = dict.fromkeys(ece_label(pair.definition, pair.n, bins=BINS) for pair in shown)
     return Grid(

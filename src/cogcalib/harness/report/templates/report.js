@@ -24,24 +24,29 @@
     if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) ? 1 : -1;
     return a - b;
   };
-  const sort = (table, column) => {
+  const sort = (table, column, down) => {
     const header = table.tHead.rows[0].cells[column];
-    const down = header.getAttribute("aria-sort") === "ascending";
     all("th", table.tHead).forEach((each) => each.removeAttribute("aria-sort"));
     header.setAttribute("aria-sort", down ? "descending" : "ascending");
     const text = (row) => row.cells[column].textContent.trim();
     const rows = [...table.tBodies[0].rows].sort((a, b) => compare(text(a), text(b)));
     table.tBodies[0].append(...(down ? rows.reverse() : rows));
   };
-  for (const table of all("table.sortable")) {
-    if (!table.tHead || table.tBodies[0].rows.length < 2) continue;
+  const sorted = (table) => {
+    const header = table.querySelector("th[aria-sort]");
+    return header && [header.cellIndex, header.getAttribute("aria-sort") === "descending"];
+  };
+  const sortable = (table) => {
+    if (!table.tHead || table.tBodies[0].rows.length < 2) return;
     [...table.tHead.rows[0].cells].forEach((cell, column) => {
       if (!cell.textContent.trim()) return;
       const button = make("button", { type: "button", className: "sort" }, ...cell.childNodes);
-      button.addEventListener("click", () => sort(table, column));
+      button.addEventListener("click", () =>
+        sort(table, column, cell.getAttribute("aria-sort") === "ascending"));
       cell.replaceChildren(button);
     });
-  }
+  };
+  all("table.sortable").forEach(sortable);
 
   // ---- Contents ----
 
@@ -97,8 +102,9 @@
     const close = make("button", { type: "button", textContent: "Close" });
     const place = figure.closest("section").querySelector(".answers");
     close.addEventListener("click", () => { place.hidden = true; });
-    const scroll = make("div", { className: "scroll tall", tabIndex: 0 },
-      make("table", { className: "prose" }, heads(columns), body));
+    const table = make("table", { className: "prose" }, heads(columns), body);
+    sortable(table);
+    const scroll = make("div", { className: "scroll tall", tabIndex: 0 }, table);
     scroll.setAttribute("role", "region");
     scroll.setAttribute("aria-label", name);
     place.replaceChildren(make("h3", { textContent: name, tabIndex: -1 }),
@@ -166,7 +172,10 @@
       [sure(one, k).toFixed(1), true],
       [other.right[k] === "-" ? "\u2013" : other.answers[k] + (other.right[k] === "1" ? " \u2713" : "")],
       [other.right[k] === "-" ? "\u2013" : sure(other, k).toFixed(1), true]])));
+    const order = sorted(table);
     table.replaceChildren(heads(columns), body);
+    sortable(table);
+    if (order) sort(table, ...order);  // stays when the filter changes
     const shown = Math.min(found.length, MOST);
     count.textContent = `${shown} of ${found.length} mistakes shown, under the confidence `
       + `${data.definitions[definition]}.${kept}`;
