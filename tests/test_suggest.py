@@ -23,7 +23,7 @@ from cogcalib.harness.reproduce import load_preset, load_table, make_plan
 from cogcalib.modeling import load_tokenizer
 from cogcalib.records import Prediction
 from cogcalib.scoring import read_predictions
-from cogcalib.suggest import any_meant, did_you_mean, hint_first, slip
+from cogcalib.suggest import any_meant, cut, did_you_mean, hint_first, slip
 from cogcalib.tasks import load_table as load_questions
 from cogcalib.tasks import load_task
 from cogcalib.tasks.prompt_rows import build_row_example
@@ -188,3 +188,9 @@ def test_a_keyword_like_none_there_is_raises_as_in_any_data_class(tmp_path: Path
         of_config(xyzzy=1)(tmp_path)
     signature = inspect.signature(CogCalibConfig)
     assert {"output_dir", "penalty", "support"} <= set(signature.parameters)
+
+
+def test_long_text_says_that_there_was_more() -> None:
+    assert cut("a" * 80) == "a" * 80
+    assert cut("a" * 81) == "a" * 79 + "…"
+    assert cut("abcdef", 4) == "abc…"

@@ -226,4 +226,6 @@ _NAMES: dict[type, str] = {
 
 
 def _shown(value: Any) -> str:
-    return repr(value)[:80]
+    from cogcalib.suggest import cut
+
+    return cut(repr(value))

@@ -1,4 +1,4 @@
-"""The name that was meant, where one is not known."""
+"""What messages say of a value: the name that was meant where one is not known, long text cut."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ NEAR = 0.83
 
 NEAR_FOLDER = 0.75
 """The same of folders, which are called anything."""
+
+MOST = 80
+"""Characters of a value in a message."""
+
+
+def cut(text: str, most: int = MOST) -> str:
+    """Text of at most so many characters; the last is … where there were more."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def did_you_mean(got: str, allowed: Iterable[str], *, likeness: float = 0.6) -> str:

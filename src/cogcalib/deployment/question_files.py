@@ -14,6 +14,7 @@ from typing import Any
 
 from cogcalib.artifacts import parse_json
 from cogcalib.records import InputError
+from cogcalib.suggest import cut
 from cogcalib.tasks.read import Row, read_file, typed_row
 
 KINDS_OF_FILE = (".jsonl", ".csv", ".parquet")
@@ -105,7 +106,7 @@ def _of_line(text: str, number: int, place: str, *, worded: bool, objects: bool)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{place}: no valid JSON: {error}") from error
     if not isinstance(values, dict):
-        raise InputError(f"{place}: must be a JSON object, as the first line, got {text[:60]}")
+        raise InputError(f"{place}: must be a JSON object, as the first line, got {cut(text)}")
     row = Row.of(values, place, number)
     return QuestionRow(_id(row.values, number), row.values, place)
 

@@ -15,6 +15,7 @@ from cogcalib.modeling.few_shot import after_shots, end_tokens
 from cogcalib.modeling.prompts import completion, in_chat
 from cogcalib.modeling.shots import Prompt
 from cogcalib.records import Example
+from cogcalib.suggest import cut
 
 T = TypeVar("T")
 
@@ -178,4 +179,4 @@ def check_lengths(
 def shown(example: Example) -> str:
     """A question as messages name it: by its wording, which the user knows, and its id."""
     text = " ".join(example.prompt.split())
-    return f"question {text if len(text) <= SHOWN else text[: SHOWN - 1] + '…'!r} ({example.id})"
+    return f"question {cut(text, SHOWN)!r} ({example.id})"

@@ -128,9 +128,11 @@ def opened_text(
     last = messages[-1] if messages else {}
     asked = last.get("content")
     if last.get("role") == "user" and isinstance(asked, str) and asked.strip() not in text:
+        from cogcalib.suggest import cut
+
         raise ValueError(
-            f"the model's chat template leaves out the question: of {asked[:60]!r} it makes "
-            f"{text[:60]!r}"
+            f"the model's chat template leaves out the question: of {cut(asked)!r} it makes "
+            f"{cut(text)!r}"
         )
     return text
 

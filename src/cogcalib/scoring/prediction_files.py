@@ -13,7 +13,7 @@ from cogcalib.artifacts import check_writable, is_number
 from cogcalib.jsonl import json_lines, write_jsonl
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring.confidence_names import MULTIPLE_CHOICE, OPEN_ENDED
-from cogcalib.suggest import did_you_mean, hint_first
+from cogcalib.suggest import cut, did_you_mean, hint_first
 from cogcalib.tasks.splits import drawn_as_one, halve
 
 FORMATS = (".jsonl", ".parquet")
@@ -176,7 +176,7 @@ def _checked(row: Any) -> Prediction:
     """
     if not isinstance(row, Mapping):
         raise ValueError(
-            f"must be an object with the keys {', '.join(_NAMES)}, got {str(row)[:80]}"
+            f"must be an object with the keys {', '.join(_NAMES)}, got {cut(str(row))}"
         )
     if row.keys() != _NAMES:
         if unknown := sorted(row.keys() - _NAMES):
@@ -193,7 +193,7 @@ def _checked(row: Any) -> Prediction:
         value = row[name]
         # A string or a truth value, as most are, is told by its type alone.
         if type(value) is not kind and not (fits and fits(value)):
-            raise ValueError(f"{name} must be {what}, got {repr(value)[:80]}")
+            raise ValueError(f"{name} must be {what}, got {cut(repr(value))}")
     logprobs = row["option_logprobs"]
     prediction = Prediction(
         id=row["id"],

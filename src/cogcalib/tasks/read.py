@@ -21,6 +21,7 @@ import numpy as np
 from cogcalib.artifacts import parse_json
 from cogcalib.hub import mind_the_network
 from cogcalib.jsonl import json_lines
+from cogcalib.suggest import cut
 from cogcalib.tasks.task_file import Part, Source
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ _Values = Iterator[tuple[int, int, Mapping[str, Any]]]
 def _jsonl(path: Path, start: TablePlace) -> _Values:
     for number, begin, values in json_lines(path, start.bytes, start.rows + 1):
         if not isinstance(values, dict):
-            shown = json.dumps(values, ensure_ascii=False)[:60]
+            shown = cut(json.dumps(values, ensure_ascii=False))
             raise ValueError(f"{path}, row {number}: must be an object, got {shown}")
         yield number - 1, begin, values
 

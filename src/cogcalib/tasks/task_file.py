@@ -18,7 +18,7 @@ from pydantic import (
 
 from cogcalib.artifacts import named_kind
 from cogcalib.records import PRESETS
-from cogcalib.suggest import did_you_mean, keys_at
+from cogcalib.suggest import cut, did_you_mean, keys_at
 from cogcalib.yaml_files import read_yaml
 
 Count = Annotated[int, Field(ge=0)]
@@ -291,6 +291,6 @@ def _explain(error: ValidationError) -> str:
             *section, last = problem["loc"]
             message = f"no such key{did_you_mean(str(last), keys_at(Definition, section))}"
         elif problem["type"] != "missing" and not isinstance(problem["input"], dict | BaseModel):
-            message += f" (got {str(problem['input'])[:80]!r})"
+            message += f" (got {cut(str(problem['input']))!r})"
         lines.append(f"{key}: {message}")
     return "; ".join(lines)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from cogcalib.artifacts import named_kind
 from cogcalib.harness.config.sections import Config
 from cogcalib.records import InputError
-from cogcalib.suggest import did_you_mean, keys_at
+from cogcalib.suggest import cut, did_you_mean, keys_at
 from cogcalib.yaml_files import DEEPEST, dump_yaml, parse_yaml, read_yaml
 
 LONGEST = 80
@@ -86,7 +86,7 @@ def _override(values: dict[str, Any], override: str) -> None:
     keys = path.strip().split(".")
     if not equals or not all(keys) or len(keys) > DEEPEST:
         raise ConfigError(
-            f"-o wants section.key=value, got {override[:80]!r}; runs go into the folder --runs"
+            f"-o wants section.key=value, got {cut(override)!r}; runs go into the folder --runs"
         )
     for depth, key in enumerate(keys[:-1], start=1):
         if values.get(key) is None:
@@ -123,4 +123,4 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
 def _shown(value: Any) -> str:
     """As JSON, cut to `LONGEST` characters."""
     text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return cut(text, LONGEST)

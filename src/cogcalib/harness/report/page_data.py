@@ -15,6 +15,7 @@ from cogcalib.harness.report.columns import percent
 from cogcalib.harness.report.summary import TaskSummary
 from cogcalib.metrics import reliability_curve
 from cogcalib.records import Example, Prediction
+from cogcalib.suggest import cut
 
 MOST_NUMBERS = 120_000
 """Confidences kept in a page; of more questions an even selection is kept."""
@@ -105,9 +106,7 @@ def _question(
     if example is None:
         gold = next((rows[name].answer for rows in by_id.values() if name in rows), "")
         return [name, gold]
-    text = example.prompt
-    short = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
-    return [short, speller(example)(example.answer)[:LONGEST]]
+    return [cut(each, LONGEST) for each in (example.prompt, speller(example)(example.answer))]
 
 
 def _method(
@@ -131,7 +130,7 @@ def _method(
     return {
         "name": label(name),
         "answers": [
-            None if row is None else speller(examples.get(row.id))(row.prediction)[:LONGEST]
+            None if row is None else cut(speller(examples.get(row.id))(row.prediction), LONGEST)
             for row in found
         ],
         "right": "".join("-" if row is None else str(int(row.correct)) for row in found),

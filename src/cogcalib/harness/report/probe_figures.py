@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cogcalib.drawing.canvas import GRID, INK, new_figure, percent_axis, styled
 from cogcalib.knowledge import CATEGORIES
+from cogcalib.suggest import cut
 
 COLOURS = dict(zip(CATEGORIES, ("#0072b2", "#56b4e9", "#e69f00", "#6b7280"), strict=True))
 """Best known darkest; safe for colour-blind readers."""
@@ -54,7 +55,7 @@ def shares_chart(shares: Mapping[str, Sequence[float]]) -> Figure:
         texts = [f"{100 * width:.0f}" if width >= 0.04 else "" for width in widths]
         axes.bar_label(bars, texts, label_type="center", color=ON_BAR[category], fontsize=8)
         left += widths
-    axes.set_yticks(range(len(shares)), [_shortened(name) for name in shares])
+    axes.set_yticks(range(len(shares)), [cut(name, MOST_LETTERS) for name in shares])
     axes.invert_yaxis()
     percent_axis(axes, x=True)
     axes.set_xlabel("share of the questions (%)")
@@ -159,10 +160,6 @@ def _population_ticks(axes: Axes, edges: Sequence[float]) -> None:
     )
     axes.set_xlim(-0.5, len(edges) - 1.5)
     axes.grid(axis="x", visible=False)
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…"
 
 
 def _people(number: float) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from cogcalib.artifacts import is_number
 from cogcalib.scoring.metrics_row import WANTED
+from cogcalib.suggest import cut
 
 REQUIRED = ("method", "task", "split", "seed", "n", "accuracy", "nll", "brier", "ece")
 
@@ -67,13 +68,13 @@ def check_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     seen = set()
     for number, row in enumerate(rows):
         if not isinstance(row, Mapping):
-            raise ValueError(f"metrics row {number} must be an object, got {str(row)[:80]}")
+            raise ValueError(f"metrics row {number} must be an object, got {cut(str(row))}")
         if missing := [key for key in REQUIRED if key not in row]:
             raise ValueError(f"metrics row {number} misses {missing}; it has {sorted(row)}")
         held = {key: fits for key, fits in _FITS_IF_THERE.items() if key in row}
         for key, fits in (_FITS | held).items():
             if not fits(row[key]):
-                raise ValueError(f"metrics row {number}: {key} cannot be {str(row[key])[:80]!r}")
+                raise ValueError(f"metrics row {number}: {key} cannot be {cut(str(row[key]))!r}")
         identity = (row["method"], row["task"], row["split"], row["seed"])
         if identity in seen:
             raise ValueError(f"metrics row {number} repeats (method, task, split, seed) {identity}")

@@ -20,6 +20,7 @@ from cogcalib.records import (
     ProbeRecord,
     Threshold,
 )
+from cogcalib.suggest import cut
 
 MOST_KEPT = 500_000
 """Predictions that a run keeps once they are read, some 500 MB; what comes on top is read anew."""
@@ -192,7 +193,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     with damaged(WITHOUT):
         for number, _, row in json_lines(path):
             if not isinstance(row, dict):
-                raise ValueError(f"{path}, row {number}: must be an object, got {str(row)[:80]}")
+                raise ValueError(f"{path}, row {number}: must be an object, got {cut(str(row))}")
             for key in _PLOTTED & row.keys():
                 if row[key] is not None and not is_number(row[key]):
                     raise ValueError(

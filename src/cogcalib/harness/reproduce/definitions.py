@@ -16,7 +16,7 @@ from cogcalib.harness.config.sections import check_distinct
 from cogcalib.harness.config.train_sections import ConfigSection
 from cogcalib.harness.reproduce.table_checks import check_names
 from cogcalib.records import InputError
-from cogcalib.suggest import did_you_mean, hint_first
+from cogcalib.suggest import cut, did_you_mean, hint_first
 from cogcalib.yaml_files import read_yaml
 
 T = TypeVar("T", bound=ConfigSection)
@@ -193,13 +193,13 @@ class Preset(ConfigSection):
             if not isinstance(section, dict) or not isinstance(section.get("train"), str):
                 raise ValueError(
                     f"tasks.{name} must say what is trained on, such as "
-                    f"{{tasks: {{train: atlas/country}}}}, got {json.dumps(sections)[:80]}"
+                    f"{{tasks: {{train: atlas/country}}}}, got {cut(json.dumps(sections))}"
                 )
             others = section.get("out_of_domain", [])
             if not isinstance(others, list) or not all(isinstance(each, str) for each in others):
                 raise ValueError(
                     f"tasks.{name}.tasks.out_of_domain must be a list of tasks, got "
-                    f"{json.dumps(others)[:80]}"
+                    f"{cut(json.dumps(others))}"
                 )
         return self
 

@@ -11,6 +11,7 @@ from cogcalib.knowledge import Knowledge, load_probe
 from cogcalib.knowledge.probe_folder import read_claim
 from cogcalib.modeling import fingerprint
 from cogcalib.records import Example, ProbeRecord
+from cogcalib.suggest import cut
 
 
 def slick_labels(config: Config, folder: Path, examples: Sequence[Example]) -> list[ProbeRecord]:
@@ -37,7 +38,7 @@ def slick_labels(config: Config, folder: Path, examples: Sequence[Example]) -> l
     if missing:
         raise ValueError(
             f"probe: {folder} lacks {len(missing)} of the {len(examples)} training questions, the "
-            f"first of them {missing[0].prompt[:80]!r}; probe the whole split train that the run "
+            f"first of them {cut(missing[0].prompt)!r}; probe the whole split train that the run "
             "trains on"
         )
     return [
