@@ -24,7 +24,6 @@ ROOT = Path(__file__).resolve().parents[1]
 README, FINDINGS = ROOT / "README.md", ROOT / "docs" / "findings.md"
 FIRST_EDITION = ROOT / "docs" / "first-edition.md"
 RESULTS = ROOT / "docs" / "results"
-MAIN = "first-edition/main-atlas"
 MODELS = ("first-edition/families-atlas", "first-edition/full-finetune-atlas")
 
 TABLES: Mapping[Path, Mapping[Callable[..., Iterator[str]], tuple[str, ...]]] = {
@@ -33,6 +32,9 @@ TABLES: Mapping[Path, Mapping[Callable[..., Iterator[str]], tuple[str, ...]]] = 
         tables.methods: ("main-atlas",),
         tables.paper: ("paper-atlas",),
         tables.paper_open: ("paper-atlas",),
+        tables.controls: ("controls-atlas",),
+        tables.mixtures: ("ratio-atlas",),
+        tables.lengths: ("length-atlas",),
         tables.transfer: ("main-atlas",),
         tables.carried: ("carry-atlas",),
         tables.real_model: ("open-ended-smollm2-open",),
@@ -41,19 +43,7 @@ TABLES: Mapping[Path, Mapping[Callable[..., Iterator[str]], tuple[str, ...]]] = 
         tables.readings: ("entity-24m-build",),
         tables.entity: ("main-entity-24m",),
     },
-    FIRST_EDITION: {
-        tables.methods: (MAIN,),
-        tables.gates: ("first-edition/controls-atlas",),
-        tables.gate_counts: ("first-edition/controls-atlas",),
-        tables.alphas_vocab: (MAIN,),
-        tables.alphas_options: (MAIN,),
-        tables.domain: (MAIN,),
-        tables.domain_changes: (MAIN,),
-        tables.models: MODELS,
-        tables.model_changes: MODELS,
-        tables.mixtures: ("first-edition/ratio-atlas",),
-        tables.lengths: ("first-edition/length-atlas",),
-    },
+    FIRST_EDITION: {tables.models: MODELS, tables.model_changes: MODELS},
 }
 """Page -> what writes a table, named as its marks are -> the records it is made from."""
 

@@ -79,114 +79,26 @@ USE: Mapping[str, Callable[[Record], str]] = {
 """Noise floor, share answered (from confidence %), known in the first and last gated epoch."""
 
 
-KINDS = {
-    "over the options": (COUNTRY, "-options"),
-    "over the vocabulary": (COUNTRY, ""),
-    "open-ended": (OPEN, ""),
-}
-"""Task, and support as methods are named after it."""
-UNIFORM = {"cols": "ls", "combls": "mbls", "coecp": "ecp"}
+def controls(record: Record) -> Iterator[str]:
+    """Which examples are regularised: every gate, and two other ways of finding what is known."""
+    columns = {**COLUMNS, "AURC": ("aurc", 1, 3)}
+    last = ["Δ ECE options % to SFT", "trustworthy against SFT", "ECE options %, 9 other tasks"]
+    yield from head("", [*columns, "known %", *last])
+    for variant, about in VARIANTS.items():
+        tasks = [each for each in record["results"] if each["variant"] == variant]
+        others = [each for each in tasks if not each["in_domain"] and each["n"] >= MANY]
+        for row in find(tasks, in_domain=True)["rows"]:
+            cells = [spread(row, *column) for column in columns.values()]
+            cells += [known_text(row["method"], *row["known"])]
+            against = row.get("against", {}).get("sft")
+            cells += [change(against, "ece.options") if against else ""]
+            cells += ["" if "failing" not in row else "no" if row["failing"] else "yes"]
+            cells += [mean_over(others, row["row"], "ece.options", 100, 1)]
+            yield line([f"{label(row['method'])}{about}", *cells])
 
 
-def gates(record: Record) -> Iterator[str]:
-    """Every gate at its own alpha, label smoothing."""
-    yield from head("gate", KINDS)
-    for gate in ("none", "nll", "all", "random", "inverted", "oracle", "soft"):
-        cells = []
-        for task, support in KINDS.values():
-            group = find(record["results"], task=task, in_domain=True, variant="default")
-            name = "sft" if gate == "none" else with_gate("cols", support, gate)
-            cells.append(three(group, find(group["rows"], row=name)))
-        yield line([f"`{gate}`", *cells])
-
-
-def gate_counts(record: Record) -> Iterator[str]:
-    """With how many penalties a gate, or a variant of it, is significantly better, and worse."""
-    yield from head("significantly better : worse, of 3 penalties", KINDS)
-    for gate in ("all", "random"):
-        cells = []
-        for task, support in KINDS.values():
-            group = find(record["results"], task=task, in_domain=True, variant="default")
-            names = [
-                (with_gate(penalty, support, "nll"), with_gate(penalty, support, gate))
-                for penalty in UNIFORM
-            ]
-            cells.append(counted(group["pairs"], names, primary(group)))
-        yield line([f"gate `nll` : `{gate}`", *cells])
-    for variant, about in (
-        ("fixed", "threshold fixed : following the model"),
-        ("token", "each token by itself : whole examples"),
-    ):
-        cells = []
-        for task, support in KINDS.values():
-            names = [(f"{variant}:{each}{support}", each + support) for each in UNIFORM]
-            group = find(record["results"], task=task, in_domain=True, variant="default")
-            pairs = find(record["across"], task=task)["pairs"]
-            cells.append(counted(pairs, names, primary(group)))
-        yield line([about, *cells])
-
-
-def with_gate(penalty: str, support: str, gate: str) -> str:
-    """``cols-options-random``, ``ls-options`` (the gate all)."""
-    if gate == "all":
-        return UNIFORM[penalty] + support
-    return penalty + support + ("" if gate == "nll" else f"-{gate}")
-
-
-def counted(pairs: Sequence[Record], names: Sequence[tuple[str, str]], ece: str) -> str:
-    """``ECE 1:2, NLL 0:3``: pairs of which the first row is better, and worse."""
-    found = [find(pairs, rows=list(each))["difference"] for each in names]
-    counts = []
-    for name, metric in {"ECE": ece, "NLL": "nll"}.items():
-        values = [each[metric][0] for each in found if significant(each[metric])]
-        better = sum(value < 0 for value in values)
-        counts.append(f"{name} {better}:{len(values) - better}")
-    return ", ".join(counts)
-
-
-def alphas_vocab(record: Record) -> Iterator[str]:
-    """The alpha that is best of the grid, and those that follow the calibration split."""
-    return _alphas(record, "cols", "over the vocabulary")
-
-
-def alphas_options(record: Record) -> Iterator[str]:
-    """The same over the options."""
-    return _alphas(record, "cols-options", "over the options")
-
-
-def _alphas(record: Record, method: str, about: str) -> Iterator[str]:
-    schedules = [f"{method}-auto", f"{method}-calibrated"]
-    yield from head(about, ["best fixed", *(f"{label(each)}, Δ" for each in schedules)])
-    for group in record["results"]:
-        row = next((each for each in group["rows"] if each["row"] == method), None)
-        if row is not None:
-            cells = [f"{label(row['method'])}: {three(group, row)}"]
-            metrics = ("accuracy", primary(group), "nll")
-            cells += [changes(group, (each, method), metrics) for each in schedules]
-            yield line([group["task"], *cells])
-
-
-def domain(record: Record) -> Iterator[str]:
-    """What was trained on atlas/country, on other tasks."""
-    groups = _elsewhere(record)
-    yield from head("", groups)
-    first = next(iter(groups.values()))
-    for row in there(first, ("sft", "sft+ts", "mc_dropout", "ensemble", *CHOSEN)):
-        cells = [three(each, find(each["rows"], row=row["row"])) for each in groups.values()]
-        yield line([name_of(row), *cells])
-
-
-def domain_changes(record: Record) -> Iterator[str]:
-    """The gated rows there against temperature scaling."""
-    groups = _elsewhere(record)
-    first = next(iter(groups.values()))
-    ece = primary(first)
-    yield from head(f"against SFT + TS, Δ {titled(ece)} / Δ NLL", groups)
-    for row in there(first, ("gated", "gated+ts", "gated-by-nll", "gated-by-nll+ts")):
-        rows = [find(group["rows"], row=row["row"]) for group in groups.values()]
-        against = [each["against"]["sft+ts"] for each in rows]
-        cells = [f"{change(each, ece)} / {change(each, 'nll')}" for each in against]
-        yield line([label(row["method"]), *cells])
+VARIANTS = {"default": "", "fixed": ", threshold fixed", "token": ", token by token"}
+"""Of the table controls."""
 
 
 def _elsewhere(record: Record) -> dict[str, Record]:
@@ -295,6 +207,7 @@ def lengths(record: Record) -> Iterator[str]:
 
 def _variants(record: Record, heads: Mapping[str, str], rows: Sequence[str]) -> Iterator[str]:
     groups = [find(record["results"], variant=name) for name in heads.values()]
+    rows = [row["row"] for row in there(groups[0], rows)]  # those that were run
     yield from head("", heads)
     means = [find(group["rows"], row="sft")["mean"] for group in groups]
     gaps = [f"{100 * (mean['confidence'] - mean['accuracy']):+.1f}" for mean in means]

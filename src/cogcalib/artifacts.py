@@ -226,6 +226,6 @@ _NAMES: dict[type, str] = {
 
 
 def _shown(value: Any) -> str:
-    from cogcalib.suggest import cut
+    from cogcalib.suggest import cut  # not loaded with the trainer
 
     return cut(repr(value))

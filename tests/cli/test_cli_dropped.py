@@ -57,8 +57,9 @@ def test_score_tells_them(task: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_probe_tells_them(task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["probe", "--model", "atlas", "--task", str(task), "--split", "train", "--shots", "0"]
-    assert SAID in told([*words, "--output", str(tmp_path / "out")], capsys)
+    words = ["probe", "--model", "atlas", "--task", str(task), "--shots", "0", "--split"]
+    assert SAID in told([*words, "train", "--output", str(tmp_path / "out")], capsys)
+    assert SAID not in told([*words, "test", "--output", str(tmp_path / "other")], capsys)
 
 
 def test_showing_a_task_tells_them(task: Path, capsys: pytest.CaptureFixture[str]) -> None:

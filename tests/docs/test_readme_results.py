@@ -17,7 +17,7 @@ RESULTS = ROOT / "docs" / "results"
 FINDINGS = "docs/findings.md"
 FIRST = "docs/first-edition.md"
 LIMIT = 1_600_000
-"""Bytes of all results together, of both editions while the first is not run anew."""
+"""Bytes of all results together."""
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def cited(tables: ModuleType, records: Mapping[str, Any]) -> Iterator[tuple[str,
         ),
     )
     yield from cited_of_other_tasks(tables, records)
-    yield from cited_of_first_edition(tables, records)
+    yield from cited_of_first_edition(records)
 
 
 CITED_PAIRS: tuple[tuple[str, str], ...] = (
@@ -165,36 +165,12 @@ def cited_of_other_tasks(
     yield FINDINGS, f"takes off {1 - gated / plain:.0%}".replace("%", " %")
 
 
-def cited_of_first_edition(
-    tables: ModuleType, records: Mapping[str, Any]
-) -> Iterator[tuple[str, str]]:
+def cited_of_first_edition(records: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The same of the page about the model that was replaced."""
-    main = records["first-edition/main-atlas"]
-    group = tables.find(main["results"], task="atlas/country", in_domain=True)
-    seeds, size = f"{len(main['seeds'])} seeds", f"n = {group['n']:,}"
-    yield FIRST, f"{seeds}, mean ± standard deviation, atlas/country, test, {size}"
-    sft = tables.find(group["rows"], row="sft")["mean"]["ece.vocab"]
-    for name in ("gated", "gated-by-nll"):
-        row = tables.find(group["rows"], row=name)
-        yield FIRST, f"{tables.label(row['method'])}, changes"
-        yield FIRST, f"{row['mean']['ece.vocab'] / sft - 1:+.0%}"
-        yield FIRST, f"{tables.change(row['against']['sft'], 'accuracy')} points"
-        yield FIRST, tables.change(row["against"]["sft+ts"], "nll")
-    for pair in (("gated", "uniform"), ("gated-by-nll", "uniform-by-nll"), tables.CALIBRATED):
-        found = tables.find(group["pairs"], rows=list(pair))["difference"]
-        ece, accuracy, nll = (
-            tables.change(found, metric) for metric in ("ece.vocab", "accuracy", "nll")
-        )
-        yield FIRST, f"ECE (vocab) {ece}, accuracy {accuracy}, NLL {nll}"
-    for name in ("controls", "main", "families", "ratio"):
-        yield FIRST, f"{len(records[f'first-edition/{name}-atlas']['seeds'])} seeds"
-    yield FIRST, f"{seeds}, atlas/country, test, {size}"
-    constant = tables.find(group["rows"], row="gated")["against"]["sft"]
-    yield FIRST, f"{tables.change(constant, 'accuracy')} points"
-    ratio = records["first-edition/ratio-atlas"]
-    mixed = next(each for each in ratio["results"] if each["variant"] == "4-1")
-    smoothed = tables.find(mixed["pairs"], rows=["cols", "ls"])["difference"]
-    yield FIRST, f"NLL {tables.change(smoothed, 'nll')}"
+    for name in ("families", "full-finetune"):
+        record = records[f"first-edition/{name}-atlas"]
+        group = record["results"][0]
+        yield FIRST, f"{len(record['seeds'])} seeds, {group['task']}, test, n = {group['n']:,}"
 
 
 RECOMPUTED = {
@@ -202,7 +178,7 @@ RECOMPUTED = {
         *("-0.049 [-0.063, -0.035]", "+0.042 [+0.024, +0.061]", "+0.007 [+0.002, +0.012]"),
         *("-0.031 [-0.054, -0.011]", "-0.011 [-0.019, -0.004]", "-4.5 points [-6.9, -1.6]"),
     ),
-    FIRST: ("-0.8 [-2.3, +0.5]", "+0.009 [-0.007, +0.024]", "0.027 [0.007, 0.047]"),
+    FIRST: ("-0.8 [-2.3, +0.5]", "+0.009 [-0.007, +0.024]"),
 }
 """Page -> figures of no committed record; the page says so beside them."""
 
@@ -270,26 +246,7 @@ def test_what_no_record_holds_is_called_recomputed(page: str) -> None:
     assert "1,880 held-out questions" in read_words(FIRST)
 
 
-def test_pages_name_what_the_issue_found_missing(script: ModuleType) -> None:
-    """The rivals, the floor, the four rules; figures are those of the records that have them."""
-    records, tables = script.read_records(), script.tables
-    first, findings = read_words(FIRST), read_words(FINDINGS)
-    (short,) = (
-        tables.find(group["rows"], row="sft")["mean"]["nll"]
-        for group in records["first-edition/length-atlas"]["results"]
-        if group["variant"] == "quarter"
-    )
-    assert f"stopped after 50 steps has an NLL of {short:.3f}" in first
-    ratio = records["first-edition/ratio-atlas"]
-    shares = {group["variant"]: group for group in ratio["results"]}
-    for variant in ("5-0", "0-5"):
-        ece = 100 * tables.find(shares[variant]["rows"], row="sft")["mean"]["ece.vocab"]
-        assert ece == pytest.approx({"5-0": 20.7, "0-5": 26.0}[variant], abs=0.15)
-    assert "20.7 points overconfident" in first
-    assert "26.0" in first
-    assert "the gate changes the level of confidence, not the likelihood" in first
-    assert "by four rules" in first
-    assert "Rivals missing from the table" in first
-    entity = tables.find(records["main-entity-24m"]["results"], in_domain=True)
-    joint = tables.find(entity["rows"], row="sft")["mean"]["ece.joint"]
-    assert f"plain fine-tuning has an ECE of {100 * joint:.1f}" in findings
+def test_the_page_of_real_facts_says_what_fine_tuning_does(script: ModuleType) -> None:
+    entity = script.tables.find(script.read_records()["main-entity-24m"]["results"], in_domain=True)
+    joint = script.tables.find(entity["rows"], row="sft")["mean"]["ece.joint"]
+    assert f"plain fine-tuning has an ECE of {100 * joint:.1f}" in read_words(FINDINGS)

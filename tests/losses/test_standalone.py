@@ -158,6 +158,10 @@ def test_a_gate_that_never_chose_is_told(threshold: float | None, said: str) -> 
     assert trained(CogCalibLoss(LS, 0.2, gate="all"), threshold) == ""
 
 
+def test_a_loss_that_was_never_trained_with_says_nothing() -> None:
+    assert CogCalibLoss(LS, 0.2).gate_warning() == ""
+
+
 def test_only_examples_that_were_gated_are_counted() -> None:
     loss = CogCalibLoss(LS, 0.2)
     logits, labels = batch()

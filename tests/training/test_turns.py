@@ -173,6 +173,16 @@ def test_label_of_an_example_goes_for_all_its_turns(tmp_path: Path) -> None:
     assert trainer.state.log_history[0]["gate_rate"] == pytest.approx(share)
 
 
+def test_labels_that_never_choose_are_told_without_a_threshold(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = make(tmp_path, gate="oracle", calibration=None, columns={"known": False})
+    with caplog.at_level("WARNING", logger="cogcalib"):
+        trainer.train()
+    assert "0.0% of the training examples counted as known" in caplog.text
+    assert "the model knows little of the task" in caplog.text
+
+
 def test_options_belong_to_the_last_turn(tmp_path: Path) -> None:
     columns = {"options": OPTIONS}
     trainer = make(tmp_path, unit="turn", columns=columns, gate="all", support="options")

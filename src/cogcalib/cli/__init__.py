@@ -111,8 +111,9 @@ def _execute(verb: ModuleType, options: argparse.Namespace) -> None:
         check_names(options)
     found = verb.execute(options)
     if path is not None and found is not None:  # of several processes one has results
-        # Lines of JSON are for another program, which no other line may disturb.
-        write_results(path, found, sys.stderr if getattr(options, "jsonl", False) else None)
+        # What another program reads no other line may disturb.
+        piped = verb is completion or getattr(options, "jsonl", False)
+        write_results(path, found, sys.stderr if piped else None)
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:

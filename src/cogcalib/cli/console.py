@@ -82,7 +82,7 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
             for text, style, control in super().render(renderable, options):
                 yield Segment(text if control else shown(text), style, control)
 
-    return PlainConsole(stderr=stderr, width=width)
+    return PlainConsole(stderr=stderr, width=width, emoji=False)
 
 
 def refuse_launched(verb: str) -> None:

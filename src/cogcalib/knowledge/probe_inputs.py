@@ -70,7 +70,9 @@ def of_task(asked: ProbeTask) -> Data:
     questions = Listed(rows, asked.partition)
     groups = list(dict.fromkeys(row.group for row in rows))
     manifest = data_manifest({"asked": examples, "shots": pool})
-    repeats = "\n".join(task.dropped_lines(asked.split, _shown(asked, task)))
+    repeats = "\n".join(
+        task.dropped_lines(asked.split, _shown(asked, task) if asked.shots else None)
+    )
     return Data(task.name, questions, pool, dict(task.group_of), groups, manifest, repeats)
 
 

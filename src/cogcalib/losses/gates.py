@@ -26,8 +26,9 @@ NONE, ALL = 0.01, 0.99
 
 FEW_REASONS = (
     "Either the model knows little of the task, or the NLL does not separate what it knows (see "
-    "the separation of the thresholds), or answers are not written as the model writes them: their "
-    "leading space, the end token, prompts that are learnt too."
+    "separation in thresholds.json, or in what estimate_threshold returns), or answers are not "
+    "written as the model writes them: their leading space, the end token, prompts that are learnt "
+    "too."
 )
 
 _MOST_REASONS = (
@@ -160,5 +161,9 @@ def never_chose(gate: str, known: float, units: float) -> str:
         "training: the gate never chose."
     )
     if gate == "oracle":
-        return f"{said} The column of labels says so: the probe they are from may be of other data."
+        knows = "little" if few else "nearly all"
+        return (
+            f"{said} The column of labels says so: the model knows {knows} of the task, or they "
+            "are of another model or other data."
+        )
     return f"{said} {FEW_REASONS if few else _MOST_REASONS}"

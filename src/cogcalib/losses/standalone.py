@@ -80,6 +80,7 @@ class CogCalibLoss:
         self.nll: Tensor | None = None
         self.weights: Tensor | None = None
         self._seen: Tensor | None = None
+        self._waited = False
 
     def __call__(
         self,
@@ -141,10 +142,11 @@ class CogCalibLoss:
     def gate_warning(self) -> str:
         """What was wrong with the gate so far, to say at the end of a training; empty if nothing.
 
-        Nothing was regularised without a threshold; over 99 % or under 1 % known examples, the
-        gate never chose.
+        Without a threshold nothing was regularised; over 99 % or under 1 % known examples, the
+        gate never chose. Of all training batches of this object in this process; checkpoints do
+        not hold it.
         """
-        if self.gate in ("none", "all"):
+        if self.gate in ("none", "all") or not (self._waited or self._seen is not None):
             return ""
         if self._seen is None:
             return (
@@ -156,11 +158,14 @@ class CogCalibLoss:
 
     def _count(self, nll: Tensor, example: Tensor) -> None:
         """Count the batch's examples, and the known ones, if the gate was in force."""
-        if self.gate == "none" or self.threshold is None or not torch.is_grad_enabled():
+        if self.gate == "none" or not torch.is_grad_enabled():
+            return
+        if self.threshold is None:
+            self._waited = True
             return
         present = torch.bincount(example, minlength=len(nll)) > 0
         found = torch.stack([(present & (nll <= self.threshold)).sum(), present.sum()])
-        self._seen = found if self._seen is None else self._seen + found
+        self._seen = found if self._seen is None else self._seen.to(found.device) + found
 
     def _gate(self) -> Gate:
         evaluating = not torch.is_grad_enabled()  # so that losses compare across methods

@@ -128,7 +128,7 @@ def opened_text(
     last = messages[-1] if messages else {}
     asked = last.get("content")
     if last.get("role") == "user" and isinstance(asked, str) and asked.strip() not in text:
-        from cogcalib.suggest import cut
+        from cogcalib.suggest import cut  # not loaded with the trainer
 
         raise ValueError(
             f"the model's chat template leaves out the question: of {cut(asked)!r} it makes "

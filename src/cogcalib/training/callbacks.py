@@ -150,7 +150,7 @@ class KnowledgeCallback(TrainerCallback):
     def count_known(
         self, step: int, max_steps: int, known: float, units: float, weight: float
     ) -> None:
-        """Count units of a micro-batch for `KnownShare`, if a threshold is in force.
+        """Count units of a micro-batch for `KnownShare`, if they are judged.
 
         Args:
             step: Optimiser steps done.
@@ -160,7 +160,8 @@ class KnowledgeCallback(TrainerCallback):
             weight: Sum of their weights of the penalty, alpha included.
         """
         knowledge = self.trainer.knowledge
-        if knowledge.style_end is not None and knowledge.threshold is not None:
+        judged = knowledge.threshold is not None or self.trainer.args.gate == "oracle"
+        if knowledge.style_end is not None and judged:
             in_first = step < knowledge.style_end + self.epoch_steps
             in_last = step >= max_steps - self.epoch_steps
             share = knowledge.known_share

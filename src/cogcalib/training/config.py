@@ -59,8 +59,8 @@ class CogCalibConfig(SecretsKept, SFTConfig):
             Tokens whose logits are penalised: the whole vocabulary, or the answer `"options"` at
             the token where they compete (needs a column `option_ids` or `options`). `"auto"`:
             the options where the training data set has such a column, else the vocabulary. On
-            the first embedded model the best alpha over the options had the lower ECE and NLL
-            (docs/first-edition.md); on the second the two hardly differ (docs/findings.md).
+            the embedded model the best alpha over the options has the lower ECE and NLL
+            (docs/findings.md).
         gate (`str`, defaults to `"nll"`):
             Which examples are penalised. `"nll"`: those whose NLL is at most the threshold, the
             method. Controls: `"none"` (plain fine-tuning, TRL's SFT), `"all"`, `"random"` (as many

@@ -48,7 +48,7 @@ def of_method(
     """What the penalty and its gate did in a micro-batch.
 
     Args:
-        sums: Those of `batch_sums` over all ranks, and ``n_known``, the units under the threshold.
+        sums: Those of `batch_sums` over all ranks, and ``n_known``, as `Gate.count_known`.
         knowledge: The threshold in force and how it came about.
         tuned: Whether a controller sets alpha.
 

@@ -319,8 +319,8 @@ class CogCalibTrainer(AnsweringTrainer):
         found = of_method(totals, self.knowledge, tuned=self.args.alpha == "auto")
         if "share_known" in found:
             self.knowledge.update_rate(found["share_known"])
-            step, last = self.state.global_step, self.state.max_steps
-            weight = self.alpha * totals["gate_rate"]
-            self._passes.count_known(step, last, totals["n_known"], totals["n_units"], weight)
+        step, last = self.state.global_step, self.state.max_steps
+        weight = self.alpha * totals["gate_rate"]
+        self._passes.count_known(step, last, totals["n_known"], totals["n_units"], weight)
         for name, value in found.items():
             metrics[name].append(value)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from run_builder import CAPITAL, COUNTRY, build_run, predictions
+from run_builder import CAPITAL, COUNTRY, SHARPNESS, build_run, predictions
 
 from cogcalib import cli
 from cogcalib.harness.report.comparison import compare
@@ -18,6 +19,7 @@ from cogcalib.harness.report.html import render_page
 from cogcalib.harness.report.predictions import read_groups
 from cogcalib.harness.report.resampled import difference, resample
 from cogcalib.jsonl import write_jsonl
+from cogcalib.scoring import read_predictions
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +104,7 @@ def test_page_has_tables_diagrams_and_differences(runs: tuple[Path, Path]) -> No
     # Sorted, a row stands alone: each names its models.
     assert {row[0][0] for row in page.differences[0].rows} == {"two: CoLS - one: CoLS"}
     assert "<h2>Record</h2>" not in text
-    assert "On atlas/country: two: CoLS answers exactly as one: CoLS does" in text
+    assert "On atlas/country (test): every figure of two: CoLS and one: CoLS is equal." in text
     assert not re.search(r'(?:src|href)="http', text)
 
 
@@ -121,14 +123,67 @@ def test_the_verdict_stands_first_and_asks_for_every_definition(tmp_path: Path) 
     assert set(pair.verdict.errors) == set(sure[0].confidence)
     assert pair.verdict.failing == ("ece.vocab",)
     first, second, *_ = comparison_page(found).findings
-    assert first.startswith("On atlas/capital: b is not trustworthy against a: ECE vocab equal")
+    assert first.startswith(
+        "On atlas/capital (test): b is not trustworthy against a: ECE vocab equal"
+    )
     assert "AURC" in second
     calmer = [replace(row, confidence=dict.fromkeys(row.confidence, 0.9 * row.correct + 0.05))
               for row in sure]  # fmt: skip
     other = write_jsonl(tmp_path / "c.jsonl", calmer)
     (pair,) = compare([files[0], other], resamples=200).pairs
     assert pair.verdict.trustworthy
-    assert pair.sentence.startswith("On atlas/capital: c is trustworthy against a: ECE falls under")
+    assert pair.sentence.startswith(
+        "On atlas/capital (test): c is trustworthy against a: ECE falls under"
+    )
+
+
+def test_what_is_undefined_is_not_trusted(tmp_path: Path) -> None:
+    rows = [replace(row, nll=math.inf) for row in predictions("sft", 0, CAPITAL, "r")]
+    calmer = [replace(row, confidence=dict.fromkeys(row.confidence, 0.9 * row.correct + 0.05))
+              for row in rows]  # fmt: skip
+    files = [
+        write_jsonl(tmp_path / f"{name}.jsonl", each)
+        for name, each in (("a", rows), ("b", calmer), ("c", rows))
+    ]
+    better, same = compare(files, resamples=50).pairs
+    assert better.verdict.failing == ("nll",)
+    assert "b is not trustworthy against a: NLL undefined." in better.sentence
+    assert "every figure of c and a is equal." in same.sentence
+
+
+def test_few_questions_are_said_beside_the_verdict(tmp_path: Path) -> None:
+    files = [
+        write_jsonl(tmp_path / f"{name}.jsonl", predictions(name, 0, CAPITAL, "r")[:20])
+        for name in ("sft", "cols")
+    ]
+    (pair,) = compare(files, resamples=20).pairs
+    assert pair.sentence.endswith("Only 20 questions: too few to rely on a binned ECE.")
+
+
+def test_the_nll_of_a_mapped_confidence_is_no_part_of_the_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SHARPNESS, "sft+platt", (1.2, 1.0))
+    one, two = (
+        build_run(tmp_path / name, methods=methods, seeds=(0,))
+        for name, methods in (("one", ("cols",)), ("two", ("ls", "sft+platt")))
+    )
+    pairs = {pair.one: pair for pair in compare([one, two], resamples=20).pairs}
+    assert "nll" in pairs["two: LS"].verdict.differences
+    assert "nll" not in pairs["two: SFT + Platt"].verdict.differences
+    assert "nll" in pairs["two: SFT + Platt"].metrics
+
+
+def test_what_a_seed_lacks_is_left_out(tmp_path: Path) -> None:
+    one, two = (
+        build_run(tmp_path / name, methods=("cols",), seeds=(0, 1)) for name in ("one", "two")
+    )
+    lacking = two / "score" / "cols" / "seed-1" / "atlas-country.test.jsonl"
+    rows = [replace(row, confidence={"options": row.confidence["options"]})
+            for row in read_predictions(lacking)]  # fmt: skip
+    write_jsonl(lacking, rows)
+    pair = next(pair for pair in compare([one, two], resamples=20).pairs if pair.task == COUNTRY)
+    assert list(pair.verdict.errors) == ["options"]
 
 
 def test_command_prints_and_writes(

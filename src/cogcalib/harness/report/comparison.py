@@ -11,7 +11,6 @@ from cogcalib.harness.config.methods import Method, label
 from cogcalib.harness.report.differences import (
     Pair,
     paired_groups,
-    shared_definition,
     shared_definitions,
 )
 from cogcalib.harness.report.predictions import (
@@ -213,7 +212,7 @@ def _why_not(entry: Entry, base: Entry) -> str:
     ]
     if len(questions[0] | questions[1]) > 1:
         return f"{entry.task}: they answer different questions"
-    if shared_definition(*(_first(each) for each in (entry, base))) is None:
+    if not _shared(entry, base):
         return f"{entry.task}: they share no confidence"
     several = max(len(entry.answers), len(base.answers)) > 1
     if several and not entry.answers.keys() & base.answers.keys():
@@ -223,6 +222,16 @@ def _why_not(entry: Entry, base: Entry) -> str:
 
 def _first(entry: Entry) -> PredictionGroup:
     return PredictionGroup(Path(), entry.title, list(next(iter(entry.answers.values()))))
+
+
+def _shared(entry: Entry, base: Entry) -> list[str]:
+    """Confidence definitions that every seed of both has, as `shared_definitions`."""
+    groups = [
+        PredictionGroup(Path(), each.title, list(rows))
+        for each in (entry, base)
+        for rows in each.answers.values()
+    ]
+    return shared_definitions(*groups)
 
 
 def _reading(rows: Sequence[Prediction], definitions: Sequence[str]) -> list[Prediction]:
@@ -252,7 +261,7 @@ def _pair(entry: Entry, base: Entry, resamples: int) -> Pair:
     mapped = any(Method.read(each.method).posthoc in CONFIDENCE_MAPS for each in (entry, base))
     if len(entry.answers) == len(base.answers) == 1:
         return replace(paired_groups(first, second, resamples=resamples), mapped=mapped)
-    definitions = shared_definitions(first, second)
+    definitions = _shared(entry, base)
     seeds = [seed for seed in entry.answers if seed in base.answers]
     one, other = (
         resample(

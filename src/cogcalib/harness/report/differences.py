@@ -18,7 +18,7 @@ from cogcalib.harness.report.detail import plain_table
 from cogcalib.harness.report.predictions import PredictionGroup
 from cogcalib.harness.report.resampled import is_equal
 from cogcalib.harness.report.verdict import Verdict
-from cogcalib.harness.report.verdict_words import alike, trust
+from cogcalib.harness.report.verdict_words import too_few, trust
 from cogcalib.metrics import (
     PairedDifference,
     ece_label,
@@ -79,16 +79,20 @@ class Pair:
 
     @property
     def sentence(self) -> str:
-        """The verdict in a sentence, with the task."""
-        verdict = self.verdict
-        told = f"{alike(verdict)}." if verdict.equal else trust(verdict)
-        return f"On {self.task}: {told}"
+        """The verdict in words, with the task and its split."""
+        names = f"{label(self.one)} and {label(self.other)}"
+        equal = f"every figure of {names} is equal."
+        told = equal if self.verdict.equal else trust(self.verdict)
+        return " ".join(filter(None, (f"On {self.task} ({self.split}): {told}", too_few(self.n))))
 
     def to_json(self) -> dict[str, Any]:
-        """Metric -> difference, interval and p-value; null where undefined."""
+        """Metric -> difference, interval and p-value; null where undefined.
+
+        ``ece`` is that of the first definition; each has one, such as ``ece.vocab``, besides.
+        """
         return {
             name: {key: None if math.isnan(v) else v for key, v in asdict(each).items()}
-            for name, each in self.metrics.items()
+            for name, each in (self.metrics | dict(self.differences)).items()
         }
 
 
@@ -115,48 +119,47 @@ def paired_predictions(
         asked = [{row.id: row.answer for row in each.predictions} for each in (group, base)]
         if asked[0] != asked[1]:
             notes.append(f"{names} are not compared on {key[0]}: they answer different questions")
-        elif shared_definition(group, base) is None:
+        elif not shared_definitions(group, base):
             notes.append(f"{names} are not compared on {key[0]}: they share no confidence")
         else:
             pairs.append(paired_groups(group, base, resamples=resamples))
     return pairs, notes
 
 
-def shared_definition(one: PredictionGroup, other: PredictionGroup) -> str | None:
-    """The first confidence definition that the predictions of both have; None if there is none."""
-    first = next(iter(shared_definitions(one, other)), None)
-    return first if first in (*MULTIPLE_CHOICE, *OPEN_ENDED) else None
-
-
-def shared_definitions(one: PredictionGroup, other: PredictionGroup) -> list[str]:
-    """All that the predictions of both have, the primary one first."""
-    return ranked(set(one.predictions[0].confidence) & set(other.predictions[0].confidence))
+def shared_definitions(*groups: PredictionGroup) -> list[str]:
+    """Confidence definitions of all, the primary one first; none unless that is one of ours."""
+    shared = ranked(set.intersection(*(set(each.predictions[0].confidence) for each in groups)))
+    return shared if shared and shared[0] in (*MULTIPLE_CHOICE, *OPEN_ENDED) else []
 
 
 def paired_groups(one: PredictionGroup, other: PredictionGroup, *, resamples: int = 1000) -> Pair:
     """`one` minus `other`, which answer the same questions, by paired bootstrap.
 
+    Of very many questions fewer resamples are taken, see `cogcalib.metrics.enough_resamples`.
+
     Raises:
         ValueError: If they share no confidence definition.
     """
-    definition = shared_definition(one, other)
-    if definition is None:
+    definitions = shared_definitions(one, other)
+    if not definitions:
         raise ValueError(f"{one.method} and {other.method} share no confidence")
     by_id = {row.id: row for row in other.predictions}
     aligned = [by_id[row.id] for row in one.predictions]
     resamples = enough_resamples(len(aligned), resamples)
     standard = standard_metrics(bins=BINS)
     found: dict[str, PairedDifference] = {}
-    for name in shared_definitions(one, other):
+    for name in definitions:
         # Everything but the ECE is of the primary confidence alone.
-        wanted = ("accuracy", "brier", "aurc", "ece") if name == definition else ("ece",)
+        wanted = ("accuracy", "brier", "aurc", "ece") if name == definitions[0] else ("ece",)
         arrays = [_arrays(rows, name) for rows in (one.predictions, aligned)]
         metrics = {f"ece.{name}" if key == "ece" else key: standard[key] for key in wanted}
         found |= paired_bootstraps(metrics, *arrays, resamples=resamples)
     nll = [[[row.nll for row in rows]] for rows in (one.predictions, aligned)]
     found["nll"] = paired_bootstrap(mean, *nll, resamples=resamples)
     first = one.predictions[0]
-    return Pair(first.task, first.split, len(aligned), definition, one.method, other.method, found)
+    return Pair(
+        first.task, first.split, len(aligned), definitions[0], one.method, other.method, found
+    )
 
 
 def difference_rows(pair: Pair) -> list[tuple[str, str, str, str]]:

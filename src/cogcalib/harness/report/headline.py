@@ -17,6 +17,7 @@ from cogcalib.harness.report.verdict_words import (
     judged,
     paid,
     rival,
+    too_few,
     trust,
 )
 
@@ -47,8 +48,7 @@ def headline(run: Run, task: TaskSummary) -> list[str]:
     sentences += [UNJUDGED] if verdict is None else [judged(verdict)]
     sentences += [*map(rival, rivals), paid(paid_off), beside_base(judge.compare(best, "base"))]
     sentences += [*_idle(task, judge, but=best), _uniform(task, best)]
-    if task.small_n:
-        sentences.append(f"Only {task.n:,} questions: too few to rely on a binned ECE.")
+    sentences.append(too_few(task.n))
     return [sentence for sentence in sentences if sentence]
 
 

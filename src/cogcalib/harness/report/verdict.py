@@ -16,6 +16,7 @@ Shrinking every confidence alike lowers an ECE and helps nobody: ECE alone decid
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,7 +66,8 @@ class Verdict:
     def failing(self) -> tuple[str, ...]:
         """The metrics by which the method is not trustworthy."""
         failed = [f"ece.{name}" for name, each in self.errors.items() if not each.high < 0]
-        failed += [name for name in self.ranked if self.is_worse(name)]
+        # Infinite for both, an NLL has no difference, and nobody knows that it is not worse.
+        failed += [name for name in self.ranked if self.is_worse(name) or self._undefined(name)]
         accuracy = self.differences["accuracy"]
         if accuracy.difference < -EQUAL_ACCURACY and accuracy.high < 0:
             failed.append("accuracy")
@@ -79,7 +81,8 @@ class Verdict:
     @property
     def equal(self) -> bool:
         """Whether both answer alike: every metric is the same on every resample."""
-        return all(map(is_equal, self.differences.values()))
+        return all(is_equal(self.differences[each]) or self._undefined(each)
+                   for each in self.differences)  # fmt: skip
 
     @property
     def improved(self) -> tuple[str, ...]:
@@ -108,6 +111,9 @@ class Verdict:
         if not self.improved:
             return False
         return True if set(self.improved) - {"aurc"} and not self.worsened else None
+
+    def _undefined(self, metric: str) -> bool:
+        return math.isnan(self.differences[metric].difference)
 
     def is_worse(self, metric: str) -> bool:
         """Whether a metric of `RANKED` is significantly higher than the other's."""

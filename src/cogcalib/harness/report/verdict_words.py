@@ -8,8 +8,9 @@ from math import isnan
 from cogcalib.harness.config.methods import label
 from cogcalib.harness.report.resampled import is_equal
 from cogcalib.harness.report.verdict import Verdict
+from cogcalib.metrics import SMALL_N
 
-PAIRED = "Differences are paired by question and seed, with 95 % intervals."
+PAIRED = "Differences are paired question by question, with 95 % intervals."
 
 _METRICS = {"accuracy": "accuracy", "brier": "Brier score", "nll": "NLL", "aurc": "AURC"}
 
@@ -35,6 +36,14 @@ def trust(verdict: Verdict) -> str:
         )
     reasons = ", ".join(change(verdict, each) for each in verdict.failing)
     return f"{name} is not trustworthy against {other}: {reasons}."
+
+
+def too_few(questions: int) -> str:
+    """That a test has few questions; empty if it has enough."""
+    if questions >= SMALL_N:
+        return ""
+    asked = "1 question" if questions == 1 else f"{questions:,} questions"
+    return f"Only {asked}: too few to rely on a binned ECE."
 
 
 def idle(verdict: Verdict) -> str:

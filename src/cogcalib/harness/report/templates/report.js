@@ -87,6 +87,8 @@
   const kept = data.questions.length < data.total
     ? ` The page keeps ${data.questions.length} of ${data.total} questions.` : "";
 
+  const surest = (n) => n > MOST ? `The surest ${MOST} of ${n}` : `${n} of ${n}`;
+
   const list = (figure, bin, title) => {
     const method = data.methods[+figure.dataset.method];
     const definition = data.definitions.indexOf(figure.dataset.definition);
@@ -109,7 +111,7 @@
     scroll.setAttribute("aria-label", name);
     place.replaceChildren(make("h3", { textContent: name, tabIndex: -1 }),
       make("p", { className: "note",
-        textContent: `${Math.min(found.length, MOST)} of ${found.length} answers shown.${kept}` }),
+        textContent: `${surest(found.length)} answers shown.${kept}` }),
       scroll, close);
     place.hidden = false;
     place.firstChild.focus();
@@ -176,8 +178,7 @@
     table.replaceChildren(heads(columns), body);
     sortable(table);
     if (order) sort(table, ...order);  // stays when the filter changes
-    const shown = Math.min(found.length, MOST);
-    count.textContent = `${shown} of ${found.length} mistakes shown, under the confidence `
+    count.textContent = `${surest(found.length)} mistakes shown, under the confidence `
       + `${data.definitions[definition]}.${kept}`;
   };
   [first, second, text, least, better].forEach((each) => each.addEventListener("input", show));
