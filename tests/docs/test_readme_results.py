@@ -113,6 +113,7 @@ def cited(tables: ModuleType, records: Mapping[str, Any]) -> Iterator[tuple[str,
         ),
     )
     yield from cited_of_other_tasks(tables, records)
+    yield from cited_of_gates(tables, records)
     yield from cited_of_first_edition(records)
 
 
@@ -163,6 +164,39 @@ def cited_of_other_tasks(
     yield "README.md", said
     yield FINDINGS, f"takes off {100 * below['mean']:.0f} % of the ECE of `mean` on countries"
     yield FINDINGS, f"takes off {1 - gated / plain:.0%}".replace("%", " %")
+
+
+def cited_of_gates(tables: ModuleType, records: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Which examples are regularised, and what the model knows of them."""
+    controls = records["controls-atlas"]
+    yield FINDINGS, f"{['', 'one', 'two', 'three', 'four', 'five'][len(controls['seeds'])]} seeds"
+    for claim in controls["claims"]:
+        assert claim["difference"]["nll"][3] == 1.0
+        yield FINDINGS, tables.change({"nll": claim["difference"]["nll"][:3]}, "nll")
+    group = tables.find(controls["results"], task="atlas/country", variant="default")
+    pair = tables.find(group["pairs"], rows=["cols-options", "ls-options"])["difference"]
+    yield FINDINGS, tables.change(pair, "ece.options")
+    labelled, asked = (
+        100 * tables.find(group["rows"], row=name)["mean"]["ece.options"]
+        for name in ("cols-options-oracle", "cols-options")
+    )
+    yield FINDINGS, f"`oracle` leaves an ECE of {labelled:.1f}, `nll` {asked:.1f}"
+    least = -tables.find(group["rows"], row="cols-options-inverted")["against"]["sft"]["accuracy"][0]
+    yield FINDINGS, f"costs {100 * least:.1f} points of accuracy"
+    ends = [
+        100 * tables.find(each["rows"], row="cols-options")["mean"]["ece.options"]
+        for each in controls["results"]
+        if each["variant"] in ("fixed", "token") and each["in_domain"]
+    ]
+    yield FINDINGS, "has an ECE of {:.1f} and {:.1f}".format(*ends)
+    curves = records["dynamics-atlas"]["analysis"]
+    unknown, known = (
+        tables.find(curves, method="sft", split="calibration", group=name)
+        for name in ("unknown", "known")
+    )
+    for each, words in ((unknown, "{:.0f} % correct at a confidence of {:.0f}"),
+                        (known, "{:.0f} % correct at {:.0f}")):  # fmt: skip
+        yield FINDINGS, words.format(100 * each["accuracy"][-1], 100 * each["confidence"][-1])
 
 
 def cited_of_first_edition(records: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
