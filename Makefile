@@ -48,7 +48,7 @@ house: $(DEV)  ## The package in figures: files, lines, names, imports
 docs docs-serve: export NO_MKDOCS_2_WARNING := true
 
 docs: $(DOCS)  ## Build the documentation into site/; a dead link is an error
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 	@echo "Written: site/index.html"
 
 docs-serve: $(DOCS)  ## The same at http://127.0.0.1:8000, built anew on every change

@@ -34,7 +34,6 @@ TABLES: Mapping[Path, Mapping[Callable[..., Iterator[str]], tuple[str, ...]]] = 
         tables.paper_open: ("paper-atlas",),
         tables.controls: ("controls-atlas",),
         tables.mixtures: ("ratio-atlas",),
-        tables.lengths: ("length-atlas",),
         tables.transfer: ("main-atlas",),
         tables.carried: ("carry-atlas",),
         tables.real_model: ("open-ended-smollm2-open",),

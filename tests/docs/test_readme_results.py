@@ -181,7 +181,9 @@ def cited_of_gates(tables: ModuleType, records: Mapping[str, Any]) -> Iterator[t
         for name in ("cols-options-oracle", "cols-options")
     )
     yield FINDINGS, f"`oracle` leaves an ECE of {labelled:.1f}, `nll` {asked:.1f}"
-    least = -tables.find(group["rows"], row="cols-options-inverted")["against"]["sft"]["accuracy"][0]
+    least = -tables.find(group["rows"], row="cols-options-inverted")["against"]["sft"]["accuracy"][
+        0
+    ]
     yield FINDINGS, f"costs {100 * least:.1f} points of accuracy"
     ends = [
         100 * tables.find(each["rows"], row="cols-options")["mean"]["ece.options"]
@@ -189,6 +191,21 @@ def cited_of_gates(tables: ModuleType, records: Mapping[str, Any]) -> Iterator[t
         if each["variant"] in ("fixed", "token") and each["in_domain"]
     ]
     yield FINDINGS, "has an ECE of {:.1f} and {:.1f}".format(*ends)
+    across = tables.find(records["style-atlas"]["across"], task="atlas/country")["pairs"]
+    without = tables.find(across, rows=["none:cols-options", "cols-options"])["difference"]
+    for metric in ("accuracy", "nll", "ece.options"):
+        yield FINDINGS, tables.change(without, metric)
+    across = tables.find(records["ratio-atlas"]["across"], task="atlas/country")["pairs"]
+    ends = tables.find(across, rows=["0-5:sft", "5-0:sft"])["difference"]
+    for metric in ("ece.options", "accuracy"):
+        yield FINDINGS, tables.change(ends, metric)
+    unknown, known = (
+        tables.find(tables.find(records["ratio-atlas"]["results"], variant=name)["rows"], row="sft")
+        for name in ("5-0", "0-5")
+    )
+    gaps = [100 * (row["mean"]["confidence"] - row["mean"]["accuracy"]) for row in (unknown, known)]
+    yield "docs/concepts.md", f"alone, atlas ends {gaps[0]:.0f} points overconfident"
+    yield "docs/concepts.md", f"ones alone {gaps[1]:.0f} ("
     curves = records["dynamics-atlas"]["analysis"]
     unknown, known = (
         tables.find(curves, method="sft", split="calibration", group=name)

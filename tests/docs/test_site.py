@@ -33,6 +33,12 @@ Loader.add_multi_constructor("tag:yaml.org,2002:python/", lambda *_: None)
 SITE: dict[str, Any] = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader)
 
 
+def test_the_build_counts_its_warnings() -> None:
+    """With ``--quiet`` mkdocs counts no warning, and ``--strict`` never fails."""
+    (build,) = re.findall(r"mkdocs build.*", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert build.split() == ["mkdocs", "build", "--strict"]
+
+
 @pytest.fixture(scope="module")
 def hooks() -> ModuleType:
     spec = importlib.util.spec_from_file_location("site_hooks", DOCS / "_hooks.py")
