@@ -1,4 +1,4 @@
-"""What messages say of a value: the name that was meant where one is not known, long text cut."""
+"""The name that was meant where one is not known, and long text cut short, for messages."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def test_two_runs_are_shown_and_mixtures_refused(
     assert cli.main(["report", *runs]) == 0
     assert capsys.readouterr().out.count("The whole report") == 2
     for more, what in (
-        (["--json", str(tmp_path / "rows.json")], "rows of one run"),
+        (runs[:1], "runs must be distinct"),
         (["--split", "test"], "not for a run"),
         (["--filter", "none"], "not for a run"),
         ([str(tmp_path / "rows.jsonl")], "cannot be mixed"),

@@ -55,7 +55,7 @@ def test_tables_are_printed_with_their_definitions(
         assert f"{task} · validation · n = 3" in printed
     # Of each task the usual two tables, all metrics, and the differences.
     assert printed.count("15 equal-width bins, confidence: options, n = 3") == 9
-    assert printed.count("one__model") == printed.count("other__model") == 12
+    assert printed.count("one__model") == printed.count("other__model") == 15
 
 
 def test_samples_stand_beside_predictions_of_our_own(out: Path, tmp_path: Path) -> None:
