@@ -57,7 +57,9 @@ def main() -> None:
             step += 1
             if step == steps:
                 break
-    print(f"step {step}: loss {loss.item():.3f}", loss_of.gate_warning())
+    print(f"step {step}: loss {loss.item():.3f}")
+    if warning := loss_of.gate_warning():
+        print(warning)
 
 
 @torch.no_grad()

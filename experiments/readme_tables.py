@@ -197,14 +197,6 @@ def mixtures(record: Record) -> Iterator[str]:
     return _variants(record, heads, rows)
 
 
-def lengths(record: Record) -> Iterator[str]:
-    """By the optimiser steps."""
-    steps, variants = record["preset"]["config"]["train"]["steps"], record["table"]["variants"]
-    names = sorted(variants, key=lambda name: float(variants[name]["length"]))
-    heads = {f"{round(steps * variants[name]['length'])} steps": name for name in names}
-    return _variants(record, heads, ["sft", "ls-options", "cols-options", *reversed(CALIBRATED)])
-
-
 def _variants(record: Record, heads: Mapping[str, str], rows: Sequence[str]) -> Iterator[str]:
     groups = [find(record["results"], variant=name) for name in heads.values()]
     rows = [row["row"] for row in there(groups[0], rows)]  # those that were run

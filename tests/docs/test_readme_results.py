@@ -211,9 +211,10 @@ def cited_of_gates(tables: ModuleType, records: Mapping[str, Any]) -> Iterator[t
         tables.find(curves, method="sft", split="calibration", group=name)
         for name in ("unknown", "known")
     )
-    for each, words in ((unknown, "{:.0f} % correct at a confidence of {:.0f}"),
-                        (known, "{:.0f} % correct at {:.0f}")):  # fmt: skip
-        yield FINDINGS, words.format(100 * each["accuracy"][-1], 100 * each["confidence"][-1])
+    for each in (unknown, known):
+        at = [each["step"].index(step) for step in (300, 400)]
+        for curve in ("accuracy", "confidence"):
+            yield FINDINGS, "{:.1f} to {:.1f}".format(*(100 * each[curve][k] for k in at))
 
 
 def cited_of_first_edition(records: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

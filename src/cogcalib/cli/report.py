@@ -143,7 +143,7 @@ def _report_runs(options: argparse.Namespace) -> Any:
             write_text(run.folder.page, render_page(page))
             show_run(run, page.findings)
         if options.figures is not None:
-            own = f"{number}-{path.resolve().name}" if several else ""
+            own = f"{number}-{path.absolute().name}" if several else ""
             folder = options.figures / own
             written = write_figures(page, folder)
             print(f"Figures: {len(written)} in {shown(str(folder))}")

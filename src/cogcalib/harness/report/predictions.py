@@ -106,11 +106,11 @@ def read_groups(
 
 def distinct_names(paths: Sequence[Path]) -> dict[Path, str]:
     """The shortest way of naming files, or folders, that tells each from all others."""
-    stems = [path.resolve().name if path.is_dir() else path.stem for path in paths]
+    stems = [path.absolute().name if path.is_dir() else path.stem for path in paths]
     ways = (
         stems,
         [path.name for path in paths],
-        [f"{path.resolve().parent.name}/{stem}" for path, stem in zip(paths, stems, strict=True)],
+        [f"{path.absolute().parent.name}/{stem}" for path, stem in zip(paths, stems, strict=True)],
         [str(path) for path in paths],
     )
     return dict(zip(paths, next(way for way in ways if len(set(way)) == len(paths)), strict=True))

@@ -67,7 +67,8 @@ class Verdict:
         """The metrics by which the method is not trustworthy."""
         failed = [f"ece.{name}" for name, each in self.errors.items() if not each.high < 0]
         # Infinite for both, an NLL has no difference, and nobody knows that it is not worse.
-        failed += [name for name in self.ranked if self.is_worse(name) or self._undefined(name)]
+        undefined = {name for name in self.ranked if math.isnan(self.differences[name].difference)}
+        failed += [name for name in self.ranked if self.is_worse(name) or name in undefined]
         accuracy = self.differences["accuracy"]
         if accuracy.difference < -EQUAL_ACCURACY and accuracy.high < 0:
             failed.append("accuracy")
@@ -81,8 +82,8 @@ class Verdict:
     @property
     def equal(self) -> bool:
         """Whether both answer alike: every metric is the same on every resample."""
-        return all(is_equal(self.differences[each]) or self._undefined(each)
-                   for each in self.differences)  # fmt: skip
+        return all(is_equal(each) or math.isnan(each.difference)
+                   for each in self.differences.values())  # fmt: skip
 
     @property
     def improved(self) -> tuple[str, ...]:
@@ -111,9 +112,6 @@ class Verdict:
         if not self.improved:
             return False
         return True if set(self.improved) - {"aurc"} and not self.worsened else None
-
-    def _undefined(self, metric: str) -> bool:
-        return math.isnan(self.differences[metric].difference)
 
     def is_worse(self, metric: str) -> bool:
         """Whether a metric of `RANKED` is significantly higher than the other's."""
