@@ -179,6 +179,8 @@ def test_the_hint_stands_before_what_is_long() -> None:
 
 def test_only_a_lacking_name_can_be_meant() -> None:
     assert any_meant(["prompt", "prompts"], ["prompt", "completion"]) == ""
+    assert any_meant(["answr"], ["answer"]) == "; did you mean 'answer'?"
+    assert any_meant(["id", "answr"], ["answer"]) == "; did you mean 'answer' by 'answr'?"
     assert slip(["options", "option"], ("options",)) == ""
     assert slip(["question", "chosen"], ("options", "option_ids")) == ""
 

@@ -77,11 +77,16 @@ def whole_meant(name: str, part: str, allowed: Iterable[str]) -> str:
 
 
 def any_meant(got: Collection[str], allowed: Iterable[str]) -> str:
-    """`did_you_mean` of the first of several names that is close to one they lack."""
+    """`did_you_mean` of the first of several names that is close to one they lack.
+
+    ``; did you mean 'answer' by 'answr'?`` where the message does not name the one that came.
+    """
     known = list(allowed)
     lacking = [name for name in known if name not in got]
-    meant = (did_you_mean(name, lacking) for name in got if name not in known)
-    return next(filter(None, meant), "")
+    for name in got:
+        if name not in known and (meant := did_you_mean(name, lacking)):
+            return meant if len(got) == 1 else f"{meant[:-1]} by {name!r}?"
+    return ""
 
 
 def slip(got: Collection[str], optional: Collection[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -36,6 +37,18 @@ def test_what_the_terminal_has_no_bytes_for_is_spelled_out() -> None:
     assert (found.returncode, found.stderr) == (0, "")
     assert "atlas/country" in found.stdout
     assert found.stdout.isascii()
+
+
+def test_a_dash_prints_the_results_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["tasks", "--json", "-"]) == 0
+    printed = capsys.readouterr()
+    assert "atlas/country" in {row["name"] for row in json.loads(printed.out)}
+    assert "atlas/country" in printed.err  # the table
+    assert cli.main(["tasks"]) == 0
+    assert "atlas/country" in capsys.readouterr().out
+
+    assert cli.main(["completion", "bash", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["shell"] == "bash"
 
 
 def test_whoever_has_read_enough_ends_it_quietly(

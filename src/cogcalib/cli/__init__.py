@@ -36,7 +36,14 @@ from cogcalib.cli import (
     tasks,
     tune,
 )
-from cogcalib.cli.console import check_new, quiet, settle_streams, shown, write_results
+from cogcalib.cli.console import (
+    check_new,
+    quiet,
+    results_alone,
+    settle_streams,
+    shown,
+    write_results,
+)
 from cogcalib.cli.examples import examples_of
 from cogcalib.cli.names import check_names
 from cogcalib.records import InputError, input_errors, path_errors
@@ -80,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         quiet()
     ending = raising_on_sigterm() if verb in RESUMABLE else nullcontext()
     try:
-        with ending, path_errors():
+        with ending, path_errors(), results_alone(getattr(options, "json", None)):
             _execute(verb, options)
     except InputError as error:
         print(f"cogcalib: {shown(str(error))}", file=sys.stderr)
@@ -174,7 +181,10 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
         if chosen in (None, name):
             verb.add_options(added)
             added.add_argument(
-                "--json", type=Path, metavar="FILE", help="write the results to a new file"
+                "--json",
+                type=Path,
+                metavar="FILE",
+                help="write the results to a new file; - prints them, and all else to stderr",
             )
     return parser
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import os
 import sys
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from cogcalib.artifacts import check_writable
 from cogcalib.records import InputError, write_json
+
+STANDARD_OUTPUT = Path("-")
+"""The file of ``--json`` that stands for the standard output."""
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -193,13 +197,31 @@ def print_sentences(sentences: Iterable[str]) -> None:
         screen().print(f"\n{escape(sentence)}", highlight=False)
 
 
+@contextmanager
+def results_alone(path: Path | None) -> Iterator[None]:
+    """Where results go to the standard output, whatever else is printed goes to the other one."""
+    if path != STANDARD_OUTPUT:
+        yield
+        return
+    _piped.append(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _piped.pop()
+
+
+_piped: list[TextIO] = []
+"""The standard output while nothing but results may be printed to it."""
+
+
 def check_new(option: str, path: Path | None) -> None:
     """Check that the file an option names can be written, before anything is computed.
 
     Raises:
         InputError: If something lies there already, or it cannot be written.
     """
-    if path is None:
+    if path in (None, STANDARD_OUTPUT):
         return
     check_writable(path)
     if path.exists():
@@ -210,13 +232,16 @@ def write_results(path: Path, found: Any, told: TextIO | None = None) -> None:
     """Write what a verb found as JSON, atomically: records as objects, paths as text.
 
     Args:
-        path: The file.
+        path: The file; ``-`` is the standard output, within `results_alone`.
         found: What was found.
         told: Where its name is printed; the standard output if None.
 
     Raises:
         InputError: As `check_new`.
     """
+    if path == STANDARD_OUTPUT:
+        print(json.dumps(_plain(found), indent=2, ensure_ascii=False), file=_piped[-1])
+        return
     check_new("--json", path)
     write_json(path, _plain(found))
     print(f"\nResults: {shown(str(path))}", file=told)
