@@ -12,8 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Sequence
 
 import torch
+from transformers import TrainerCallback
 
 from cogcalib.harness.reproduce.definitions import load_preset
 from cogcalib.modeling import load_model, lora_config
@@ -33,14 +35,23 @@ QUIET = {
 }
 
 
-def trained(options: argparse.Namespace, rate: float) -> dict[str, object]:
-    """One training of the preset's length, and what the calibration split says of it."""
-    preset = load_preset(options.model)
-    settings, limit = preset.config["train"], preset.tasks[options.task]["tasks"]["limit"]["train"]
-    task = load_task(f"atlas/{options.task}")
-    model, tokenizer = load_model(options.model)
+def fine_tuned(
+    model_name: str,
+    task_name: str,
+    rate: float,
+    *,
+    seed: int = 0,
+    every_weight: bool = False,
+    kind: type[CogCalibTrainer] = CogCalibTrainer,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> CogCalibTrainer:
+    """Plain fine-tuning on a task of the embedded world, as its preset has it but for the rate."""
+    preset = load_preset(model_name)
+    settings, limit = preset.config["train"], preset.tasks[task_name]["tasks"]["limit"]["train"]
+    model, tokenizer = load_model(model_name)
+    train = draw(load_task(f"atlas/{task_name}").splits["train"], limit, seed)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = CogCalibTrainer(
+        trainer = kind(
             model,
             CogCalibConfig(
                 folder,
@@ -51,15 +62,25 @@ def trained(options: argparse.Namespace, rate: float) -> dict[str, object]:
                 per_device_train_batch_size=settings["batch_size"],
                 warmup_steps=settings["steps"] // 20,
                 lr_scheduler_type="cosine",
-                seed=options.seed,
+                seed=seed,
                 **QUIET,
             ),
-            to_dataset(draw(task.splits["train"], limit, options.seed), tokenizer),
+            to_dataset(train, tokenizer),
             processing_class=tokenizer,
-            peft_config=None if options.every_weight else lora_config(8, 16, 0.0),
+            peft_config=None if every_weight else lora_config(8, 16, 0.0),
+            callbacks=list(callbacks),
         )
         trainer.train()
-    predictions = score(trainer.model, tokenizer, task.splits["calibration"], ScoreSettings())
+    return trainer
+
+
+def judged(options: argparse.Namespace, rate: float) -> dict[str, object]:
+    """One training, and what the calibration split says of it."""
+    trainer = fine_tuned(
+        options.model, options.task, rate, seed=options.seed, every_weight=options.every_weight
+    )
+    calibration = load_task(f"atlas/{options.task}").splits["calibration"]
+    predictions = score(trainer.model, trainer.processing_class, calibration, ScoreSettings())
     row = summarize(predictions, method="sft", seed=options.seed, resamples=2)
     figures = {
         "accuracy": row["accuracy"],
@@ -81,7 +102,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     for rate in options.rates:
-        print(json.dumps(trained(options, rate)), flush=True)
+        print(json.dumps(judged(options, rate)), flush=True)
 
 
 if __name__ == "__main__":
