@@ -253,7 +253,7 @@ class Threshold:
     Attributes:
         value: The cut in nats; +inf if every calibration example is known, -inf if none is.
         separation: TPR + TNR - 1 on the calibration split, in [0, 1]; 0 if only one class exists.
-        accuracy: Share of calibration examples the cut classifies rightly.
+        accuracy: Share of calibration examples the cut classifies correctly.
         n_known: Number of calibration examples labelled known.
         n_unknown: Number labelled unknown.
         step: Optimiser step at which it was estimated, or None outside training.

@@ -143,6 +143,7 @@ def test_a_narrow_terminal_loses_no_digit(width: int) -> None:
         drawn = shown_at(width, table)
         there = Counter(drawn.replace("─", " ").split())
         assert not words - there, words - there
+        assert "…" not in drawn
         assert all(len(line) <= width for line in drawn.splitlines())
 
 

@@ -18,8 +18,8 @@ NARROW = 14
 def show_table(table: Table, terminal: Console) -> None:
     """Print a table whole.
 
-    Where there is little room its headers may break, then names that are `rich.text.Text` behind a
-    hyphen or a sign; where that is not enough, the rows stand one below the other.
+    Where there is little room headers break between words, then names that are `rich.text.Text`
+    behind a hyphen or a sign; where that is not enough, the rows stand one below the other.
 
     Args:
         table: With the names of its rows in the first column.
@@ -30,13 +30,13 @@ def show_table(table: Table, terminal: Console) -> None:
     for column in table.columns:
         column.width, column.min_width, column.max_width = 1, None, None
     room = terminal.width - terminal.measure(table).maximum + len(heads)
-    widths = _widths(heads, [heads, *rows], room) or _widths(heads, rows, room)
+    widths = _widths(heads, [heads, *rows], room)
     if widths is None:
         names = [cell for cell in table.columns[0].cells if isinstance(cell, Text)]
         for name in names:
             name.plain = _broken(name.plain)
         narrow = [tuple(map(_plain, row)) for row in _cells(table)]
-        widths = _widths(heads, narrow, room)
+        widths = _widths(heads, [heads, *narrow], room)
     if widths is None:
         _show_stacked(table, heads, rows, terminal)
         return

@@ -19,14 +19,14 @@ class GapCurve:
     mean probability of its own answer towards the mean target of that answer, which is q: where
     examples come again and are remembered, q > a, and training teaches a confidence that nothing
     held out justifies. Smoothing a share s of them with e over K tokens, of which it answers a
-    share r of all rightly, makes the mean target
+    share r of all correctly, makes the mean target
 
         q - e r + e s / K
 
     and this is a for ``e = (q - a) / (r - s / K)``:
 
     - **ungated**, all examples: s = 1, r = q, hence ``e = (q - a) / (q - 1 / K)``
-    - **gated**, those that the model knows, which it answers rightly: s = r = q, hence
+    - **gated**, those that the model knows, which it answers correctly: s = r = q, hence
       ``e = (q - a) / (q (1 - 1 / K)) = (1 - a / q) K / (K - 1)``
 
     both clipped to [0, 1]. Examples that training has not seen have q = a and e = 0: there

@@ -28,7 +28,7 @@ def test_the_page_says_it_all_and_fetches_nothing(tmp_path, rows):
         assert category in text
     assert "&lt;group 0&gt;" in text
     assert "<group 0>" not in text
-    assert "atlas answers 25.0 % of these questions rightly" in text
+    assert "atlas answers 25.0 % of these questions correctly" in text
     # A heading names its section: what the picture shows differs from model to model.
     assert "<h2>Knowledge and population</h2>" in text
     assert "Large places are known" not in text
@@ -43,6 +43,16 @@ def test_one_category_and_few_questions_still_make_a_page(tmp_path, rows):
     write_rows(tmp_path / "probe.parquet", [replace(row, category="Unknown") for row in rows[:2]])
     text = write_probe_html(tmp_path, resamples=5).read_text(encoding="utf-8")
     assert "100.0 % are new to it" in text
+    assert "No question is known (HighlyKnown or MaybeKnown), so that there is nothing" in text
+    assert "inf nats" not in text
+
+
+def test_known_questions_without_a_lower_nll_have_no_threshold(tmp_path, rows):
+    (tmp_path / "config.yaml").write_text(PROBE, encoding="utf-8")
+    alike = [replace(row, signals=replace(row.signals, nll=1.0)) for row in rows]
+    write_rows(tmp_path / "probe.parquet", alike)
+    text = write_probe_html(tmp_path, resamples=5).read_text(encoding="utf-8")
+    assert "no threshold tells them apart" in text
 
 
 def test_shares_and_groups(rows):

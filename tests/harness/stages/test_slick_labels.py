@@ -110,7 +110,7 @@ def test_the_record_names_it_and_the_page_says_what_known_means(
 ) -> None:
     record = json.loads((finished / "record.json").read_text("utf-8"))
     assert record["config"]["probe"] == str(probed)
-    assert "HighlyKnown, answered rightly" in (finished / "report.html").read_text("utf-8")
+    assert "HighlyKnown, answered correctly" in (finished / "report.html").read_text("utf-8")
 
 
 def test_a_finished_stage_needs_the_folder_no_more(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -108,11 +109,6 @@ def probe_page(
     if 1 < len(groups) <= MOST_GROUPS:
         shown |= {group: shares(members) for group, members in groups.items()}
     threshold = probe_threshold(rows)
-    cut = (
-        f"NLL ≤ {threshold.value:.3g} nats tells known (HighlyKnown or MaybeKnown) from other "
-        f"questions with TPR + TNR − 1 = {percent(threshold.separation)} %, "  # noqa: RUF001
-        f"correct for {percent(threshold.accuracy)} % of them"
-    )
     return ProbePage(
         name=name,
         finding=_finding(rows, settings),
@@ -122,7 +118,7 @@ def probe_page(
         groups=group_grid(groups) if len(groups) > 1 else None,
         population=_population(rows),
         nll=_nll(rows, threshold),
-        threshold=cut,
+        threshold=_cut(threshold),
         roc=_roc(rows, resamples),
         detectors=detector_grid(rows, resamples=resamples),
         missing=missing_detectors(rows),
@@ -135,8 +131,26 @@ def _finding(rows: Probed, settings: Mapping[str, Any]) -> str:
     best, *_, worst = shares(rows.rows)
     asked = "each of its prompts" if rows[0].example.options is None else "every order of options"
     return (
-        f"{settings['model']} answers {percent(best)} % of these questions rightly under {asked}; "
+        f"{settings['model']} answers {percent(best)} % of these questions correctly under {asked}; "
         f"{percent(worst)} % are new to it."
+    )
+
+
+def _cut(threshold: Threshold) -> str:
+    """What the best threshold on the NLL is good for; empty halves have none."""
+    if not threshold.n_known or not threshold.n_unknown:
+        which = "No" if not threshold.n_known else "Every"
+        return (
+            f"{which} question is known (HighlyKnown or MaybeKnown), so that there is nothing to "
+            "tell apart, by the NLL or by any other detector"
+        )
+    if math.isinf(threshold.value):
+        return "Known questions have no lower NLL than the others: no threshold tells them apart"
+    return (
+        f"NLL ≤ {threshold.value:.3g} nats tells known (HighlyKnown or MaybeKnown) from other "
+        f"questions with TPR + TNR − 1 = {percent(threshold.separation)} %, "  # noqa: RUF001
+        f"correct for {percent(threshold.accuracy)} % of them. Chosen and judged on the same "
+        "questions"
     )
 
 
