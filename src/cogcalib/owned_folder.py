@@ -63,7 +63,10 @@ class OwnedFolder:
     def _check_owner(self, config: str, resume: bool, reread: Callable[[str], str]) -> None:
         held = self.path / CONFIG
         if not held.is_file():
-            raise FolderError(f"{self.path} is not empty and holds no {CONFIG}: no run of ours")
+            raise FolderError(
+                f"{self.path} is not empty and holds no {CONFIG}: no run of ours; "
+                "name another folder"
+            )
         try:
             text = held.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:

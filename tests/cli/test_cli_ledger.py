@@ -107,7 +107,7 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["absent"], "there is no folder"),
         (["run", "--method", "sft"], "with a ledger cols seed-3"),
-        (["empty"], "no training; there are trainings of none"),
+        (["empty"], "holds no training, neither as a run folder nor as the output of a trainer"),
         (["run", "--output", "picture.jpg"], "ends in .png"),
     ],
 )

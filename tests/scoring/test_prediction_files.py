@@ -153,3 +153,10 @@ def test_parquet_of_others_with_a_struct_of_definitions_is_read(tmp_path):
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     found = read_predictions(tmp_path / "rows.parquet")
     assert [asdict(row)["confidence"] for row in found] == [GOOD["confidence"], {"mean": 0.25}]
+
+
+def test_questions_are_no_predictions(tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text('{"prompt": "p", "completion": " c"}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"row 1: no prediction, .* got prompt, completion$"):
+        read_predictions(path)

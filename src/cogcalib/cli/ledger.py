@@ -78,6 +78,10 @@ def _training(run: Path, method: str | None, seed: int | None) -> tuple[Path, st
     ]
     if not fitting:
         trained = sorted({key for key, _ in (*RunFolder(run).logs(), *found)})
+        if not trained:
+            raise FileNotFoundError(
+                f"{run}: holds no training, neither as a run folder nor as the output of a trainer"
+            )
         asked = [
             (name, number)
             for name, number in trained

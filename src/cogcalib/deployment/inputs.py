@@ -241,7 +241,10 @@ def _question(
     if shown:
         _check_kind(answers)
     elif answers.kind == OPTIONS:
-        raise ValueError("needs options, which the question shows under letters")
+        raise ValueError(
+            "needs options, which the question shows under letters: a list of texts under the key "
+            "options"
+        )
     asked = Unanswered("here", "", text, shown, passage or "", answers.preset or PRESETS[0])
     (prompt,) = prompt_texts([asked], tokenizer)
     return _Asked(prompt, labels, [completion(asked, option.letter) for option in shown or ()])

@@ -179,14 +179,13 @@ def _checked(row: Any) -> Prediction:
             f"must be an object with the keys {', '.join(_NAMES)}, got {cut(str(row))}"
         )
     if row.keys() != _NAMES:
+        keys = f"the keys are {', '.join(_NAMES)}"
+        if not row.keys() & _OWN:
+            there = cut(", ".join(map(str, row)) or "none")
+            raise ValueError(f"no prediction, as cogcalib score writes them; {keys}, got {there}")
         if unknown := sorted(row.keys() - _NAMES):
-            raise ValueError(
-                hint_first(
-                    f"unknown key {unknown[0]!r}",
-                    did_you_mean(unknown[0], _NAMES - row.keys()),
-                    f"the keys are {', '.join(_NAMES)}",
-                )
-            )
+            meant = did_you_mean(unknown[0], _NAMES - row.keys())
+            raise ValueError(hint_first(f"unknown key {unknown[0]!r}", meant, keys))
         missing = next(name for name in _NAMES if name not in row)
         raise ValueError(f"key {missing!r} is missing")
     for name, (kind, fits, what) in _RULES.items():
@@ -256,6 +255,8 @@ def _are_logprobs(value: Any) -> bool:
 
 
 _NAMES = dict.fromkeys(field.name for field in fields(Prediction)).keys()
+_OWN = frozenset(("prediction", "correct", "confidence"))
+"""Keys one of which a prediction has, and a question does not."""
 _DEFINITIONS = (*MULTIPLE_CHOICE, *OPEN_ENDED)
 _RULES: dict[str, tuple[type | None, Callable[[Any], bool] | None, str]] = {
     **dict.fromkeys(_NAMES, (str, None, "a string")),

@@ -131,8 +131,8 @@ def _finding(rows: Probed, settings: Mapping[str, Any]) -> str:
     best, *_, worst = shares(rows.rows)
     asked = "each of its prompts" if rows[0].example.options is None else "every order of options"
     return (
-        f"{settings['model']} answers {percent(best)} % of these questions correctly under {asked}; "
-        f"{percent(worst)} % are new to it."
+        f"{settings['model']} answers {percent(best)} % of these questions correctly under "
+        f"{asked}; {percent(worst)} % are new to it."
     )
 
 
