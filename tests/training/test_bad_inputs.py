@@ -231,10 +231,10 @@ def test_both_masks_are_taken_as_trl_takes_them_or_asked_about(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([" A", " B C"], "example 3: option ' B C' must be one token"),
-        ([" A"], "example 3: needs two or more options"),
-        ([" A", " A"], "example 3: needs two or more options"),
-        ([" AA", " nonsense"], "example 3: its answer's first token . is none of"),
+        ([" C", " B C"], "example 3: option ' B C' must be one token"),
+        ([" C"], "example 3: needs two or more options"),
+        ([" C", " C"], "example 3: needs two or more options"),
+        ([" AA", " nonsense"], "example 3: the completion must be one of its options"),
     ],
 )
 def test_options_that_are_no_single_tokens_in_the_answer_s_place(

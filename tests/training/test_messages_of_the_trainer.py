@@ -95,6 +95,17 @@ def test_options_without_their_space_are_told(
         make_trainer(tmp_path, train=Dataset.from_list(rows), support="options")
 
 
+def test_a_row_keeps_its_number_where_a_calibration_split_is_drawn(tmp_path: Path) -> None:
+    rows = make_rows(260, 0)
+    wrong = next(row for row in rows[200:] if row["options"])
+    wrong["completion"] = " E"
+    told = (
+        rf"train data set, example {rows.index(wrong)}: the completion must be one of its options"
+    )
+    with pytest.raises(ValueError, match=told):
+        make_trainer(tmp_path, train=Dataset.from_list(rows), calibration=None, support="options")
+
+
 @pytest.mark.parametrize(
     ("prompt", "completion", "said"),
     [

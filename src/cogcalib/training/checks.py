@@ -18,7 +18,7 @@ from cogcalib.training.column_checks import check_known
 from cogcalib.training.config import GATES_WITHOUT_THRESHOLD, CogCalibConfig
 from cogcalib.training.dataset_checks import check_alike, check_options, data_format
 from cogcalib.training.logs import get_logger
-from cogcalib.training.option_ids import OPTIONS
+from cogcalib.training.option_ids import OPTIONS, check_texts
 
 logger = get_logger(__name__)
 FEW = 100
@@ -49,6 +49,8 @@ def with_calibration(
     if calibration is not None or reason is None:
         return train, calibration
     data_format(train, "train_dataset", text_field)
+    if OPTIONS in train.column_names:
+        check_texts(train, "train")  # before the split, which numbers the examples anew
     from cogcalib.training.calibration_split import split_calibration
 
     return split_calibration(train, args.calibration_share, text_field, reason)

@@ -48,7 +48,7 @@ def resolve_options(
         ValueError: Naming the example whose option is not one token, the first supervised
             one of its last unit, or that has too few options.
     """
-    _check_texts(dataset, name)
+    check_texts(dataset, name)
     rows = list(dataset.remove_columns(OPTIONS))
     pairs = [(i, option) for i, options in enumerate(dataset[OPTIONS]) for option in options or ()]
     originals = list(tokenised.select_columns(["input_ids", "labels"])) if pairs else []
@@ -97,7 +97,7 @@ def shared_options(rows: Iterable[Sequence[T] | None]) -> tuple[T, ...] | None:
     return first or None
 
 
-def _check_texts(dataset: Dataset, name: str) -> None:
+def check_texts(dataset: Dataset, name: str) -> None:
     """Raise ValueError for options that are no lists of texts, or beside tokens; an example may
     have none."""
     if "input_ids" in dataset.column_names:
@@ -123,18 +123,23 @@ def _check_texts(dataset: Dataset, name: str) -> None:
         for index, (answer, options) in enumerate(
             zip(dataset["completion"], dataset[OPTIONS], strict=True)
         ):
-            _check_spaces(f"{name} data set, example {index}", answer, options or ())
+            _check_answer(f"{name} data set, example {index}", answer, options or ())
 
 
-def _check_spaces(where: str, answer: Any, options: Sequence[str]) -> None:
-    """Raise ValueError for options that only white space keeps from being the answer."""
-    if not isinstance(answer, str) or answer in options:
+def _check_answer(where: str, answer: Any, options: Sequence[str]) -> None:
+    """Raise ValueError for options that only white space keeps from being the answer, and where
+    none of them stands in it."""
+    if not isinstance(answer, str) or not options or answer in options:
         return
     near = next((option for option in options if option.strip() == answer.strip()), None)
     if near is not None:
         raise ValueError(
             f"{where}: the completion is {answer!r} and the option {near!r}; both must be written "
             "alike, the leading space included, as ' A' behind 'Answer:'"
+        )
+    if not any(option in answer for option in options):
+        raise ValueError(
+            f"{where}: the completion must be one of its options {list(options)}, got {answer!r}"
         )
 
 

@@ -207,7 +207,8 @@ def _table(task: str, pairs: Sequence[Pair]) -> Table:
 def _signed(value: float, *, points: bool) -> str:
     if math.isnan(value):
         return "undefined"
-    return f"{100 * value:+.1f}" if points else f"{value:+.3f}"
+    # Adding zero turns a rounded -0.0 into 0.0, as the verdict has it.
+    return f"{round(100 * value, 1) + 0.0:+.1f}" if points else f"{round(value, 3) + 0.0:+.3f}"
 
 
 def _arrays(rows: Sequence[Prediction], definition: str) -> tuple[NDArray[Any], ...]:
