@@ -161,7 +161,7 @@ def models(families: Record, full: Record) -> Iterator[str]:
     """Other architectures, and every weight trained."""
     groups = _models(families, full)
     yield from head("", groups)
-    for name in ("sft", "sft+ts", "uniform", "gated", *reversed(CALIBRATED)):
+    for name in ("base", "sft", "sft+ts", "uniform", "gated"):
         cells = []
         for group in groups.values():
             row = find(group["rows"], row=name)
@@ -178,7 +178,6 @@ def model_changes(families: Record, full: Record) -> Iterator[str]:
     for name, rows in {
         "gated - uniform, each chosen": ("gated", "uniform"),
         "gated + TS - SFT + TS": ("gated+ts", "sft+ts"),
-        " - ".join(map(label, CALIBRATED)): CALIBRATED,
     }.items():
         cells = [changes(group, rows, (ece, "nll")) for group in groups.values()]
         yield line([name, *cells])
@@ -212,6 +211,17 @@ def _variants(record: Record, heads: Mapping[str, str], rows: Sequence[str]) -> 
             metrics = ("accuracy", primary(groups[0]), "nll")
             cells = [changes(group, pair, metrics) for group in groups]
             yield line([f"{' - '.join(map(label, pair))}, Δ", *cells])
+
+
+def lengths(record: Record) -> Iterator[str]:
+    """By how long a training goes on."""
+    steps = record["preset"]["config"]["train"]["steps"]
+    heads = {
+        f"{round(steps * settings.get('length', 1)):,} steps": name
+        for name, settings in record["table"]["variants"].items()
+    }
+    heads = dict(sorted(heads.items(), key=lambda item: int(item[0].split()[0].replace(",", ""))))
+    return _variants(record, heads, ["base", "sft", "ls-options", "cols-options"])
 
 
 def readings(build: Record) -> Iterator[str]:

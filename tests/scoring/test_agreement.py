@@ -144,8 +144,8 @@ def test_a_base_is_calibrated_within_five_points_or_the_floor(
     if refused:
         assert reason == (
             f"the base model is not calibrated: on 2,000 calibration questions its ECE over the "
-            f"options is {100 * error:.1f} %, allowed are 5 % or the noise floor, "
-            f"{100 * floor:.1f} %"
+            f"options is {100 * error:.2f} %, allowed are 5 % or the noise floor, "
+            f"{100 * floor:.2f} %"
         )
 
 

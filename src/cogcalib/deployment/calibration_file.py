@@ -289,6 +289,8 @@ def read_calibration(folder: Path) -> Calibration:
     """
     path = folder / FILE
     if not path.is_file():
+        if not folder.exists():
+            raise InputError(f"there is no folder {folder}")
         raise InputError(
             f"{folder} has no {FILE}: the model was not saved by cogcalib; "
             "`cogcalib recalibrate MODEL --data FILE` measures it and writes one"

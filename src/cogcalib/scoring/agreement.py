@@ -99,6 +99,6 @@ def why_uncalibrated(base: Sequence[Prediction]) -> str:
         return ""
     return (
         f"the base model is not calibrated: on {len(base):,} calibration questions its ECE over "
-        f"the options is {100 * error:.1f} %, allowed are {100 * CALIBRATED:g} % or the noise "
-        f"floor, {100 * floor:.1f} %"
+        f"the options is {100 * error:.2f} %, allowed are {100 * CALIBRATED:g} % or the noise "
+        f"floor, {100 * floor:.2f} %"
     )

@@ -81,7 +81,8 @@ def summarize(
             ECE of a perfectly calibrated model with the same confidences.
         - ``mce``, ``smooth_ece``, ``aurc``, ``coverage_at_90``, ``coverage_at_95``,
             ``selective_accuracy``: the same for the primary definition alone, beside it what each
-            was made with and the ``threshold`` (found for the coverages); None where undefined.
+            was made with and the ``threshold`` (found for the coverages), with the accuracy at a
+            confidence how many were ``answered``; None where undefined.
         - ``risk_coverage``: definition -> ``coverage`` and ``error`` of the most confident, lists.
         - ``auroc`` (None where all are correct or wrong), mean ``confidence``: definition -> value.
         - ``small_n``: fewer than `cogcalib.metrics.SMALL_N` examples.
@@ -148,8 +149,11 @@ def _selective(
     correct: NDArray[np.bool_],
     estimates: Mapping[str, Estimate],
 ) -> dict[str, Any]:
-    """Coverages with the thresholds found, and the risk-coverage curve."""
-    found: dict[str, Any] = {}
+    """Coverages and their thresholds, accuracy where it is sure, and the risk-coverage curve."""
+    name = "selective_accuracy"
+    (made,) = _by_definition(name, {primary: estimates}).values()
+    answered = int((confidence >= made["threshold"]).sum())
+    found: dict[str, Any] = {name: {primary: made | {"answered": answered}}}
     for name, accuracy in WANTED.items():
         (made,) = _by_definition(name, {primary: estimates}).values()
         threshold = threshold_at_accuracy(confidence, correct, accuracy)

@@ -12,6 +12,7 @@ from rich.text import Text
 from cogcalib.harness.config.methods import label
 from cogcalib.harness.report.columns import (
     CONFIDENCE,
+    MISSING,
     as_number,
     as_percent,
     floor_text,
@@ -154,6 +155,12 @@ def _auroc(row: Row) -> str:
     return as_number(statistic, 3, interval=True)
 
 
+def _answered(row: Row) -> str:
+    """How many answers are that sure; a row written before they were counted has none."""
+    count = row["selective_accuracy"][_primary(row)].get("answered")
+    return MISSING if count is None else f"{count:,}"
+
+
 def _named(text: str, metric: str, setting: str) -> Callable[[Row], str]:
     return lambda row: text.format(row[metric][_primary(row)][setting])
 
@@ -180,5 +187,6 @@ METRICS: tuple[tuple[Callable[[Row], str], Callable[[Row], str]], ...] = (
         _named("Accuracy % at confidence {:g}", "selective_accuracy", "threshold"),
         _percent("selective_accuracy"),
     ),
+    (lambda _: "  from answers", _answered),
 )
 """For each metric its name, which may depend on how it was made, and its figure with interval."""
