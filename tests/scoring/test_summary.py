@@ -143,6 +143,7 @@ def test_metrics_of_the_primary_definition_are_those_of_the_metrics_room():
     assert selective["threshold"] == 0.9
     assert selective["value"] == selective_accuracy(confidence, correct, threshold=0.9)
     assert selective["low"] <= selective["value"] <= selective["high"]
+    assert selective["answered"] == sum(value >= 0.9 for value in confidence)
 
 
 def test_undefined_values_are_none(predictions):

@@ -22,7 +22,7 @@ from cogcalib.scoring import summarize
 N = 60
 METRICS = ["NLL", "Brier", "Equal-mass ECE %", "MCE %", "Smooth ECE %", "AUROC", "AURC"]
 METRICS += ["ECE %", "Answered % at accuracy 90%", "Answered % at accuracy 95%"]
-METRICS += ["Accuracy % at confidence 0.9"]
+METRICS += ["Accuracy % at confidence 0.9", "  from answers"]
 INTERVAL = r"-?\d+\.\d+ \[\d+\.\d+–\d+\.\d+\]"  # noqa: RUF001
 
 
