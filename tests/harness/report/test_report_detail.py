@@ -22,7 +22,7 @@ from cogcalib.scoring import summarize
 N = 60
 METRICS = ["NLL", "Brier", "Equal-mass ECE %", "MCE %", "Smooth ECE %", "AUROC", "AURC"]
 METRICS += ["ECE %", "Answered % at accuracy 90%", "Answered % at accuracy 95%"]
-METRICS += ["Accuracy % at confidence 0.9", "  from answers"]
+METRICS += ["Accuracy % at confidence 0.9"]
 INTERVAL = r"-?\d+\.\d+ \[\d+\.\d+–\d+\.\d+\]"  # noqa: RUF001
 
 
@@ -66,6 +66,7 @@ def test_every_metric_has_its_interval(files, capsys):
     for metric in METRICS:
         (line,) = [line for line in printed.splitlines() if line.startswith(metric)]
         assert re.search(INTERVAL, line), line
+    assert re.search(r"(?m)^  from answers +\d+", printed)
     assert "60 (small)" in printed
     text = " ".join(printed.split())
     assert "Equal-mass ECE: 15 equal-mass bins, confidence: options, n = 60" in text
