@@ -27,7 +27,7 @@ SMALL = [
 def test_demo_runs_and_shows_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["demo", "--runs", str(tmp_path), *SMALL]) == 0
     out = capsys.readouterr().out
-    assert "Every ECE here" in out
+    assert "ECE in these sentences" in out
     assert "report.html" in out
     assert (tmp_path / "demo" / "report.html").is_file()
     done = load_run(tmp_path / "demo")

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:dtype auto")
 EXCUSED = {
     r"git clone|pip install|hf |export HF_|for task in": "asks GitHub, an index or the hub",
     r"make ": "jobs of CI are these targets; the others take minutes",
+    r"source \.venv/bin/activate": "of the environment that `make demo` sets up",
     r"vllm serve|llama-server": "not installed; completion_server.py answers as they do",
     r"accelerate launch": "test_accelerate_launch.py, test_two_processes_score.py",
     r"sbatch": "tests/examples/test_slurm.py, with stand-ins for Slurm",

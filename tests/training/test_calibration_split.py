@@ -31,7 +31,11 @@ def state() -> None:
 
 
 def split(rows: list[dict[str, Any]], share: float = 0.25, field: str | None = "text") -> Any:
-    return split_calibration(Dataset.from_list(rows), share, field, "the gate needs one")
+    dataset = Dataset.from_list(rows)
+    train, calibration, kept = split_calibration(dataset, share, field, "the gate needs one")
+    for name, side in {"train": train, "calibration": calibration}.items():
+        assert list(side) == [dataset[row] for row in kept[name]]
+    return train, calibration
 
 
 def prompts(dataset: Any) -> list[str]:

@@ -95,15 +95,24 @@ def test_options_without_their_space_are_told(
         make_trainer(tmp_path, train=Dataset.from_list(rows), support="options")
 
 
-def test_a_row_keeps_its_number_where_a_calibration_split_is_drawn(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"completion": " E"}, "the completion must be one of its options"),
+        ({"completion": ""}, "the completion is empty"),
+        ({"prompt": "w1 " * 100 + "Answer:"}, r"it has \d+ tokens, and max_length=64 would"),
+    ],
+)
+@pytest.mark.parametrize("place", range(255, 260))
+def test_a_row_keeps_its_number_where_a_calibration_split_is_drawn(
+    tmp_path: Path, place: int, change: dict[str, object], told: str
+) -> None:
+    """Five rows stand on both sides of the split."""
     rows = make_rows(260, 0)
-    wrong = next(row for row in rows[200:] if row["options"])
-    wrong["completion"] = " E"
-    told = (
-        rf"train data set, example {rows.index(wrong)}: the completion must be one of its options"
-    )
-    with pytest.raises(ValueError, match=told):
-        make_trainer(tmp_path, train=Dataset.from_list(rows), calibration=None, support="options")
+    rows[place] |= change
+    given = {"train": Dataset.from_list(rows), "calibration": None, "max_length": 64}
+    with pytest.raises(ValueError, match=f"train data set, example {place}: {told}"):
+        make_trainer(tmp_path, **given, support="options")
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,8 @@ def _of(accurate: int, tried: int) -> str:
     """Among how many it was chosen, a phrase before the accuracy that they keep."""
     if tried == 1:
         return "the only one,"
+    if accurate == 1:
+        return f"the only one of {tried}"
     return f"of {tried}, all" if accurate == tried else f"of the {accurate} of {tried}"
 
 

@@ -10,6 +10,7 @@ from datasets import Dataset
 
 from cogcalib.modeling.encoding import IGNORED
 from cogcalib.records import asked_text
+from cogcalib.training.dataset_checks import Rows
 from cogcalib.training.logs import get_logger
 from cogcalib.training.text import ASSISTANTS
 
@@ -23,7 +24,7 @@ noise, and more cost training examples and time without making it better."""
 
 def split_calibration(
     train: Dataset, share: float, text_field: str | None, reason: str
-) -> tuple[Dataset, Dataset]:
+) -> tuple[Dataset, Dataset, Rows]:
     """Training and calibration examples of one data set; the order of both is that of the rows.
 
     The questions with the smallest hashes become the calibration split: the same whatever the order
@@ -35,6 +36,9 @@ def split_calibration(
             `MOST`.
         text_field: Name of the column of plain text; None if a formatting function makes one.
         reason: Who needs the split, for messages.
+
+    Returns:
+        Both, and the rows of `train` that each has, for `numbered_as_given`.
 
     Raises:
         ValueError: If there are fewer than `FEWEST` different questions.
@@ -59,7 +63,8 @@ def split_calibration(
         len(sides[1]),
         len(train),
     )
-    return train.select(sides[0]), train.select(sides[1])
+    rows = dict(zip(("train", "calibration"), sides, strict=True))
+    return train.select(sides[0]), train.select(sides[1]), rows
 
 
 def _question(row: Mapping[str, Any], text_field: str | None) -> Any:

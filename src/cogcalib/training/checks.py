@@ -16,9 +16,9 @@ from cogcalib.training.alpha_controller import OWN_ALPHA
 from cogcalib.training.collator import OPTION_IDS
 from cogcalib.training.column_checks import check_known
 from cogcalib.training.config import GATES_WITHOUT_THRESHOLD, CogCalibConfig
-from cogcalib.training.dataset_checks import check_alike, check_options, data_format
+from cogcalib.training.dataset_checks import Rows, check_alike, check_options, data_format
 from cogcalib.training.logs import get_logger
-from cogcalib.training.option_ids import OPTIONS, check_texts
+from cogcalib.training.option_ids import OPTIONS
 
 logger = get_logger(__name__)
 FEW = 100
@@ -33,8 +33,10 @@ def settle(args: CogCalibConfig, train: Any) -> CogCalibConfig:
 
 def with_calibration(
     args: CogCalibConfig, train: Any, calibration: Any, text_field: str | None
-) -> tuple[Any, Any]:
+) -> tuple[Any, Any, Rows]:
     """Training and calibration data; the latter is split off where it is needed and missing.
+
+    Also the rows of each as `split_calibration` returns them, empty if nothing was split.
 
     Args:
         args: The configuration, settled.
@@ -47,10 +49,8 @@ def with_calibration(
     """
     reason = _needs_calibration(args)
     if calibration is not None or reason is None:
-        return train, calibration
+        return train, calibration, {}
     data_format(train, "train_dataset", text_field)
-    if OPTIONS in train.column_names:
-        check_texts(train, "train")  # before the split, which numbers the examples anew
     from cogcalib.training.calibration_split import split_calibration
 
     return split_calibration(train, args.calibration_share, text_field, reason)

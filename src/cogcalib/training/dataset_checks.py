@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
@@ -17,6 +19,28 @@ from cogcalib.training.supervision import Unit, competing_start, has_prompt
 
 OF_TOKENS = {"labels", "completion_mask", "assistant_masks"}
 """Columns that TRL would read beside tokens made of text, whatever they were."""
+Rows: TypeAlias = Mapping[str, Sequence[int]]
+"""``train`` and ``calibration`` -> the rows that each has of a data set that was split."""
+
+
+@contextmanager
+def numbered_as_given(rows: Rows) -> Iterator[None]:
+    """Errors about an example of either side have the number that it had before the split.
+
+    Args:
+        rows: As `cogcalib.training.calibration_split` splits; empty where nothing was.
+    """
+
+    def numbered(found: re.Match[str]) -> str:
+        return f"train data set, example {rows[found[1]][int(found[2])]}"
+
+    try:
+        yield
+    except ValueError as error:
+        if not rows:
+            raise
+        pattern = rf"\b({'|'.join(rows)}) data set, example (\d+)"
+        raise ValueError(re.sub(pattern, numbered, str(error))) from error
 
 
 def data_format(dataset: object, name: str, text_field: str | None) -> str:

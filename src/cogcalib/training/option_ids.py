@@ -48,7 +48,7 @@ def resolve_options(
         ValueError: Naming the example whose option is not one token, the first supervised
             one of its last unit, or that has too few options.
     """
-    check_texts(dataset, name)
+    _check_texts(dataset, name)
     rows = list(dataset.remove_columns(OPTIONS))
     pairs = [(i, option) for i, options in enumerate(dataset[OPTIONS]) for option in options or ()]
     originals = list(tokenised.select_columns(["input_ids", "labels"])) if pairs else []
@@ -97,7 +97,7 @@ def shared_options(rows: Iterable[Sequence[T] | None]) -> tuple[T, ...] | None:
     return first or None
 
 
-def check_texts(dataset: Dataset, name: str) -> None:
+def _check_texts(dataset: Dataset, name: str) -> None:
     """Raise ValueError for options that are no lists of texts, or beside tokens; an example may
     have none."""
     if "input_ids" in dataset.column_names:
@@ -118,6 +118,8 @@ def check_texts(dataset: Dataset, name: str) -> None:
             raise ValueError(
                 f"{name} data set, example {index}: {OPTIONS} must be a list of completions such "
                 f"as ' A', none of them None or empty, got {options!r}"
+                + "; read a list that a CSV holds as text with json.loads"
+                * isinstance(options, str)
             )
     if "completion" in dataset.column_names:
         for index, (answer, options) in enumerate(

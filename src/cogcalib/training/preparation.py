@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, cast
 
 from datasets import Dataset
@@ -48,10 +49,27 @@ class PreparedTrainer(SFTTrainer):
     joined_answers: str = ""
     _vocabulary: tuple[int, int] | None = None
     _prepares_evaluation: bool = False
+    _split_rows: dataset_checks.Rows = MappingProxyType({})
     _option_texts: tuple[str, ...] | None = None
     _signature_columns: Any
 
     def _prepare_dataset(
+        self,
+        dataset: Dataset,
+        processing_class: Any,
+        args: SFTConfig,
+        packing: bool,
+        formatting_func: Callable[[dict[str, Any]], str] | None,
+        dataset_name: str,
+    ) -> Dataset:
+        with dataset_checks.numbered_as_given(
+            {} if self._prepares_evaluation else self._split_rows
+        ):
+            return self._prepared(
+                dataset, processing_class, args, packing, formatting_func, dataset_name
+            )
+
+    def _prepared(
         self,
         dataset: Dataset,
         processing_class: Any,
@@ -124,14 +142,9 @@ class PreparedTrainer(SFTTrainer):
 
     def _prepare_calibration(self, calibration_dataset: Dataset) -> None:
         """Prepare the calibration split, and make sure that it is not trained on."""
-        prepared = self._prepare_dataset(
-            calibration_dataset,
-            self.processing_class,
-            self.args,
-            False,
-            self._formatting_func,
-            "calibration",
-        )
+        arguments = (self.processing_class, self.args, False, self._formatting_func)
+        with dataset_checks.numbered_as_given(self._split_rows):
+            prepared = self._prepared(calibration_dataset, *arguments, "calibration")
         # As the training's loader does it: a collator is given what it is given there.
         prepared = self._remove_unused_columns(prepared, "calibration")
         self.calibration_dataset = dataset_checks.without_numbers(prepared)

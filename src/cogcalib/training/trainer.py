@@ -24,7 +24,7 @@ from cogcalib.training.answering import AnsweringTrainer
 from cogcalib.training.callbacks import KnowledgeCallback
 from cogcalib.training.collator import KNOWN, NUMBER, OPTION_IDS
 from cogcalib.training.config import CogCalibConfig
-from cogcalib.training.dataset_checks import as_python
+from cogcalib.training.dataset_checks import as_python, numbered_as_given
 from cogcalib.training.ledger_writer import number_examples, open_ledger
 from cogcalib.training.loss import PLAIN, LossRunner
 from cogcalib.training.measured_answers import own_answers
@@ -112,10 +112,11 @@ class CogCalibTrainer(AnsweringTrainer):
         checks.refuse_split_sequences(args.parallelism_config)
         text_field = args.dataset_text_field if formatting_func is None else None
         given = calibration_dataset is not None
-        train_dataset, calibration_dataset = checks.with_calibration(
+        train_dataset, calibration_dataset, self._split_rows = checks.with_calibration(
             args, train_dataset, calibration_dataset, text_field
         )
-        checks.check_data_sets(args, train_dataset, calibration_dataset, text_field)
+        with numbered_as_given(self._split_rows):
+            checks.check_data_sets(args, train_dataset, calibration_dataset, text_field)
         model = checks.named_model(model)
         checks.check_template(args, train_dataset, sft_arguments.get("processing_class"), model)
         checks.check_evaluation(sft_arguments.get("eval_dataset"), text_field)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cogcalib.harness.config.methods import Method, label
 from cogcalib.harness.report.summary import MethodSummary, Statistic, TaskSummary
 from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED
+from cogcalib.scoring.confidence_names import CONFIDENCE_MAPS
 from cogcalib.scoring.metrics_row import WANTED
 
 MISSING = "–"  # noqa: RUF001 - a typographic dash is meant
@@ -97,7 +98,7 @@ def calibration_columns(
         floors = wide and definition is None
         result += [_other_ece(each), *(_floor(task, each) if floors else ())]
     result += [
-        Column("NLL", "", lambda row: as_number(row.nll, 3)),
+        Column("NLL", "", _own_nll),
         Column("Brier", "", lambda row: as_number(row.brier, 3)),
     ]
     if wide:
@@ -256,6 +257,12 @@ def reading_aids(
             "Known: share of the training examples below the gate's threshold in the first and the "
             f"last gated epoch; !: above {SATURATED:.0%} the gate hardly tells examples apart."
         )
+
+
+def _own_nll(row: MethodSummary) -> str:
+    """The NLL; none of a map of the confidence alone, which says nothing of the other options."""
+    mapped = Method.read(row.method).posthoc in CONFIDENCE_MAPS
+    return MISSING if mapped else as_number(row.nll, 3)
 
 
 def _nll(task: TaskSummary) -> list[str]:

@@ -44,7 +44,7 @@ def headline(run: Run, task: TaskSummary) -> list[str]:
     verdict, paid_off = judge.compare(best), judge.compare("sft", "base")
     rivals = [judge.compare(best, name) for name in ("sft+ts", "sft+platt")]
     lead = [] if verdict is None else [f"{trust(verdict)} {case(paid_off, rivals)}".strip()]
-    sentences = [*lead, _comparison(task, best), _measured(task), _chosen(choice)]
+    sentences = [*lead, _comparison(task, best), _measured(task), _chosen(choice, task)]
     sentences += [UNJUDGED] if verdict is None else [judged(verdict)]
     sentences += [*map(rival, rivals), paid(paid_off), beside_base(judge.compare(best, "base"))]
     sentences += [*_idle(task, judge, but=best), _uniform(task, best)]
@@ -63,7 +63,7 @@ def _pct(statistic: Statistic) -> str:
 
 
 def _measured(task: TaskSummary) -> str:
-    return f"Every ECE here: {task.ece_label}."
+    return f"ECE in these sentences: {task.ece_label}."
 
 
 def _lowest(task: TaskSummary) -> str:
@@ -97,13 +97,14 @@ def _accuracy(task: TaskSummary, best: str) -> str:
     return f"while accuracy {direction} from {_pct(old)} to {_pct(new)}"
 
 
-def _chosen(choice: SingledOut) -> str:
+def _chosen(choice: SingledOut, task: TaskSummary) -> str:
     name = label(choice.method or "")
     if choice.candidates == 1:
         return f"{name} is the only CogCalib variant of this run."
+    several = "; means over seeds" * (len(task[choice.method or ""].seeds) > 1)
     return (
-        f"{name} was chosen out of {choice.candidates} variants on the calibration split: "
-        f"{choice.reason}; means over seeds."
+        f"On the calibration split {name} was chosen out of {choice.candidates} variants: "
+        f"{choice.reason}{several}."
     )
 
 
@@ -117,7 +118,8 @@ def _uniform(task: TaskSummary, best: str) -> str:
                 f"{label(name)} {_pct(task.ece(name))} at accuracy "
                 f"{_pct(task[name].accuracy)}{f' (below {label(best)})' * lower}"
             )
-    return f"Penalties on every example, without a gate: {', '.join(shown)}." if shown else ""
+    listed = ", ".join(shown)
+    return f"ECE of the penalties on every example, without a gate: {listed}." if shown else ""
 
 
 def _idle(task: TaskSummary, judge: Judge, *, but: str = "") -> list[str]:

@@ -75,26 +75,31 @@ def case(sft: Verdict | None, rivals: Sequence[Verdict | None]) -> str:
         sft: SFT against the base model; None if that was not scored.
         rivals: The method against SFT with a map fitted afterwards, where such were run.
     """
+    parts = [] if sft is None else [_fine_tuned(sft)]
     found = [each for each in rivals if each is not None]
-    even = [label(each.against) for each in found if not any(map(each.is_better, each.ranked))]
-    parts = []
-    if sft is not None and sft.equal:
-        parts.append("Fine-tuning changed nothing here")
-    elif sft is not None:
-        harmed = any(each.low > 0 for each in sft.errors.values())
-        worst = max(sft.errors, key=lambda name: sft.errors[name].difference)
-        parts.append(
-            f"Fine-tuning {'harmed' if harmed else 'did not harm'} calibration here, against the "
-            f"base model {change(sft, f'ece.{worst}')} and {change(sft, 'accuracy')}"
-        )
-    if found:
-        parts.append(
-            f"scaling afterwards is as good ({' and '.join(even)})"
-            if even
-            else "scaling afterwards is not as good"
-        )
+    if even := [label(each.against) for each in found if not _better(each)]:
+        parts.append(f"scaling afterwards is as good ({' and '.join(even)})")
+    elif found:
+        behind = (f"{label(each.against)} in {_listed(_better(each))}" for each in found)
+        parts.append(f"scaling afterwards is not as good ({', '.join(behind)})")
     text = "; ".join(parts)
     return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def _fine_tuned(sft: Verdict) -> str:
+    """What fine-tuning did to calibration, by the primary confidence unless another shows harm."""
+    if sft.equal:
+        return "Fine-tuning changed nothing here"
+    harmed = [name for name, each in sft.errors.items() if each.low > 0]
+    shown = next(iter(harmed or sft.errors))
+    return (
+        f"Fine-tuning {'harmed' if harmed else 'did not harm'} calibration here, against the "
+        f"base model {change(sft, f'ece.{shown}')} and {change(sft, 'accuracy')}"
+    )
+
+
+def _better(verdict: Verdict) -> list[str]:
+    return [each for each in verdict.ranked if verdict.is_better(each)]
 
 
 def rival(verdict: Verdict | None) -> str:
