@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from cogcalib.harness.report import Run
 from cogcalib.harness.report.headline import headline
+from cogcalib.harness.report.page_parts import figures_aside
 from cogcalib.harness.report.singled_out import single_out
 from cogcalib.harness.report.summary import group_rows
 from cogcalib.harness.report.verdict import Judge, Verdict
@@ -340,3 +342,10 @@ def test_without_the_same_questions_no_significance_is_claimed(tmp_path: Path) -
     said = text(run)
     assert "figures only" in said
     assert "trustworthy" not in said
+
+
+def test_the_lead_reads_without_what_is_set_back() -> None:
+    said = figures_aside("A is better (B <1.0 [0.5 to 1.5]>) by +2.0 [1.0 to 3.0] points; so is C.")
+    inside = re.findall(r'<span class="figures">(.*?)</span>', said)
+    assert inside == ["(B &lt;1.0 [0.5 to 1.5]&gt;)", "[1.0 to 3.0]"]
+    assert re.sub(r"<span.*?</span>", "", said) == "A is better  by +2.0  points; so is C."

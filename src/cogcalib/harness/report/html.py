@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from cogcalib.drawing.svg_plot import STYLE, standalone
 from cogcalib.harness.report.page import page_content
-from cogcalib.harness.report.page_parts import Page, even_columns, whole_words
+from cogcalib.harness.report.page_parts import Page, even_columns, figures_aside, whole_words
 from cogcalib.harness.report.run_results import Run, load_run
 from cogcalib.records import write_text
 
@@ -65,7 +65,7 @@ def render(template: str, page: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"whole": whole_words, "columns": even_columns}
+    environment.filters |= {"whole": whole_words, "columns": even_columns, "aside": figures_aside}
     source = Path(__file__).with_name("templates") / "report.js"
     script = source.read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -145,6 +146,15 @@ def whole_words(text: str) -> Markup:
     words = text.split(" ")
     shown = [whole.format(each) if "-" in each and len(each) <= WHOLE else each for each in words]
     return Markup(" ").join(shown)
+
+
+def figures_aside(text: str) -> Markup:
+    """A sentence whose parentheses and brackets are set back: it reads without them."""
+    set_back = Markup('<span class="figures">{}</span>')
+    parts = re.split(r"(\([^()]*\)|\[[^\[\]]*\])", text)
+    return Markup("").join(
+        set_back.format(each) if at % 2 else each for at, each in enumerate(parts)
+    )
 
 
 def page_definitions(tasks: Sequence[TaskSummary]) -> list[str]:
