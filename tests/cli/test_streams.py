@@ -47,6 +47,8 @@ def test_a_dash_prints_the_results_alone(capsys: pytest.CaptureFixture[str]) -> 
     assert cli.main(["tasks"]) == 0
     assert "atlas/country" in capsys.readouterr().out
 
+    assert cli.main(["tasks", "show", "atlas/capital", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "atlas/capital"
     assert cli.main(["completion", "bash", "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["shell"] == "bash"
 

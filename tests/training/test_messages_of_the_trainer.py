@@ -95,6 +95,17 @@ def test_options_without_their_space_are_told(
         make_trainer(tmp_path, train=Dataset.from_list(rows), support="options")
 
 
+@pytest.mark.parametrize("column", ["completion", "messages"])
+def test_a_talk_s_answer_is_one_of_its_options(tmp_path: Path, column: str) -> None:
+    question, answer = [{"role": "user", "content": "w1"}], {"role": "assistant", "content": "E"}
+    talk = {"prompt": question, "completion": [answer]}
+    row = talk if column == "completion" else {"messages": [*question, answer]}
+    rows = Dataset.from_list([row | {"options": ["A", "B"]} for _ in range(8)])
+    with pytest.raises(ValueError, match=r"example 0: .* one of its options \['A', 'B'\], got 'E'"):
+        make_trainer(tmp_path, train=rows, calibration=rows, support="options",
+                     assistant_only_loss=column == "messages")  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import takewhile
-from pathlib import Path
 from types import ModuleType
 
 from cogcalib import __version__
@@ -46,6 +45,7 @@ from cogcalib.cli.console import (
 )
 from cogcalib.cli.examples import examples_of
 from cogcalib.cli.names import check_names
+from cogcalib.cli.options import add_json
 from cogcalib.records import InputError, input_errors, path_errors
 from cogcalib.suggest import did_you_mean
 from cogcalib.termination import EXIT_CODE, TerminatedError, raising_on_sigterm
@@ -180,12 +180,7 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
         )
         if chosen in (None, name):
             verb.add_options(added)
-            added.add_argument(
-                "--json",
-                type=Path,
-                metavar="FILE",
-                help="write the results to a new file; - prints them, and all else to stderr",
-            )
+            add_json(added)
     return parser
 
 

@@ -74,6 +74,12 @@ def read_fields(options: argparse.Namespace, settings: type) -> dict[str, Any]:
     return {f.name: getattr(options, f.name) for f in fields(settings) if hasattr(options, f.name)}
 
 
+def add_json(parser: argparse.ArgumentParser, **more: Any) -> None:
+    """Add ``--json``, which every verb has."""
+    text = "write the results to a new file; - prints them, and all else to stderr"
+    parser.add_argument("--json", type=Path, metavar="FILE", help=text, **more)
+
+
 def add_shared(parser: argparse.ArgumentParser, *flags: str) -> None:
     """Add some of the `SHARED` options."""
     for flag in flags:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cogcalib.cli.console import screen, shown
 from cogcalib.cli.examples import examples_of
-from cogcalib.cli.options import add_shared
+from cogcalib.cli.options import add_json, add_shared
 from cogcalib.records import PRESETS, input_errors
 
 HELP = "list the tasks and their sizes, or show one"
@@ -26,6 +26,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--model", default="atlas", help="whose tokenizer (atlas)")
     show.add_argument("--prompt", default=PRESETS[0], help=f"prompt preset ({PRESETS[0]})")
     add_shared(show, "--data-dir")
+    # Before `show` or behind it: what stands before it is not overwritten.
+    add_json(show, default=argparse.SUPPRESS)
 
 
 def execute(options: argparse.Namespace) -> Any:

@@ -121,9 +121,10 @@ def _check_texts(dataset: Dataset, name: str) -> None:
                 + "; read a list that a CSV holds as text with json.loads"
                 * isinstance(options, str)
             )
-    if "completion" in dataset.column_names:
+    columns = [name for name in ("completion", "messages") if name in dataset.column_names]
+    for column in columns[:1]:
         for index, (answer, options) in enumerate(
-            zip(dataset["completion"], dataset[OPTIONS], strict=True)
+            zip(dataset[column], dataset[OPTIONS], strict=True)
         ):
             _check_answer(f"{name} data set, example {index}", answer, options or ())
 
@@ -131,6 +132,12 @@ def _check_texts(dataset: Dataset, name: str) -> None:
 def _check_answer(where: str, answer: Any, options: Sequence[str]) -> None:
     """Raise ValueError for options that only white space keeps from being the answer, and where
     none of them stands in it."""
+    if isinstance(answer, list) and answer and isinstance(answer[-1], Mapping):
+        answer = answer[-1].get("content")
+        options = [option.strip() for option in options if option.strip()]
+        if options and isinstance(answer, str):
+            _check_holds(where, answer, options)
+        return
     if not isinstance(answer, str) or not options or answer in options:
         return
     near = next((option for option in options if option.strip() == answer.strip()), None)
@@ -139,6 +146,10 @@ def _check_answer(where: str, answer: Any, options: Sequence[str]) -> None:
             f"{where}: the completion is {answer!r} and the option {near!r}; both must be written "
             "alike, the leading space included, as ' A' behind 'Answer:'"
         )
+    _check_holds(where, answer, options)
+
+
+def _check_holds(where: str, answer: str, options: Sequence[str]) -> None:
     if not any(option in answer for option in options):
         raise ValueError(
             f"{where}: the completion must be one of its options {list(options)}, got {answer!r}"
