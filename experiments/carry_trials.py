@@ -1,4 +1,4 @@
-"""Three ways to carry calibration over, one seed each, judged on calibration splits alone.
+"""Three ways to carry calibration over, one seed each.
 
     python experiments/carry_trials.py
 
@@ -12,7 +12,8 @@ Plain fine-tuning on atlas/country, and besides it
 
 Printed for each: means of NLL, ECE and Brier score over the other tasks, as it is, with the
 temperature fitted in domain, and halfway between that and the one without labels (`+tsdaca`).
-No test split is touched.
+The other tasks have a test split alone: 500 of its questions are asked with seed 0, and what is kept
+must be judged with other seeds.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def anchored(base: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> type[CogCalibTrainer]:
     """A trainer that keeps the base model's belief on unlabelled questions of `ANCHORED`."""
-    pool = [e for name in ANCHORED for e in draw(load_task(name).splits["train"], MOST, 0)]
+    pool = [e for name in ANCHORED for e in draw(load_task(name).splits["test"], MOST, 0)]
     rows = encode_batch(pool, tokenizer)
     beliefs = torch.tensor(log_softmax(asked(base, tokenizer, pool).logits, axis=1))
     rng = random.Random(0)
@@ -199,8 +200,10 @@ def main() -> None:
     torch.set_num_threads(1)
     base, tokenizer = load_model("atlas")
     rate = load_preset("atlas").config["train"]["learning_rate"]
-    questions = {name: draw(load_task(name).splits["calibration"], MOST, 0)
-                 for name in (TRAINED, *JUDGED)}  # fmt: skip
+    splits = dict.fromkeys(JUDGED, "test") | {TRAINED: "calibration"}
+    questions = {
+        name: draw(load_task(name).splits[split], MOST, 0) for name, split in splits.items()
+    }
     theirs = {name: asked(base, tokenizer, rows) for name, rows in questions.items()}
     gold = {name: theirs[name].gold for name in JUDGED}
     ways = {"sft": {}, "mean": {"callbacks": [Averaged()]},

@@ -1,4 +1,4 @@
-"""Write the tables of README.md and of two pages under docs from the records in docs/results.
+"""Write the tables of README.md and of docs/findings.md from the records in docs/results.
 
     python experiments/readme.py            # the records -> the pages
     python experiments/readme.py --check    # exit code 1 if they disagree
@@ -22,9 +22,8 @@ from cogcalib.records import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 README, FINDINGS = ROOT / "README.md", ROOT / "docs" / "findings.md"
-FIRST_EDITION = ROOT / "docs" / "first-edition.md"
 RESULTS = ROOT / "docs" / "results"
-MODELS = ("first-edition/families-atlas", "first-edition/full-finetune-atlas")
+MODELS = ("families-atlas", "full-finetune-atlas")
 
 TABLES: Mapping[Path, Mapping[Callable[..., Iterator[str]], tuple[str, ...]]] = {
     README: {tables.demo: ("demo-reliability",), tables.results: ("main-atlas",)},
@@ -34,6 +33,9 @@ TABLES: Mapping[Path, Mapping[Callable[..., Iterator[str]], tuple[str, ...]]] = 
         tables.paper_open: ("paper-atlas",),
         tables.controls: ("controls-atlas",),
         tables.mixtures: ("ratio-atlas",),
+        tables.lengths: ("length-atlas",),
+        tables.models: MODELS,
+        tables.model_changes: MODELS,
         tables.transfer: ("main-atlas",),
         tables.carried: ("carry-atlas",),
         tables.real_model: ("open-ended-smollm2-open",),
@@ -42,7 +44,6 @@ TABLES: Mapping[Path, Mapping[Callable[..., Iterator[str]], tuple[str, ...]]] = 
         tables.readings: ("entity-24m-build",),
         tables.entity: ("main-entity-24m",),
     },
-    FIRST_EDITION: {tables.models: MODELS, tables.model_changes: MODELS},
 }
 """Page -> what writes a table, named as its marks are -> the records it is made from."""
 
