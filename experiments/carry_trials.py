@@ -12,8 +12,8 @@ Plain fine-tuning on atlas/country, and besides it
 
 Printed for each: means of NLL, ECE and Brier score over the other tasks, as it is, with the
 temperature fitted in domain, and halfway between that and the one without labels (`+tsdaca`).
-The other tasks have a test split alone: 500 of its questions are asked with seed 0, and what is kept
-must be judged with other seeds.
+The other tasks have a test split alone: 500 of its questions are asked with seed 0, and what is
+kept must be judged with other seeds.
 """
 
 from __future__ import annotations
