@@ -25,6 +25,7 @@ from cogcalib.harness.report.singled_out import single_out
 from cogcalib.harness.report.style import colour
 from cogcalib.harness.report.summary import group_rows
 from cogcalib.metrics import expected_calibration_error, reliability_curve
+from cogcalib.provenance import code_state
 from cogcalib.records import write_text
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -66,6 +67,7 @@ def measure(run: Run) -> dict[str, Any]:
         "methods": methods,
         "headline": headline(run, task),
         "commit": run.record["code"]["commit"],
+        "read_by": code_state()["commit"],
     }
 
 

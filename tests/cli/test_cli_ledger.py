@@ -105,7 +105,7 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["absent"], "there is no folder"),
+        (["absent"], "absent is not there"),
         (["run", "--method", "sft"], "with a ledger cols seed-3"),
         (["empty"], "holds no training, neither as a run folder nor as the output of a trainer"),
         (["run", "--output", "picture.jpg"], "ends in .png"),

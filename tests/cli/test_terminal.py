@@ -114,6 +114,13 @@ def test_names_that_were_meant_are_named(
     assert f"did you mean {meant}?" in capsys.readouterr().err
 
 
+def test_choices_that_were_meant_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["recalibrate", "out", "--data", "x.jsonl", "--method", "temprature"])
+    assert "invalid choice: 'temprature'" in (said := capsys.readouterr().err)
+    assert said.endswith("; did you mean 'temperature'?\n")
+
+
 def rows() -> list[dict[str, object]]:
     ece = {
         name: {"value": 0.0123, "low": 0.0101, "high": 0.145, "floor": [0.02, 0.05]}

@@ -149,7 +149,10 @@ def cited_of_other_tasks(
         for claim in record["claims"]:
             nll, p = claim["difference"]["nll"][:3], claim["difference"]["nll"][3]
             if p < 0.05:
-                yield FINDINGS, f"{tables.change({'nll': nll}, 'nll')} (Holm over three, p = {p:.3f})"
+                yield (
+                    FINDINGS,
+                    f"{tables.change({'nll': nll}, 'nll')} (Holm over three, p = {p:.3f})",
+                )
     main = records["main-atlas"]["results"]
     groups = [each for each in main if not each["in_domain"] and each["n"] >= tables.MANY]
     drawn = tables.drawn(groups, "cols-options-gap", "sft+ts")

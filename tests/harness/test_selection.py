@@ -36,6 +36,16 @@ TRIALS = [
 ]
 
 
+def test_the_only_one_is_called_so():
+    trials = [
+        Trial("sft", 0, 0.7, 1.0, {"options": 0.1}),
+        Trial("a", 0, 0.7, 0.9, {"options": 0.1}),
+    ]
+    trials += [Trial("b", 0, 0.6, 0.8, {"options": 0.1})]
+    reason = select(["a", "b"], trials, "nll").reason
+    assert reason.startswith("lowest NLL, 0.900, the only one of 2 within 0.5 points")
+
+
 def test_lowest_ece_within_half_a_point_of_sft() -> None:
     found = select(["a", "b", "c", "d"], TRIALS, "ece")
     assert found.chosen == "b"  # c is 0.6 points below, b exactly 0.5

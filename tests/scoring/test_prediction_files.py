@@ -158,5 +158,5 @@ def test_parquet_of_others_with_a_struct_of_definitions_is_read(tmp_path):
 def test_questions_are_no_predictions(tmp_path):
     path = tmp_path / "train.jsonl"
     path.write_text('{"prompt": "p", "completion": " c"}\n', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"row 1: no prediction, .* got prompt, completion$"):
+    with pytest.raises(ValueError, match=r"row 1: not a prediction .* got prompt, completion$"):
         read_predictions(path)

@@ -245,7 +245,7 @@ def test_options_that_are_no_single_tokens_in_the_answer_s_place(
 
 
 def test_options_after_an_answer_that_starts_earlier(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="example 5: option ' A' must be one token"):
+    with pytest.raises(ValueError, match="example 5: the completion must be one of its options"):
         make_trainer(tmp_path, train=changed(5, completion=" the answer is A"))
 
 

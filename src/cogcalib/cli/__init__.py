@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import takewhile
 from types import ModuleType
+from typing import NoReturn
 
 from cogcalib import __version__
 from cogcalib.cli import (
@@ -161,9 +163,19 @@ def _check_options(
             parser.error(f"cogcalib {chosen} has no option {got}{did_you_mean(got, known)}")
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says what was meant where a value is none of its choices."""
+
+    def error(self, message: str) -> NoReturn:
+        found = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)$", message)
+        if found:
+            message += did_you_mean(found[1], re.findall(r"[^\s',]+", found[2]))
+        super().error(message)
+
+
 def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
     """The parser with the options of one verb; those of every verb if None."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="cogcalib",
         description="Fine-tune language models so that their confidence can be trusted.",
         epilog=examples_of("cogcalib"),

@@ -6,7 +6,7 @@ import argparse
 
 from cogcalib.records import InputError
 
-HELP = "print a script that completes cogcalib's verbs and options in a shell"
+HELP = "print a script that completes verbs and options in a shell (needs cogcalib[completion])"
 
 SHELLS = ("bash", "zsh", "tcsh")
 

@@ -240,7 +240,8 @@ def write_results(path: Path, found: Any, told: TextIO | None = None) -> None:
         InputError: As `check_new`.
     """
     if path == STANDARD_OUTPUT:
-        print(json.dumps(_plain(found), indent=2, ensure_ascii=False), file=_piped[-1])
+        # In ASCII, which every terminal and pipe has bytes for, and no control character.
+        print(json.dumps(_plain(found), indent=2), file=_piped[-1], flush=True)
         return
     check_new("--json", path)
     write_json(path, _plain(found))

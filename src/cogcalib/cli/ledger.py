@@ -67,7 +67,8 @@ def _training(run: Path, method: str | None, seed: int | None) -> tuple[Path, st
     from cogcalib.knowledge.ledger import has_ledger
 
     if not run.is_dir():
-        raise FileNotFoundError(f"there is no folder {run}")
+        kind = "is a file, not the folder of a training" if run.exists() else "is not there"
+        raise FileNotFoundError(f"{run} {kind}")
     if has_ledger(run):
         return run, run.name
     # A method such as cols+ts is trained as another.

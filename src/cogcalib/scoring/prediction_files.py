@@ -13,7 +13,7 @@ from cogcalib.artifacts import check_writable, is_number
 from cogcalib.jsonl import json_lines, write_jsonl
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring.confidence_names import MULTIPLE_CHOICE, OPEN_ENDED
-from cogcalib.suggest import cut, did_you_mean, hint_first
+from cogcalib.suggest import NEAR, cut, did_you_mean, hint_first
 from cogcalib.tasks.splits import drawn_as_one, halve
 
 FORMATS = (".jsonl", ".parquet")
@@ -180,10 +180,12 @@ def _checked(row: Any) -> Prediction:
         )
     if row.keys() != _NAMES:
         keys = f"the keys are {', '.join(_NAMES)}"
-        if not row.keys() & _OWN:
+        unknown = sorted(row.keys() - _NAMES)
+        slips = [name for name in row if did_you_mean(str(name), _OWN, likeness=NEAR)]
+        if not row.keys() & _OWN and not slips:
             there = cut(", ".join(map(str, row)) or "none")
-            raise ValueError(f"no prediction, as cogcalib score writes them; {keys}, got {there}")
-        if unknown := sorted(row.keys() - _NAMES):
+            raise ValueError(f"not a prediction as cogcalib score writes it; {keys}, got {there}")
+        if unknown:
             meant = did_you_mean(unknown[0], _NAMES - row.keys())
             raise ValueError(hint_first(f"unknown key {unknown[0]!r}", meant, keys))
         missing = next(name for name in _NAMES if name not in row)
@@ -255,7 +257,7 @@ def _are_logprobs(value: Any) -> bool:
 
 
 _NAMES = dict.fromkeys(field.name for field in fields(Prediction)).keys()
-_OWN = frozenset(("prediction", "correct", "confidence"))
+_OWN = dict.fromkeys(("prediction", "correct", "confidence")).keys()
 """Keys one of which a prediction has, and a question does not."""
 _DEFINITIONS = (*MULTIPLE_CHOICE, *OPEN_ENDED)
 _RULES: dict[str, tuple[type | None, Callable[[Any], bool] | None, str]] = {

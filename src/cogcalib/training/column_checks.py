@@ -221,7 +221,7 @@ def check_known(dataset: Dataset) -> None:
     index = _first_without(values)
     if index is not None:  # it may be a row that a selection left out
         value = values[index].as_py()
-        raise _no_label(f"{value!r} in example {index}", value)
+        raise _no_label(f"{value!r} in train data set, example {index}", value)
 
 
 def _first_without(values: pa.ChunkedArray) -> int | None:

@@ -32,7 +32,8 @@ def numbered_as_given(rows: Rows) -> Iterator[None]:
     """
 
     def numbered(found: re.Match[str]) -> str:
-        return f"train data set, example {rows[found[1]][int(found[2])]}"
+        given, number = rows[found[1]], int(found[2])
+        return f"train data set, example {given[number]}" if number < len(given) else found[0]
 
     try:
         yield
@@ -40,7 +41,10 @@ def numbered_as_given(rows: Rows) -> Iterator[None]:
         if not rows:
             raise
         pattern = rf"\b({'|'.join(rows)}) data set, example (\d+)"
-        raise ValueError(re.sub(pattern, numbered, str(error))) from error
+        said = re.sub(pattern, numbered, str(error))
+        if said == str(error):
+            raise
+        raise ValueError(said) from error
 
 
 def data_format(dataset: object, name: str, text_field: str | None) -> str:

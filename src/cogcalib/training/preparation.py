@@ -162,7 +162,10 @@ class PreparedTrainer(SFTTrainer):
         evaluation = self.eval_dataset if isinstance(self.eval_dataset, dict) else {}
         if not evaluation and self.eval_dataset is not None:
             evaluation = {"eval": self.eval_dataset}
-        for name, dataset in {"train": self.train_dataset, **evaluation}.items():
+        moved = self.args.packing or self.args.shuffle_dataset
+        with dataset_checks.numbered_as_given({} if moved else self._split_rows):
+            check_vocabulary(cast(Dataset, self.train_dataset), "train", *self._vocabulary)
+        for name, dataset in evaluation.items():
             check_vocabulary(cast(Dataset, dataset), name, *self._vocabulary)
 
     def _wrap_collator(self) -> None:

@@ -43,7 +43,7 @@ def test_one_category_and_few_questions_still_make_a_page(tmp_path, rows):
     write_rows(tmp_path / "probe.parquet", [replace(row, category="Unknown") for row in rows[:2]])
     text = write_probe_html(tmp_path, resamples=5).read_text(encoding="utf-8")
     assert "100.0 % are new to it" in text
-    assert "No question is known (HighlyKnown or MaybeKnown), so that there is nothing" in text
+    assert "No question is known (HighlyKnown or MaybeKnown), so there is nothing" in text
     assert "inf nats" not in text
 
 

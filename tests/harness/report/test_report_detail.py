@@ -60,6 +60,18 @@ def test_a_name_with_square_brackets_is_shown_as_it_is(tmp_path, capsys):
     assert "[bold]y" in capsys.readouterr().out
 
 
+def test_the_nll_of_a_mapped_confidence_is_nobody_s(tmp_path, capsys):
+    names = ("sft", "sft+platt")
+    paths = [write_jsonl(tmp_path / f"{name}.jsonl", predictions(0)) for name in names]
+    assert cli.main(["report", *map(str, paths)]) == 0
+    printed = capsys.readouterr().out
+    (line,) = (line for line in printed.splitlines() if line.startswith("NLL  "))
+    assert re.findall(r"\S+", line)[-1] == "–"  # noqa: RUF001
+    compared = printed[printed.index("paired differences") :]
+    assert "Brier" in compared
+    assert not re.search(r"NLL +(equal|[-+])", compared)
+
+
 def test_every_metric_has_its_interval(files, capsys):
     assert cli.main(["report", str(files[0])]) == 0
     printed = capsys.readouterr().out

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from cogcalib.scoring.confidence_names import CONFIDENCE_MAPS
 from cogcalib.suggest import hint_first, whole_meant
 
 AlphaWord = Literal["auto", "calibrated", "gap"]
@@ -181,15 +182,18 @@ class Method:
         return self.posthoc in BY_BASE
 
     @property
+    def maps_confidence(self) -> bool:
+        """Whether it maps the confidence alone, so that the NLL stays the model's, not its own."""
+        return self.posthoc in CONFIDENCE_MAPS
+
+    @property
     def before_posthoc(self) -> Method:
         """The method that its post-hoc calibration starts from."""
         return Method.parse(split_posthoc(self.name)[0])
 
     @property
     def training(self) -> Method:
-        """What it trains, however spelled: the same for ``cols-random-options@0.20+ts`` and
-        ``cols-options-random@0.2``. Its `name` and `trained` are empty.
-        """
+        """What it trains: of ``cols-random@0.20+ts`` that of ``cols-random@0.2``, without a name."""
         return replace(self, name="", trained="", posthoc=None)
 
     @property
@@ -242,10 +246,8 @@ class Method:
 
     def differs_in_support_only(self, other: Method) -> bool:
         """Whether two methods are the same but for the support of their penalty."""
-        same = replace(self, name="", trained="", support="")
-        return self.support != other.support and same == replace(
-            other, name="", trained="", support=""
-        )
+        one, two = (replace(each, name="", trained="", support="") for each in (self, other))
+        return self.support != other.support and one == two
 
     def _about(self) -> str:
         if not self.stem:
@@ -295,10 +297,8 @@ class Method:
         if alpha is None:
             raise ValueError(f"method {self.name!r}: after '@' a number >= 0 is allowed")
         if m and (logits is None or self.penalty != "margin"):
-            raise ValueError(
-                f"method {self.name!r}: m and a margin >= 0 are allowed after the alpha of "
-                "mbls and combls"
-            )
+            which = "m and a margin >= 0 are allowed after the alpha of mbls and combls"
+            raise ValueError(f"method {self.name!r}: {which}")
         return replace(self, alpha=alpha, margin=logits)
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from cogcalib.harness.config.methods import Method, label
 from cogcalib.harness.report.summary import MethodSummary, Statistic, TaskSummary
 from cogcalib.scoring import MULTIPLE_CHOICE, OPEN_ENDED
-from cogcalib.scoring.confidence_names import CONFIDENCE_MAPS
 from cogcalib.scoring.metrics_row import WANTED
 
 MISSING = "–"  # noqa: RUF001 - a typographic dash is meant
@@ -261,8 +260,7 @@ def reading_aids(
 
 def _own_nll(row: MethodSummary) -> str:
     """The NLL; none of a map of the confidence alone, which says nothing of the other options."""
-    mapped = Method.read(row.method).posthoc in CONFIDENCE_MAPS
-    return MISSING if mapped else as_number(row.nll, 3)
+    return MISSING if Method.read(row.method).maps_confidence else as_number(row.nll, 3)
 
 
 def _nll(task: TaskSummary) -> list[str]:

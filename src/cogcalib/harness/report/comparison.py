@@ -22,7 +22,6 @@ from cogcalib.harness.report.predictions import (
 from cogcalib.harness.report.resampled import RESAMPLES, difference, resample
 from cogcalib.harness.report.run_results import Run, load_run
 from cogcalib.records import Example, Prediction
-from cogcalib.scoring.confidence_names import CONFIDENCE_MAPS
 from cogcalib.suggest import did_you_mean, hint_first
 
 
@@ -258,7 +257,7 @@ def _nothing_shared(ordered: Sequence[Sequence[Entry]]) -> str:
 
 def _pair(entry: Entry, base: Entry, resamples: int) -> Pair:
     first, second = _first(entry), _first(base)
-    mapped = any(Method.read(each.method).posthoc in CONFIDENCE_MAPS for each in (entry, base))
+    mapped = any(Method.read(each.method).maps_confidence for each in (entry, base))
     if len(entry.answers) == len(base.answers) == 1:
         return replace(paired_groups(first, second, resamples=resamples), mapped=mapped)
     definitions = _shared(entry, base)

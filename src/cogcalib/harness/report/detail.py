@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from cogcalib.harness.config.methods import label
+from cogcalib.harness.config.methods import Method, label
 from cogcalib.harness.report.columns import (
     CONFIDENCE,
     MISSING,
@@ -149,6 +149,10 @@ def _plain(metric: str) -> Callable[[Row], str]:
     return cell
 
 
+def _own_nll(row: Row) -> str:
+    return MISSING if Method.read(row["method"]).maps_confidence else _plain("nll")(row)
+
+
 def _auroc(row: Row) -> str:
     primary = _primary(row)
     statistic = _statistic(row["auroc"][primary], row["intervals"]["auroc"][primary])
@@ -166,7 +170,7 @@ def _named(text: str, metric: str, setting: str) -> Callable[[Row], str]:
 
 
 METRICS: tuple[tuple[Callable[[Row], str], Callable[[Row], str]], ...] = (
-    (lambda _: "NLL", _plain("nll")),
+    (lambda _: "NLL", _own_nll),
     (lambda _: "Brier", _plain("brier")),
     (lambda _: "ECE %", _ece),
     (lambda _: "  noise floor %", _floor),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
-from cogcalib.harness.config.methods import label
+from cogcalib.harness.config.methods import Method, label
 from cogcalib.harness.report.detail import plain_table
 from cogcalib.harness.report.predictions import PredictionGroup
 from cogcalib.harness.report.resampled import is_equal
@@ -68,14 +68,18 @@ class Pair:
     def metrics(self) -> dict[str, PairedDifference]:
         """Those that tables show, see `SHOWN`: the ECE is that of `definition`."""
         named = {name: f"ece.{self.definition}" if name == "ece" else name for name in SHOWN}
-        return {name: self.differences[key] for name, key in named.items()}
+        return {name: self.own[key] for name, key in named.items() if key in self.own}
+
+    @property
+    def own(self) -> dict[str, PairedDifference]:
+        """The differences without an NLL that is not theirs."""
+        shared = self.differences.items()
+        return {name: each for name, each in shared if not (self.mapped and name == "nll")}
 
     @property
     def verdict(self) -> Verdict:
         """Whether `one` is to be trusted more than `other`."""
-        shared = self.differences.items()
-        kept = {name: each for name, each in shared if not (self.mapped and name == "nll")}
-        return Verdict(self.one, self.other, kept)
+        return Verdict(self.one, self.other, self.own)
 
     @property
     def sentence(self) -> str:
@@ -92,7 +96,7 @@ class Pair:
         """
         return {
             name: {key: None if math.isnan(v) else v for key, v in asdict(each).items()}
-            for name, each in (self.metrics | dict(self.differences)).items()
+            for name, each in (self.metrics | self.own).items()
         }
 
 
@@ -156,17 +160,16 @@ def paired_groups(one: PredictionGroup, other: PredictionGroup, *, resamples: in
         found |= paired_bootstraps(metrics, *arrays, resamples=resamples)
     nll = [[[row.nll for row in rows]] for rows in (one.predictions, aligned)]
     found["nll"] = paired_bootstrap(mean, *nll, resamples=resamples)
-    first = one.predictions[0]
-    return Pair(
-        first.task, first.split, len(aligned), definitions[0], one.method, other.method, found
-    )
+    first, names = one.predictions[0], (one.method, other.method)
+    mapped = any(Method.read(name).maps_confidence for name in names)
+    return Pair(first.task, first.split, len(aligned), definitions[0], *names, found, mapped)
 
 
 def difference_rows(pair: Pair) -> list[tuple[str, str, str, str]]:
     """Metric, difference, interval and p-value of a pair, as text; or only ``equal``."""
     rows = []
-    for name, title in SHOWN.items():
-        each = pair.metrics[name]
+    for name, each in pair.metrics.items():
+        title = SHOWN[name]
         if is_equal(each):
             rows.append((title, "equal", "", ""))
             continue

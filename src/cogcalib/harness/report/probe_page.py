@@ -141,7 +141,7 @@ def _cut(threshold: Threshold) -> str:
     if not threshold.n_known or not threshold.n_unknown:
         which = "No" if not threshold.n_known else "Every"
         return (
-            f"{which} question is known (HighlyKnown or MaybeKnown), so that there is nothing to "
+            f"{which} question is known (HighlyKnown or MaybeKnown), so there is nothing to "
             "tell apart, by the NLL or by any other detector"
         )
     if math.isinf(threshold.value):

@@ -32,7 +32,6 @@ from cogcalib.harness.report.run_results import Run
 from cogcalib.harness.report.summary import TaskSummary
 from cogcalib.metrics import PairedDifference, resample_weights
 from cogcalib.records import Prediction
-from cogcalib.scoring.confidence_names import CONFIDENCE_MAPS
 
 EQUAL_ACCURACY = 0.005
 """How much lower an accuracy may be and still be called equal, fraction."""
@@ -131,8 +130,7 @@ def verdict_on(method: str, one: Resampled, against: str, other: Resampled) -> V
     if one.ids != other.ids or not set(one.seeds) & set(other.seeds):
         return None
     shared = [name for name in one.values if name in other.values]
-    if {Method.read(each).posthoc for each in (method, against)} & set(CONFIDENCE_MAPS):
-        # A map of the confidence leaves the model's own NLL, which says nothing of it.
+    if any(Method.read(each).maps_confidence for each in (method, against)):
         shared = [name for name in shared if name != "nll"]
     return Verdict(method, against, {name: difference(one, other, name) for name in shared})
 

@@ -23,7 +23,6 @@ from cogcalib.harness.run_folder import RunFolder, read_posthoc_map
 from cogcalib.harness.stages import member_seeds, open_folder
 from cogcalib.records import Prediction
 from cogcalib.scoring import primary_definition, ranked
-from cogcalib.scoring.confidence_names import CONFIDENCE_MAPS
 from cogcalib.scoring.metrics_row import COVERAGES, WANTED
 
 RANKING = 500
@@ -209,7 +208,7 @@ def _groups(
             runs = [_predictions(folder, method, seed, task) for seed in done]
             values = [_values(folder, method, seed, task) for seed in done]
             resampled = resample(dict(zip(done, runs, strict=True)), ranking=RANKING)
-            if Method.parse(method).posthoc in CONFIDENCE_MAPS:  # the NLL is not theirs
+            if Method.parse(method).maps_confidence:
                 resampled = resampled.without("nll")
                 values = [{k: v for k, v in row.items() if k != "nll"} for row in values]
             size, primary = len(runs[0]), primary or primary_definition(runs[0])
