@@ -207,6 +207,18 @@ def cited_of_gates(tables: ModuleType, records: Mapping[str, Any]) -> Iterator[t
     without = tables.find(across, rows=["none:cols-options", "cols-options"])["difference"]
     for metric in ("accuracy", "nll", "ece.options"):
         yield FINDINGS, tables.change(without, metric)
+    length = {each["variant"]: each for each in records["length-atlas"]["results"]}
+    page = (RESULTS / "length-atlas.md").read_text(encoding="utf-8")
+    for variant in ("quarter", "double"):
+        # Differences to SFT stand on the page of a table of variants, not in its record.
+        _, _, section = page.partition(f"atlas, {variant}.\n\nAgainst SFT")
+        (row, *_) = (row for row in section.splitlines() if row.startswith("| CoLS-options@0.1 |"))
+        for cell in (row.split(" | ")[2], row.split(" | ")[4].removesuffix(" |")):
+            yield FINDINGS, cell
+        pair = tables.find(length[variant]["pairs"], rows=["cols-options", "ls-options"])
+        yield FINDINGS, tables.change(pair["difference"], "ece.options")
+    longest = tables.find(length["fourfold"]["rows"], row="cols-options")["mean"]["ece.options"]
+    yield FINDINGS, f"After sixteen its ECE is {100 * longest:.1f}"
     across = tables.find(records["ratio-atlas"]["across"], task="atlas/country")["pairs"]
     ends = tables.find(across, rows=["0-5:sft", "5-0:sft"])["difference"]
     for metric in ("ece.options", "accuracy"):

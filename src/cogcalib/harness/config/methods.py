@@ -193,7 +193,7 @@ class Method:
 
     @property
     def training(self) -> Method:
-        """What it trains: of ``cols-random@0.20+ts`` that of ``cols-random@0.2``, without a name."""
+        """What it trains: of ``cols-soft@0.20+ts`` that of ``cols-soft@0.2``, without its name."""
         return replace(self, name="", trained="", posthoc=None)
 
     @property
