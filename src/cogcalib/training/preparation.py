@@ -53,21 +53,11 @@ class PreparedTrainer(SFTTrainer):
     _option_texts: tuple[str, ...] | None = None
     _signature_columns: Any
 
-    def _prepare_dataset(
-        self,
-        dataset: Dataset,
-        processing_class: Any,
-        args: SFTConfig,
-        packing: bool,
-        formatting_func: Callable[[dict[str, Any]], str] | None,
-        dataset_name: str,
-    ) -> Dataset:
+    def _prepare_dataset(self, *arguments: Any, **named: Any) -> Dataset:
         with dataset_checks.numbered_as_given(
             {} if self._prepares_evaluation else self._split_rows
         ):
-            return self._prepared(
-                dataset, processing_class, args, packing, formatting_func, dataset_name
-            )
+            return self._prepared(*arguments, **named)
 
     def _prepared(
         self,
