@@ -172,7 +172,7 @@ def test_the_nll_of_a_mapped_confidence_is_no_part_of_the_verdict(
     pairs = {pair.one: pair for pair in compare([one, two], resamples=20).pairs}
     assert "nll" in pairs["two: LS"].verdict.differences
     assert "nll" not in pairs["two: SFT + Platt"].verdict.differences
-    assert "nll" in pairs["two: SFT + Platt"].metrics
+    assert "nll" not in pairs["two: SFT + Platt"].metrics
 
 
 def test_what_a_seed_lacks_is_left_out(tmp_path: Path) -> None:
