@@ -177,8 +177,8 @@ def test_two_runs_are_shown_and_mixtures_refused(
         write_jsonl(tmp_path / "rows.jsonl", [row()])
         assert what in refused(["report", *runs, *more], capsys)
     for words, what in (
-        (["--method", "sft"], "no training of method sft"),
-        ([], "no training; there are trainings of none"),
+        (["--method", "sft"], "holds no training"),
+        ([], "holds no training"),
     ):
         assert what in refused(["ledger", runs[0], *words], capsys)
 

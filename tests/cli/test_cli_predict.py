@@ -225,7 +225,7 @@ def _never(*args: object) -> None:
         (["A:", "--target-error", "0.05"], "records no abstention rule"),
         (["A:", "--dtype", "int4"], "dtype must be one of"),
         (["A:", "--endpoint", "http://h/v1"], "endpoint and served_name go together"),
-        (["A:", "--calibration", "nowhere"], "no calibration.json"),
+        (["A:", "--calibration", "nowhere"], "there is no folder nowhere"),
         (["A:", "--output", "model"], "already exists"),
         (["{oops"], "the question: no valid JSON"),
         ([" "], "the question: there is no question"),

@@ -307,7 +307,9 @@ def test_a_base_that_is_not_calibrated_is_refused_with_the_figure(
     for number, (row, scores) in enumerate(zip(rows, logits(base, rows), strict=True)):
         row["completion"] = OPTIONS[scores.argmax() if number < 5 else scores.argmin()]
     wrong = written(tmp_path / "wrong.jsonl", rows)
-    with pytest.raises(InputError, match=rf"on {N} calibration questions its ECE .* is \d+\.\d %"):
+    with pytest.raises(
+        InputError, match=rf"on {N} calibration questions its ECE .* is \d+\.\d\d %"
+    ):
         halfway(adapter, wrong, target)
     assert not (adapter / FILE).exists()
 

@@ -36,14 +36,14 @@ def test_truth_values_are_taken(known: Any) -> None:
 @pytest.mark.parametrize(
     ("known", "got"),
     [
-        (["false", "true"], "'false' in example 0"),
-        ([True, None], "None in example 1"),
-        ([None, None], "None in example 0"),
-        ([1, 0, 2], "2 in example 2"),
-        ([0, -1], "-1 in example 1"),
-        ([1.0, 0.0], r"1\.0 in example 0"),
-        ([[True, False], [False]], r"\[True, False\] in example 0"),
-        ([[], [True]], r"\[\] in example 0"),
+        (["false", "true"], "'false' in train data set, example 0"),
+        ([True, None], "None in train data set, example 1"),
+        ([None, None], "None in train data set, example 0"),
+        ([1, 0, 2], "2 in train data set, example 2"),
+        ([0, -1], "-1 in train data set, example 1"),
+        ([1.0, 0.0], r"1\.0 in train data set, example 0"),
+        ([[True, False], [False]], r"\[True, False\] in train data set, example 0"),
+        ([[], [True]], r"\[\] in train data set, example 0"),
     ],
 )
 def test_anything_else_is_refused(known: Any, got: str) -> None:
@@ -53,7 +53,7 @@ def test_anything_else_is_refused(known: Any, got: str) -> None:
 
 
 def test_the_example_is_that_of_the_data_set_as_given() -> None:
-    with pytest.raises(ValueError, match=r"got 5 in example 1$"):
+    with pytest.raises(ValueError, match=r"got 5 in train data set, example 1$"):
         check_known(labelled([5, 0, 1, 1]).select([2, 0, 1]))
 
 
@@ -63,7 +63,9 @@ def test_rows_that_were_left_out_do_not_count() -> None:
 
 def test_categories_are_refused_with_the_way_to_make_labels_of_them() -> None:
     known = labelled([CATEGORIES[-1], CATEGORIES[0]])
-    with pytest.raises(ValueError, match=r"got 'Unknown' in example 0; .*== 'HighlyKnown'\}"):
+    with pytest.raises(
+        ValueError, match=r"got 'Unknown' in train data set, example 0; .*== 'HighlyKnown'\}"
+    ):
         check_known(known)
     advised = known.map(lambda row: {"known": row["known"] == "HighlyKnown"})
     check_known(advised)
@@ -80,7 +82,7 @@ def test_the_trainer_refuses_them_too(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="gate='oracle' needs a column 'known'"):
         make_trainer(tmp_path, gate="oracle")
     train = make_data(4).add_column("known", ["Unknown", "HighlyKnown"] * 2)
-    with pytest.raises(ValueError, match="got 'Unknown' in example 0"):
+    with pytest.raises(ValueError, match="got 'Unknown' in train data set, example 0"):
         make_trainer(tmp_path, gate="oracle", train=train)
 
 
