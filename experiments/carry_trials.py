@@ -36,6 +36,7 @@ from cogcalib.harness.reproduce.definitions import load_preset
 from cogcalib.metrics import expected_calibration_error
 from cogcalib.modeling import load_model
 from cogcalib.modeling.encoding import Encoded, encode_batch
+from cogcalib.posthoc import TemperatureScaling
 from cogcalib.records import Example
 from cogcalib.tasks import draw, load_task
 from cogcalib.training import CogCalibTrainer
@@ -142,7 +143,7 @@ def nll(logits: Values, gold: NDArray[np.int64]) -> float:
 
 def fitted(made: Asked) -> float:
     """The temperature of lowest NLL."""
-    return _scaled(lambda t: nll(made.logits / t, made.gold))
+    return TemperatureScaling().fit(made.logits, made.gold).temperature_
 
 
 def unlabelled(made: Asked, base: Asked) -> float:
