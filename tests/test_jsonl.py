@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
 
 from cogcalib.artifacts import parse_json
-from cogcalib.jsonl import json_lines
+from cogcalib.jsonl import collector_paused, json_lines, read_jsonl
+from cogcalib.records import Threshold
 
 
 @pytest.mark.parametrize(
@@ -32,3 +34,16 @@ def test_repeated_keys_and_half_characters_are_refused(
 def test_whole_characters_and_equal_keys_of_different_objects_are_read() -> None:
     text = r'{"a": "\ud83d\ude00 \\ud800", "b": [{"a": 1}, {"a": 2}]}'
     assert parse_json(text) == {"a": "\U0001f600 \\ud800", "b": [{"a": 1}, {"a": 2}]}
+
+
+def test_the_collector_is_on_again_after_a_row_that_does_not_fit(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"cut": 1}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match="row 1: no valid Threshold"):
+        read_jsonl(path, Threshold)
+    assert gc.isenabled()
+    with collector_paused():
+        with collector_paused():
+            assert not gc.isenabled()
+        assert not gc.isenabled()  # whoever paused it first lets it go on
+    assert gc.isenabled()

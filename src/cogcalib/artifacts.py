@@ -170,11 +170,14 @@ def _fitting(hint: Any) -> Fitting:
     is_record = hasattr(origin, "__dataclass_fields__")
     each_of = _fitting(parts[0 if origin is tuple else 1]) if origin in (tuple, Mapping) else None
     wanted = (int, float) if origin is float else origin
+    alike = {parts[0]} if origin is tuple and parts else None
 
     def fitted(name: str, value: Any) -> Any:
         if type(value) is hint or (empty and value is None):  # as nearly all are
             return value
         if origin is tuple and each_of and isinstance(value, list):
+            if set(map(type, value)) == alike:  # as nearly all are
+                return tuple(value)
             return tuple([each_of(name, each) for each in value])
         if origin is Mapping and each_of and isinstance(value, dict):
             return {key: _entry(each_of, name, key, each) for key, each in value.items()}

@@ -15,6 +15,7 @@ from cogcalib.harness.report.singled_out import single_out
 from cogcalib.harness.report.summary import group_rows
 from cogcalib.harness.reproduce import execute
 from cogcalib.harness.reproduce.definitions import Best
+from cogcalib.harness.run_folder import RunFolder
 from cogcalib.harness.selection import ACCURACY_FLOOR, Trial, measure, select, trials_of_rows
 from cogcalib.harness.tuning.grid import Tuned, recommend
 from cogcalib.records import Prediction
@@ -126,7 +127,7 @@ def test_tune_reproduce_and_report_choose_the_same(figures: list[Any], rule: Any
     ]
     # The test split says the opposite.
     tests = [row(r["method"], "test", 1.0, 1 - r["ece"]["options"]["value"], 1.0) for r in rows]
-    run = Run(Path("x"), (*rows, *tests), {"config": {"report": {"rule": rule}}}, "")
+    run = Run(RunFolder(Path("x")), (*rows, *tests), {"config": {"report": {"rule": rule}}}, "")
     reported = single_out(run, group_rows(run.rows)[0])
     tuned = [Tuned(name, name, "") for name in NAMES[1:]]
     recommended = recommend(tuned, trials_of_rows(rows), rule)

@@ -10,7 +10,7 @@ from sys import intern
 from typing import Any
 
 from cogcalib.artifacts import check_writable, is_number
-from cogcalib.jsonl import json_lines, write_jsonl
+from cogcalib.jsonl import collector_paused, json_lines, write_jsonl
 from cogcalib.records import Example, Prediction
 from cogcalib.scoring.confidence_names import MULTIPLE_CHOICE, OPEN_ENDED
 from cogcalib.suggest import NEAR, cut, did_you_mean, hint_first
@@ -77,21 +77,21 @@ def read_predictions(path: Path | str) -> list[Prediction]:
     if path.suffix not in FORMATS:
         raise ValueError(f"{path}: predictions must end in {' or '.join(FORMATS)}")
     jsonl = path.suffix == ".jsonl"
-    # Row by row: a million of them as JSON has them take more memory than as predictions.
-    rows = (row for _, _, row in json_lines(path)) if jsonl else iter(_parquet_rows(path))
     predictions: list[Prediction] = []
     seen: set[tuple[str, ...]] = set()
-    for number, row in enumerate(rows, start=1):
-        try:
-            prediction = _checked(row)
-            of = prediction
-            identity = (of.task, of.split, of.model, of.run, of.id)
-            if identity in seen:
-                raise ValueError(f"id must be distinct, {prediction.id!r} comes more than once")
-        except ValueError as error:
-            raise ValueError(f"{path}, row {number}: {error}") from error
-        seen.add(identity)
-        predictions.append(prediction)
+    with collector_paused():
+        # Row by row: a million of them as JSON has them take more memory than as predictions.
+        rows = (row for _, _, row in json_lines(path)) if jsonl else iter(_parquet_rows(path))
+        for number, row in enumerate(rows, start=1):
+            try:
+                of = _checked(row)
+                identity = (of.task, of.split, of.model, of.run, of.id)
+                if identity in seen:
+                    raise ValueError(f"id must be distinct, {of.id!r} comes more than once")
+            except ValueError as error:
+                raise ValueError(f"{path}, row {number}: {error}") from error
+            seen.add(identity)
+            predictions.append(of)
     if not predictions:
         raise ValueError(f"{path}: there is no row")
     return predictions

@@ -11,6 +11,7 @@ from run_builder import COUNTRY, build_run
 from cogcalib import cli
 from cogcalib.harness import run_folder
 from cogcalib.harness.report import load_run, run_results
+from cogcalib.harness.run_folder import RunFolder
 
 
 def test_predictions_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,3 +40,9 @@ def test_a_run_keeps_no_more_than_it_may(tmp_path: Path, monkeypatch: pytest.Mon
     again = run.predictions("cols", 0, COUNTRY)
     assert run.predictions("cols", 0, COUNTRY) is not again
     assert run.predictions("cols", 0, COUNTRY) == again
+
+
+def test_a_folder_read_before_is_not_asked_for_its_questions_again(tmp_path: Path) -> None:
+    folder = RunFolder(build_run(tmp_path / "run", methods=("sft",), seeds=(0,)))
+    questions = folder.questions
+    assert load_run(folder).folder.questions is questions

@@ -16,6 +16,7 @@ from cogcalib.harness.report.page_parts import figures_aside
 from cogcalib.harness.report.singled_out import single_out
 from cogcalib.harness.report.summary import group_rows
 from cogcalib.harness.report.verdict import Judge, Verdict
+from cogcalib.harness.run_folder import RunFolder
 from cogcalib.jsonl import write_jsonl
 from cogcalib.metrics import aurc, expected_calibration_error, paired_bootstrap
 from cogcalib.records import Prediction
@@ -48,7 +49,7 @@ def made(
     tuned = test if calibration is None else calibration
     both = [*rows("test", test, seeds, n), *rows("calibration", tuned, seeds, n)]
     record = {"config": {"report": {"rule": "ece"}}}
-    return Run(path=path, rows=tuple(both), record=record, config_text="")
+    return Run(folder=RunFolder(path), rows=tuple(both), record=record, config_text="")
 
 
 def text(run: Run) -> str:

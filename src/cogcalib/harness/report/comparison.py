@@ -160,10 +160,10 @@ def _of_run(run: Run, source: str, only: str | None) -> Iterator[Entry]:
     if not named:
         methods = sorted({str(row["method"]) for row in run.rows})
         if not only:
-            raise ValueError(f"{run.path}: nothing was scored on a test split")
+            raise ValueError(f"{run.folder.path}: nothing was scored on a test split")
         raise ValueError(
             hint_first(
-                f"{run.path}: no method {only!r} was scored on a test split",
+                f"{run.folder.path}: no method {only!r} was scored on a test split",
                 did_you_mean(only, methods),
                 f"there are {', '.join(methods)}",
             )

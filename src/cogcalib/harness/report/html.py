@@ -18,10 +18,11 @@ from cogcalib.drawing.svg_plot import STYLE, standalone
 from cogcalib.harness.report.page import page_content
 from cogcalib.harness.report.page_parts import Page, even_columns, figures_aside, whole_words
 from cogcalib.harness.report.run_results import Run, load_run
+from cogcalib.harness.run_folder import RunFolder
 from cogcalib.records import write_text
 
 
-def write_html(run_dir: Path | str) -> Path:
+def write_html(run_dir: Path | str | RunFolder) -> Path:
     """Write ``report.html`` into a run folder, atomically, and return its path.
 
     Raises:

@@ -34,7 +34,7 @@ class Run:
     """What a run left behind. Predictions and examples are read when asked for, and then kept.
 
     Attributes:
-        path: The run folder.
+        folder: The run folder.
         rows: Rows of ``metrics.json``; fractions.
         record: ``record.json``: configuration, data hashes, versions, code, hardware, timings.
         config_text: ``config.yaml`` as written.
@@ -44,7 +44,7 @@ class Run:
         logs: (method, seed) -> rows of the trainer's log history.
     """
 
-    path: Path
+    folder: RunFolder
     rows: tuple[Mapping[str, Any], ...]
     record: Mapping[str, Any]
     config_text: str
@@ -56,7 +56,7 @@ class Run:
     @property
     def name(self) -> str:
         """Name of the run: that of its folder."""
-        return self.path.name
+        return self.folder.path.name
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -78,11 +78,6 @@ class Run:
         tasks = self.config.get("tasks")
         task = tasks.get("train") if isinstance(tasks, Mapping) else None
         return task if isinstance(task, str) else None
-
-    @cached_property
-    def folder(self) -> RunFolder:
-        """Where everything lies."""
-        return RunFolder(self.path)
 
     def predictions_path(self, method: str, seed: int, task: str, split: str = "test") -> Path:
         """Where the predictions of one method, seed, task and split lie."""
@@ -117,18 +112,20 @@ class Run:
         return {example.id: example for examples in every for example in examples}
 
 
-def load_run(run_dir: Path | str) -> Run:
+def load_run(run_dir: Path | str | RunFolder) -> Run:
     """Load a run folder. Probe, thresholds, logs and split manifest may be absent.
+
+    Args:
+        run_dir: The folder; one that was read before is not asked for its questions again.
 
     Raises:
         FileNotFoundError: If the folder, ``metrics.json``, ``record.json`` or ``config.yaml`` is
             missing.
         ValueError: If a file is malformed, naming it.
     """
-    path = Path(run_dir).resolve()
-    if not path.is_dir():
-        raise FileNotFoundError(f"run_dir must be a run folder; there is no folder {path}")
-    folder = RunFolder(path)
+    folder = run_dir if isinstance(run_dir, RunFolder) else RunFolder(Path(run_dir).resolve())
+    if not folder.path.is_dir():
+        raise FileNotFoundError(f"run_dir must be a run folder; there is no folder {folder.path}")
     rows = read_json(_require(folder.metrics, "the run has not been scored"), list)
     manifest = read_json(folder.manifest, dict) if folder.manifest.is_file() else {}
     try:
@@ -138,7 +135,7 @@ def load_run(run_dir: Path | str) -> Run:
         raise ValueError(f"{folder.metrics}: {error}") from error
     config = _require(folder.config, "the run has no configuration")
     return Run(
-        path=path,
+        folder=folder,
         rows=tuple(rows),
         record=read_json(_require(folder.record, "the run has not finished"), dict),
         config_text=_text(config),

@@ -15,6 +15,7 @@ from cogcalib.harness.report import write_html
 from cogcalib.harness.report.run_results import known_shares
 from cogcalib.harness.run_folder import read_posthoc_map
 from cogcalib.harness.stages.context import THRESHOLD, RunContext, Splits, of_seed
+from cogcalib.jsonl import collector_paused
 from cogcalib.modeling import fingerprint
 from cogcalib.provenance import code_state, data_manifest, hardware, versions
 from cogcalib.records import Example, write_json
@@ -62,7 +63,11 @@ def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
     """Sum up every prediction into `metrics.json`, `record.json` and `report.html`."""
     config, folder = context.config, context.folder
     rows, begun = [], time.perf_counter()
-    with context.progress.stage("report", len(config.seeds) * len(config.methods)) as advance:
+    # The collector would search all that training left behind, and no cycle is made here.
+    with (
+        collector_paused(),
+        context.progress.stage("report", len(config.seeds) * len(config.methods)) as advance,
+    ):
         for seed in config.seeds:
             for name in config.methods:
                 known = known_shares(folder.log(Method.parse(name).trained, seed))
@@ -101,7 +106,7 @@ def report(context: RunContext, splits: Splits) -> list[dict[str, Any]]:
         )
         write_json(folder.record, asdict(record))
         begun = time.perf_counter()
-        write_html(folder.path)
+        write_html(folder)
         context.progress.took("report: page", time.perf_counter() - begun)
     # The page itself cannot say how long it took.
     write_json(folder.record, asdict(replace(record, timings=context.progress.timings)))
