@@ -101,11 +101,16 @@ def show_probe(rows: Probed, console: Console) -> None:
     from rich.table import Table
 
     from cogcalib.harness.report.columns import percent
-    from cogcalib.harness.report.probe_tables import by_group, category_grid, detector_grid, shares
+    from cogcalib.harness.report.probe_tables import (
+        by_named_group,
+        category_grid,
+        detector_grid,
+        shares,
+    )
     from cogcalib.harness.terminal_tables import show_table
     from cogcalib.knowledge import CATEGORIES
 
-    groups = by_group(rows)
+    groups = by_named_group(rows)
     for grid in (category_grid(rows), detector_grid(rows)):
         table = Table(*grid.headers)
         for line in grid.rows:

@@ -52,6 +52,13 @@ def find(name: str) -> tuple[Definition, Group | None]:
     return definition, definition.groups[group] if group else None
 
 
+def group_name(task: str, group: str) -> str:
+    """What a group of a shipped task is called: ``country (P17)``; as it is where none has it."""
+    definition = definitions().get(task)
+    found = definition.groups.get(group) if definition else None
+    return f"{found.description.rpartition(', ')[2]} ({group})" if found else group
+
+
 def summaries() -> list[Summary]:
     """All tasks, without loading any data set."""
     lines = []

@@ -10,7 +10,8 @@ import pytest
 from page_builder import PROBE, probed
 
 from cogcalib.harness.report.probe_figures import roc_points
-from cogcalib.harness.report.probe_page import by_group, shares, write_probe_html
+from cogcalib.harness.report.probe_page import shares, write_probe_html
+from cogcalib.harness.report.probe_tables import by_group
 from cogcalib.knowledge import CATEGORIES, Knowledge, Probed
 from cogcalib.knowledge.probe_rows import write_rows
 

@@ -9,6 +9,7 @@ from scipy.stats import binomtest
 
 from cogcalib.harness.report.probe_tables import small_n, wilson
 from cogcalib.metrics import SMALL_N
+from cogcalib.tasks.catalog import group_name
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -26,3 +27,18 @@ def test_what_is_no_share_is_refused(hits: int, n: int) -> None:
 def test_few_questions_are_told() -> None:
     assert small_n(SMALL_N) == ""
     assert small_n(300) == "300 questions, fewer than 500: mind the intervals"
+
+
+@pytest.mark.parametrize(
+    ("task", "group", "called"),
+    [
+        ("entity_questions", "P17", "country (P17)"),
+        ("entity_questions/P740", "entity_questions/P740", "entity_questions/P740"),
+        ("entity_questions", "P0", "P0"),
+        ("mmlu", "astronomy", "astronomy"),
+        ("atlas/country", "atlas/country", "atlas/country"),
+        ("own", "capitals", "capitals"),
+    ],
+)
+def test_groups_have_names_where_the_task_gives_some(task: str, group: str, called: str) -> None:
+    assert group_name(task, group) == called

@@ -21,7 +21,7 @@ COLOURS = dict(zip(CATEGORIES, ("#0072b2", "#56b4e9", "#e69f00", "#6b7280"), str
 WIDTH = 3.9
 """Inches: a phone is as wide, so that the text keeps its size there."""
 
-MOST_LETTERS = 24
+MOST_LETTERS = 26
 """Of a group's name beside its bar; the page's table has it whole."""
 
 _DETECTORS = {

@@ -25,7 +25,7 @@ from cogcalib.harness.report.probe_figures import (
 )
 from cogcalib.harness.report.probe_tables import (
     LABELS,
-    by_group,
+    by_named_group,
     category_grid,
     detector_grid,
     group_grid,
@@ -104,7 +104,7 @@ def probe_page(
         counts: Category -> questions, of the whole probe, where `rows` are drawn from it.
     """
     settings = parse_yaml(config, name)
-    groups = by_group(rows)
+    groups = by_named_group(rows)
     shown = {"all": shares(rows.rows)}
     if 1 < len(groups) <= MOST_GROUPS:
         shown |= {group: shares(members) for group, members in groups.items()}

@@ -14,6 +14,7 @@ from cogcalib.knowledge import CATEGORIES, Knowledge, Probed, detect, estimate_t
 from cogcalib.knowledge.detectors import DETECTORS, scores_of
 from cogcalib.metrics import SMALL_N
 from cogcalib.records import Threshold
+from cogcalib.tasks.catalog import group_name
 
 LABELS = {
     "HighlyKnown": CATEGORIES[:1],
@@ -63,6 +64,14 @@ def by_group(rows: Probed) -> dict[str, list[Knowledge]]:
         groups.setdefault(row.group, []).append(row)
     known = {group: fmean(row.p_greedy for row in members) for group, members in groups.items()}
     return {group: groups[group] for group in sorted(groups, key=lambda g: (-known[g], g))}
+
+
+def by_named_group(rows: Probed) -> dict[str, list[Knowledge]]:
+    """`by_group`, with names to read in place of identifiers where the task has them."""
+    return {
+        group_name(members[0].example.task, group): members
+        for group, members in by_group(rows).items()
+    }
 
 
 def probe_threshold(rows: Probed) -> Threshold:
