@@ -24,7 +24,7 @@ WIDTH = 3.9
 MOST_LETTERS = 26
 """Of a group's name beside its bar; the page's table has it whole."""
 
-_DETECTORS = {
+DETECTOR_LINES = {
     "nll": ("NLL", "#0072b2"),
     "margin": ("margin", "#d55e00"),
     "entropy": ("entropy", "#009e73"),
@@ -103,7 +103,7 @@ def roc_chart(
     figure = new_figure(WIDTH, 3.7)
     axes = figure.subplots()
     for name, values in scores.items():
-        shown, colour = _DETECTORS[name]
+        shown, colour = DETECTOR_LINES[name]
         false, true = roc_points(np.asarray(values), np.asarray(known, dtype=bool))
         label = f"{shown}, {100 * aurocs[name]:.1f} %"
         axes.plot(false, true, color=colour, label=label, linewidth=1.6)
