@@ -92,7 +92,7 @@ def chart(lines: Sequence[Mapping[str, Any]]) -> Figure:
     low, high = ([line["auroc"]["nll"][end] for line in lines] for end in ("low", "high"))
     axes.fill_between(steps, low, high, color=DETECTOR_LINES["nll"][1], alpha=0.15, linewidth=0)
     axes.set_xlabel("steps of plain fine-tuning, eight questions each")
-    axes.set_ylabel("AUROC against what was known before (%)")
+    axes.set_ylabel("AUROC against prior knowledge (%)")
     ticks = [0.6, 0.7, 0.8, 0.9, 1.0]
     axes.set_yticks(ticks, [f"{100 * tick:.0f}" for tick in ticks])
     figure.legend(loc="outside upper center", ncols=4, columnspacing=1.0)

@@ -74,6 +74,7 @@ def execute(options: argparse.Namespace) -> list[dict[str, Any]] | None:
         check_new("--output", options.output)
         if options.questions is None and sys.stdin.isatty():
             raise InputError("there is no question: name a file, type one, or pipe some in")
+        _check_there(options.questions)
         access = ModelAccess(**read_fields(options, ModelAccess))
     from cogcalib.deployment.predictor import open_predictor
 
@@ -94,6 +95,14 @@ def execute(options: argparse.Namespace) -> list[dict[str, Any]] | None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from error
     return kept
+
+
+def _check_there(words: str | None) -> None:
+    """Raise InputError for a file that is missing, before torch is loaded."""
+    from cogcalib.deployment.question_files import is_file_name
+
+    if words is not None and is_file_name(words) and not Path(words).is_file():
+        raise InputError(f"{words}: no such data file")
 
 
 def _keeping(pairs: Iterable[Pair], kept: list[dict[str, Any]] | None) -> Iterator[Pair]:

@@ -188,8 +188,9 @@ def _checked(row: Any) -> Prediction:
         if unknown:
             meant = did_you_mean(unknown[0], _NAMES - row.keys())
             raise ValueError(hint_first(f"unknown key {unknown[0]!r}", meant, keys))
-        missing = next(name for name in _NAMES if name not in row)
-        raise ValueError(f"key {missing!r} is missing")
+        missing = [repr(name) for name in _NAMES if name not in row]
+        keys = "key" if len(missing) == 1 else "keys"
+        raise ValueError(f"{keys} {', '.join(missing)} {'is' if keys == 'key' else 'are'} missing")
     for name, (kind, fits, what) in _RULES.items():
         value = row[name]
         # A string or a truth value, as most are, is told by its type alone.

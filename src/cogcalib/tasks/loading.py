@@ -80,6 +80,8 @@ def no_such_split(key: str, split: str, task: str, splits: Iterable[str]) -> Val
         splits: Those it has.
     """
     known = list(splits)
+    if len(known) == 1:
+        return ValueError(f"{key} must be {known[0]}, the only split of task {task}, got {split!r}")
     return ValueError(
         f"{key} must be one of {', '.join(known)} for task {task}, got {split!r}"
         f"{did_you_mean(split, known)}"

@@ -76,6 +76,7 @@ class KnowledgeCallback(TrainerCallback):
         self.trainer = trainer
         self.schedule: Schedule | None = None
         self.epoch_steps = 1
+        self.few_estimates = ""
 
     def on_train_begin(
         self,
@@ -136,16 +137,18 @@ class KnowledgeCallback(TrainerCallback):
         if (found := schedule.early_estimates(max_steps)) >= ENOUGH_EARLY:
             return
         steps = min(schedule.epoch, max_steps - schedule.style_steps)
-        logger.warning(
-            "The threshold is estimated %s in the first %s steps after the style phase, and what "
-            "is learnt between two estimates falls under the old one: it wants %s. %s.",
-            "once" if found == 1 else f"{found} times",
-            steps,
-            ENOUGH_EARLY,
+        times = "once" if found == 1 else f"{found} times"
+        remedy = (
             f"Set threshold_every to at most {steps // ENOUGH_EARLY} steps"
             if steps >= ENOUGH_EARLY
-            else "Train for longer",
+            else "Train for longer"
         )
+        self.few_estimates = (
+            f"The threshold is estimated {times} in the first {steps} steps after the style phase, "
+            "and what is learnt between two estimates falls under the old one: it wants "
+            f"{ENOUGH_EARLY}. {remedy}."
+        )
+        logger.warning(self.few_estimates)
 
     def count_known(
         self, step: int, max_steps: int, known: float, units: float, weight: float
@@ -257,7 +260,8 @@ class KnowledgeCallback(TrainerCallback):
         found = self.trainer.knowledge.known_share.warning(args.gate) or warning_of_no_effect(
             self.trainer.knowledge, args.gate, args.alpha, 0 if recent is None else recent.size
         )
-        return " ".join(filter(None, (found, self.trainer.joined_answers)))
+        likely = self.few_estimates if found else ""
+        return " ".join(filter(None, (found, likely, self.trainer.joined_answers)))
 
     def _put_in_force(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -104,8 +104,22 @@ def data_format(dataset: object, name: str, text_field: str | None) -> str:
     raise ValueError(
         f"{name} must have columns 'prompt' and 'completion', or 'messages', or '{text_field}', "
         f"or 'input_ids' and 'labels', got {sorted(columns)}"
-        + any_meant(sorted(columns), ("prompt", "completion", "messages", text_field, "input_ids"))
+        + (
+            any_meant(
+                sorted(columns), ("prompt", "completion", "messages", text_field, "input_ids")
+            )
+            or _renamed(columns)
+        )
     )
+
+
+def _renamed(columns: Set[str]) -> str:
+    """What to rename where question and answer stand under other common names."""
+    asked = next((name for name in ("question", "instruction", "input") if name in columns), None)
+    given = next((n for n in ("answer", "response", "output", "target") if n in columns), None)
+    if asked is None or given is None:
+        return ""
+    return f": rename them, {asked!r} to 'prompt' and {given!r} to 'completion'"
 
 
 def _remedy(given: object) -> str:

@@ -130,6 +130,11 @@ def risk_panel(curves: Mapping[str, Risks], looks: Looks, definition: str, task:
         percent_scale("wrong among them (%)", max(0.01, 1.08 * highest)),
         height=270,
     )
+    for error in (0.1, 0.05):
+        if error < highest:
+            plot.line([(0.0, error), (1.0, error)], "gap")
+            _, y = plot.at(0.0, error)
+            plot.text(plot.left + 3, y - 3, f"{1 - error:.0%} correct", kind="tick")
     for name, curve in curves.items():
         look = looks[name]
         plot.line([(share, error) for share, error, _ in curve], "line", look.colour, look.dashes)

@@ -214,8 +214,10 @@ def calibration_caption(task: TaskSummary, definition: str | None = None) -> str
             f"AUROC of {shown} too: {told}. Brier of {task.scored}. [low–high]: 95 % bootstrap "  # noqa: RUF001
             f"interval; ±: standard deviation over seeds. Methods are judged by {task.primary}."
         )
-    best = "lowest in bold" if task.best else "none is marked, those in the floor are not ranked"
-    sentences = [f"ECE in percent: {task.ece_label}; {best}."]
+    best = (
+        "; lowest in bold" if task.best else "; none is marked, those in the floor are not ranked"
+    )
+    sentences = [f"ECE in percent: {task.ece_label}{best if len(task.methods) > 1 else ''}."]
     sentences += [f"Brier and AURC: of {task.scored}."] if task.scored != task.primary else []
     sentences += [f"{name}: {CONFIDENCE[name]}." for name in (task.primary,) if name in CONFIDENCE]
     if len(task.definitions) > 1:

@@ -170,8 +170,15 @@ def _of_run(run: Run, source: str, only: str | None) -> Iterator[Entry]:
         )
     for (method, task, split), rows in named.items():
         answers = {row["seed"]: run.predictions(method, row["seed"], task, split) for row in rows}
-        titled = [{**row, "method": entry_title(source, method)} for row in rows]
+        titled = [
+            {**row, "method": entry_title(source, method), **_own(method, row)} for row in rows
+        ]
         yield Entry(source, method, task, split, answers, titled)
+
+
+def _own(method: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The NLL, which is another method's where the confidence alone is mapped."""
+    return {"nll": float("nan") if Method.read(method).maps_confidence else row["nll"]}
 
 
 def _of_group(group: PredictionGroup, row: Mapping[str, Any]) -> Entry:

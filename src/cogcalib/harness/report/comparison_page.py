@@ -40,7 +40,7 @@ def comparison_page(comparison: Comparison) -> Page:
     names = list(dict.fromkeys(row.method for task in tasks for row in task.methods))
     look, definitions = looks(names), page_definitions(tasks)
     curves = risk_curves(answers, main)
-    several = " (the tables average over the seeds)" if main.several_seeds else ""
+    several = ", first seed (the tables average over the seeds)" if main.several_seeds else ""
     compared_with = ("compared with", comparison.sources[0])
     return Page(
         name=" and ".join(comparison.sources),
@@ -54,7 +54,7 @@ def comparison_page(comparison: Comparison) -> Page:
             task_part(task, definitions, look, curves if task is main else None) for task in tasks
         ],
         legend=legend(names, look),
-        figure_note=f"{title(main)}, first seed{several}",
+        figure_note=f"{title(main)}{several}",
         bins=main.bins,
         methods=[],
         bin_panels=bin_readings(answers, main, definitions, look),

@@ -43,9 +43,9 @@ def headline(run: Run, task: TaskSummary) -> list[str]:
     best = choice.method
     verdict, paid_off = judge.compare(best), judge.compare("sft", "base")
     rivals = [judge.compare(best, name) for name in ("sft+ts", "sft+platt")]
-    lead = [] if verdict is None else [f"{trust(verdict)} {case(paid_off, rivals)}".strip()]
+    lead = [UNJUDGED if verdict is None else f"{trust(verdict)} {case(paid_off, rivals)}".strip()]
     sentences = [*lead, _comparison(task, best), _measured(task), _chosen(choice, task)]
-    sentences += [UNJUDGED] if verdict is None else [judged(verdict)]
+    sentences += [] if verdict is None else [judged(verdict)]
     sentences += [*map(rival, rivals), paid(paid_off), beside_base(judge.compare(best, "base"))]
     sentences += [*_idle(task, judge, but=best), _uniform(task, best)]
     sentences.append(too_few(task.n))
@@ -119,7 +119,8 @@ def _uniform(task: TaskSummary, best: str) -> str:
                 f"{_pct(task[name].accuracy)}{f' (below {label(best)})' * lower}"
             )
     listed = ", ".join(shown)
-    return f"ECE of the penalties on every example, without a gate: {listed}." if shown else ""
+    said = f"For comparison, penalties on every example, without a gate: ECE {listed}."
+    return said if shown else ""
 
 
 def _idle(task: TaskSummary, judge: Judge, *, but: str = "") -> list[str]:

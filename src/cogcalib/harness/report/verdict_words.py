@@ -16,8 +16,8 @@ _METRICS = {"accuracy": "accuracy", "brier": "Brier score", "nll": "NLL", "aurc"
 
 
 UNJUDGED = (
-    "These are figures only: without both methods' predictions on the same questions, "
-    "nothing is said about significance."
+    "No verdict on trust: the run does not have both methods' predictions on the same questions, "
+    "so that these are figures only, without significance."
 )
 
 
@@ -65,7 +65,7 @@ def judged(verdict: Verdict) -> str:
     if verdict.trustworthy:
         said = {f"ece.{each}" for each in verdict.errors}
     rest = [change(verdict, name) for name in verdict.differences if name not in said]
-    return f"Of the same verdict: {', '.join(rest)}. {PAIRED}" if rest else PAIRED
+    return f"Also part of the verdict: {', '.join(rest)}. {PAIRED}" if rest else PAIRED
 
 
 def case(sft: Verdict | None, rivals: Sequence[Verdict | None]) -> str:
