@@ -47,6 +47,24 @@ def test_it_is_quiet_alone_and_fits(
             assert (brightness > 380) == (dark == (tag == "text")), (tag, brightness)
 
 
+@pytest.mark.parametrize("name", RUNS)
+def test_no_table_has_columns_out_of_sight(tab: Tab, pages: dict[str, Path], name: str) -> None:
+    tab.open(pages[name], width=1400)
+    assert tab.run(WIDER) == []
+    tab.open(pages[name], width=A4)
+    tab.send("Emulation.setEmulatedMedia", media="print")
+    assert tab.run(WIDER) == []
+    tab.send("Emulation.setEmulatedMedia", media="")
+
+
+A4 = 718
+"""Pixels between the margins of a sheet, which does not scroll."""
+WIDER = """[...document.querySelectorAll(".scroll:has(table)")].filter(
+  e => e.checkVisibility() && e.querySelector("table").scrollWidth > e.clientWidth + 1
+).map(e => e.getAttribute("aria-label"))"""
+"""Names of the tables that are wider than their place."""
+
+
 CUT = """[...document.querySelectorAll("main svg text")].filter(e => e.checkVisibility()).filter(
   e => {
     const [text, drawn] = [e, e.ownerSVGElement].map(x => x.getBoundingClientRect());

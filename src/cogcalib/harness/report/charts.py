@@ -133,8 +133,8 @@ def risk_panel(curves: Mapping[str, Risks], looks: Looks, definition: str, task:
     for error in (0.1, 0.05):
         if error < highest:
             plot.line([(0.0, error), (1.0, error)], "gap")
-            _, y = plot.at(0.0, error)
-            plot.text(plot.left + 3, y - 3, f"{1 - error:.0%} correct", kind="tick")
+            x, y = plot.at(1.0, error)
+            plot.text(x - 3, y - 3, f"{1 - error:.0%} correct", "end", "tick")
     for name, curve in curves.items():
         look = looks[name]
         plot.line([(share, error) for share, error, _ in curve], "line", look.colour, look.dashes)
