@@ -96,6 +96,7 @@ def test_other_endings_are_refused(tmp_path, name):
         ({"option_logprobs": "-1"}, "option_logprobs must be a list of log-probabilities"),
         ({"logprobs": []}, "unknown key 'logprobs'; the keys are id, task"),
         ({"nll": ...}, "key 'nll' is missing"),
+        ({"nll": ..., "model": ..., "run": ...}, "keys 'nll', 'model', 'run' are missing"),
         ({"confidence": {"mine": 0.5}}, r"confidence must have at least one of .*\['mine'\]"),
         ({"correct": True}, "correct is true, but the prediction is 'B' and the answer 'A'"),
         ({"prediction": "A"}, "correct is false, but prediction and answer are both 'A'"),

@@ -336,6 +336,10 @@ def test_data_sets_that_cannot_be_checked(tmp_path: Path, name: str) -> None:
         (make_data(8).select([]), "must hold at least one example"),
         (make_data(8).add_column("image", ["x"] * 8), "images, which are not supported"),
         (make_data(8).rename_column("prompt", "question"), "must have columns 'prompt'"),
+        (
+            make_data(8).rename_columns({"prompt": "question", "completion": "answer"}),
+            "rename them, 'question' to 'prompt' and 'answer' to 'completion'",
+        ),
     ):
         with pytest.raises(ValueError, match=f"{name}_dataset .*{message}"):
             make_trainer(tmp_path, **{name: dataset})

@@ -101,15 +101,11 @@ def data_format(dataset: object, name: str, text_field: str | None) -> str:
         return "messages"
     if text_field in columns:
         return "text"
+    formats = ("prompt", "completion", "messages", text_field, "input_ids")
     raise ValueError(
         f"{name} must have columns 'prompt' and 'completion', or 'messages', or '{text_field}', "
         f"or 'input_ids' and 'labels', got {sorted(columns)}"
-        + (
-            any_meant(
-                sorted(columns), ("prompt", "completion", "messages", text_field, "input_ids")
-            )
-            or _renamed(columns)
-        )
+        + (_renamed(columns) or any_meant(sorted(columns - {OPTIONS}), formats))
     )
 
 

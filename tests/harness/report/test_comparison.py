@@ -169,7 +169,10 @@ def test_the_nll_of_a_mapped_confidence_is_no_part_of_the_verdict(
         build_run(tmp_path / name, methods=methods, seeds=(0,))
         for name, methods in (("one", ("cols",)), ("two", ("ls", "sft+platt")))
     )
-    pairs = {pair.one: pair for pair in compare([one, two], resamples=20).pairs}
+    found = compare([one, two], resamples=20)
+    shown = {row["method"]: row["nll"] for row in found.rows}
+    assert {name for name, nll in shown.items() if math.isnan(nll)} == {"two: SFT + Platt"}
+    pairs = {pair.one: pair for pair in found.pairs}
     assert "nll" in pairs["two: LS"].verdict.differences
     assert "nll" not in pairs["two: SFT + Platt"].verdict.differences
     assert "nll" not in pairs["two: SFT + Platt"].metrics
