@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from statistics import fmean, stdev
 from typing import Any
@@ -232,6 +233,14 @@ def test_caption_says_what_the_nll_is() -> None:
     assert "(+ TS: under the temperature of options)" in str(table.caption)
     table, *_ = metrics_table([row("sft", ece={"mean": {"value": 0.2}}, auroc={})])
     assert "mean of -log p over the answer tokens." in str(table.caption)
+
+
+@pytest.mark.parametrize("lacking", [row("sft", nll=math.inf), row("sft+platt")])
+def test_a_dash_for_the_nll_is_explained(lacking: dict[str, Any]) -> None:
+    dash = "–: a method has none of its own, or an answer had no probability"  # noqa: RUF001
+    (without, *_), (with_one, *_) = metrics_table([row("base")]), metrics_table([lacking])
+    assert dash not in str(without.caption)
+    assert dash in str(with_one.caption)
 
 
 def test_small_samples_are_flagged() -> None:

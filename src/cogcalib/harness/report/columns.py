@@ -269,12 +269,15 @@ def _nll(task: TaskSummary) -> list[str]:
     """What the NLL column is the likelihood of; nothing for definitions from elsewhere."""
     scaled = any(Method.read(row.method).posthoc == "ts" for row in task.methods)
     if task.primary in MULTIPLE_CHOICE:
-        suffix = " (+ TS: under the temperature of options)" if scaled else ""
-        return [f"NLL in nats: -log of the correct option's share{suffix}."]
-    if task.primary in OPEN_ENDED:
-        suffix = " (+ TS: under a temperature of its own)" if scaled else ""
-        return [f"NLL in nats: mean of -log p over the answer tokens{suffix}."]
-    return []
+        of, suffix = "-log of the correct option's share", "under the temperature of options"
+    elif task.primary in OPEN_ENDED:
+        of, suffix = "mean of -log p over the answer tokens", "under a temperature of its own"
+    else:
+        return []
+    said = [f"NLL in nats: {of}{f' (+ TS: {suffix})' if scaled else ''}."]
+    if any(_own_nll(row) == MISSING for row in task.methods):
+        said.append(f"{MISSING}: a method has none of its own, or an answer had no probability.")
+    return said
 
 
 def name(row: MethodSummary) -> str:
