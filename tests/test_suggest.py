@@ -20,6 +20,7 @@ from cogcalib.deployment.inputs import to_questions
 from cogcalib.deployment.question_files import QuestionRow
 from cogcalib.harness.report.comparison import _of_run
 from cogcalib.harness.reproduce import load_preset, load_table, make_plan
+from cogcalib.harness.run_folder import RunFolder
 from cogcalib.modeling import load_tokenizer
 from cogcalib.records import Prediction
 from cogcalib.scoring import read_predictions
@@ -96,7 +97,9 @@ def of_predictions(folder: Path) -> Any:
 
 
 def of_compared(_: Path) -> Any:
-    run: Any = SimpleNamespace(rows=[{"method": "cols", "split": "test"}], path=Path("run"))
+    run: Any = SimpleNamespace(
+        rows=[{"method": "cols", "split": "test"}], folder=RunFolder(Path("run"))
+    )
     return list(_of_run(run, "run", "colls"))
 
 

@@ -97,7 +97,7 @@ def test_sampled_mode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["--task", "nothing"], "there is no task 'nothing'"),
         (["--task", "atlas/country-open", "--mode", "guess"], "mode must be one of exact, sampled"),
         (["--data", "absent.csv"], "no such data file"),
-        (["--task", "atlas/capital"], "split must be one of test"),
+        (["--task", "atlas/capital"], "split must be test, the only split of task"),
     ],
 )
 def test_wrong_input_is_exit_code_2(

@@ -26,12 +26,15 @@ MISSPELT = (
     (["score", *ASKED, "atlas/country", "--split", "tset"], SPLIT),
     (
         ["score", *ASKED, "atlas/capital", "--shots", "2"],
-        "shot_split must be one of test for task atlas/capital, got 'train'",
+        "shot_split must be test, the only split of task atlas/capital, got 'train'",
     ),
     (["score", "--model", "atlas", "--data", "absent.jsonl"], "absent.jsonl: no such data file"),
     (["probe", *ASKED, "atlas/contry"], TASK),
     (["probe", *ASKED, "atlas/country", "--split", "tset"], SPLIT),
-    (["probe", *ASKED, "own.yaml", "--split", "tset"], "split must be one of train for task own"),
+    (
+        ["probe", *ASKED, "own.yaml", "--split", "tset"],
+        "split must be train, the only split of task own",
+    ),
     (["run", "config.yaml"], TASK),
     (["tune", "config.yaml"], TASK),
     (["guard", "out", "--data", "no.csv", "--target-error", "0.1"], "no.csv: no such data file"),

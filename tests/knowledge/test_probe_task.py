@@ -71,7 +71,9 @@ def test_multiple_choice_is_asked_zero_shot_in_every_rotation(tmp_path):
 def test_a_task_without_train_shows_questions_of_the_split_probed(tmp_path):
     found = probe_task(asked(tmp_path / "p", task="atlas/capital", split="test", limit=8, shots=1))
     assert len(found.rows) == 8
-    with pytest.raises(ValueError, match="split must be one of test for task atlas/capital"):
+    with pytest.raises(
+        ValueError, match="split must be test, the only split of task atlas/capital"
+    ):
         probe_task(asked(tmp_path / "q", task="atlas/capital"))
 
 

@@ -62,7 +62,7 @@ def test_the_report_singles_out_what_the_tuning_chose(tuned: Path, finished: Run
     assert found.candidates == 2
     sentences = headline(finished, task)
     assert sentences[0].startswith(f"{Method.parse(found.method).label} ")
-    page = (finished.path / "report.html").read_text(encoding="utf-8")
+    page = (finished.folder.path / "report.html").read_text(encoding="utf-8")
     assert "No CogCalib variant is singled out" not in page
     assert f"{Method.parse(found.method).label} was chosen out of 2 variants" in page
 
