@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from tiny_models import build_tokenizer
 
 from cogcalib.deployment.seen_questions import question_hashes
@@ -21,7 +23,7 @@ def test_white_space_and_accents_make_no_other_question() -> None:
 
 
 def test_white_space_beside_special_tokens_makes_no_other_question() -> None:
-    tokenizer = build_tokenizer()
+    tokenizer = copy.deepcopy(build_tokenizer())  # the others' has no such token
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>"]})
     [bos, user] = [tokenizer.bos_token_id, tokenizer.convert_tokens_to_ids("<|user|>")]
     texts = ["Where?", " Where?", "\nWhere?", "\u00a0Where?"]
