@@ -76,7 +76,7 @@ def _folded(text: str) -> str:
     return re.sub(r"\W+", " ", text.casefold()).strip()
 
 
-def _drawn(facts: Sequence[Fact], most: int) -> list[Fact]:
+def drawn(facts: Sequence[Fact], most: int) -> list[Fact]:
     """At most so many, in the order of a hash, no answer in more than its share of them."""
     kept = sorted(facts, key=lambda fact: hashlib.sha256(fact.question.encode()).digest())
     # Thinned, cut, and thinned again: what is cut may leave an answer above its share.
@@ -186,11 +186,11 @@ def _task(name: str, relation: str, rows: Mapping[str, Sequence[object]]) -> dic
     }
 
 
-def write_tasks(data_dir: Path, output: Path, *, only: Sequence[str]) -> None:
-    """Write a task file and three files of rows for each relation, and `tasks.json`."""
+def read_facts(data_dir: Path) -> dict[tuple[str, str], list[Fact]]:
+    """Relation and split -> its facts. A question stands in one split, the last that has it, so
+    that test is never touched."""
     facts: dict[tuple[str, str], list[Fact]] = {}
     seen: set[str] = set()
-    # A question stands in one split, the last that has it: test is never touched.
     for split in ("test", "calibration", "train"):
         path = data_dir / "entity_questions" / f"{FILES[split]}.jsonl"
         repeated = set(seen)
@@ -201,12 +201,18 @@ def write_tasks(data_dir: Path, output: Path, *, only: Sequence[str]) -> None:
             seen |= {row["question"]}
             fact = Fact(row["question"], tuple(row["answers"]))
             facts.setdefault((row["relation"], split), []).append(fact)
+    return facts
+
+
+def write_tasks(data_dir: Path, output: Path, *, only: Sequence[str]) -> None:
+    """Write a task file and three files of rows for each relation, and `tasks.json`."""
+    facts = read_facts(data_dir)
     output.mkdir(parents=True)
     summary = {}
     for name in only:
         relation = RELATIONS[name]
         rows = {
-            split: question_rows(_drawn(facts[relation, split], most), seed=f"{relation} {split}")
+            split: question_rows(drawn(facts[relation, split], most), seed=f"{relation} {split}")
             for split, most in (MOST | ({"test": 1000} if name == TRAINED else {})).items()
         }
         for split, lines in rows.items():
@@ -224,7 +230,7 @@ def write_tasks(data_dir: Path, output: Path, *, only: Sequence[str]) -> None:
 
 def main() -> None:
     """Read the arguments and write the tasks."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data-dir", type=Path, required=True, help="has entity_questions/")
     parser.add_argument("--output", type=Path, required=True, help="a folder that is not there yet")
     parser.add_argument("--only", nargs="+", default=list(RELATIONS), choices=list(RELATIONS))

@@ -18,6 +18,10 @@ from cogcalib.tasks import load_task
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "experiments" / "smollm2"
+COUNTRIES = (
+    *("Iran", "France", "Poland", "Turkey", "Russia", "Norway", "Germany", "India", "Italy"),
+    *("Japan", "Canada", "Spain", "Sweden", "Austria", "China", "Brazil", "Mexico", "Finland"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +30,12 @@ def make_tasks() -> Iterator[ModuleType]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(FOLDER))
         yield importlib.import_module("make_tasks")
+
+
+@pytest.fixture(scope="module")
+def make_word_tasks(make_tasks: ModuleType) -> ModuleType:
+    """The script for single words, as a module."""
+    return importlib.import_module("make_word_tasks")
 
 
 @given(counts=st.lists(st.integers(1, 2), min_size=16, max_size=24), seed=st.text(max_size=3))
@@ -84,12 +94,51 @@ def test_tasks_of_real_facts_load_and_give_nothing_away(
         make_tasks.write_tasks(shared_data, output, only=("origin",))
 
 
-def test_the_preset_trains_and_asks_tasks_that_the_script_makes(make_tasks: ModuleType) -> None:
-    preset = load_preset(str(FOLDER / "smollm2.yaml"))
+def test_tasks_of_single_words_offer_one_token_each_and_share_no_question(
+    make_word_tasks: ModuleType, shared_data: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "words"
+    make_word_tasks.write_tasks(shared_data, output, {*COUNTRIES}, only=("country", "origin"))
+    summary = json.loads((output / "tasks.json").read_text())
+    country, origin = (load_task(output / f"{name}.yaml") for name in ("country", "origin"))
+    assert set(country.splits) == {"train", "calibration", "test"}
+    assert set(origin.splits) == {"test"}
+    assert not country.dropped
+    for example in (*country.splits["train"], *origin.splits["test"]):
+        assert example.prompt.endswith("\nAnswer:")
+        assert {option.letter for option in example.options} <= {f" {word}" for word in COUNTRIES}
+        assert len({option.letter for option in example.options}) == 4
+    assert summary["country"]["frequency_alone"]["odds"] == pytest.approx(0.25, abs=0.02)
+
+
+def test_a_single_word_is_a_token_behind_a_space(make_word_tasks: ModuleType) -> None:
+    class Vocabulary:
+        texts = ("Peru", " Peru", " Oslo", "lo", " ")
+
+        def __len__(self) -> int:
+            return len(self.texts)
+
+        def decode(self, tokens: list[int]) -> str:
+            return "".join(self.texts[token] for token in tokens)
+
+    assert make_word_tasks.single_words(Vocabulary()) == {"Peru", "Oslo"}
+
+
+@pytest.mark.parametrize("name", ["smollm2.yaml", "smollm2_words.yaml"])
+def test_the_preset_trains_and_asks_tasks_that_the_script_makes(
+    make_tasks: ModuleType, make_word_tasks: ModuleType, name: str
+) -> None:
+    preset = load_preset(str(FOLDER / name))
     (sections,) = preset.tasks.values()
-    named = [sections["tasks"]["train"], *sections["tasks"]["out_of_domain"]]
-    assert {Path(path).stem for path in named} <= set(make_tasks.RELATIONS)
-    assert Path(named[0]).stem == make_tasks.TRAINED
+    trained, *others = (
+        Path(path) for path in (sections["tasks"]["train"], *sections["tasks"]["out_of_domain"])
+    )
+    made = {
+        "facts": (make_tasks.TRAINED, make_tasks.RELATIONS),
+        "words": (make_word_tasks.TRAINED[0], make_word_tasks.OTHERS),
+    }[trained.parent.name]
+    assert trained.stem == made[0]
+    assert {path.stem for path in others} <= set(made[1])
 
 
 def test_the_open_ended_table_is_laid_out_on_its_preset(tmp_path: Path) -> None:
