@@ -4,7 +4,7 @@ alpha_schedules.py --schedule sft
 alpha_schedules.py --schedule 0.2                      # a fixed alpha
 alpha_schedules.py --schedule pi:1:0.5:0.5 --every 10  # gains, and the share of the way
 alpha_schedules.py --schedule auto --every 25          # the trainer's own
-alpha_schedules.py --schedule calibrated --support options  # each known example's own
+alpha_schedules.py --schedule gap --support options  # each known example's own
 alpha_schedules.py --task atlas/country-open --support vocab
 """
 
@@ -46,7 +46,7 @@ def settings_of(schedule: str) -> dict[str, Any]:
     """Gate and alpha of a schedule; gains are set where the trainer looks them up."""
     if schedule == "sft":
         return {"gate": "none", "alpha": 0.0}
-    if schedule in ("auto", "calibrated"):
+    if schedule in ("auto", "gap"):
         return {"alpha": schedule}
     if schedule.startswith("pi:"):
         gains = [float(gain) for gain in schedule.split(":")[1:]]

@@ -16,7 +16,6 @@ Record = Mapping[str, Any]
 CHOSEN = {"uniform": "uniform", "gated": "gated", "gated-by-nll": "gated, by NLL"}
 """Rows that the calibration split chose -> their names here."""
 COUNTRY, OPEN = "atlas/country", "atlas/country-open"
-CALIBRATED = ("cols-options-calibrated", "ls-options-calibrated")
 
 
 def demo(record: Record) -> Iterator[str]:
@@ -38,9 +37,8 @@ def methods(record: Record) -> Iterator[str]:
     shown = ["base", "base+ts", "sft", "sft+ts", "sft+platt", "sft-early", "sft-early+ts"]
     shown += ["focal", "mc_dropout", "ensemble", "laplace", "ls", "cols", "combls", "coecp"]
     shown += ["ls-options", "cols-options"]
-    for schedule in ("calibrated", "gap"):
-        for support in ("ls-options", "cols-options"):
-            shown += [f"{support}-{schedule}", f"{support}-{schedule}+ts"]
+    for support in ("ls-options", "cols-options"):
+        shown += [f"{support}-gap", f"{support}-gap+ts"]
     shown += [f"{name}{posthoc}" for name in CHOSEN for posthoc in ("", "+ts")]
     return _methods(record, {**COLUMNS, "Brier": ("brier", 1, 3)}, shown)
 
@@ -192,8 +190,7 @@ def _models(families: Record, full: Record) -> dict[str, Record]:
 def mixtures(record: Record) -> Iterator[str]:
     """By the share of unknown questions in the training data."""
     heads = {name.replace("-", ":"): name for name in record["table"]["variants"]}
-    rows = ["sft", "ls", "cols", "ls-options", "cols-options", *reversed(CALIBRATED)]
-    return _variants(record, heads, rows)
+    return _variants(record, heads, ["sft", "ls", "cols", "ls-options", "cols-options"])
 
 
 def _variants(record: Record, heads: Mapping[str, str], rows: Sequence[str]) -> Iterator[str]:
@@ -206,7 +203,7 @@ def _variants(record: Record, heads: Mapping[str, str], rows: Sequence[str]) -> 
     for name in rows:
         cells = [three(group, find(group["rows"], row=name)) for group in groups]
         yield line([label(name), *cells])
-    for pair in (("cols", "ls"), ("cols-options", "ls-options"), CALIBRATED):
+    for pair in (("cols", "ls"), ("cols-options", "ls-options")):
         if set(pair) <= set(rows):
             metrics = ("accuracy", primary(groups[0]), "nll")
             cells = [changes(group, pair, metrics) for group in groups]
@@ -242,8 +239,11 @@ def entity(record: Record) -> Iterator[str]:
     }
     group = find(record["results"], in_domain=True)
     yield from head("method", [*columns, "Δ ECE mean % to SFT", "Δ NLL to SFT"])
-    # What was chosen stands there under its own name already.
-    rows = {row["method"]: row for row in reversed(group["rows"])}
+    # What was chosen stands there under its own name already; the record has a schedule of alpha
+    # that is gone.
+    rows = {
+        row["method"]: row for row in reversed(group["rows"]) if "-calibrated" not in row["method"]
+    }
     for row in sorted(rows.values(), key=group["rows"].index):
         against = row.get("against", {}).get("sft", {})
         cells = [spread(row, *column) for column in columns.values()]

@@ -143,7 +143,7 @@ CASES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a support": (of_config(support="option"), "options"),
     "a gate": (of_config(gate="invert"), "inverted"),
     "a unit": (of_config(unit="tokens"), "token"),
-    "a word for alpha": (of_config(alpha="calibrate"), "calibrated"),
+    "a word for alpha": (of_config(alpha="gaps"), "gap"),
     "a setting of ours": (of_config(suport="options"), "support"),
     "a setting of TRL's": (of_config(learning_rates=1e-4), "learning_rate"),
 }

@@ -134,7 +134,7 @@ def rows() -> list[dict[str, object]]:
             "intervals": {"accuracy": interval}, "known_first_epoch": 0.76,
             "known_last_epoch": 0.98, "aurc": {"options": {"value": 0.123}},
         }
-        for method in ("sft", "cols-options-calibrated", "combls-random@0.25m4+ts")
+        for method in ("sft", "cols-options-gap", "combls-random@0.25m4+ts")
     ]  # fmt: skip
 
 

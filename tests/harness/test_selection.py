@@ -21,7 +21,7 @@ from cogcalib.harness.tuning.grid import Tuned, recommend
 from cogcalib.records import Prediction
 
 FRACTIONS = st.integers(0, 1000).map(lambda value: value / 1000)
-NAMES = ("sft", "cols@0.2", "cols-options@0.1", "cols-options-calibrated", "combls@0.2m4")
+NAMES = ("sft", "cols@0.2", "cols-options@0.1", "cols-options-gap", "combls@0.2m4")
 
 
 def trial(method: str, accuracy: float, ece: float, nll: float = 1.0, seed: int = 0) -> Trial:

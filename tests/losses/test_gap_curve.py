@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from cogcalib.losses import AccuracyCurve, GapCurve, Gate, Penalty, token_penalty
+from cogcalib.losses import GapCurve, Gate, Penalty, token_penalty
 
 fractions = st.floats(0, 1)
 ks = st.integers(2, 6)
@@ -51,12 +51,18 @@ def test_limits(k: int, gated: bool) -> None:
     assert alpha(0.9, 0.6, k, gated=gated) == 0  # better held out: nothing to take off
 
 
-@given(st.floats(0.3, 1), ks)
-def test_with_everything_remembered_it_is_the_accuracy_curve(a: float, k: int) -> None:
-    nll, options = torch.zeros(1, dtype=torch.float64), torch.tensor([k])
-    expected = float(AccuracyCurve((0.0,), (a,)).smoothing(nll, options))
+@given(st.floats(0, 1), ks)
+def test_with_everything_remembered_the_target_is_the_accuracy(a: float, k: int) -> None:
     for gated in (False, True):
-        assert alpha(a, 1.0, k, gated=gated) == pytest.approx(expected)
+        e = alpha(a, 1.0, k, gated=gated)
+        assert 1 - e + e / k == pytest.approx(max(a, 1 / k))
+
+
+def test_between_its_places_it_is_linear_and_beyond_them_constant() -> None:
+    curve = GapCurve((1.0, 3.0), (0.9, 0.5), (1.0, 1.0), gated=True)
+    asked = torch.tensor([0.0, 1.0, 2.0, 3.0, 9.0], dtype=torch.float64)
+    expected = torch.tensor([0.1, 0.1, 0.3, 0.5, 0.5], dtype=torch.float64)
+    torch.testing.assert_close(curve.smoothing(asked, own=asked), expected)
 
 
 @given(fractions, fractions)

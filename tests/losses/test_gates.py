@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from cogcalib.losses import GATES, AccuracyCurve, Gate, GateKind
+from cogcalib.losses import GATES, GapCurve, Gate, GateKind
 
 NLL = torch.tensor([0.1, 0.5, 0.9])
 
@@ -82,10 +82,11 @@ def test_a_run_of_units_is_weighed_as_in_the_whole_batch(kind: GateKind, units: 
         draws=torch.tensor([0.9, 0.1, 0.6, 0.3]),
         known=torch.tensor([False, True, True, False]),
         prior=torch.tensor([-1, 1, 0, -1]),
-        curve=AccuracyCurve((0.0, 1.0), (0.9, 0.2)),
+        curve=GapCurve((0.0, 1.0), (0.9, 0.2), (1.0, 0.8), gated=True),
         n_options=torch.tensor([4, 2, 3, 5]),
     )
-    whole, part = gate.weights(nll), gate.weights(nll[units], units)
+    own = nll.flip(0)
+    whole, part = gate.weights(nll, own=own), gate.weights(nll[units], units, own[units])
     assert torch.equal(part, whole[units])
     assert part.dtype == torch.float64
     assert gate.count_known(nll) == 2  # of prior's others than of the threshold's

@@ -129,7 +129,7 @@ def test_a_support_that_was_named_stays(tmp_path: Path) -> None:
     assert make_args(tmp_path, support="vocab").settled(True).support == "vocab"
 
 
-@pytest.mark.parametrize("alpha", ["auto", "calibrated", "gap"])
+@pytest.mark.parametrize("alpha", ["auto", "gap"])
 def test_a_strength_found_in_training_is_left_to_it(tmp_path: Path, alpha: str) -> None:
     assert make_args(tmp_path, alpha=alpha).settled(True).alpha == alpha
 

@@ -138,7 +138,7 @@ def test_its_training_answers_are_those_of_the_ledger(tmp_path: Path) -> None:
 
 
 def test_nothing_is_kept_for_other_alphas(tmp_path: Path) -> None:
-    assert make_trainer(tmp_path, alpha="calibrated").recent is None
+    assert make_trainer(tmp_path, alpha="auto").recent is None
 
 
 @pytest.mark.parametrize(("gate", "gated"), [("nll", True), ("all", False)])

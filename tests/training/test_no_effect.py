@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tiny_run import make_data, make_reading, make_trainer
 
-from cogcalib.losses import AccuracyCurve, GapCurve
+from cogcalib.losses import GapCurve
 from cogcalib.records import Threshold
 from cogcalib.training.no_effect import NOTHING, warning_of_no_effect
 from cogcalib.training.state import KnowledgeState, KnownShare
@@ -80,7 +80,6 @@ def said_of(weight: float, alpha: Any, gate: str = "nll", curve: Any = None) -> 
     [
         ("gap", WAITING, "after 60 answers seen in training"),
         ("gap", FITTED, "no more often than calibration examples of the same confidence"),
-        ("calibrated", AccuracyCurve((0.0,), (1.0,)), "confidence was no higher than accuracy"),
         ("auto", None, "confidence was no higher than accuracy"),
     ],
 )
@@ -91,7 +90,7 @@ def test_the_reason_is_that_of_the_alpha(alpha: str, curve: Any, reason: str) ->
     assert reason in said
 
 
-@pytest.mark.parametrize("alpha", ["gap", "calibrated", "auto"])
+@pytest.mark.parametrize("alpha", ["gap", "auto"])
 def test_some_weight_is_some_effect(alpha: str) -> None:
     assert said_of(1000 * NOTHING, alpha) == ""
     assert said_of(float("nan"), alpha) == ""

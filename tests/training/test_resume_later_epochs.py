@@ -47,7 +47,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gate random": {"gate": "random"},
     "gate soft": {"gate": "soft"},
     "alpha auto": {"alpha": "auto"},
-    "alpha calibrated": {"alpha": "calibrated", "penalty": "label_smoothing"},
     "alpha gap": {"alpha": "gap", "penalty": "label_smoothing"},
     "gate prior": {"gate": "prior"},
     "gradient_checkpointing": {"gradient_checkpointing": True},

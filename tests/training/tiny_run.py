@@ -14,7 +14,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from cogcalib.knowledge.ledger import SCHEMA, read_ledger
-from cogcalib.losses import AccuracyCurve
 from cogcalib.records import Threshold
 from cogcalib.training import CogCalibConfig, CogCalibTrainer
 from cogcalib.training.calibration_pass import CalibrationPass
@@ -103,14 +102,11 @@ def make_args(output: Path, **settings: Any) -> CogCalibConfig:
     return CogCalibConfig(**{**defaults, **settings})
 
 
-LEVEL = AccuracyCurve((0.0,), (0.5,))
-
-
 def make_reading(threshold: Threshold, confidence: float, accuracy: float) -> CalibrationPass:
     """A calibration pass that found these, of two questions."""
     answers = MeasuredAnswers(np.full(2, confidence), np.array([True, False]), None)
     own = OwnAnswers(np.full(2, -np.log(confidence)), np.array([1.0, 0.0]))
-    return CalibrationPass(threshold, confidence, accuracy, LEVEL, answers, own, 1.0)
+    return CalibrationPass(threshold, confidence, accuracy, answers, own, 1.0)
 
 
 def make_trainer(

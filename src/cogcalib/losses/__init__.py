@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cogcalib.lazy import import_on_use
-from cogcalib.losses.accuracy_curve import AccuracyCurve
 from cogcalib.losses.fused import fused_cogcalib_loss, fused_statistics
 from cogcalib.losses.gap_curve import GapCurve
 from cogcalib.losses.gates import CLOSED, GATES, Gate, GateKind
@@ -36,7 +35,6 @@ __all__ = [
     "CLOSED",
     "GATES",
     "NO_OPTION",
-    "AccuracyCurve",
     "CogCalibLoss",
     "FusedParts",
     "GapCurve",

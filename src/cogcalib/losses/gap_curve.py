@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from cogcalib.losses.accuracy_curve import interpolated
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +30,9 @@ class GapCurve:
 
     both clipped to [0, 1]. Examples that training has not seen have q = a and e = 0: there
     cross-entropy is calibrated by itself. With q = 1, all remembered, both are
-    ``(1 - a) K / (K - 1)``, which is `AccuracyCurve`. Over a whole vocabulary, 1 / K taken for 0,
-    they are the same. At q <= 1 / K, ungated, there is nothing that smoothing could take away, and
-    e = 0.
+    ``(1 - a) K / (K - 1)``, with which the target of the gold answer is a. Over a whole vocabulary,
+    1 / K taken for 0, they are the same. At q <= 1 / K, ungated, there is nothing that smoothing
+    could take away, and e = 0.
 
     Confidence is that of the model's own answer, right or wrong, as exp(-NLL) says it. Both curves
     are read at the same place, so that nothing but the order of the confidences matters.
@@ -54,13 +53,40 @@ class GapCurve:
     def smoothing(
         self, nll: Tensor, n_options: Tensor | None = None, own: Tensor | None = None
     ) -> Tensor:
-        """The alpha e of each unit by the NLL of the model's own answer, see `Smoothing`."""
+        """The alpha e of each unit, in [0, 1], ``[U]``.
+
+        Args:
+            nll: Of the gold answers, nats, ``[U]``; of its type are the alphas.
+            n_options: K of each unit, ``[U]``, at least 2; None: a whole vocabulary, whose 1 / K is
+                taken for 0.
+            own: NLLs of the model's own answers, nats, ``[U]``.
+
+        Raises:
+            ValueError: Without `own`.
+        """
         if own is None:
             raise ValueError("alpha='gap' needs the NLL of the model's own answers, got None")
-        a = interpolated(self.nll, self.held_out, own)
-        q = interpolated(self.nll, self.trained, own)
+        a = _interpolated(self.nll, self.held_out, own)
+        q = _interpolated(self.nll, self.trained, own)
         chance = torch.zeros_like(q) if n_options is None else 1 / n_options.double()
         room = q * (1 - chance) if self.gated else q - chance
         some = room > 0
         asked = (q - a) / torch.where(some, room, 1.0)
         return torch.where(some, asked, 0.0).clamp(0, 1).to(nll)
+
+
+def _interpolated(x: Sequence[float], y: Sequence[float], at: Tensor) -> Tensor:
+    """y at some places, linear between those given and constant beyond them, in float64.
+
+    Args:
+        x: Where y is given, ascending, at least one.
+        y: Its values there.
+        at: The places, ``[U]``.
+    """
+    xs = torch.tensor(x, dtype=torch.float64, device=at.device)
+    ys = torch.tensor(y, dtype=torch.float64, device=at.device)
+    inside = at.double().clamp(x[0], x[-1])
+    right = torch.searchsorted(xs, inside).clamp(min=min(1, len(xs) - 1))
+    left = (right - 1).clamp(min=0)
+    share = ((inside - xs[left]) / (xs[right] - xs[left])).nan_to_num(0.0)
+    return ys[left] + share * (ys[right] - ys[left])

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from cogcalib.losses.accuracy_curve import Smoothing
+from cogcalib.losses.gap_curve import GapCurve
 from cogcalib.losses.terms import check_choice
 
 GateKind = Literal["nll", "none", "all", "random", "inverted", "oracle", "soft", "prior"]
@@ -79,7 +79,7 @@ class Gate:
     draws: Tensor | None = None
     known: Tensor | None = None
     prior: Tensor | None = None
-    curve: Smoothing | None = None
+    curve: GapCurve | None = None
     n_options: Tensor | None = None
 
     def __post_init__(self) -> None:

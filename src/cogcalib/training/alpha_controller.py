@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-OWN_ALPHA = ("calibrated", "gap")
-"""Words with which each example has an alpha of its own."""
-WORDS = ("auto", *OWN_ALPHA)
+WORDS = ("auto", "gap")
+"""Words in place of a number. With `gap` each example has an alpha of its own."""
 PROPORTIONAL = 1.0
 INTEGRAL = 0.5
 """Gains per fraction of gap, of a penalty that takes off as much confidence as alpha says."""
@@ -31,12 +30,11 @@ def read_alpha(alpha: float | str | None, penalty: str, gate: str) -> float | st
         except ValueError:
             from cogcalib.suggest import did_you_mean
 
-            words = ", ".join(map(repr, WORDS[:-1]))
             raise ValueError(
-                f"alpha must be a number, {words} or {WORDS[-1]!r}, got {alpha!r}"
+                f"alpha must be a number, {' or '.join(map(repr, WORDS))}, got {alpha!r}"
                 f"{did_you_mean(alpha, WORDS)}"
             ) from None
-    if alpha in OWN_ALPHA and (gate == "none" or penalty != "label_smoothing"):
+    if alpha == "gap" and (gate == "none" or penalty != "label_smoothing"):
         raise ValueError(
             f"alpha={alpha!r} needs penalty='label_smoothing' and a gate that opens, got "
             f"penalty={penalty!r}, gate={gate!r}"

@@ -14,14 +14,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 
 from cogcalib.knowledge.threshold import estimate_threshold
-from cogcalib.losses import (
-    AccuracyCurve,
-    NllReduction,
-    Support,
-    TokenStatistics,
-    example_nll,
-)
-from cogcalib.posthoc.isotonic_fit import isotonic_fit
+from cogcalib.losses import NllReduction, Support, TokenStatistics, example_nll
 from cogcalib.records import InputError, Threshold
 from cogcalib.training.collator import KNOWN, OPTION_IDS
 from cogcalib.training.loss import LossRunner
@@ -50,7 +43,6 @@ class CalibrationPass:
         threshold: On the NLL of what it knows.
         confidence: Mean over the units of `confident_units`, a fraction.
         accuracy: Share of the units that are correct.
-        curve: How the accuracy depends on the NLL of the model's own answer.
         answers: The units judged, whatever the support; those of texts without a prompt answer
             nothing and are left out. None if no other are there.
         own: How sure it was of its own answers, and whether they are right.
@@ -61,21 +53,9 @@ class CalibrationPass:
     threshold: Threshold
     confidence: float
     accuracy: float
-    curve: AccuracyCurve
     answers: MeasuredAnswers | None
     own: OwnAnswers
     nll: float
-
-
-def accuracy_curve(own_nll: Tensor, correct: Tensor) -> AccuracyCurve:
-    """The curve that a calibration split shows.
-
-    Args:
-        own_nll: Of the model's own answers, nats, ``[n]``, n >= 1.
-        correct: How far they were correct, fractions, ``[n]``.
-    """
-    nll, accuracy = isotonic_fit(own_nll.numpy(), correct.numpy(), increasing=False)
-    return AccuracyCurve(tuple(nll.tolist()), tuple(accuracy.tolist()))
 
 
 def run_calibration_pass(
@@ -142,7 +122,6 @@ def run_calibration_pass(
         threshold=estimate_threshold(nll.numpy(), known.numpy() == 1, step=step),
         confidence=float(confidence.numpy().mean()),
         accuracy=float(correct.numpy().mean()),
-        curve=accuracy_curve(own, correct),
         answers=answers,
         own=OwnAnswers(own.double().numpy(), correct.double().numpy()),
         nll=float((nll.double().numpy() if among is None else among).mean()),

@@ -224,9 +224,7 @@ class KnowledgeCallback(TrainerCallback):
                 answer = (found.confidence, found.accuracy)
                 knowledge.alpha_steps.append(controller.next(before, step, *answer, acted=acted))
                 knowledge.opened = 0.0
-            if trainer.args.alpha == "calibrated":
-                knowledge.curve = found.curve
-            elif trainer.args.alpha == "gap":
+            if trainer.args.alpha == "gap":
                 from cogcalib.training.gap_schedule import gap_curve
 
                 trainer.gather_knowledge()

@@ -12,7 +12,7 @@ from peft import PeftConfig
 from torch import nn
 from transformers import AutoTokenizer
 
-from cogcalib.training.alpha_controller import OWN_ALPHA
+from cogcalib.training.alpha_controller import WORDS
 from cogcalib.training.collator import OPTION_IDS
 from cogcalib.training.column_checks import check_known
 from cogcalib.training.config import GATES_WITHOUT_THRESHOLD, CogCalibConfig
@@ -62,7 +62,7 @@ def _needs_calibration(args: CogCalibConfig) -> str | None:
         return f"gate={args.gate!r} needs a calibration_dataset to estimate its threshold on"
     if args.style_steps == "auto" and args.gate != "none":
         return "style_steps='auto' needs a calibration_dataset to measure on"
-    if args.alpha in ("auto", *OWN_ALPHA):
+    if args.alpha in WORDS:
         return f"alpha={args.alpha!r} needs a calibration_dataset to measure on"
     return None
 

@@ -13,7 +13,7 @@ from cogcalib.losses import GATES, GateKind, MarginReduction, Penalty, PenaltyKi
 from cogcalib.losses.objective import NllReduction
 from cogcalib.losses.terms import check_choice
 from cogcalib.training import defaults, refused_options
-from cogcalib.training.alpha_controller import OWN_ALPHA, AlphaController, read_alpha
+from cogcalib.training.alpha_controller import AlphaController, read_alpha
 from cogcalib.training.schedule import read_style_steps, read_threshold_every
 from cogcalib.training.secrets_kept import SecretsKept
 from cogcalib.training.supervision import UNITS, Unit
@@ -49,12 +49,10 @@ class CogCalibConfig(SecretsKept, SFTConfig):
             your calibration split. `"auto"` lets the calibration split steer it whenever the
             threshold is estimated, from the sweep's best towards a mean confidence that equals the
             accuracy (`cogcalib.training.alpha_controller`). That takes at least four estimates: see
-            `threshold_every`. `"calibrated"`, for label smoothing, gives each known example an
-            alpha of its own: that which asks for the accuracy that the calibration split shows at
-            its confidence (`cogcalib.losses.accuracy_curve`). `"gap"`, for label smoothing, too,
-            asks for that accuracy on average over all training examples of its confidence, so that
-            only what training has added to their accuracy is taken off
-            (`cogcalib.losses.gap_curve`).
+            `threshold_every`. `"gap"`, for label smoothing, gives each known example an alpha of
+            its own: that which asks for the accuracy that the calibration split shows at its
+            confidence, on average over all training examples of that confidence, so that only what
+            training has added to their accuracy is taken off (`cogcalib.losses.gap_curve`).
         support (`str`, defaults to `"vocab"`):
             Tokens whose logits are penalised: the whole vocabulary, or the answer `"options"` at
             the token where they compete (needs a column `option_ids` or `options`). `"auto"`:
@@ -138,7 +136,7 @@ class CogCalibConfig(SecretsKept, SFTConfig):
         metadata={
             "help": "Weight of the penalty: the loss of a known example is CE + alpha R. If "
             "None, 0.2 for label smoothing and margin, 0.4 for entropy, 1 for focal. `'auto'` lets "
-            "the calibration split steer it; `'calibrated'` and `'gap'` give each example its own."
+            "the calibration split steer it; `'gap'` gives each example its own."
         },
     )
     support: str = field(
@@ -297,7 +295,7 @@ class CogCalibConfig(SecretsKept, SFTConfig):
     def initial_alpha(self) -> float:
         """`alpha`, a number: if None or "auto" the default, where the controller starts; 1 where
         each example has its own."""
-        if self.alpha in OWN_ALPHA:
+        if self.alpha == "gap":
             return 1.0
         if self.alpha is None or self.alpha == "auto":
             return defaults.ALPHA[self.penalty][self._settled]

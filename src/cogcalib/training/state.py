@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cogcalib.losses import AccuracyCurve, GapCurve
+from cogcalib.losses import GapCurve
 from cogcalib.losses.gates import CHOOSING, FEW_REASONS, never_chose
 from cogcalib.records import Threshold, write_json
 from cogcalib.training.alpha_controller import AlphaStep
@@ -98,7 +98,7 @@ class KnowledgeState:
         history: Every threshold that gated, oldest first.
         alpha_steps: Every alpha of the controller, oldest first; in the file ``strengths``.
         curve: By which each known example gets an alpha of its own; None: it does not, or not yet.
-        recent: The training answers that its next one is made of, if it is a `GapCurve`.
+        recent: The training answers that its next one is made of.
         prior: Labels of the gate ``prior``, a letter for each example, see `PriorLabels`.
         known_share: Share of known examples in the first and the last epoch.
         opened: Sum of the gate's weights since the last calibration pass.
@@ -111,7 +111,7 @@ class KnowledgeState:
     separations: list[float] = field(default_factory=list)
     history: list[Threshold] = field(default_factory=list)
     alpha_steps: list[AlphaStep] = field(default_factory=list)
-    curve: AccuracyCurve | GapCurve | None = None
+    curve: GapCurve | None = None
     recent: list[Row] = field(default_factory=list)
     prior: str = ""
     known_share: KnownShare = field(default_factory=KnownShare)
@@ -151,12 +151,16 @@ class KnowledgeState:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         content["history"] = [Threshold(**threshold) for threshold in content["history"]]
         content["alpha_steps"] = [AlphaStep(**step) for step in content.pop("strengths")]
-        if content.get("curve") is not None:
-            found: dict[str, Any] = content["curve"]
-            kind = GapCurve if "trained" in found else AccuracyCurve
-            lists = {name: tuple(each) for name, each in found.items() if isinstance(each, list)}
-            content["curve"] = kind(**{**found, **lists})
+        content["curve"] = _gap_curve(content.get("curve"))
         # Older ones have none of these.
         content["recent"] = [(step, own, right) for step, own, right in content.get("recent", [])]
         content["known_share"] = KnownShare(**content.get("known_share", {}))
         return cls(**content)
+
+
+def _gap_curve(saved: dict[str, Any] | None) -> GapCurve | None:
+    # Older checkpoints may hold that of a schedule which is gone, and cannot be resumed.
+    if saved is None or "trained" not in saved:
+        return None
+    lists = {name: tuple(each) for name, each in saved.items() if isinstance(each, list)}
+    return GapCurve(**{**saved, **lists})

@@ -42,16 +42,8 @@ from cogcalib.harness.reproduce import load_table, table_names
         ("coecp-soft", ("coecp", "coecp-soft", "entropy", "soft", "vocab", None, None)),
         ("cols-auto", ("cols", "cols-auto", "label_smoothing", "nll", "vocab", "auto", None)),
         (
-            "ls-options-calibrated",
-            (
-                "ls",
-                "ls-options-calibrated",
-                "label_smoothing",
-                "all",
-                "options",
-                "calibrated",
-                None,
-            ),
+            "ls-options-gap",
+            ("ls", "ls-options-gap", "label_smoothing", "all", "options", "gap", None),
         ),
         (
             "cols-options-random@0.1+platt",
@@ -139,14 +131,13 @@ def test_a_margin_stands_behind_the_alpha_and_is_trained_with() -> None:
         "combls@0.1m-2",
         "combls@m4",
         "cols-auto@0.1",
-        "cols-auto-calibrated",
-        "cols-gap-calibrated",
+        "cols-auto-gap",
+        "cols-calibrated",
         "combls-gap",
         "cols-early",
         "sft-early-early",
         "sft-early@0.1",
         "ls-prior",
-        "combls-calibrated",
         "focal-options",
         "focal@0.5",
         "focal@5m2",
@@ -175,7 +166,7 @@ def composed(draw: st.DrawFn) -> str:
         suffixes.append(draw(st.sampled_from(GATES)))
     ways = ["", "@"] if penalty else [""]
     ways += ["auto"] if free else []
-    ways += ["calibrated", "gap"] if penalty == "label_smoothing" else []
+    ways += ["gap"] if penalty == "label_smoothing" else []
     way = draw(st.sampled_from(ways))
     if way == "@":
         alpha = f"@{draw(NUMBERS) + (penalty == 'focal'):g}"
@@ -209,7 +200,6 @@ def test_label_and_description_lose_nothing(name: str) -> None:
     plain = Method.parse(method.stem).description
     assert ("over the answer options" in said) == (method.support == "options")
     assert ("adjusted while training" in said) == (method.alpha == "auto")
-    assert ("accuracy of its confidence" in said) == (method.alpha == "calibrated")
     assert ("only training has added" in said) == (method.alpha == "gap")
     assert ("; alpha " in said.replace("alpha adjusted", "")) == isinstance(method.alpha, float)
     assert ("margin of" in said) == (method.margin is not None)
@@ -244,9 +234,9 @@ def test_groups(name: str) -> None:
 
 
 def test_groups_hold_what_a_tuning_writes() -> None:
-    for name in ("cols@0.2", "cols-options@0.1", "cols-options-calibrated", "combls@0.2m4"):
+    for name in ("cols@0.2", "cols-options@0.1", "cols-options-gap", "combls@0.2m4"):
         assert Method.parse(name).is_cogcalib_variant
-    for name in ("ls@0.2", "mbls-options@0.1m2", "ls-auto", "ls-options-calibrated"):
+    for name in ("ls@0.2", "mbls-options@0.1m2", "ls-auto", "ls-options-gap"):
         assert Method.parse(name).is_uniform
 
 

@@ -124,7 +124,7 @@ def test_the_methods_of_a_tuned_run_are_singled_out() -> None:
         "sft": (0.12, 0.74),
         "cols@0.2": (0.05, 0.74),
         "cols-options@0.1": (0.02, 0.74),
-        "cols-options-calibrated": (0.03, 0.74),
+        "cols-options-gap": (0.03, 0.74),
         "cols-auto": (0.04, 0.74),
         "combls@0.2m4": (0.06, 0.74),
         "cols-random@0.2": (0.001, 0.74),

@@ -17,7 +17,7 @@ from typing import Literal
 from cogcalib.scoring.confidence_names import CONFIDENCE_MAPS
 from cogcalib.suggest import hint_first, whole_meant
 
-AlphaWord = Literal["auto", "calibrated", "gap"]
+AlphaWord = Literal["auto", "gap"]
 """What sets alpha while training goes on."""
 
 
@@ -85,10 +85,8 @@ _GATES = {
 GATES = tuple(gate for gate in _GATES if gate != "nll")
 _ALPHAS = {
     "auto": "alpha adjusted while training",
-    "calibrated": "each example smoothed to the accuracy of its confidence",
     "gap": "each example smoothed by what only training has added to that of its confidence",
 }
-_OWN: tuple[AlphaWord, ...] = ("calibrated", "gap")
 #: Post-hoc calibration -> how it is printed and described.
 _POSTHOC = {
     "ts": ("TS", "temperature scaling on the calibration split"),
@@ -119,8 +117,8 @@ class Method:
             cross-entropy.
         gate: Which examples the penalty applies to.
         support: ``vocab`` or ``options``.
-        alpha: Alpha in the name, ``auto`` for a self-tuned one, ``calibrated`` or ``gap`` for each
-            example's own; None: the configuration's.
+        alpha: Alpha in the name, ``auto`` for a self-tuned one, ``gap`` for each example's own;
+            None: the configuration's.
         posthoc: One of `POSTHOC`, or None.
         margin: Of the margin penalty, in the name, in logits; None: the configuration's.
         gamma: Exponent of the focal loss, in the name; None: the trainer's.
@@ -269,7 +267,7 @@ class Method:
         if self.alpha is None and free:
             fits["auto"] = replace(self, alpha="auto")
         if self.alpha is None and self.penalty == "label_smoothing":
-            fits |= {alpha: replace(self, alpha=alpha) for alpha in _OWN}
+            fits["gap"] = replace(self, alpha="gap")
         if self.gate == "nll":
             fits |= {gate: replace(self, gate=gate) for gate in GATES}
         if suffix in fits:
@@ -279,8 +277,8 @@ class Method:
                 f"method {self.name!r}: suffix -{suffix} does not fit",
                 whole_meant(self.name, suffix, fits),
                 "it may be -options, -auto (once, not with "
-                f"{', '.join(FREE_OF_OPTIONS)}), -calibrated or -gap (label smoothing, one of the "
-                f"three) or, on a gated method, one of {', '.join('-' + gate for gate in GATES)}",
+                f"{', '.join(FREE_OF_OPTIONS)}), -gap (label smoothing, one of the two) or, "
+                f"on a gated method, one of {', '.join('-' + gate for gate in GATES)}",
             )
         )
 

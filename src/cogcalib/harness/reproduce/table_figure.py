@@ -29,8 +29,7 @@ MARKERS = {
 """Shapes of `cogcalib.drawing.svg_plot`, as matplotlib calls them."""
 RISKS = 2.6
 """Inches the risk-coverage curves take."""
-OURS = ("cols-options-calibrated", "cols-options-gap")
-CURVES = ("base", "sft", "sft+ts", "ensemble", "uniform", "gated", *OURS)
+CURVES = ("base", "sft", "sft+ts", "ensemble", "uniform", "gated", "cols-options-gap")
 """Rows whose risk-coverage curve is drawn; the record has all."""
 GAP = (math.nan, math.nan)
 """A break in a line."""
