@@ -117,12 +117,32 @@ def test_the_data_settle_the_support(
     args = make_args(tmp_path, support="auto", penalty=penalty, alpha=None)
     settled = args.settled(options)
     swept = make_args(tmp_path, support=support, penalty=penalty, alpha=None).initial_alpha
-    assert (settled.support, settled.margin, settled.alpha) == (support, margin, swept)
+    alpha = "gap" if penalty == "label_smoothing" and support == "options" else swept
+    assert (settled.support, settled.margin, settled.alpha) == (support, margin, alpha)
     assert settled.build_penalty().support == support
     assert settled.settled(not options) == settled
     assert (args.support, args.margin, args.alpha) == ("auto", None, None)
     given = make_args(tmp_path, support="auto", margin=3.0).settled(True)
     assert (given.margin, given.alpha) == (3, 0.3)
+
+
+@pytest.mark.parametrize("gate", ["all", "oracle", "none"])
+def test_a_gate_that_may_lack_a_calibration_split_keeps_a_constant(
+    tmp_path: Path, gate: str
+) -> None:
+    args = make_args(tmp_path, support="options", gate=gate, alpha=None)
+    assert args.settled(True).alpha == args.initial_alpha == 0.2
+
+
+def test_left_to_itself_it_smooths_the_options_by_the_gap(tmp_path: Path) -> None:
+    """The defaults are what was chosen on the calibration split, see docs/lab-log.md."""
+    data = [make_data(16), make_data(16, seed=1)]
+    args = CogCalibConfig(str(tmp_path), use_cpu=True, bf16=False, report_to="none")
+    trainer = CogCalibTrainer(make_model(), args, *data, processing_class=make_tokenizer())
+    assert (trainer.args.support, trainer.args.alpha) == ("options", "gap")
+    plain = [each.remove_columns("options") for each in data]
+    trainer = CogCalibTrainer(make_model(), args, *plain, processing_class=make_tokenizer())
+    assert (trainer.args.support, trainer.args.alpha) == ("vocab", 0.2)
 
 
 def test_a_support_that_was_named_stays(tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ def make_args(output: Path, **settings: Any) -> CogCalibConfig:
         "style_steps": 0,
         "threshold_every": 1,
         "alpha": 0.3,
+        "support": "vocab",
     }
     return CogCalibConfig(**{**defaults, **settings})
 

@@ -43,9 +43,10 @@ class CogCalibConfig(SecretsKept, SFTConfig):
             (CoMbLS), `"entropy"` (CoECP), or `"focal"`, with which CE + R is the focal loss
             (1 - p)^gamma CE. The focal loss as published is `gate="all"`, `style_steps=0`.
         alpha (`float`, *optional*):
-            Weight of the penalty: the loss of a known example is CE + alpha * R. If `None`, the
-            best of a sweep over each penalty on the embedded model: 0.2 for label smoothing and
-            margin, 0.4 for entropy; and 1 for focal, which is the focal loss whole. Choose yours on
+            Weight of the penalty: the loss of a known example is CE + alpha * R. If `None`, `"gap"`
+            for label smoothing over the options with a gate that has a threshold; else the best of
+            a sweep over each penalty on the embedded model: 0.2 for label smoothing and margin, 0.4
+            for entropy; and 1 for focal, which is the focal loss whole. Choose such a number on
             your calibration split. `"auto"` lets the calibration split steer it whenever the
             threshold is estimated, from the sweep's best towards a mean confidence that equals the
             accuracy (`cogcalib.training.alpha_controller`). That takes at least four estimates: see
@@ -53,12 +54,12 @@ class CogCalibConfig(SecretsKept, SFTConfig):
             its own: that which asks for the accuracy that the calibration split shows at its
             confidence, on average over all training examples of that confidence, so that only what
             training has added to their accuracy is taken off (`cogcalib.losses.gap_curve`).
-        support (`str`, defaults to `"vocab"`):
-            Tokens whose logits are penalised: the whole vocabulary, or the answer `"options"` at
-            the token where they compete (needs a column `option_ids` or `options`). `"auto"`:
-            the options where the training data set has such a column, else the vocabulary. On
-            the embedded model the best alpha over the options has the lower ECE and NLL
-            (docs/findings.md).
+        support (`str`, defaults to `"auto"`):
+            Tokens whose logits are penalised: the whole vocabulary (`"vocab"`, the paper's), or the
+            answer `"options"` at the token where they compete (needs a column `option_ids` or
+            `options`). `"auto"`: the options where the training data set has such a column, else
+            the vocabulary. On the embedded model the best alpha over the options has the lower ECE
+            and NLL (docs/findings.md).
         gate (`str`, defaults to `"nll"`):
             Which examples are penalised. `"nll"`: those whose NLL is at most the threshold, the
             method. Controls: `"none"` (plain fine-tuning, TRL's SFT), `"all"`, `"random"` (as many
@@ -135,12 +136,13 @@ class CogCalibConfig(SecretsKept, SFTConfig):
         default=None,
         metadata={
             "help": "Weight of the penalty: the loss of a known example is CE + alpha R. If "
-            "None, 0.2 for label smoothing and margin, 0.4 for entropy, 1 for focal. `'auto'` lets "
-            "the calibration split steer it; `'gap'` gives each example its own."
+            "None, `'gap'` for label smoothing over options, else 0.2 for label smoothing and "
+            "margin, 0.4 for entropy, 1 for focal. `'auto'` lets the calibration split steer it; "
+            "`'gap'` gives each example its own."
         },
     )
     support: str = field(
-        default="vocab",
+        default="auto",
         metadata={
             "help": "Tokens whose logits are penalised: the whole vocabulary, or the answer "
             "options at the token where they compete; `'auto'`: options where the data have them.",
@@ -267,7 +269,7 @@ class CogCalibConfig(SecretsKept, SFTConfig):
         if self.support == "auto":
             settled.support = "options" if options and self.penalty != "focal" else "vocab"
         if self.alpha is None:
-            settled.alpha = settled.initial_alpha
+            settled.alpha = "gap" if settled._has_own_alphas else settled.initial_alpha
         settled.margin = settled._margin
         return settled
 
@@ -275,6 +277,13 @@ class CogCalibConfig(SecretsKept, SFTConfig):
     def _settled(self) -> Support:
         """The support, until the data are seen the vocabulary."""
         return "vocab" if self.support == "auto" else cast(Support, self.support)
+
+    @property
+    def _has_own_alphas(self) -> bool:
+        """Whether `alpha`, left open, is "gap": it was chosen over the options, and needs a
+        calibration data set, which gates without a threshold do without."""
+        smoothed = self.penalty == "label_smoothing" and self._settled == "options"
+        return smoothed and self.gate not in GATES_WITHOUT_THRESHOLD
 
     @property
     def gate_name(self) -> GateKind:

@@ -241,7 +241,10 @@ def check_options(train: Dataset) -> None:
         )
     for index, value in enumerate(as_python(train)[column]):
         if value is None or value == []:
-            raise ValueError(f"support='options': train data set, example {index} has no {column}")
+            raise ValueError(
+                f"support='options': train data set, example {index} has no {column}; give every "
+                "example its options, or set support='vocab'"
+            )
 
 
 def check_disjoint(
