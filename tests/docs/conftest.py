@@ -25,9 +25,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert row.keys() == rows[0].keys()
     write_rows(folder / "train.jsonl", [row, *rows])
     code = blocks(PAGE)[0]
+    small = 'CogCalibConfig(output_dir="out", max_steps=2, use_cpu=True, bf16=False)'
     for old, new in (
         ('"Qwen/Qwen2.5-7B"', '"atlas"'),
-        ('output_dir="out",', 'output_dir="out", max_steps=2, use_cpu=True, bf16=False,'),
+        ('CogCalibConfig(output_dir="out")', small),
     ):
         assert code.count(old) == 1
         code = code.replace(old, new)

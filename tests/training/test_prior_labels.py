@@ -147,7 +147,7 @@ def test_without_a_ledger_and_packed(tmp_path: Path, layout: dict[str, Any]) -> 
 
 
 def test_it_labels_examples_and_needs_them_at_hand(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"gate='prior' labels examples: unit must be 'example'"):
+    with pytest.raises(ValueError, match="gate='prior' needs unit='example', got"):
         make_args(tmp_path, gate="prior", unit="token")
     stream = IterableDataset.from_generator(lambda: iter(make_rows(8)))
     with pytest.raises(ValueError, match=r"train_dataset must be a datasets\.Dataset, got Iter"):

@@ -46,20 +46,18 @@ class CogCalibConfig(SecretsKept, SFTConfig):
             Weight of the penalty: the loss of a known example is CE + alpha * R. If `None`, `"gap"`
             for label smoothing over the options with a gate that has a threshold; else the best of
             a sweep over each penalty on the embedded model: 0.2 for label smoothing and margin, 0.4
-            for entropy; and 1 for focal, which is the focal loss whole. Choose such a number on
-            your calibration split. `"auto"` lets the calibration split steer it whenever the
-            threshold is estimated, from the sweep's best towards a mean confidence that equals the
-            accuracy (`cogcalib.training.alpha_controller`). That takes at least four estimates: see
-            `threshold_every`. `"gap"`, for label smoothing, gives each known example an alpha of
-            its own: that which asks for the accuracy that the calibration split shows at its
-            confidence, on average over all training examples of that confidence, so that only what
-            training has added to their accuracy is taken off (`cogcalib.losses.gap_curve`).
+            for entropy, 1 for focal. Choose such a number on your calibration split. `"auto"` lets
+            that split steer it whenever the threshold is estimated, from the sweep's best towards a
+            mean confidence that equals the accuracy (`cogcalib.training.alpha_controller`). That
+            takes at least four estimates: see `threshold_every`. `"gap"`, for label smoothing,
+            gives each known example an alpha of its own, which takes off only what training has
+            added to the accuracy that the calibration split shows at its confidence
+            (`cogcalib.losses.gap_curve`).
         support (`str`, defaults to `"auto"`):
             Tokens whose logits are penalised: the whole vocabulary (`"vocab"`, the paper's), or the
             answer `"options"` at the token where they compete (needs a column `option_ids` or
             `options`). `"auto"`: the options where the training data set has such a column, else
-            the vocabulary. On the embedded model the best alpha over the options has the lower ECE
-            and NLL (docs/findings.md).
+            the vocabulary. Over the options the embedded model has the lower ECE and NLL.
         gate (`str`, defaults to `"nll"`):
             Which examples are penalised. `"nll"`: those whose NLL is at most the threshold, the
             method. Controls: `"none"` (plain fine-tuning, TRL's SFT), `"all"`, `"random"` (as many
@@ -280,9 +278,8 @@ class CogCalibConfig(SecretsKept, SFTConfig):
 
     @property
     def _has_own_alphas(self) -> bool:
-        """Whether `alpha`, left open, is "gap": it was chosen over the options, and needs a
-        calibration data set, which gates without a threshold do without."""
-        smoothed = self.penalty == "label_smoothing" and self._settled == "options"
+        """Whether `alpha`, left open, is "gap", which was chosen over options."""
+        smoothed = (self.penalty, self._settled) == ("label_smoothing", "options")
         return smoothed and self.gate not in GATES_WITHOUT_THRESHOLD
 
     @property
@@ -334,9 +331,7 @@ class CogCalibConfig(SecretsKept, SFTConfig):
         self.alpha = read_alpha(self.alpha, self.penalty, self.gate)
         self.build_penalty()
         if self.gate == "prior" and self.unit != "example":
-            raise ValueError(
-                f"gate='prior' labels examples: unit must be 'example', got {self.unit!r}"
-            )
+            raise ValueError(f"gate='prior' needs unit='example', got {self.unit!r}")
         if not 0 <= self.initial_alpha < math.inf:
             raise ValueError(f"alpha must be a finite number >= 0, got {self.alpha}")
         if self.penalty in ("label_smoothing", "focal") and self.initial_alpha > 1:
