@@ -141,6 +141,11 @@ def test_the_preset_trains_and_asks_tasks_that_the_script_makes(
     assert {path.stem for path in others} <= set(made[1])
 
 
+def test_the_table_of_single_words_is_one_that_can_be_run() -> None:
+    table = load_table(str(FOLDER / "words.yaml"))
+    assert {name for pair in table.cited for name in pair} <= set(table.methods)
+
+
 def test_the_open_ended_table_is_laid_out_on_its_preset(tmp_path: Path) -> None:
     table = load_table(str(FOLDER / "open_ended.yaml"))
     preset = load_preset(str(FOLDER / "smollm2_open.yaml"))

@@ -30,7 +30,7 @@ ks = st.integers(2, 6)
 def alpha(a: float, q: float, k: int | None, *, gated: bool) -> float:
     curve = GapCurve((0.0,), (a,), (q,), gated)
     nll = torch.zeros(1, dtype=torch.float64)
-    return float(curve.smoothing(nll, None if k is None else torch.tensor([k]), nll))
+    return float(curve.smoothing(nll, None if k is None else torch.tensor([k])))
 
 
 @given(fractions, fractions, ks)
@@ -62,7 +62,7 @@ def test_between_its_places_it_is_linear_and_beyond_them_constant() -> None:
     curve = GapCurve((1.0, 3.0), (0.9, 0.5), (1.0, 1.0), gated=True)
     asked = torch.tensor([0.0, 1.0, 2.0, 3.0, 9.0], dtype=torch.float64)
     expected = torch.tensor([0.1, 0.1, 0.3, 0.5, 0.5], dtype=torch.float64)
-    torch.testing.assert_close(curve.smoothing(asked, own=asked), expected)
+    torch.testing.assert_close(curve.smoothing(asked), expected)
 
 
 @given(fractions, fractions)
@@ -99,9 +99,10 @@ def test_what_is_learnt_is_the_held_out_accuracy(
 def test_it_goes_by_the_model_s_own_answer() -> None:
     curve = GapCurve((0.0, 1.0), (0.5, 0.9), (1.0, 0.9), gated=False)
     gold, own = torch.tensor([9.0, 0.0]), torch.tensor([0.0, 1.0])
-    torch.testing.assert_close(curve.smoothing(gold, own=own), torch.tensor([0.5, 0.0]))
+    gate = Gate("all", curve=curve)
+    torch.testing.assert_close(gate.weights(gold, own=own), torch.tensor([0.5, 0.0]))
     with pytest.raises(ValueError, match="own answers"):
-        curve.smoothing(gold)
+        gate.weights(gold)
 
 
 BENT = GapCurve((0.5, 2.0, 3.5), (0.8, 0.5, 0.3), (0.95, 0.9, 0.35), gated=False)

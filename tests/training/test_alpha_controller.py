@@ -176,7 +176,7 @@ def test_the_controllers_alpha_reaches_the_loss(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"alpha": "much"}, "alpha must be a number, 'auto', 'calibrated' or 'gap', got 'much'"),
+        ({"alpha": "much"}, "alpha must be a number, 'auto' or 'gap', got 'much'"),
         ({"alpha": "auto", "gate": "none"}, "alpha='auto' has nothing to tune"),
         ({"alpha": "auto", "penalty": "focal"}, "alpha='auto' has nothing to tune"),
     ],

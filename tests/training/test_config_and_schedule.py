@@ -11,7 +11,7 @@ import torch
 from tiny_run import make_args, make_data, make_model, make_tokenizer, make_trainer
 from transformers import HfArgumentParser
 
-from cogcalib.losses import Penalty
+from cogcalib.losses import GATES, Penalty
 from cogcalib.training import CogCalibConfig, CogCalibTrainer, KnowledgeState
 from cogcalib.training.schedule import Schedule
 from cogcalib.training.state import RATE_WINDOW
@@ -126,12 +126,25 @@ def test_the_data_settle_the_support(
     assert (given.margin, given.alpha) == (3, 0.3)
 
 
-@pytest.mark.parametrize("gate", ["all", "oracle", "none"])
-def test_a_gate_that_may_lack_a_calibration_split_keeps_a_constant(
-    tmp_path: Path, gate: str
-) -> None:
+@pytest.mark.parametrize("gate", sorted(set(GATES) - {"nll", "prior"}))
+def test_a_control_keeps_a_constant(tmp_path: Path, gate: str) -> None:
     args = make_args(tmp_path, support="options", gate=gate, alpha=None)
     assert args.settled(True).alpha == args.initial_alpha == 0.2
+
+
+@pytest.mark.parametrize("unit", ["turn", "token"])
+def test_where_options_are_not_all_of_an_answer_the_vocabulary_stays(
+    tmp_path: Path, unit: str
+) -> None:
+    assert make_args(tmp_path, support="auto", unit=unit).settled(True).support == "vocab"
+
+
+def test_options_in_some_rows_alone_are_refused_by_what_to_do(tmp_path: Path) -> None:
+    train = make_data(16)
+    options = [None, *train["options"][1:]]
+    some = train.remove_columns("options").add_column("options", options)
+    with pytest.raises(ValueError, match=r"example 0 has no options; .* or set support='vocab'"):
+        make_trainer(tmp_path, train=some, support="auto")
 
 
 def test_left_to_itself_it_smooths_the_options_by_the_gap(tmp_path: Path) -> None:

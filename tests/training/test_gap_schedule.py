@@ -90,9 +90,9 @@ def test_what_was_remembered_is_smoothed_and_what_is_new_is_not(gated: bool) -> 
     remembered = drawn(2000, 2, lambda c: np.ones_like(c))
     own = -torch.log(torch.linspace(0.4, 0.95, 12, dtype=torch.float64))
     k = torch.full((12,), 4)
-    fresh = gap_curve(held_out, rows_of(new), gated=gated).smoothing(own, k, own)
+    fresh = gap_curve(held_out, rows_of(new), gated=gated).smoothing(own, k)
     assert float(fresh.mean()) < 0.06  # of noise alone
-    old = gap_curve(held_out, rows_of(remembered), gated=gated).smoothing(own, k, own)
+    old = gap_curve(held_out, rows_of(remembered), gated=gated).smoothing(own, k)
     expected = (1 - (0.25 + 0.6 * (torch.exp(-own) - 0.25))) * 4 / 3
     torch.testing.assert_close(old, expected, atol=0.08, rtol=0)
 
@@ -102,9 +102,9 @@ def test_too_few_training_answers_smooth_nothing() -> None:
     few = rows_of(drawn(FEWEST - 1, 1, lambda c: 0 * c + 1))
     for seen in ([], few, [*few, (0, float("nan"), 1.0)]):
         curve = gap_curve(held_out, seen, gated=False)
-        assert float(curve.smoothing(torch.ones(1), own=torch.ones(1))) == 0
+        assert float(curve.smoothing(torch.ones(1))) == 0
     enough = gap_curve(held_out, [*few, (0, 0.5, 1.0)], gated=False)
-    assert float(enough.smoothing(torch.ones(1), own=torch.ones(1))) > 0.9
+    assert float(enough.smoothing(torch.ones(1))) > 0.9
 
 
 def test_state_brings_the_curve_and_its_answers_back(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_fixed_level_curve_trains_as_a_constant_alpha(
     level = GapCurve((0.0,), (0.6,), (0.9,), gated=True)
     monkeypatch.setattr(gap_schedule, "gap_curve", lambda held_out, seen, gated: level)
     k = torch.tensor([4]) if support == "options" else None
-    constant = float(level.smoothing(torch.zeros(1).double(), k, torch.zeros(1).double()))
+    constant = float(level.smoothing(torch.zeros(1).double(), k))
     trained = []
     for alpha in ("gap", constant):
         trainer = make_trainer(tmp_path / str(alpha), alpha=alpha, support=support)

@@ -10,7 +10,6 @@ import pytest
 from tiny_run import assert_same_weights, make_model, make_trainer
 from transformers import TrainerCallback
 
-from cogcalib.losses import GapCurve
 from cogcalib.training import KnowledgeState
 from cogcalib.training.alpha_controller import AlphaStep
 from cogcalib.training.checkpoints import begin_checkpoint, last_complete_checkpoint
@@ -114,20 +113,19 @@ def test_state_of_an_older_checkpoint_is_read(tmp_path: Path) -> None:
                        "n_unknown": 5, "step": 2}],
           "strengths": [{"step": 2, "confidence": 0.7, "accuracy": 0.5, "alpha": 0.3,
                          "integral": 0.3}],
-          "curve": {"nll": [0.1, 2.0], "held_out": [0.9, 0.2], "trained": [1.0, 0.8],
-                    "gated": true},
+          "curve": {"nll": [0.1, 2.0], "accuracy": [0.9, 0.2]},
           "opened": 4.0, "rate": 0.5, "rate_count": 7, "method": {"gate": "nll"}
         }""",
         encoding="utf-8",
     )
     state = KnowledgeState.load(tmp_path)
     assert state.alpha_steps == [AlphaStep(2, 0.7, 0.5, 0.3, 0.3)]
-    assert state.curve == GapCurve((0.1, 2.0), (0.9, 0.2), (1.0, 0.8), gated=True)
+    assert state.curve is None  # that of a schedule which is gone
     assert state.threshold is not None
     assert state.threshold.value == 0.5
     written = json.loads((tmp_path / STATE_NAME).read_text(encoding="utf-8"))
     known_share = {name: [0.0, 0.0] for name in ("first", "last", "seen")} | {"weight": 0.0}
-    since = {"recent": [], "prior": "", "known_share": known_share}
+    since = {"curve": None, "recent": [], "prior": "", "known_share": known_share}
     saved = json.loads(state.save(tmp_path).read_text(encoding="utf-8"))
     assert saved == {**written, **since}
 

@@ -50,29 +50,21 @@ class GapCurve:
     trained: tuple[float, ...]
     gated: bool
 
-    def smoothing(
-        self, nll: Tensor, n_options: Tensor | None = None, own: Tensor | None = None
-    ) -> Tensor:
+    def smoothing(self, own: Tensor, n_options: Tensor | None = None) -> Tensor:
         """The alpha e of each unit, in [0, 1], ``[U]``.
 
         Args:
-            nll: Of the gold answers, nats, ``[U]``; of its type are the alphas.
+            own: NLLs of the model's own answers, nats, ``[U]``.
             n_options: K of each unit, ``[U]``, at least 2; None: a whole vocabulary, whose 1 / K is
                 taken for 0.
-            own: NLLs of the model's own answers, nats, ``[U]``.
-
-        Raises:
-            ValueError: Without `own`.
         """
-        if own is None:
-            raise ValueError("alpha='gap' needs the NLL of the model's own answers, got None")
         a = _interpolated(self.nll, self.held_out, own)
         q = _interpolated(self.nll, self.trained, own)
         chance = torch.zeros_like(q) if n_options is None else 1 / n_options.double()
         room = q * (1 - chance) if self.gated else q - chance
         some = room > 0
         asked = (q - a) / torch.where(some, room, 1.0)
-        return torch.where(some, asked, 0.0).clamp(0, 1).to(nll)
+        return torch.where(some, asked, 0.0).clamp(0, 1).to(own)
 
 
 def _interpolated(x: Sequence[float], y: Sequence[float], at: Tensor) -> Tensor:

@@ -105,8 +105,10 @@ class Gate:
         weights = self._opens(nll, units)
         if self.curve is None:
             return weights
+        if own is None:
+            raise ValueError("alpha='gap' needs the NLL of the model's own answers, got None")
         n_options = None if self.n_options is None else self.n_options[units].to(nll.device)
-        return weights * self.curve.smoothing(nll, n_options, own)
+        return weights * self.curve.smoothing(own, n_options).to(weights)
 
     def count_known(self, nll: Tensor) -> Tensor:
         """How many units of a whole batch count as known, whatever the gate makes of it.

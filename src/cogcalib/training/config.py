@@ -44,7 +44,7 @@ class CogCalibConfig(SecretsKept, SFTConfig):
             (1 - p)^gamma CE. The focal loss as published is `gate="all"`, `style_steps=0`.
         alpha (`float`, *optional*):
             Weight of the penalty: the loss of a known example is CE + alpha * R. If `None`, `"gap"`
-            for label smoothing over the options with a gate that has a threshold; else the best of
+            for label smoothing over the options with gate `"nll"` or `"prior"`; else the best of
             a sweep over each penalty on the embedded model: 0.2 for label smoothing and margin, 0.4
             for entropy, 1 for focal. Choose such a number on your calibration split. `"auto"` lets
             that split steer it whenever the threshold is estimated, from the sweep's best towards a
@@ -56,8 +56,8 @@ class CogCalibConfig(SecretsKept, SFTConfig):
         support (`str`, defaults to `"auto"`):
             Tokens whose logits are penalised: the whole vocabulary (`"vocab"`, the paper's), or the
             answer `"options"` at the token where they compete (needs a column `option_ids` or
-            `options`). `"auto"`: the options where the training data set has such a column, else
-            the vocabulary. Over the options the embedded model has the lower ECE and NLL.
+            `options`). `"auto"`: the options where the training data set has such a column, with
+            `unit="example"`, else the vocabulary. The embedded model is better over the options.
         gate (`str`, defaults to `"nll"`):
             Which examples are penalised. `"nll"`: those whose NLL is at most the threshold, the
             method. Controls: `"none"` (plain fine-tuning, TRL's SFT), `"all"`, `"random"` (as many
@@ -134,9 +134,9 @@ class CogCalibConfig(SecretsKept, SFTConfig):
         default=None,
         metadata={
             "help": "Weight of the penalty: the loss of a known example is CE + alpha R. If "
-            "None, `'gap'` for label smoothing over options, else 0.2 for label smoothing and "
-            "margin, 0.4 for entropy, 1 for focal. `'auto'` lets the calibration split steer it; "
-            "`'gap'` gives each example its own."
+            "None, `'gap'` for label smoothing of known examples over options, else 0.2 for label "
+            "smoothing and margin, 0.4 for entropy, 1 for focal. `'auto'` lets the calibration "
+            "split steer it; `'gap'` gives each example its own."
         },
     )
     support: str = field(
@@ -265,7 +265,8 @@ class CogCalibConfig(SecretsKept, SFTConfig):
         """
         settled = copy.copy(self)
         if self.support == "auto":
-            settled.support = "options" if options and self.penalty != "focal" else "vocab"
+            fits = options and self.penalty != "focal" and self.unit == "example"
+            settled.support = "options" if fits else "vocab"
         if self.alpha is None:
             settled.alpha = "gap" if settled._has_own_alphas else settled.initial_alpha
         settled.margin = settled._margin
@@ -280,7 +281,7 @@ class CogCalibConfig(SecretsKept, SFTConfig):
     def _has_own_alphas(self) -> bool:
         """Whether `alpha`, left open, is "gap", which was chosen over options."""
         smoothed = (self.penalty, self._settled) == ("label_smoothing", "options")
-        return smoothed and self.gate not in GATES_WITHOUT_THRESHOLD
+        return smoothed and self.gate in ("nll", "prior")
 
     @property
     def gate_name(self) -> GateKind:
@@ -299,8 +300,7 @@ class CogCalibConfig(SecretsKept, SFTConfig):
 
     @property
     def initial_alpha(self) -> float:
-        """`alpha`, a number: if None or "auto" the default, where the controller starts; 1 where
-        each example has its own."""
+        """`alpha`, a number: if None or "auto" the sweep's; 1 where each example has its own."""
         if self.alpha == "gap":
             return 1.0
         if self.alpha is None or self.alpha == "auto":

@@ -242,8 +242,8 @@ def check_options(train: Dataset) -> None:
     for index, value in enumerate(as_python(train)[column]):
         if value is None or value == []:
             raise ValueError(
-                f"support='options': train data set, example {index} has no {column}; give every "
-                "example its options, or set support='vocab'"
+                f"support='options', or 'auto' and a column {column!r}: train data set, example "
+                f"{index} has no {column}; give every example its options, or set support='vocab'"
             )
 
 

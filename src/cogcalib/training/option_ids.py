@@ -71,7 +71,7 @@ def resolve_options(
                     f"first supervised one of the {unit}, when it stands in the answer's place, "
                     "and be written as the answer is, its leading space included. Of options that "
                     "are several tokens ask for letters: options [' A', ' B'], their texts in the "
-                    "prompt; or train without the column, with support='vocab'"
+                    "prompt; or train without the column"
                 )
     option_ids = [
         [found[index, option] for option in options or ()]

@@ -159,7 +159,8 @@ class KnowledgeState:
 
 
 def _gap_curve(saved: dict[str, Any] | None) -> GapCurve | None:
-    # Older checkpoints may hold that of a schedule which is gone, and cannot be resumed.
+    # An older checkpoint may hold that of a schedule which is gone: it is read, so that the check
+    # of what it was trained with can say so.
     if saved is None or "trained" not in saved:
         return None
     lists = {name: tuple(each) for name, each in saved.items() if isinstance(each, list)}

@@ -313,7 +313,7 @@ def test_the_papers_table_for_an_8b_model_takes_a_day_on_four_gpus(tmp_path: Pat
     assert table.methods[-1] == "cols-options-gap"
     assert "what we recommend (cols-options-gap)" in table.note
     readme = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
-    assert 'support="options", alpha="gap"' in readme
+    assert "**CoLS-options-gap**, on the right, is the default" in readme
 
 
 def test_what_an_estimate_needs_is_asked_for(small: Preset, tmp_path: Path) -> None:

@@ -277,7 +277,7 @@ class Method:
                 f"method {self.name!r}: suffix -{suffix} does not fit",
                 whole_meant(self.name, suffix, fits),
                 "it may be -options, -auto (once, not with "
-                f"{', '.join(FREE_OF_OPTIONS)}), -gap (label smoothing, one of the two) or, "
+                f"{', '.join(FREE_OF_OPTIONS)}), -gap (label smoothing, not with -auto) or, "
                 f"on a gated method, one of {', '.join('-' + gate for gate in GATES)}",
             )
         )
