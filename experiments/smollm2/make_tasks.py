@@ -228,15 +228,21 @@ def write_tasks(data_dir: Path, output: Path, *, only: Sequence[str]) -> None:
     (output / "tasks.json").write_text(json.dumps(summary, indent=2) + "\n")
 
 
-def main() -> None:
-    """Read the arguments and write the tasks."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+def read_arguments(description: str, names: Sequence[str]) -> argparse.Namespace:
+    """Where the facts are, where the tasks go, and which of them are wanted."""
+    parser = argparse.ArgumentParser(description=description.split("\n\n")[0])
     parser.add_argument("--data-dir", type=Path, required=True, help="has entity_questions/")
     parser.add_argument("--output", type=Path, required=True, help="a folder that is not there yet")
-    parser.add_argument("--only", nargs="+", default=list(RELATIONS), choices=list(RELATIONS))
+    parser.add_argument("--only", nargs="+", default=list(names), choices=list(names))
     arguments = parser.parse_args()
     if arguments.output.exists():
         parser.error(f"--output {arguments.output} is there already; name another")
+    return arguments
+
+
+def main() -> None:
+    """Read the arguments and write the tasks."""
+    arguments = read_arguments(__doc__, list(RELATIONS))
     write_tasks(arguments.data_dir, arguments.output, only=arguments.only)
 
 

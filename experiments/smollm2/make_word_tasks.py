@@ -13,12 +13,19 @@ test split up. Of the others, which nobody trains on, all splits are asked.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from make_tasks import LETTERS, Fact, drawn, frequency_accuracy, question_rows, read_facts
+from make_tasks import (
+    LETTERS,
+    Fact,
+    drawn,
+    frequency_accuracy,
+    question_rows,
+    read_arguments,
+    read_facts,
+)
 from transformers import PreTrainedTokenizerBase
 
 from cogcalib.modeling import load_tokenizer
@@ -124,14 +131,9 @@ def write_tasks(data_dir: Path, output: Path, words: set[str], *, only: Sequence
 
 def main() -> None:
     """Read the arguments and write the tasks."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--data-dir", type=Path, required=True, help="has entity_questions/")
-    parser.add_argument("--output", type=Path, required=True, help="a folder that is not there yet")
-    arguments = parser.parse_args()
-    if arguments.output.exists():
-        parser.error(f"--output {arguments.output} is there already; name another")
+    arguments = read_arguments(__doc__, [TRAINED[0], *OTHERS])
     words = single_words(load_tokenizer("smollm2"))
-    write_tasks(arguments.data_dir, arguments.output, words, only=[TRAINED[0], *OTHERS])
+    write_tasks(arguments.data_dir, arguments.output, words, only=arguments.only)
 
 
 if __name__ == "__main__":
