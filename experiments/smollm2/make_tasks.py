@@ -45,6 +45,12 @@ large ones."""
 TRAINED = "country"
 """The task that is trained on: all questions of its test split are kept."""
 LETTERS = "ABCD"
+WORDING = {
+    "question": "{question}",
+    "options": {"column": "options", "labels": list(LETTERS)},
+    "answer": "answer",
+}
+"""How the rows of a task become questions."""
 COMMONEST = 0.1
 """Largest share of a split that one answer may have. Above a quarter no permutation could keep a
 question's four options apart."""
@@ -167,21 +173,22 @@ def frequency_accuracy(
     return {"correct": accuracy(correct), "odds": accuracy(odds)}
 
 
-def _task(name: str, relation: str, rows: Mapping[str, Sequence[object]]) -> dict[str, object]:
+def task_file(
+    name: str, description: str, kind: str, rows: Mapping[str, Sequence[object]]
+) -> dict[str, object]:
+    """What every task made of these facts says of itself; `name` is folder/task."""
+    stem = name.split("/")[1]
     return {
-        "name": f"facts/{name}",
-        "description": f"EntityQuestions {relation}, four options",
+        "name": name,
+        "description": f"EntityQuestions {description}",
         "licence": "MIT",
         "paper": "https://arxiv.org/abs/2109.08535",
-        "kind": "multiple-choice",
+        "kind": kind,
         "source": {
             "parts": {
-                split: {"file": f"{name}-{split}.jsonl", "rows": len(rows[split])} for split in rows
+                split: {"file": f"{stem}-{split}.jsonl", "rows": len(rows[split])} for split in rows
             }
         },
-        "question": "{question}",
-        "options": {"column": "options", "labels": list(LETTERS)},
-        "answer": "answer",
         "splits": {split: {"part": split} for split in rows},
     }
 
@@ -218,7 +225,8 @@ def write_tasks(data_dir: Path, output: Path, *, only: Sequence[str]) -> None:
         for split, lines in rows.items():
             text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
             (output / f"{name}-{split}.jsonl").write_text(text, encoding="utf-8")
-        (output / f"{name}.yaml").write_text(dump_yaml(_task(name, relation, rows)))
+        task = task_file(f"facts/{name}", f"{relation}, four options", "multiple-choice", rows)
+        (output / f"{name}.yaml").write_text(dump_yaml(task | WORDING))
         summary[name] = {
             "relation": relation,
             "questions": {split: len(lines) for split, lines in rows.items()},

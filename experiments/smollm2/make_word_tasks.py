@@ -25,6 +25,7 @@ from make_tasks import (
     question_rows,
     read_arguments,
     read_facts,
+    task_file,
 )
 from transformers import PreTrainedTokenizerBase
 
@@ -90,22 +91,6 @@ def word_row(row: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def _task(name: str, relation: str, rows: Mapping[str, Sequence[object]]) -> dict[str, object]:
-    return {
-        "name": f"words/{name}",
-        "description": f"EntityQuestions {relation}, four single words",
-        "licence": "MIT",
-        "paper": "https://arxiv.org/abs/2109.08535",
-        "kind": "prompt-completion",
-        "source": {
-            "parts": {
-                split: {"file": f"{name}-{split}.jsonl", "rows": len(rows[split])} for split in rows
-            }
-        },
-        "splits": {split: {"part": split} for split in rows},
-    }
-
-
 def write_tasks(data_dir: Path, output: Path, words: set[str], *, only: Sequence[str]) -> None:
     """Write a task file and its files of rows for each relation, and `tasks.json`."""
     facts = word_facts(data_dir, words)
@@ -118,7 +103,9 @@ def write_tasks(data_dir: Path, output: Path, words: set[str], *, only: Sequence
         for split, lines in rows.items():
             text = "".join(json.dumps(word_row(row), ensure_ascii=False) + "\n" for row in lines)
             (output / f"{name}-{split}.jsonl").write_text(text, encoding="utf-8")
-        (output / f"{name}.yaml").write_text(dump_yaml(_task(name, relation, rows)))
+        description = f"{relation}, four single words"
+        task = task_file(f"words/{name}", description, "prompt-completion", rows)
+        (output / f"{name}.yaml").write_text(dump_yaml(task))
         summary[name] = {
             "relation": relation,
             "questions": {split: len(lines) for split, lines in rows.items()},

@@ -160,7 +160,8 @@ def test_answers_without_their_space_are_told_again_at_the_end(
 def test_options_of_several_tokens_are_told_what_to_do(tmp_path: Path) -> None:
     rows = [row | {"options": [" A", " B w1"]} for row in make_rows(8, 0)]
     rows = [row | {"completion": " A"} for row in rows]
-    with pytest.raises(ValueError, match=r"must be one token.*ask for letters.*train without the column"):
+    told = r"must be one token.*ask for letters.*train without the column"
+    with pytest.raises(ValueError, match=told):
         make_trainer(tmp_path, train=Dataset.from_list(rows), support="options")
 
 
