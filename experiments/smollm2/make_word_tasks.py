@@ -45,7 +45,7 @@ OTHERS = {
     "site": "P276",
     "formation": "P740",
 }
-"""Name of a task -> relation of Wikidata: those with 600 such facts and more."""
+"""Name of a task -> relation of Wikidata: places, languages and work, with 500 such facts."""
 MOST = {"train": 3000, "calibration": 1000, "test": 1000}
 """Split -> most questions kept of it."""
 
