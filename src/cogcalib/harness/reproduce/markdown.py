@@ -41,7 +41,7 @@ def methods_page(table: Table, groups: Sequence[RowGroup]) -> Iterator[str]:
         yield ""
         yield from _methods(group)
         yield ""
-        yield from _use(group)
+        yield from _use([group])
         yield ""
         yield from verdict_lines(group)
         yield from _differences(table, group)
@@ -57,18 +57,18 @@ def variants_page(table: Table, groups: Sequence[RowGroup]) -> Iterator[str]:
         domain = "in domain" if first.in_domain else "out of domain"
         yield f"## {first.task}, {domain}, n = {first.n:,}"
         yield ""
-        metrics = _with_floors(["accuracy", "confidence", *metrics_shown(first)[1:4]])
+        metrics = _with_floors(["accuracy", "confidence", *metrics_shown(first)[1:]])
         heads = [head(metric, first) for metric in metrics]
         heads.insert(2, "confidence - accuracy")
-        heads += [*_answered_heads(), *["known %"] * first.in_domain]
-        yield line(["model", "variant", "method", *heads])
+        yield line([*_PLACE, "method", *heads])
         yield line([":---"] * 3 + ["---:"] * len(heads))
         for group in here:
             for row in group.shown():
                 cells = [_cell(row, metric) for metric in metrics]
                 cells.insert(2, _gap(row))
-                cells += [*_answered(row), *[_known(row)] * first.in_domain]
-                yield line([group.place.model, group.place.variant, row_label(row), *cells])
+                yield line([*_place(group), row_label(row), *cells])
+        yield ""
+        yield from _use(here, variants=True)
         yield ""
         for group in here:
             if sentences := list(verdict_lines(group)):
@@ -107,18 +107,28 @@ def _methods(group: RowGroup) -> Iterator[str]:
         yield line([row_label(row), *cells])
 
 
-def _use(group: RowGroup) -> Iterator[str]:
+def _use(groups: Sequence[RowGroup], *, variants: bool = False) -> Iterator[str]:
     """What a method is good for, and its price: that is the same wherever it is tested."""
     heads = [*_answered_heads(), *(f"wrong % of the surest {each:.0%}" for each in SURE)]
-    if group.in_domain:
+    if groups[0].in_domain:
         heads += ["known %", "training", "passes", "extra parameters"]
-    yield line(["method", *heads, "trustworthy against SFT"])
-    yield line([":---", *["---:"] * len(heads), ":---"])
-    for row in group.shown():
-        cells = [*_answered(row), *(_percent(row.mean(f"risk.{each:g}")) for each in SURE)]
-        if group.in_domain:
-            cells += [_known(row), *_cost(row.cost)]
-        yield line([row_label(row), *cells, trust_text(group, row)])
+    lead = [*_PLACE * variants, "method"]
+    yield line([*lead, *heads, "trustworthy against SFT"])
+    yield line([":---"] * len(lead) + ["---:"] * len(heads) + [":---"])
+    for group in groups:
+        for row in group.shown():
+            cells = [*_answered(row), *(_percent(row.mean(f"risk.{each:g}")) for each in SURE)]
+            if group.in_domain:
+                cells += [_known(row), *_cost(row.cost)]
+            where = _place(group) * variants
+            yield line([*where, row_label(row), *cells, trust_text(group, row)])
+
+
+_PLACE = ("model", "variant")
+
+
+def _place(group: RowGroup) -> tuple[str, str]:
+    return group.place.model, group.place.variant
 
 
 SURE = COVERAGES[1:-1:2]

@@ -11,7 +11,7 @@ from typing import Any
 from cogcalib.artifacts import read_record
 from cogcalib.baselines import Cost
 from cogcalib.harness.config import Method
-from cogcalib.harness.config.methods import split_posthoc
+from cogcalib.harness.config.methods import BY_BASE, split_posthoc
 from cogcalib.harness.remedies import again
 from cogcalib.harness.report.resampled import Resampled, resample
 from cogcalib.harness.reproduce.cell_record import read_cost
@@ -140,7 +140,7 @@ class MethodCost:
 
     Attributes:
         training: Training time as a multiple of SFT's; None if it was not timed, 0 for none.
-        passes: Forward passes per question.
+        passes: Forward passes per question, those of the base model counted.
         extra_parameters: Numbers kept beside one fine-tuned model; None if nobody counted.
     """
 
@@ -271,8 +271,11 @@ def _cost(
     own = _seconds(folder, parsed.trained, seeds)
     if own is not None:
         own *= len(member_seeds(place.config, parsed, 0))
+    # A map by the base model asks it the same questions.
+    asked = int(parsed.posthoc in BY_BASE)
     if not parsed.baseline:
-        return MethodCost(own / sft if own is not None and sft else None, extra_parameters=fitted)
+        training = own / sft if own is not None and sft else None
+        return MethodCost(training, 1 + asked, fitted)
     # Its own where it was asked anew, else that of the predictions it maps.
     counted = _baseline_cost(folder.cost(method, seeds[0]))
     counted = counted or _baseline_cost(folder.cost(parsed.before_posthoc.name, seeds[0]))
@@ -280,7 +283,7 @@ def _cost(
         own += counted.fit_seconds
     return MethodCost(
         own / sft if own is not None and sft else None,
-        counted.passes if counted else 1,
+        (counted.passes if counted else 1) + asked,
         counted.extra_parameters + fitted if counted else None,
     )
 
