@@ -195,6 +195,15 @@ def saturated(rows: dict[str, TableRow], tmp_path: Path) -> RowGroup:
     return group_of(tmp_path, rows["sft"], *shown)
 
 
+def test_a_page_of_variants_says_what_can_be_done_with_the_answers(saturated: RowGroup) -> None:
+    lines = list(variants_page(table(), [saturated]))
+    (heads,) = (line for line in lines if line.endswith("trustworthy against SFT |"))
+    assert heads.startswith("| model | variant | method | answered % at 90% accuracy")
+    (row,) = (line for line in lines[lines.index(heads) :] if "| LS@0.2 |" in line)
+    assert row.startswith("| m | default | LS@0.2 | 45.0 (85.0) |")
+    assert row.endswith(f"| {trust_text(saturated, saturated.rows[-1])} |")
+
+
 def test_what_was_known_is_shown_of_gated_rows_alone(saturated: RowGroup) -> None:
     expected = {
         "SFT": "–",  # noqa: RUF001
