@@ -190,7 +190,8 @@ def _models(families: Record, full: Record) -> dict[str, Record]:
 def mixtures(record: Record) -> Iterator[str]:
     """By the share of unknown questions in the training data."""
     heads = {name.replace("-", ":"): name for name in record["table"]["variants"]}
-    return _variants(record, heads, ["sft", "ls", "cols", "ls-options", "cols-options"])
+    rows = ["sft", "ls", "cols", "ls-options", "cols-options"]
+    return _variants(record, heads, [each for row in rows for each in (row, f"{row}+ts")])
 
 
 def _variants(record: Record, heads: Mapping[str, str], rows: Sequence[str]) -> Iterator[str]:
@@ -203,8 +204,8 @@ def _variants(record: Record, heads: Mapping[str, str], rows: Sequence[str]) -> 
     for name in rows:
         cells = [three(group, find(group["rows"], row=name)) for group in groups]
         yield line([label(name), *cells])
-    for pair in (("cols", "ls"), ("cols-options", "ls-options")):
-        if set(pair) <= set(rows):
+    for pair in (("cols", "ls"), ("cols-options", "ls-options"), ("cols-options+ts", "sft+ts")):
+        if list(pair) in [each["rows"] for each in groups[0]["pairs"]]:
             metrics = ("accuracy", primary(groups[0]), "nll")
             cells = [changes(group, pair, metrics) for group in groups]
             yield line([f"{' - '.join(map(label, pair))}, Δ", *cells])
@@ -218,7 +219,8 @@ def lengths(record: Record) -> Iterator[str]:
         for name, settings in record["table"]["variants"].items()
     }
     heads = dict(sorted(heads.items(), key=lambda item: int(item[0].split()[0].replace(",", ""))))
-    return _variants(record, heads, ["base", "sft", "ls-options", "cols-options"])
+    rows = ["base", "sft", "ls-options", "cols-options"]
+    return _variants(record, heads, [each for row in rows for each in (row, f"{row}+ts")])
 
 
 def readings(build: Record) -> Iterator[str]:
@@ -249,6 +251,23 @@ def entity(record: Record) -> Iterator[str]:
         cells = [spread(row, *column) for column in columns.values()]
         cells += [change(against, name) if name in against else "" for name in ("ece.mean", "nll")]
         yield line([label(row["method"]), *cells])
+
+
+def real_words(record: Record) -> Iterator[str]:
+    """SmolLM2 among four words: where it was trained, and means over the other tasks."""
+    home = find(record["results"], in_domain=True)
+    others = [group for group in record["results"] if not group["in_domain"]]
+    columns = {**COLUMNS, "Brier": ("brier", 1, 3), "AURC": ("aurc", 1, 3)}
+    elsewhere = {
+        name: columns[name] for name in ("accuracy %", "ECE options %", "NLL", "Brier", "AURC")
+    }
+    titles = [f"{len(others)} others: {name}" for name in elsewhere]
+    yield from head("method", [*columns, "answered % at 90 %", "known %", *titles])
+    for row in home["rows"]:
+        cells = [spread(row, *column) for column in columns.values()]
+        cells += [USE[name](row) for name in ("answered % at 90 %", "known %")]
+        cells += [mean_over(others, row["row"], *column) for column in elsewhere.values()]
+        yield line([name_of(row), *cells])
 
 
 def real_model(record: Record) -> Iterator[str]:
