@@ -5,7 +5,9 @@
 On a task that nobody trained on, the temperature fitted in domain is too low (it is correct where
 fine-tuning taught as much as in domain), and the one of `+daca` too high (it is correct where
 fine-tuning taught nothing). The geometric mean of the two needs no label of the task and no choice.
-Printed: each way's NLL, Brier score, ECE and AURC, means over the tasks not trained on, and the
+Beside it two rivals: the temperature fitted in domain, squared, which needs neither the base model
+nor any question of the task; and halfway to a base model that was scaled in domain first, for one
+that is not calibrated. Nothing is refused here. Printed: each way's NLL, Brier score, ECE and AURC, means over the tasks not trained on, and the
 differences from the temperature fitted in domain, with tasks, questions and seeds drawn.
 """
 
@@ -14,7 +16,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +34,10 @@ from cogcalib.metrics import (
     resampled_mean,
 )
 from cogcalib.posthoc import TemperatureScaling
-from cogcalib.records import Example
+from cogcalib.records import Example, Prediction
 from cogcalib.scoring import fit_to_base
 from cogcalib.scoring.posthoc import option_shares
 
-LEAST = 1000
-"""Questions of a task that counts; of the first atlas task on capitals there are 164."""
 RESAMPLES = 200
 Values = NDArray[np.float64]
 
@@ -74,8 +74,10 @@ def ways(shares: Values, gold: Sequence[int], temperatures: Mapping[str, float])
     return found
 
 
-def read(folder: RunFolder, method: str, seeds: Sequence[int]) -> dict[str, list[Ways]]:
-    """Task not trained on, of at least `LEAST` questions -> for each seed what `ways` finds."""
+def read(
+    folder: RunFolder, method: str, seeds: Sequence[int], least: int = 0
+) -> dict[str, list[Ways]]:
+    """Task not trained on, of `least` questions or more -> for each seed what `ways` finds."""
     examples: dict[tuple[str, str, str], Example] = {}
     for path in folder.tested():
         examples |= {(e.task, e.split, e.id): e for e in read_jsonl(path, Example)}
@@ -83,21 +85,34 @@ def read(folder: RunFolder, method: str, seeds: Sequence[int]) -> dict[str, list
     for seed in seeds:
         base, made = predictions_of(folder, "base", seed), predictions_of(folder, method, seed)
         ((trained_on, _),) = [key for key in made if key[1] == "calibration"]
-        rows = made[trained_on, "calibration"]
-        shares = option_shares(rows, max(len(row.option_logprobs or ()) for row in rows))
-        in_domain = TemperatureScaling().fit(shares, gold_of(rows, examples)).temperature_
+        in_domain = fitted(made[trained_on, "calibration"], examples)
+        of_base = fitted(base[trained_on, "calibration"], examples)
         for (task, split), rows in made.items():
-            if split != "test" or task == trained_on or len(rows) < LEAST:
+            if split != "test" or task == trained_on or len(rows) < least:
                 continue
             theirs = {row.id: row for row in base[task, split]}
-            unlabelled = fit_to_base(rows, [theirs[row.id] for row in rows]).temperature_
+            asked = [theirs[row.id] for row in rows]
+            unlabelled = fit_to_base(rows, asked).temperature_
+            to_scaled = fit_to_base(rows, [scaled(row, of_base) for row in asked]).temperature_
             shares = option_shares(rows, max(len(row.option_logprobs or ()) for row in rows))
             temperatures = {
-                "none": 1.0, IN_DOMAIN: in_domain, "unlabelled": unlabelled,
-                "halfway": math.sqrt(in_domain * unlabelled),
+                "none": 1.0, IN_DOMAIN: in_domain, "squared": in_domain**2,
+                "unlabelled": unlabelled, "halfway": math.sqrt(in_domain * unlabelled),
+                "halfway, base scaled": math.sqrt(in_domain * to_scaled),
             }  # fmt: skip
             found.setdefault(task, []).append(ways(shares, gold_of(rows, examples), temperatures))
     return found
+
+
+def fitted(rows: Sequence[Prediction], examples: Mapping[tuple[str, str, str], Example]) -> float:
+    """The temperature of lowest NLL."""
+    shares = option_shares(rows, max(len(row.option_logprobs or ()) for row in rows))
+    return TemperatureScaling().fit(shares, gold_of(rows, examples)).temperature_
+
+
+def scaled(row: Prediction, temperature: float) -> Prediction:
+    """The same answer, its shares among the options at a temperature."""
+    return replace(row, option_logprobs=tuple(z / temperature for z in row.option_logprobs or ()))
 
 
 def compared(found: Mapping[str, Sequence[Ways]]) -> Iterator[str]:
@@ -121,7 +136,7 @@ def compared(found: Mapping[str, Sequence[Ways]]) -> Iterator[str]:
             lower = sum(bool(gap[:, 0].mean() < 0) for gap in gaps)
             mean = np.mean([table[:, 0].mean() for table in of_tasks])
             yield (
-                f"{metric:5} {way:10} {mean:.4f}  {told.difference:+.4f} "
+                f"{metric:5} {way:20} {mean:.4f}  {told.difference:+.4f} "
                 f"[{told.low:+.4f}, {told.high:+.4f}]  lower on {lower} of {len(gaps)}"
             )
 
@@ -132,8 +147,10 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="a run folder of `reproduce`")
     parser.add_argument("--method", default="sft")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    # Of the first atlas' task on capitals there are 164.
+    parser.add_argument("--least", type=int, default=900, help="questions of a task that counts")
     options = parser.parse_args()
-    found = read(RunFolder(options.run), options.method, options.seeds)
+    found = read(RunFolder(options.run), options.method, options.seeds, options.least)
     print(f"{options.method}, seeds {options.seeds}, {len(found)} tasks: {', '.join(found)}")
     for told in compared(found):
         print(told)

@@ -125,11 +125,11 @@ def test_the_files(
 
 
 def test_halfway_is_between_the_two_temperatures_and_compared_task_by_task(
-    why: ModuleType, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    why: ModuleType, folder: RunFolder
 ) -> None:
     halfway = importlib.import_module("carry_halfway")
-    monkeypatch.setattr(halfway, "LEAST", 600)
-    found = halfway.read(folder, "sft", [0])
+    assert halfway.read(folder, "sft", [0], least=601) == {}
+    found = halfway.read(folder, "sft", [0], least=600)
     assert sorted(found) == ["far", "near"]  # not the task trained on
     rows = {row["task"]: row for row in why.read(folder, ["sft"], [0])}
     for task, ((held,), row) in {task: (found[task], rows[task]) for task in found}.items():
@@ -140,8 +140,11 @@ def test_halfway_is_between_the_two_temperatures_and_compared_task_by_task(
         temperature = (row["temperature"]["in_domain"] * row["temperature"]["unlabelled"]) ** 0.5
         sure = np.exp(log_softmax(shares / temperature, axis=1).max(axis=1))
         assert held["halfway"].sure == pytest.approx(sure)
+        squared = np.exp(log_softmax(shares / row["temperature"]["in_domain"] ** 2, axis=1))
+        assert held["squared"].sure == pytest.approx(squared.max(axis=1))
+        assert held["halfway, base scaled"].sure.mean() != pytest.approx(sure.mean())
     lines = list(halfway.compared(found))
-    assert len(lines) == 4 * 4
+    assert len(lines) == 4 * 6
     (told,) = (line for line in lines if line.split()[:2] == ["NLL", "none"])
     mean = np.mean([row["nll"]["none"] for task, row in rows.items() if task != "home"])
     assert told.split()[2] == f"{mean:.4f}"
