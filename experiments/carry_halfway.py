@@ -7,8 +7,9 @@ fine-tuning taught as much as in domain), and the one of `+daca` too high (it is
 fine-tuning taught nothing). The geometric mean of the two needs no label of the task and no choice.
 Beside it two rivals: the temperature fitted in domain, squared, which needs neither the base model
 nor any question of the task; and halfway to a base model that was scaled in domain first, for one
-that is not calibrated. Nothing is refused here. Printed: each way's NLL, Brier score, ECE and AURC, means over the tasks not trained on, and the
-differences from the temperature fitted in domain, with tasks, questions and seeds drawn.
+that is not calibrated. Nothing is refused here. Printed: each way's NLL, Brier score, ECE and AURC,
+means over the tasks not trained on, and the differences from the temperature fitted in domain, with
+tasks, questions and seeds drawn.
 """
 
 from __future__ import annotations
