@@ -55,7 +55,7 @@ def run(
         for seed in config.seeds:
             for method in methods:
                 stages.train(context, method, seed, splits, knowledge)
-                stages.score(context, method, seed, splits)
+                stages.score(context, method, seed, splits, along=config.methods)
 
         stages.report(context, splits)
     return context.folder

@@ -9,7 +9,7 @@ import pytest
 
 from cogcalib.modeling import encode_batch, load_model
 from cogcalib.records import Prediction
-from cogcalib.scoring import ScoreSettings, fit_temperatures, score
+from cogcalib.scoring import ScoreSettings, fit_temperatures, score, score_at
 from cogcalib.tasks import load_task
 
 
@@ -82,3 +82,26 @@ def test_other_splits_are_refused() -> None:
     leaked = [*calibration, replace(calibration[0], id="x", split="test")]
     with pytest.raises(ValueError, match="calibration split only; 1 of 6"):
         fit_temperatures(model, tokenizer, leaked)
+
+
+def test_one_pass_for_several_temperatures_says_what_a_pass_for_each_says() -> None:
+    model, tokenizer = load_model("atlas")
+    asked = load_task("atlas/country").splits["test"][:70]
+    several = [
+        ScoreSettings(model_name="plain", run="r", batch_size=16),
+        ScoreSettings(
+            model_name="hot", run="r", batch_size=16,
+            temperature={"options": 1.7, "vocab": 0.8, "surface": 2.0},
+        ),
+    ]  # fmt: skip
+    found = score_at(model, tokenizer, asked, several)
+    assert found == [score(model, tokenizer, asked, each) for each in several]
+    assert found[0][0].confidence != found[1][0].confidence
+
+
+@pytest.mark.parametrize("task", ["atlas/country-open", None])
+def test_one_pass_needs_questions_answered_by_letter(task: str | None) -> None:
+    model, tokenizer = load_model("atlas")
+    asked = load_task(task).splits["test"][:2] if task else []
+    with pytest.raises(ValueError, match="needs questions answered by letter"):
+        score_at(model, tokenizer, asked, [ScoreSettings()])

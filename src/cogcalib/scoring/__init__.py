@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     )
     from cogcalib.scoring.prediction_files import read_predictions, write_predictions
     from cogcalib.scoring.recalibrate import fit_temperatures
-    from cogcalib.scoring.score import answer_logits, score, score_with
+    from cogcalib.scoring.score import answer_logits, score, score_at, score_with, takes_letters
 
 __all__ = [
     "MULTIPLE_CHOICE",
@@ -38,8 +38,10 @@ __all__ = [
     "ranked",
     "read_predictions",
     "score",
+    "score_at",
     "score_with",
     "summarize",
+    "takes_letters",
     "why_uncalibrated",
     "write_predictions",
 ]
@@ -60,6 +62,12 @@ import_on_use(
         ],
         "cogcalib.scoring.prediction_files": ["read_predictions", "write_predictions"],
         "cogcalib.scoring.recalibrate": ["fit_temperatures"],
-        "cogcalib.scoring.score": ["answer_logits", "score", "score_with"],
+        "cogcalib.scoring.score": [
+            "answer_logits",
+            "score",
+            "score_at",
+            "score_with",
+            "takes_letters",
+        ],
     },
 )

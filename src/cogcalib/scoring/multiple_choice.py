@@ -29,24 +29,51 @@ def score_letters(
         ValueError: As `cogcalib.scoring.score`, or if a temperature other than 1 is named and the
             backend shows no logits.
     """
-    scale = settings.temperatures(MULTIPLE_CHOICE)
-    hot = None
-    if set(scale.values()) != {1.0}:
-        hot = whole_logits(backend, f"temperature {dict(settings.temperature)}")
+    if set(settings.temperatures(MULTIPLE_CHOICE).values()) != {1.0}:
+        return read_letters(backend, examples, [settings])[0]
+    prompts, forms = _asked(backend, examples, settings)
+    usual = [[ids[0] for ids in row] for row in forms]
+    others = [[token for ids in row for token in ids[1:]] for row in forms]
+    plain = backend.first_tokens(prompts, usual, others, progress=settings.progress)
+    return _predict(dict.fromkeys(MULTIPLE_CHOICE, plain), examples, forms, settings)
+
+
+def read_letters(
+    backend: Backend, examples: Sequence[Example], several: Sequence[ScoreSettings]
+) -> list[list[Prediction]]:
+    """`score_letters` with several settings, one pass for all of them.
+
+    Args:
+        backend: The model; it must show its logits.
+        examples: Examples with distinct ids.
+        several: Of which the first says how to ask: they differ in names and temperatures.
+
+    Raises:
+        ValueError: As `score_letters`.
+    """
+    named = {name: t for each in several for name, t in each.temperature.items()}
+    hot = whole_logits(backend, f"temperature {named}")
+    scales = [each.temperatures(MULTIPLE_CHOICE) for each in several]
+    prompts, forms = _asked(backend, examples, several[0])
+
+    def work(batch: list[int], logits: Tensor) -> list[tuple[Prediction, ...]]:
+        chosen, asked = [forms[index] for index in batch], [examples[index] for index in batch]
+        read = [_at_temperatures(logits, chosen, scale) for scale in scales]
+        rows = [
+            _predict(tokens, asked, chosen, each)
+            for tokens, each in zip(read, several, strict=True)
+        ]
+        return list(zip(*rows, strict=True))
+
+    found = hot.read_logits(prompts, [1] * len(prompts), work, progress=several[0].progress)
+    return [list(each) for each in zip(*found, strict=True)]
+
+
+def _asked(
+    backend: Backend, examples: Sequence[Example], settings: ScoreSettings
+) -> tuple[list[list[int]], list[Forms]]:
     choices = encode_choices(examples, backend.tokenizer, backend.positions, settings.shots)
-    prompts, forms = [row.prompt_ids for row in choices], [row.forms for row in choices]
-    if hot is None:
-        usual = [[ids[0] for ids in row] for row in forms]
-        others = [[token for ids in row for token in ids[1:]] for row in forms]
-        plain = backend.first_tokens(prompts, usual, others, progress=settings.progress)
-        return _predict(dict.fromkeys(MULTIPLE_CHOICE, plain), examples, forms, settings)
-
-    def work(batch: list[int], logits: Tensor) -> list[Prediction]:
-        chosen = [forms[index] for index in batch]
-        read = _at_temperatures(logits, chosen, scale)
-        return _predict(read, [examples[index] for index in batch], chosen, settings)
-
-    return hot.read_logits(prompts, [1] * len(prompts), work, progress=settings.progress)
+    return [row.prompt_ids for row in choices], [row.forms for row in choices]
 
 
 def predict_from_logits(

@@ -16,7 +16,7 @@ from cogcalib.modeling.shot_prompts import encode_asked, encode_open
 from cogcalib.records import Example, Prediction, is_verbatim
 from cogcalib.scoring.confidence_names import LETTER, TEXT
 from cogcalib.scoring.config import DEFAULTS, ScoreSettings
-from cogcalib.scoring.multiple_choice import score_letters
+from cogcalib.scoring.multiple_choice import read_letters, score_letters
 from cogcalib.scoring.open_ended import (
     generate_answers,
     is_correct,
@@ -80,6 +80,36 @@ def score_with(
     if settings.answer == LETTER:
         return score_letters(backend, examples, settings)
     return score_continuations(backend, examples, settings)
+
+
+def score_at(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    several: Sequence[ScoreSettings],
+) -> list[list[Prediction]]:
+    """`score` with several settings that differ in names and temperatures, one pass for all.
+
+    Args:
+        model, tokenizer: As `score`.
+        examples: Multiple choice to be answered by letter, at least one, with distinct ids.
+        several: At least one; the first says how to ask and is told the progress.
+
+    Returns:
+        For each of the settings what `score` returns, to the bit.
+
+    Raises:
+        ValueError: As `score`, or if the examples are not answered by letter.
+    """
+    check_examples(examples, several[0].answer)
+    if not takes_letters(examples) or {each.answer for each in several} != {LETTER}:
+        raise ValueError("one pass for several temperatures needs questions answered by letter")
+    return read_letters(_backend(model, tokenizer, several[0]), examples, several)
+
+
+def takes_letters(examples: Sequence[Example]) -> bool:
+    """Whether all examples, of which there are some, are multiple choice."""
+    return bool(examples) and all(example.options is not None for example in examples)
 
 
 def answer_logits(

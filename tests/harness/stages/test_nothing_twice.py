@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,9 +21,11 @@ from cogcalib.harness.reproduce import Cell, Place
 from cogcalib.harness.reproduce.cell import run_cell
 from cogcalib.harness.reproduce.planned_cells import row_cells
 from cogcalib.harness.run_folder import RunFolder
+from cogcalib.harness.stages.context import THRESHOLD
 from cogcalib.records import InputError
 
 ASKED = "cogcalib.harness.stages.asked_models"
+SCORED = "cogcalib.harness.stages.score"
 LIMIT = "limit: {train: 12, calibration: 16, test: 8}"
 TEXT = (
     "name: x\nmethods: [base]\nmodel: {path: atlas}\n"
@@ -125,6 +128,39 @@ def test_a_temperature_of_every_seed_needs_no_further_load(
     assert len(loads) == 1
     run(*row_cells(here, ["sft", "sft+ts", "sft+platt"], [0]))
     assert len(loads) == 2
+
+
+def test_a_fine_tuned_model_is_asked_once_for_its_temperature_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = place(tmp_path)
+    run(Cell(here, "prepare"))
+    alone = calls(monkeypatch, SCORED, "score_examples")
+    together = calls(monkeypatch, SCORED, "score_at")
+    run(*row_cells(here, ["sft", "sft+ts"], [0]))
+    assert alone == []
+    splits = stages.of_seed(stages.read_splits(RunFolder(here.path)), 0)
+    tested = [name for name in splits if name not in ("train", THRESHOLD)]
+    assert len(together) == len(tested)
+    folder = stages.open_folder(here.config, here.path, resume=True)
+    at_once = {name: kept(folder, name) for name in ("sft", "sft+ts")}
+    for name in at_once:
+        shutil.rmtree(folder.predictions(name, 0))
+    context = stages.RunContext(
+        here.config, folder, StageProgress(Console(file=io.StringIO()), tmp_path / "t.json")
+    )
+    for name in at_once:  # one after the other
+        stages.score(context, Method.parse(name), 0, stages.read_splits(folder))
+        assert kept(folder, name) == at_once[name]
+    assert len(together) == len(tested)
+    assert len(alone) == 2 * len(tested)
+
+
+def kept(folder: RunFolder, method: str) -> dict[str, bytes]:
+    """File beneath a method's predictions -> what it holds, its maps among them."""
+    root = folder.predictions(method, 0)
+    files = [path for path in root.rglob("*") if path.is_file() and path.name != "metrics.json"]
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
 def test_shared_answers_are_those_of_a_model_asked_alone(tmp_path: Path) -> None:

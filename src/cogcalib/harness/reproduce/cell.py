@@ -131,7 +131,8 @@ def _run(cell: Cell, console: Console) -> None:
     models = stages.AskedModels(shared=cell.place.path.parent / "answers")
     for seed in cell.seeds:
         for name in cell.predicted:
-            stages.score(context, Method.parse(name), seed, splits, models)
+            method = Method.parse(name)
+            stages.score(context, method, seed, splits, models, along=cell.predicted)
             read_rows(folder, name, seed)
 
 

@@ -23,9 +23,14 @@ from cogcalib.scoring import (
     fit_option_scaling,
     fit_temperatures,
     fit_to_base,
+    score_at,
+    takes_letters,
     why_uncalibrated,
 )
 from cogcalib.scoring import score as score_examples
+
+PredictAll = Callable[[Sequence[Example], Advance], list[list[Prediction]]]
+"""Like `Predict`, for several methods at once."""
 
 
 def score(
@@ -34,6 +39,8 @@ def score(
     seed: int,
     splits: Splits,
     models: AskedModels | None = None,
+    *,
+    along: Sequence[str] = (),
 ) -> None:
     """Predictions of a method on all that it was not trained with, post-hoc calibrated if asked.
 
@@ -43,6 +50,8 @@ def score(
         seed: Of its training.
         splits: The questions.
         models: Shared with predictions made before; None shares nothing.
+        along: Methods that are wanted as well: with a temperature of this one among them, the model
+            is asked once for both.
     """
     output = context.folder.predictions(method.name, seed)
     verb = "recalibrate" if method.posthoc else "score"
@@ -50,7 +59,7 @@ def score(
     if output.exists():
         context.progress.skipped(label)
         return
-    draft, mapped = unfinished(output), maps_predictions(method)
+    mapped = maps_predictions(method)
     models = models or AskedModels()
     if mapped:
         score(context, method.before_posthoc, seed, splits, models)
@@ -58,18 +67,36 @@ def score(
         _check_base(context, method, [seed], splits, models)
     splits = of_seed(splits, seed)
     scored = {name: split for name, split in splits.items() if name not in ("train", THRESHOLD)}
+    made = [method, *_tempered(context, method, seed, scored, along)]
+    outputs = [context.folder.predictions(each.name, seed) for each in made]
+    drafts = [unfinished(each) for each in outputs]
     with context.progress.stage(label, sum(map(len, scored.values()))) as advance:
         if mapped:
-            predict = _by_map(context, method, seed, splits, draft)
+            predict = _alone(_by_map(context, method, seed, splits, drafts[0]))
+        elif len(made) > 1:
+            predict = _by_model_at(context, made, seed, splits, drafts, models)
         else:
-            predict = _by_model(context, method, seed, splits, draft, models)
+            predict = _alone(_by_model(context, method, seed, splits, drafts[0], models))
         done = 0
         for examples in _at_once(method, scored):
             predictions = predict(examples, partial(_after, advance, done))
             done += len(examples)
-            for _, rows in groupby(predictions, key=lambda row: (row.task, row.split)):
-                context.folder.write_predictions(draft, list(rows))
-    draft.rename(output)
+            for draft, found in zip(drafts, predictions, strict=True):
+                for _, rows in groupby(found, key=lambda row: (row.task, row.split)):
+                    context.folder.write_predictions(draft, list(rows))
+    for draft, finished in zip(drafts, outputs, strict=True):
+        draft.rename(finished)
+
+
+def _tempered(
+    context: RunContext, method: Method, seed: int, scored: Splits, along: Sequence[str]
+) -> list[Method]:
+    """The method with a temperature, if it is wanted and can be read off the same logits."""
+    name = f"{method.name}+ts"
+    fits = not (method.posthoc or method.baseline or method.name == BASE.name)
+    if not fits or name not in along or context.folder.predictions(name, seed).exists():
+        return []
+    return [Method.parse(name)] if all(map(takes_letters, scored.values())) else []
 
 
 def check_base(context: RunContext, methods: Sequence[Method], splits: Splits) -> None:
@@ -172,11 +199,7 @@ def _by_model(
         fit, ask = partial(fit_temperatures, *asked), partial(score_examples, *asked)
     else:
         fit, ask = asked.fit_temperatures, asked.predict
-    temperature: dict[str, float] = {}
-    if method.posthoc:
-        for name, scaling in fit(splits["calibration"], plain).items():
-            scaling.save(posthoc_map(folder, "ts", name))
-            temperature[name] = scaling.temperature_
+    temperature = _saved(fit(splits["calibration"], plain), folder) if method.posthoc else {}
 
     def predict(examples: Sequence[Example], advance: Advance) -> list[Prediction]:
         settings = replace(
@@ -192,6 +215,42 @@ def _by_model(
         return predictions
 
     return predict
+
+
+def _by_model_at(
+    context: RunContext,
+    made: Sequence[Method],
+    seed: int,
+    splits: Splits,
+    drafts: Sequence[Path],
+    models: AskedModels,
+) -> PredictAll:
+    """Ask a fine-tuned model once for its own confidence and for that at its temperatures."""
+    method, tempered = made
+    asked = models.load(context, method, seed, splits)
+    assert isinstance(asked, tuple)
+    plain = ScoreSettings(
+        batch_size=context.config.score.batch_size,
+        model_name=context.model_name(method),
+        run=context.config.name,
+    )
+    temperature = _saved(fit_temperatures(*asked, splits["calibration"], plain), drafts[1])
+    name = context.model_name(tempered)
+    hot = replace(plain, model_name=name, temperature=temperature)
+    return lambda examples, advance: score_at(
+        *asked, examples, [replace(plain, progress=advance), hot]
+    )
+
+
+def _saved(fitted: Mapping[str, TemperatureScaling], draft: Path) -> dict[str, float]:
+    """Definition -> temperature; its map is kept beside the predictions."""
+    for name, scaling in fitted.items():
+        scaling.save(posthoc_map(draft, "ts", name))
+    return {name: scaling.temperature_ for name, scaling in fitted.items()}
+
+
+def _alone(predict: Predict) -> PredictAll:
+    return lambda examples, advance: [predict(examples, advance)]
 
 
 def _by_map(
