@@ -132,7 +132,11 @@ def test_a_baseline_asks_as_often_as_it_has_passes(small: Preset, tmp_path: Path
     once = scoring("train", "sft", "sft")
     assert scoring("train", "mc_dropout", "mc_dropout") == pytest.approx(2 * once)
     assert scoring("baseline", "ensemble", "ensemble") == pytest.approx(2 * once)
-    assert once < scoring("train", "sft", "sft", "sft+ts") < 3 * once
+    calibration = scoring("trial", "sft")
+    assert scoring("train", "sft", "sft", "sft+ts") == pytest.approx(once + calibration)
+    assert scoring("train", "sft", "sft+ts") == pytest.approx(once + calibration)  # made before
+    dropout = scoring("train", "mc_dropout", "mc_dropout", "mc_dropout+ts")
+    assert dropout == pytest.approx(2 * (2 * once + calibration))
     assert scoring("train", "sft", "sft", "sft+platt") == once  # maps the predictions there are
 
 

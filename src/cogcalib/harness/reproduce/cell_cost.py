@@ -98,6 +98,8 @@ def cell_cost(cell: Cell, preset: Preset, answered: Collection[str] = ()) -> Cel
         # model answers without one is the same for every seed, but for the half it answers.
         first = model.scored(("calibration", "test"), answered) if name.name == "base" else tested
         each = first + (calibration if name.posthoc else 0.0)
+        if _read_off(name, cell):
+            each = calibration
         again = each if name.posthoc else calibration
         scoring += each + len(cell.further) * again
     if asked:
@@ -112,6 +114,12 @@ def cell_cost(cell: Cell, preset: Preset, answered: Collection[str] = ()) -> Cel
         disk=model.trained_bytes() if trains and cell.kind != "dynamics" else 0.0,
         checkpoints=model.checkpoints(method) if trains else 0.0,
     )
+
+
+def _read_off(method: Method, cell: Cell) -> bool:
+    """Whether a temperature is read off the logits of the pass without it."""
+    alone = method.baseline or method.trained == "base" or is_open_ended(cell.place.config)
+    return not alone and method.posthoc == "ts" and method.before_posthoc.name in cell.predicted
 
 
 def with_measured(preset: Preset, rates: MeasuredRates) -> Preset:
