@@ -26,7 +26,11 @@ RESULTS = ROOT / "docs" / "results"
 MODELS = ("families-atlas", "full-finetune-atlas")
 
 TABLES: Mapping[Path, Mapping[Callable[..., Iterator[str]], tuple[str, ...]]] = {
-    README: {tables.demo: ("demo-reliability",), tables.results: ("main-atlas",)},
+    README: {
+        tables.demo: ("demo-reliability",),
+        tables.real_results: ("words-smollm2-words",),
+        tables.results: ("main-atlas",),
+    },
     FINDINGS: {
         tables.methods: ("main-atlas",),
         tables.paper: ("paper-atlas",),
@@ -38,6 +42,7 @@ TABLES: Mapping[Path, Mapping[Callable[..., Iterator[str]], tuple[str, ...]]] = 
         tables.model_changes: MODELS,
         tables.transfer: ("main-atlas",),
         tables.carried: ("carry-atlas",),
+        tables.real_words: ("words-smollm2-words",),
         tables.real_model: ("open-ended-smollm2-open",),
         tables.paper_real_country: ("paper-open-smollm2-country",),
         tables.paper_real: ("paper-open-smollm2-paper",),

@@ -26,10 +26,10 @@ def demo(record: Record) -> Iterator[str]:
 
 
 def results(record: Record) -> Iterator[str]:
-    """Eight rows of the main table: in domain, multiple choice."""
+    """Five rows of the main table: in domain, multiple choice."""
     columns = {**COLUMNS, "AURC": ("aurc", 1, 3)}
-    names = ["base", "sft", "sft+ts", "sft-early+ts", "cols", "cols-options"]
-    return _methods(record, columns, [*names, "ls-options-gap", "cols-options-gap"])
+    names = ["base", "sft", "sft+ts", "cols-options", "cols-options-gap"]
+    return _methods(record, columns, names)
 
 
 def methods(record: Record) -> Iterator[str]:
@@ -253,17 +253,24 @@ def entity(record: Record) -> Iterator[str]:
         yield line([label(row["method"]), *cells])
 
 
+def real_results(record: Record) -> Iterator[str]:
+    """`real_words` without the ungated twin, which hardly differs."""
+    return _real_words(record, lambda row: row["row"] != "base+ts" and row["row"][:3] != "ls-")
+
+
 def real_words(record: Record) -> Iterator[str]:
     """SmolLM2 among four words: where it was trained, and means over the other tasks."""
+    return _real_words(record, lambda row: True)
+
+
+def _real_words(record: Record, wanted: Callable[[Record], bool]) -> Iterator[str]:
     home = find(record["results"], in_domain=True)
     others = [group for group in record["results"] if not group["in_domain"]]
     columns = {**COLUMNS, "Brier": ("brier", 1, 3), "AURC": ("aurc", 1, 3)}
-    elsewhere = {
-        name: columns[name] for name in ("accuracy %", "ECE options %", "NLL", "Brier", "AURC")
-    }
+    elsewhere = {name: columns[name] for name in ("accuracy %", "ECE options %", "NLL")}
     titles = [f"{len(others)} others: {name}" for name in elsewhere]
     yield from head("method", [*columns, "answered % at 90 %", "known %", *titles])
-    for row in home["rows"]:
+    for row in filter(wanted, home["rows"]):
         cells = [spread(row, *column) for column in columns.values()]
         cells += [USE[name](row) for name in ("answered % at 90 %", "known %")]
         cells += [mean_over(others, row["row"], *column) for column in elsewhere.values()]

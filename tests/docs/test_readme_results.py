@@ -112,6 +112,7 @@ def cited(tables: ModuleType, records: Mapping[str, Any]) -> Iterator[tuple[str,
         ),
     )
     yield from cited_of_other_tasks(tables, records)
+    yield from cited_of_words(tables, records)
     yield from cited_of_gates(tables, records)
     yield from cited_of_knowledge(tables, records)
 
@@ -190,18 +191,43 @@ def cited_of_other_tasks(
     there = [tables.find(origin["rows"], row=name) for name in ("ls@0.1", "cols@0.1", "sft")]
     more, most, plain = (f"{100 * row['mean']['accuracy']:.1f}" for row in there)
     yield FINDINGS, f"{more} and {most} % against {plain}"
-    plain, gated, platt = (
+    plain, gated = (
         100 * tables.find(home["rows"], row=name)["mean"]["ece.mean"]
-        for name in ("sft", "cols@0.1", "sft+platt")
+        for name in ("sft", "cols@0.1")
     )
-    yield "README.md", f"from {plain:.1f} to {gated:.1f} points"
-    yield "README.md", f"Platt scaling to {platt:.1f}"
     country = records["paper-open-smollm2-country"]["means"]
     below = tables.find(country, row="cols@0.2")["reduction"]
     said = f"takes off {below['mean']:.0%} of it, but adds {-below['joint']:.0%} where"
     yield "README.md", said
     yield FINDINGS, f"takes off {100 * below['mean']:.0f} % of the ECE of `mean` on countries"
     yield FINDINGS, f"takes off {1 - gated / plain:.0%}".replace("%", " %")
+
+
+def cited_of_words(tables: ModuleType, records: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Multiple choice on a real model, where it was trained and elsewhere."""
+    made, carry = records["words-smollm2-words"], records["words-carry-smollm2-words"]
+    home = tables.find(made["results"], in_domain=True)
+    mean = {row["row"]: row["mean"] for row in home["rows"]}
+    (elsewhere,) = carry["transfer"]
+    far = {row["row"]: row["mean"] for row in elsewhere["rows"]}
+    ends = [100 * mean[name]["ece.options"] for name in ("sft", "sft+ts")]
+    yield "README.md", "from {:.1f} to {:.1f} points".format(*ends)
+    gains = [100 * (each["sft"]["accuracy"] - each["base"]["accuracy"]) for each in (mean, far)]
+    yield FINDINGS, "by {:.1f} points in domain and by {:.1f} elsewhere".format(*gains)
+    off = [1 - each["sft+ts"]["ece.options"] / each["sft"]["ece.options"] for each in (mean, far)]
+    yield FINDINGS, "by {:.0f} %, elsewhere by {:.0f} %".format(*(100 * each for each in off))
+    penalised = mean["cols-options@0.1"]
+    yield (
+        FINDINGS,
+        f"takes {100 - 100 * penalised['ece.options'] / mean['sft']['ece.options']:.0f} % off",
+    )
+    lost = 100 * (mean["sft"]["accuracy"] - penalised["accuracy"])
+    yield FINDINGS, f"at {lost:.1f} points of accuracy"
+    for claim in made["claims"]:
+        yield FINDINGS, tables.change({"nll": claim["difference"]["nll"][:3]}, "nll")
+    yield "README.md", tables.change({"nll": made["claims"][0]["difference"]["nll"][:3]}, "nll")
+    for claim in elsewhere["claims"]:
+        yield FINDINGS, tables.change({"nll": claim["difference"]["nll"][:3]}, "nll")
 
 
 def cited_of_gates(tables: ModuleType, records: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -271,6 +297,7 @@ RECOMPUTED = {
     FINDINGS: (
         *("-0.049 [-0.063, -0.035]", "+0.042 [+0.024, +0.061]", "+0.007 [+0.002, +0.012]"),
         *("-0.031 [-0.054, -0.011]", "-0.011 [-0.019, -0.004]", "-4.5 points [-6.9, -1.6]"),
+        *("-0.002 [-0.016, +0.010]", "-0.014 [-0.031, +0.001]"),
     ),
 }
 """Page -> figures of no committed record; the page says so beside them."""
