@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +17,7 @@ from scipy.special import log_softmax
 from cogcalib.harness.run_folder import RunFolder
 from cogcalib.jsonl import write_jsonl
 from cogcalib.records import Example, InputError, Option, Prediction
+from cogcalib.scoring import fit_to_base
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments"
 LETTERS = "ABCD"
@@ -132,6 +134,7 @@ def test_halfway_is_between_the_two_temperatures_and_compared_task_by_task(
     found = halfway.read(folder, "sft", [0], least=600)
     assert sorted(found) == ["far", "near"]  # not the task trained on
     rows = {row["task"]: row for row in why.read(folder, ["sft"], [0])}
+    (of_base,) = {row["temperature"]["in_domain"] for row in why.read(folder, ["base"], [0])}
     for task, ((held,), row) in {task: (found[task], rows[task]) for task in found}.items():
         for way, name in (("none", "none"), ("in domain", "in_domain"), ("unlabelled",) * 2):
             assert held[way].nll.mean() == pytest.approx(row["nll"][name])
@@ -142,13 +145,22 @@ def test_halfway_is_between_the_two_temperatures_and_compared_task_by_task(
         assert held["halfway"].sure == pytest.approx(sure)
         squared = np.exp(log_softmax(shares / row["temperature"]["in_domain"] ** 2, axis=1))
         assert held["squared"].sure == pytest.approx(squared.max(axis=1))
-        assert held["halfway, base scaled"].sure.mean() != pytest.approx(sure.mean())
+        to_base = fit_to_base(predictions["sft"], at(predictions["base"], of_base)).temperature_
+        temperature = (row["temperature"]["in_domain"] * to_base) ** 0.5
+        sure = np.exp(log_softmax(shares / temperature, axis=1).max(axis=1))
+        assert held["halfway, base scaled"].sure == pytest.approx(sure)
     lines = list(halfway.compared(found))
     assert len(lines) == 4 * 6
     (told,) = (line for line in lines if line.split()[:2] == ["NLL", "none"])
     mean = np.mean([row["nll"]["none"] for task, row in rows.items() if task != "home"])
     assert told.split()[2] == f"{mean:.4f}"
     assert told.endswith("lower on 0 of 2")  # far too sure: no temperature is worse
+
+
+def at(rows: Sequence[Prediction], temperature: float) -> list[Prediction]:
+    """The same answers with their shares at a temperature."""
+    hot = [tuple(z / temperature for z in row.option_logprobs or ()) for row in rows]
+    return [replace(row, option_logprobs=z) for row, z in zip(rows, hot, strict=True)]
 
 
 def test_what_was_not_predicted_is_named(why: ModuleType, folder: RunFolder) -> None:

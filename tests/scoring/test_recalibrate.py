@@ -86,7 +86,11 @@ def test_other_splits_are_refused() -> None:
 
 def test_one_pass_for_several_temperatures_says_what_a_pass_for_each_says() -> None:
     model, tokenizer = load_model("atlas")
-    asked = load_task("atlas/country").splits["test"][:70]
+    questions = load_task("atlas/country").splits["test"][:70]
+    asked = [  # not as many options each
+        replace(each, options=(each.options or ())[:2]) if each.answer in "AB" else each
+        for each in questions
+    ]
     several = [
         ScoreSettings(model_name="plain", run="r", batch_size=16),
         ScoreSettings(

@@ -154,6 +154,12 @@ def test_a_fine_tuned_model_is_asked_once_for_its_temperature_too(
         assert kept(folder, name) == at_once[name]
     assert len(together) == len(tested)
     assert len(alone) == 2 * len(tested)
+    shutil.rmtree(folder.predictions("sft", 0))  # as a stop between the two leaves it
+    stages.score(
+        context, Method.parse("sft"), 0, stages.read_splits(folder), along=["sft", "sft+ts"]
+    )
+    assert kept(folder, "sft") == at_once["sft"]
+    assert (len(together), len(alone)) == (len(tested), 3 * len(tested))
 
 
 def kept(folder: RunFolder, method: str) -> dict[str, bytes]:

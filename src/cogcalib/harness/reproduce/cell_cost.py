@@ -118,7 +118,9 @@ def cell_cost(cell: Cell, preset: Preset, answered: Collection[str] = ()) -> Cel
 
 def _read_off(method: Method, cell: Cell) -> bool:
     """Whether a temperature is read off the logits of the pass without it."""
-    alone = method.baseline or method.trained == "base" or is_open_ended(cell.place.config)
+    tasks = cell.place.config.tasks
+    open_ended = any(map(_has_no_options, (tasks.train, *tasks.out_of_domain)))
+    alone = method.baseline or method.trained == "base" or open_ended
     return not alone and method.posthoc == "ts" and method.before_posthoc.name in cell.predicted
 
 

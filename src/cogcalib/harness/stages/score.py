@@ -62,7 +62,7 @@ def score(
     mapped = maps_predictions(method)
     models = models or AskedModels()
     if mapped:
-        score(context, method.before_posthoc, seed, splits, models)
+        score(context, method.before_posthoc, seed, splits, models, along=along)
     if method.held_against_base:
         _check_base(context, method, [seed], splits, models)
     splits = of_seed(splits, seed)
