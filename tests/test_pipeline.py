@@ -140,7 +140,7 @@ def test_record_names_what_the_result_depends_on(finished: Path) -> None:
     assert asked["labels"]["single"]
     assert "train: sft, seed 3" in record["timings"]
     stages_timed = {name.partition(":")[0] for name in record["timings"]}
-    assert stages_timed == {"prepare", "probe", "train", "score", "recalibrate", "report"}
+    assert stages_timed == {"prepare", "probe", "train", "score", "report"}  # sft+ts within sft
     assert {"report: metrics", "report: page"} <= record["timings"].keys()
     assert "report: metrics" in (finished / "report.html").read_text()
 

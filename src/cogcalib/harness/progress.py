@@ -67,6 +67,10 @@ class StageProgress:
         """Say something else for people, on a line of its own."""
         self.console.print(f"  [dim]{escape(text)}[/dim]", highlight=False, soft_wrap=True)
 
+    def covered(self, name: str) -> None:
+        """A stage was done within another: it is not said to be from before."""
+        self.named.add(name)
+
     def skipped(self, name: str) -> None:
         """Say, once, that a stage was finished before."""
         if name in self.named:

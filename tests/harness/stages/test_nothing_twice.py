@@ -160,6 +160,16 @@ def test_a_fine_tuned_model_is_asked_once_for_its_temperature_too(
     )
     assert kept(folder, "sft") == at_once["sft"]
     assert (len(together), len(alone)) == (len(tested), 3 * len(tested))
+    shutil.rmtree(folder.predictions("sft", 0))
+    shutil.rmtree(folder.predictions("sft+ts", 0))
+    shown = io.StringIO()
+    told = replace(
+        context, progress=StageProgress(Console(file=shown, width=200), tmp_path / "u.json")
+    )
+    for name in at_once:
+        both = ["sft", "sft+ts"]
+        stages.score(told, Method.parse(name), 0, stages.read_splits(folder), along=both)
+    assert shown.getvalue().count("sft") == 1  # a stage for both, and none from before
 
 
 def kept(folder: RunFolder, method: str) -> dict[str, bytes]:

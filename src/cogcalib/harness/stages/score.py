@@ -54,8 +54,7 @@ def score(
             is asked once for both.
     """
     output = context.folder.predictions(method.name, seed)
-    verb = "recalibrate" if method.posthoc else "score"
-    label = f"{verb}: {method.name}, seed {seed}"
+    label = _stage(method, seed)
     if output.exists():
         context.progress.skipped(label)
         return
@@ -84,8 +83,13 @@ def score(
             for draft, found in zip(drafts, predictions, strict=True):
                 for _, rows in groupby(found, key=lambda row: (row.task, row.split)):
                     context.folder.write_predictions(draft, list(rows))
-    for draft, finished in zip(drafts, outputs, strict=True):
+    for each, draft, finished in zip(made, drafts, outputs, strict=True):
         draft.rename(finished)
+        context.progress.covered(_stage(each, seed))
+
+
+def _stage(method: Method, seed: int) -> str:
+    return f"{'recalibrate' if method.posthoc else 'score'}: {method.name}, seed {seed}"
 
 
 def _tempered(
