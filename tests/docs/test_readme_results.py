@@ -197,7 +197,7 @@ def cited_of_other_tasks(
     )
     country = records["paper-open-smollm2-country"]["means"]
     below = tables.find(country, row="cols@0.2")["reduction"]
-    said = f"takes off {below['mean']:.0%} of that ECE, but adds {-below['joint']:.0%} where"
+    said = f"takes {below['mean']:.0%} off the ECE, but adds {-below['joint']:.0%} where"
     yield "README.md", said
     yield FINDINGS, f"takes off {100 * below['mean']:.0f} % of the ECE of `mean` on countries"
     yield FINDINGS, f"takes off {1 - gated / plain:.0%}".replace("%", " %")

@@ -103,6 +103,13 @@ def test_one_pass_for_several_temperatures_says_what_a_pass_for_each_says() -> N
     assert found[0][0].confidence != found[1][0].confidence
 
 
+def test_one_pass_asks_in_one_way() -> None:
+    model, tokenizer = load_model("atlas")
+    asked = load_task("atlas/country").splits["test"][:2]
+    with pytest.raises(ValueError, match=r"may differ in .*got .*batch_size=1.*batch_size=2"):
+        score_at(model, tokenizer, asked, [ScoreSettings(batch_size=n) for n in (1, 2)])
+
+
 @pytest.mark.parametrize("task", ["atlas/country-open", None])
 def test_one_pass_needs_questions_answered_by_letter(task: str | None) -> None:
     model, tokenizer = load_model("atlas")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,17 +94,26 @@ def score_at(
     Args:
         model, tokenizer: As `score`.
         examples: Multiple choice to be answered by letter, at least one, with distinct ids.
-        several: At least one; the first says how to ask and is told the progress.
+        several: At least one. `progress` is called for the first.
 
     Returns:
         For each of the settings what `score` returns, to the bit.
 
     Raises:
-        ValueError: As `score`, or if the examples are not answered by letter.
+        ValueError: As `score`, or if the examples are not answered by letter, or the settings
+            differ in how they are asked.
     """
     check_examples(examples, several[0].answer)
     if not takes_letters(examples) or {each.answer for each in several} != {LETTER}:
         raise ValueError("one pass for several temperatures needs questions answered by letter")
+    first, *others = (
+        replace(each, model_name="", run="", temperature={}, progress=None) for each in several
+    )
+    if any(other != first for other in others):
+        raise ValueError(
+            "settings of one pass may differ in model_name, run, temperature and progress alone, "
+            f"got {first} and {next(other for other in others if other != first)}"
+        )
     return read_letters(_backend(model, tokenizer, several[0]), examples, several)
 
 

@@ -67,24 +67,22 @@ def score(
     splits = of_seed(splits, seed)
     scored = {name: split for name, split in splits.items() if name not in ("train", THRESHOLD)}
     made = [method, *_tempered(context, method, seed, scored, along)]
-    outputs = [context.folder.predictions(each.name, seed) for each in made]
-    drafts = [unfinished(each) for each in outputs]
+    outputs = {each: context.folder.predictions(each.name, seed) for each in made}
+    drafts = {each: unfinished(output) for each, output in outputs.items()}
     with context.progress.stage(label, sum(map(len, scored.values()))) as advance:
         if mapped:
-            predict = _alone(_by_map(context, method, seed, splits, drafts[0]))
-        elif len(made) > 1:
-            predict = _by_model_at(context, made, seed, splits, drafts, models)
+            predict = _alone(_by_map(context, method, seed, splits, drafts[method]))
         else:
-            predict = _alone(_by_model(context, method, seed, splits, drafts[0], models))
+            predict = _by_model(context, drafts, seed, splits, models)
         done = 0
         for examples in _at_once(method, scored):
             predictions = predict(examples, partial(_after, advance, done))
             done += len(examples)
-            for draft, found in zip(drafts, predictions, strict=True):
+            for draft, found in zip(drafts.values(), predictions, strict=True):
                 for _, rows in groupby(found, key=lambda row: (row.task, row.split)):
                     context.folder.write_predictions(draft, list(rows))
-    for each, draft, finished in zip(made, drafts, outputs, strict=True):
-        draft.rename(finished)
+    for each, draft in drafts.items():
+        draft.rename(outputs[each])
         context.progress.covered(_stage(each, seed))
 
 
@@ -161,8 +159,9 @@ def try_out(context: RunContext, method: Method, seed: int, splits: Splits) -> N
     examples = splits["calibration"]
     draft = unfinished(output)
     with context.progress.stage(label, len(examples)) as advance:
-        predict = _by_model(context, method, seed, splits, draft, AskedModels())
-        context.folder.write_predictions(draft, predict(examples, advance))
+        predict = _by_model(context, {method: draft}, seed, splits, AskedModels())
+        (predictions,) = predict(examples, advance)
+        context.folder.write_predictions(draft, predictions)
     draft.rename(output)
 
 
@@ -185,65 +184,47 @@ def _at_once(method: Method, scored: Splits) -> list[list[Example]]:
 
 def _by_model(
     context: RunContext,
-    method: Method,
+    drafts: Mapping[Method, Path],
     seed: int,
     splits: Splits,
-    folder: Path,
     models: AskedModels,
-) -> Predict:
-    """Ask the model, or the several of a baseline, at temperatures of its own if it has them."""
-    if method.name == BASE.name:
-        return partial(models.answer, context)
-    plain = ScoreSettings(batch_size=context.config.score.batch_size)
-    asked = models.load(context, method, seed, splits)
-    baseline = None if isinstance(asked, tuple) else asked
+) -> PredictAll:
+    """Ask the model, or the several of a baseline, once for all that `drafts` names.
+
+    Args:
+        context: Of the run.
+        drafts: A method, and behind it perhaps itself at temperatures -> folder of its predictions.
+        seed: Of its training.
+        splits: The questions.
+        models: Shared with predictions made before.
+    """
+    first = next(iter(drafts))
+    if first.name == BASE.name:
+        return _alone(partial(models.answer, context))
+    plain = ScoreSettings(batch_size=context.config.score.batch_size, run=context.config.name)
+    asked = models.load(context, first, seed, splits)
     fit: Callable[..., Mapping[str, TemperatureScaling]]
     ask: Callable[..., list[Prediction]]
     if isinstance(asked, tuple):
         fit, ask = partial(fit_temperatures, *asked), partial(score_examples, *asked)
     else:
         fit, ask = asked.fit_temperatures, asked.predict
-    temperature = _saved(fit(splits["calibration"], plain), folder) if method.posthoc else {}
+    named = []
+    for method, draft in drafts.items():
+        temperature = _saved(fit(splits["calibration"], plain), draft) if method.posthoc else {}
+        name = context.model_name(method)
+        named.append(replace(plain, model_name=name, temperature=temperature))
 
-    def predict(examples: Sequence[Example], advance: Advance) -> list[Prediction]:
-        settings = replace(
-            plain,
-            model_name=context.model_name(method),
-            run=context.config.name,
-            temperature=temperature,
-            progress=advance,
-        )
-        predictions = ask(examples, settings)
-        if baseline:
-            write_json(cost_file(folder), asdict(baseline.cost))
-        return predictions
+    def predict(examples: Sequence[Example], advance: Advance) -> list[list[Prediction]]:
+        several = [replace(each, progress=advance) for each in named]
+        if isinstance(asked, tuple):
+            together = len(several) > 1
+            return score_at(*asked, examples, several) if together else [ask(examples, several[0])]
+        predictions = ask(examples, several[0])
+        write_json(cost_file(drafts[first]), asdict(asked.cost))
+        return [predictions]
 
     return predict
-
-
-def _by_model_at(
-    context: RunContext,
-    made: Sequence[Method],
-    seed: int,
-    splits: Splits,
-    drafts: Sequence[Path],
-    models: AskedModels,
-) -> PredictAll:
-    """Ask a fine-tuned model once for its own confidence and for that at its temperatures."""
-    method, tempered = made
-    asked = models.load(context, method, seed, splits)
-    assert isinstance(asked, tuple)
-    plain = ScoreSettings(
-        batch_size=context.config.score.batch_size,
-        model_name=context.model_name(method),
-        run=context.config.name,
-    )
-    temperature = _saved(fit_temperatures(*asked, splits["calibration"], plain), drafts[1])
-    name = context.model_name(tempered)
-    hot = replace(plain, model_name=name, temperature=temperature)
-    return lambda examples, advance: score_at(
-        *asked, examples, [replace(plain, progress=advance), hot]
-    )
 
 
 def _saved(fitted: Mapping[str, TemperatureScaling], draft: Path) -> dict[str, float]:
